@@ -1,0 +1,10 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace mlcore::python {
+
+// One per operation, defined in export_<op>.cpp.
+void export_random(pybind11::module_& m);
+
+}  // namespace mlcore::python

@@ -1,0 +1,7 @@
+#include "mlcore/context.hpp"
+
+namespace mlcore {
+
+const char* version() { return MLCORE_VERSION; }
+
+}  // namespace mlcore

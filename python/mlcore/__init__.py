@@ -1,0 +1,64 @@
+"""mlcore learns how particles move and runs what it learned at full speed.
+
+The numeric core is C++ (``mlcore._core``); what is imported here is light, torch is not touched.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mlcore._core import __version__, set_num_threads
+from mlcore._core import num_threads as get_num_threads
+from mlcore.errors import (
+    BackendUnavailable,
+    Error,
+    FileFormatError,
+    InvalidArgument,
+    NotPositiveDefinite,
+)
+
+if TYPE_CHECKING:
+    from mlcore.neighbors import NeighborList as NeighborList
+    from mlcore.neighbors import neighbor_list as neighbor_list
+
+_ATTRIBUTES = {"neighbor_list": "mlcore.neighbors", "NeighborList": "mlcore.neighbors"}
+_SUBMODULES = (
+    "data",
+    "dynamics",
+    "errors",
+    "export",
+    "io",
+    "lammps",
+    "mobility",
+    "neighbors",
+    "noise",
+    "random",
+    "reference",
+    "training",
+)
+
+__all__ = [
+    "BackendUnavailable",
+    "Error",
+    "FileFormatError",
+    "InvalidArgument",
+    "NotPositiveDefinite",
+    "__version__",
+    "get_num_threads",
+    "set_num_threads",
+    *_ATTRIBUTES,
+    *_SUBMODULES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ATTRIBUTES:
+        return getattr(importlib.import_module(_ATTRIBUTES[name]), name)
+    if name in _SUBMODULES:
+        return importlib.import_module(f"mlcore.{name}")
+    raise AttributeError(f"module 'mlcore' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,50 @@
+"""Random numbers that belong to particles, not to a generator's state.
+
+Philox4x32-10 (Salmon et al., SC 2011) keyed by (seed, stream, step, particle tag): the numbers do
+not depend on thread count, rank count or device, and are the ones the LAMMPS fix uses.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from mlcore import _core
+from mlcore.errors import InvalidArgument
+
+__all__ = ["normal"]
+
+
+def normal(
+    seed: int, stream: int, step: int, tags: npt.ArrayLike, *, num_threads: int = 0
+) -> npt.NDArray[np.float64]:
+    """Three standard normal numbers per particle for one time step.
+
+    Args:
+        seed: 0 <= seed < 2**64.
+        stream: independent users of one seed; 0 <= stream < 2**30.
+        step: time step, 0 <= step < 2**64.
+        tags: (n,) particle identities, 0 <= tag < 2**32.
+        num_threads: CPU threads; 0 takes the library-wide setting.
+
+    Returns:
+        (n, 3) float64.
+
+    Raises:
+        InvalidArgument: an argument lies outside its range.
+    """
+    for name, value, bits in (("seed", seed, 64), ("stream", stream, 30), ("step", step, 64)):
+        if not 0 <= value < 2**bits:
+            raise InvalidArgument(f"{name} must lie in 0..2**{bits}-1, got {value}")
+    return _core.random_normal(seed, stream, step, _tags(tags), num_threads=num_threads)
+
+
+def _tags(tags: npt.ArrayLike) -> npt.NDArray[np.uint32]:
+    array = np.atleast_1d(np.asarray(tags))
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise InvalidArgument(
+            f"tags must be a 1-d array of integers, got {array.dtype} of shape {array.shape}"
+        )
+    if array.size and (array.min() < 0 or array.max() >= 2**32):
+        raise InvalidArgument("tags must lie in 0..2**32-1")
+    return array.astype(np.uint32)
