@@ -1,6 +1,6 @@
 # Adds cuda/*.cu to the library, or cuda/stub.cpp when the CUDA backend is off.
 function(mlcore_find_nvcc result)
-  find_program(nvcc_on_path nvcc HINTS /usr/local/cuda/bin)
+  find_program(nvcc_on_path nvcc HINTS ENV CUDA_PATH )
   if(nvcc_on_path)
     set(${result} ${nvcc_on_path} PARENT_SCOPE)
     return()
@@ -11,6 +11,7 @@ function(mlcore_find_nvcc result)
     find_program(nvcc_of_wheel nvcc HINTS ${Python_SITELIB}/nvidia/cu13/bin NO_DEFAULT_PATH)
     if(nvcc_of_wheel)
       set(${result} ${nvcc_of_wheel} PARENT_SCOPE)
+      set(CMAKE_CUDA_FLAGS_INIT "-L${Python_SITELIB}/nvidia/cu13/lib" PARENT_SCOPE)
       return()
     endif()
   endif()
@@ -38,7 +39,7 @@ elseif(MLCORE_CUDA)
   mlcore_find_nvcc(nvcc)
   if(NOT nvcc)
     message(FATAL_ERROR "MLCORE_CUDA=ON, but there is no nvcc. Install the CUDA toolkit 13, or "
-      "`pip install nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl nvidia-nvvm`, "
+      "`pip install mlcore[cuda-build]` for the compiler of PyPI, "
       "or configure with -DMLCORE_CUDA=OFF.")
   endif()
   set(mlcore_cuda_on TRUE)

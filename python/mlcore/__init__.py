@@ -21,8 +21,15 @@ from mlcore.errors import (
 if TYPE_CHECKING:
     from mlcore.neighbors import NeighborList as NeighborList
     from mlcore.neighbors import neighbor_list as neighbor_list
+    from mlcore.paths import get_cmake_dir as get_cmake_dir
+    from mlcore.paths import get_include as get_include
 
-_ATTRIBUTES = {"neighbor_list": "mlcore.neighbors", "NeighborList": "mlcore.neighbors"}
+_ATTRIBUTES = {
+    "NeighborList": "mlcore.neighbors",
+    "get_cmake_dir": "mlcore.paths",
+    "get_include": "mlcore.paths",
+    "neighbor_list": "mlcore.neighbors",
+}
 _SUBMODULES = (
     "data",
     "dynamics",

@@ -1,0 +1,23 @@
+// What a C++ user writes: the self mobility of one sphere in a periodic box, and a Philox block.
+
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+#include "mlcore/mobility.hpp"
+#include "mlcore/random.hpp"
+
+int main() {
+  mlcore::MobilityModel model;
+  model.kernel = mlcore::Kernel::rpy;
+  model.radius = 2;
+  model.viscosity = 2.497;
+  const std::vector<double> x{1, 2, 3};
+  std::vector<double> m(9);
+  mlcore::mobility_matrix({}, model, mlcore::Cell::cubic(24), {x.data(), {1, 3}},
+                          {m.data(), {3, 3}});
+  const bool philox = mlcore::philox4x32({0, 0, 0, 0}, {0, 0})[0] == 0x6627e8d5u;
+  const bool hasimoto = std::fabs(m[0] - 8.14e-3) < 1e-5 && std::fabs(m[1]) < 1e-12;
+  std::printf("mlcore %s: mobility %.6f\n", mlcore::version(), m[0]);
+  return philox && hasimoto ? 0 : 1;
+}
