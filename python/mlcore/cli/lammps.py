@@ -1,0 +1,47 @@
+"""``mlcore lammps``: build the plugin, tell where it is, run stock LAMMPS with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Build and use the LAMMPS plugin (fix mlmod).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def build() -> None:
+    """Compile the plugin against the LAMMPS and torch of this environment."""
+    import mlcore.lammps
+
+    typer.echo(mlcore.lammps.build())
+
+
+@app.command()
+def path() -> None:
+    """Print where the plugin is."""
+    import mlcore.lammps
+
+    typer.echo(mlcore.lammps.plugin_path())
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def run(
+    script: Annotated[Path, typer.Argument(metavar="IN.FILE", help="LAMMPS input script.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Further words for lmp.")
+    ] = None,
+    ranks: Annotated[int, typer.Option("-n", "--ranks", min=1, help="MPI ranks.")] = 1,
+) -> None:
+    """Run stock `lmp` on IN.FILE with the plugin loaded."""
+    import mlcore.lammps
+
+    result = mlcore.lammps.run(script, *(arguments or ()), ranks=ranks)
+    raise typer.Exit(result)
