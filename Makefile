@@ -7,7 +7,7 @@ CUDA ?= AUTO
 TESTS ?= OFF
 CXX_FILES = $(shell git ls-files '*.cpp' '*.hpp' '*.h' '*.inl' '*.cu' '*.cuh')
 
-.PHONY: build demo test lint unit python-tests clean
+.PHONY: build demo test lint unit sanitize python-tests clean
 
 $(VENV)/installed: pyproject.toml constraints.txt scripts/requirements.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -43,6 +43,16 @@ lint:
 
 unit:
 	$(BIN)/ctest --test-dir build/editable --output-on-failure --parallel 2
+
+# The C++ tests under the address + undefined-behaviour and the thread sanitizers.
+sanitize: $(VENV)/installed
+	for kind in address,undefined thread; do \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/sanitize-$${kind%,*} -G Ninja \
+	    -DMLCORE_BUILD_TESTS=ON -DMLCORE_CUDA=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	    -DMLCORE_SANITIZE=$$kind && \
+	  $(BIN)/cmake --build build/sanitize-$${kind%,*} && \
+	  TSAN_OPTIONS=die_after_fork=0 $(BIN)/ctest --test-dir build/sanitize-$${kind%,*} --output-on-failure --parallel 2 || exit 1; \
+	done
 
 python-tests:
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
