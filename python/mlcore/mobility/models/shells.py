@@ -117,5 +117,7 @@ class ShellBasis:
         columns = [(*windowed(2 * j1x, -2 * j2x), *windowed(j0 - j1x, j2x - j1))]
         if self.compressible:
             columns.append((*windowed(j0 - 2 * j1x, 2 * j2x - j1), *windowed(j1x, -j2x)))
-        par, dpar, perp, dperp = (np.concatenate(parts, axis=-1) for parts in zip(*columns, strict=True))
+        par, dpar, perp, dperp = (
+            np.concatenate(parts, axis=-1) for parts in zip(*columns, strict=True)
+        )
         return PairValues(par, dpar, perp, dperp)

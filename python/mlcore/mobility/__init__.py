@@ -1,0 +1,1 @@
+"""Mobilities: tensors, estimates from trajectories, learned models."""

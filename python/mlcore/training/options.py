@@ -1,0 +1,90 @@
+"""Settings and outcome of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mlcore.errors import InvalidArgument
+
+__all__ = ["TrainingOptions", "TrainingResult"]
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Settings of a training run.
+
+    Args:
+        epochs: largest number of passes over the data.
+        learning_rate: of Adam.
+        schedule: "constant", or "cosine" from learning_rate to a hundredth of it over all epochs.
+        batch_size: samples a step; None takes all at once.
+        patience: epochs without improvement after which training stops; None never stops early.
+        min_improvement: smallest decrease of the monitored loss that counts.
+        seed: order of the batches.
+        directory: where checkpoint.safetensors, metrics.jsonl and learning_curve.png go; None
+            writes nothing.
+        resume: go on from the checkpoint in `directory` when there is one.
+        checkpoint_every: epochs between checkpoints.
+        progress: show a progress bar on standard error.
+
+    Raises:
+        InvalidArgument: naming the setting.
+    """
+
+    epochs: int = 1000
+    learning_rate: float = 1e-2
+    schedule: Literal["constant", "cosine"] = "cosine"
+    batch_size: int | None = None
+    patience: int | None = 100
+    min_improvement: float = 1e-6
+    seed: int = 0
+    directory: str | Path | None = None
+    resume: bool = False
+    checkpoint_every: int = 50
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "checkpoint_every", "batch_size", "patience"):
+            value = getattr(self, name)
+            if value is None and name in ("batch_size", "patience"):
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InvalidArgument(f"{name} must be a whole number of at least 1, not {value!r}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise InvalidArgument(f"learning_rate must be positive, not {self.learning_rate!r}")
+        if self.schedule not in ("constant", "cosine"):
+            raise InvalidArgument(f"schedule must be 'constant' or 'cosine', not {self.schedule!r}")
+        if not self.min_improvement >= 0:
+            raise InvalidArgument(f"min_improvement must not be negative: {self.min_improvement!r}")
+        if self.resume and self.directory is None:
+            raise InvalidArgument("resume=True needs a directory with the checkpoint")
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a resumed run to be the same run."""
+        told = asdict(self)
+        for name in ("directory", "resume", "checkpoint_every", "progress"):
+            del told[name]
+        return told
+
+
+@dataclass
+class TrainingResult:
+    """Outcome of a training run.
+
+    Args:
+        best: lowest monitored loss (validation where there is one, else training).
+        best_epoch: when it was reached; the module holds the parameters of that epoch.
+        epochs: epochs run in all, those before a resume included.
+        reason: "finished" or "early stop".
+        seconds: wall time, that before a resume included.
+        history: one record an epoch: epoch, loss, validation (where there is one), learning_rate.
+    """
+
+    best: float
+    best_epoch: int
+    epochs: int
+    reason: str
+    seconds: float
+    history: list[dict[str, float]] = field(default_factory=list)
