@@ -1,0 +1,832 @@
+#include "mlcore/neighbors.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "kernels/neighbors.hpp"
+#include "parallel.hpp"
+
+// Cells of half the cutoff, particles copied into cell order, one scan per row of cells and image.
+// The scan works in single precision and decides all but the pairs within its rounding error of
+// the cutoff; those are decided in double by displacement() below, which defines the pair set.
+// This file is compiled without contraction of a * b + c, so that definition is one.
+
+namespace mlcore {
+namespace {
+
+using kernels::NeighborSegment;
+
+/// j << 30 | image code: pairs of one row sort by j, then by image.
+using Key = std::int64_t;
+
+constexpr int kCodeBits = 10;
+constexpr int kCodeBias = 1 << (kCodeBits - 1);
+constexpr int kCodeMask = (1 << kCodeBits) - 1;
+constexpr std::uint32_t kHomeCode =
+    (kCodeBias << (2 * kCodeBits)) | (kCodeBias << kCodeBits) | kCodeBias;
+
+constexpr double kLargest = 1e100;
+constexpr double kMaxWraps = 1 << 30;
+constexpr std::int64_t kMaxSegments = std::int64_t{1} << 24;
+constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
+
+using Image = std::array<std::int32_t, 3>;
+
+std::uint32_t encode(const Image& image) {
+  std::uint32_t code = 0;
+  for (int axis = 0; axis < 3; ++axis) {
+    code = (code << kCodeBits) | static_cast<std::uint32_t>(image[axis] + kCodeBias);
+  }
+  return code;
+}
+
+Image decode(std::uint32_t code) {
+  return {static_cast<std::int32_t>(code >> (2 * kCodeBits)) - kCodeBias,
+          static_cast<std::int32_t>((code >> kCodeBits) & kCodeMask) - kCodeBias,
+          static_cast<std::int32_t>(code & kCodeMask) - kCodeBias};
+}
+
+Key make_key(std::int64_t j, std::uint32_t code) { return (j << (3 * kCodeBits)) | code; }
+std::int64_t key_particle(Key key) { return key >> (3 * kCodeBits); }
+std::uint32_t key_code(Key key) {
+  return static_cast<std::uint32_t>(key & ((Key{1} << (3 * kCodeBits)) - 1));
+}
+
+/// The cell, and where the particles were put into it.
+struct Frame {
+  Cell cell;                        // completed; open axes perpendicular to the others
+  std::array<double, 9> inverse{};  // fraction k of x is x . column k
+  std::vector<std::int32_t> wraps;  // (n, 3) x - wraps @ cell is inside; empty: all zero
+
+  /// Number of cell boundaries crossed from i to j, of the image of j with respect to i's own.
+  Image crossings(std::int64_t i, std::int64_t j, std::uint32_t code) const {
+    Image S = decode(code);
+    if (wraps.empty()) return S;
+    for (int axis = 0; axis < 3; ++axis) S[axis] += wraps[3 * i + axis] - wraps[3 * j + axis];
+    return S;
+  }
+};
+
+Frame make_frame(const Cell& cell) {
+  Cell periodic = cell;
+  for (int axis = 0; axis < 3; ++axis) {
+    for (int k = 0; k < 3 && !cell.pbc[axis]; ++k) periodic.rows[3 * axis + k] = 0;
+  }
+  Frame frame;
+  frame.cell = completed(periodic);
+  frame.inverse = inverse(frame.cell.rows);
+  return frame;
+}
+
+/// What the pair list is defined by.
+void displacement(const std::array<double, 9>& rows, const double* xi, const double* xj,
+                  const Image& S, double* D) {
+  for (int k = 0; k < 3; ++k) {
+    const double shift = (S[0] * rows[k] + S[1] * rows[3 + k]) + S[2] * rows[6 + k];
+    D[k] = (xj[k] - xi[k]) + shift;
+  }
+}
+
+double length(const double* D) { return std::sqrt((D[0] * D[0] + D[1] * D[1]) + D[2] * D[2]); }
+
+/// NeighborCutoff with its largest value worked out and a skin added to every pair.
+struct PairCutoff {
+  NeighborCutoff given;
+  double largest = 0;
+  double skin = 0;
+
+  bool uniform() const { return !given.radii.data && !given.table.data; }
+
+  double of(std::int64_t i, std::int64_t j) const {
+    double result = given.cutoff;
+    if (given.radii.data) result = std::min(result, given.radii(i) + given.radii(j));
+    if (given.table.data) result = std::min(result, given.table(given.types(i), given.types(j)));
+    return result + skin;
+  }
+};
+
+double largest_radius_sum(View<const double, 1> radii) {
+  double largest = 0;
+  for (std::int64_t i = 0; i < radii.size(); ++i) {
+    MLCORE_CHECK(std::isfinite(radii(i)) && radii(i) >= 0,
+                 "radii must be finite and not negative, but radii[", i, "] is ", radii(i));
+    largest = std::max(largest, radii(i));
+  }
+  return 2 * largest;
+}
+
+double largest_of_table(const NeighborCutoff& cutoff) {
+  const std::int64_t kinds = cutoff.table.shape[0];
+  MLCORE_CHECK(cutoff.table.shape[1] == kinds, "table must be square, got the shape (", kinds, ", ",
+               cutoff.table.shape[1], ")");
+  double largest = 0;
+  for (std::int64_t a = 0; a < kinds; ++a) {
+    for (std::int64_t b = 0; b < kinds; ++b) {
+      const double value = cutoff.table(a, b);
+      MLCORE_CHECK(std::isfinite(value) && value >= 0,
+                   "table must be finite and not negative, but entry (", a, ", ", b, ") is ",
+                   value);
+      MLCORE_CHECK(value == cutoff.table(b, a), "table must be symmetric, but entries (", a, ", ",
+                   b, ") and (", b, ", ", a, ") differ");
+      largest = std::max(largest, value);
+    }
+  }
+  for (std::int64_t i = 0; i < cutoff.types.size(); ++i) {
+    MLCORE_CHECK(cutoff.types(i) >= 0 && cutoff.types(i) < kinds, "types must lie in 0..",
+                 kinds - 1, ", but types[", i, "] is ", cutoff.types(i));
+  }
+  return largest;
+}
+
+PairCutoff checked_cutoff(const NeighborCutoff& given, double skin) {
+  MLCORE_CHECK(given.cutoff >= 0, "cutoff must not be negative or nan, got ", given.cutoff);
+  MLCORE_CHECK(std::isfinite(skin) && skin >= 0, "skin must be finite and not negative, got ",
+               skin);
+  MLCORE_CHECK(!given.types.data || given.table.data, "types need a table of cutoffs");
+  PairCutoff cutoff{given, given.cutoff, skin};
+  if (given.radii.data) cutoff.largest = std::min(cutoff.largest, largest_radius_sum(given.radii));
+  if (given.table.data) cutoff.largest = std::min(cutoff.largest, largest_of_table(given));
+  if (cutoff.largest > 0) cutoff.largest += skin;
+  MLCORE_CHECK(cutoff.largest <= kLargest, "cutoff must be finite and at most ", kLargest, ", got ",
+               cutoff.largest);
+  return cutoff;
+}
+
+void check_arguments(View<const double, 2> x, const PairCutoff& cutoff) {
+  MLCORE_CHECK(x.shape[1] == 3, "positions must have the shape (n, 3), got (", x.shape[0], ", ",
+               x.shape[1], ")");
+  if (x.device != Device::cpu) {
+    detail::raise<BackendUnavailable>("neighbor lists are built on the CPU only; copy positions");
+  }
+  const std::int64_t n = x.shape[0];
+  MLCORE_CHECK(n < (std::int64_t{1} << 31) - 64, "positions must hold fewer than 2^31 particles");
+  MLCORE_CHECK(!cutoff.given.radii.data || cutoff.given.radii.shape[0] == n,
+               "radii must have one entry per particle (", n, "), got ",
+               cutoff.given.radii.shape[0]);
+  MLCORE_CHECK(!cutoff.given.table.data || cutoff.given.types.shape[0] == n,
+               "types must have one entry per particle (", n, "), got ",
+               cutoff.given.types.shape[0]);
+}
+
+/// Rows of keys, one per particle. Each thread appends whole rows to blocks of its own.
+class PairRows {
+ public:
+  PairRows() : offsets_(1, 0) {}
+  PairRows(std::int64_t particles, int writers)
+      : start_(particles, nullptr), offsets_(particles + 1, 0), writers_(writers) {}
+
+  /// Room for `capacity` keys, valid until the next call for this writer.
+  Key* reserve(int writer, std::int64_t capacity) {
+    Writer& w = writers_[writer];
+    if (w.left < capacity) {
+      w.left = std::max(capacity, kBlock);
+      w.blocks.emplace_back(new Key[w.left]);
+      w.next = w.blocks.back().get();
+    }
+    return w.next;
+  }
+
+  /// The first `count` keys of the reserved room are the row of particle i.
+  void commit(int writer, std::int64_t i, std::int64_t count) {
+    Writer& w = writers_[writer];
+    start_[i] = w.next;
+    offsets_[i + 1] = count;
+    w.next += count;
+    w.left -= count;
+  }
+
+  /// To be called once after the last row.
+  void finish() {
+    for (std::size_t i = 1; i < offsets_.size(); ++i) offsets_[i] += offsets_[i - 1];
+  }
+
+  std::int64_t particles() const { return static_cast<std::int64_t>(offsets_.size()) - 1; }
+  std::int64_t count() const { return offsets_.back(); }
+  std::int64_t first(std::int64_t i) const { return offsets_[i]; }
+  std::int64_t size(std::int64_t i) const { return offsets_[i + 1] - offsets_[i]; }
+  const Key* row(std::int64_t i) const { return start_[i]; }
+  View<const std::int64_t, 1> offsets() const { return {offsets_.data(), {particles() + 1}}; }
+
+ private:
+  static constexpr std::int64_t kBlock = 1 << 16;
+  struct Writer {
+    std::vector<std::unique_ptr<Key[]>> blocks;
+    Key* next = nullptr;
+    std::int64_t left = 0;
+  };
+  std::vector<const Key*> start_;
+  std::vector<std::int64_t> offsets_;
+  std::vector<Writer> writers_;
+};
+
+/// Extremes of what the particles look like in the frame.
+struct Extent {
+  double largest = 0;                        // |coordinate|
+  double low[3], high[3];                    // Cartesian, wrapped
+  double fraction_low[3], fraction_high[3];  // along the frame's vectors, wrapped
+  bool wrapped = false;
+
+  Extent() {
+    std::fill_n(low, 3, std::numeric_limits<double>::infinity());
+    std::fill_n(fraction_low, 3, std::numeric_limits<double>::infinity());
+    std::fill_n(high, 3, -std::numeric_limits<double>::infinity());
+    std::fill_n(fraction_high, 3, -std::numeric_limits<double>::infinity());
+  }
+
+  void join(const Extent& other) {
+    largest = std::max(largest, other.largest);
+    wrapped |= other.wrapped;
+    for (int k = 0; k < 3; ++k) {
+      low[k] = std::min(low[k], other.low[k]);
+      high[k] = std::max(high[k], other.high[k]);
+      fraction_low[k] = std::min(fraction_low[k], other.fraction_low[k]);
+      fraction_high[k] = std::max(fraction_high[k], other.fraction_high[k]);
+    }
+  }
+};
+
+/// One search: wrap -> sort into cells -> scan.
+class Search {
+ public:
+  Search(const Context& context, View<const double, 2> x, const PairCutoff& cutoff,
+         const NeighborOptions& options, Frame& frame)
+      : context_(context),
+        x_(x),
+        n_(x.shape[0]),
+        cutoff_(cutoff),
+        options_(options),
+        frame_(frame) {}
+
+  PairRows run() {
+    wrap();
+    PairRows rows(n_, detail::resolve_threads(context_));
+    if (n_ > 0 && cutoff_.largest > 0) {
+      choose_bins();
+      sort_into_bins();
+      detail::parallel_for(context_, n_, 64, [&](std::int64_t begin, std::int64_t end, int chunk) {
+        scan(begin, end, chunk, rows);
+      });
+    }
+    rows.finish();
+    return rows;
+  }
+
+ private:
+  struct Axis {
+    double low = 0, scale = 1;  // bin = floor((fraction - low) * scale)
+    std::int64_t bins = 1;
+    std::int64_t reach = 0;  // neighbors lie at most so many bins away
+    bool periodic = false;
+  };
+  struct Piece {
+    std::int64_t first, last;  // bins
+    std::int32_t image;
+  };
+  struct Scratch {
+    std::vector<Piece> pieces[3];
+    std::vector<NeighborSegment> segments;
+    std::vector<std::uint32_t> index, code;
+    std::vector<Key> keys;
+  };
+
+  // ---- wrap
+
+  void wrap() {
+    fractions_.resize(3 * n_);
+    frame_.wraps.assign(3 * n_, 0);
+    std::vector<Extent> extents(detail::resolve_threads(context_));
+    detail::parallel_for(context_, n_, 1024, [&](std::int64_t begin, std::int64_t end, int chunk) {
+      Extent extent;
+      for (std::int64_t i = begin; i < end; ++i) wrap_particle(i, extent);
+      extents[chunk] = extent;
+    });
+    for (const Extent& extent : extents) extent_.join(extent);
+    if (!extent_.wrapped) frame_.wraps.clear();
+  }
+
+  void wrap_particle(std::int64_t i, Extent& extent) {
+    const double* x = x_.data + 3 * i;
+    for (int k = 0; k < 3; ++k) {
+      MLCORE_CHECK(std::fabs(x[k]) <= kLargest, "positions must be finite and at most ", kLargest,
+                   ", but positions[", i, ", ", k, "] is ", x[k]);
+      extent.largest = std::max(extent.largest, std::fabs(x[k]));
+    }
+    const auto& inv = frame_.inverse;
+    for (int axis = 0; axis < 3; ++axis) {
+      double fraction = x[0] * inv[axis] + x[1] * inv[3 + axis] + x[2] * inv[6 + axis];
+      if (frame_.cell.pbc[axis]) {
+        const double wraps = std::floor(fraction);
+        MLCORE_CHECK(std::fabs(wraps) < kMaxWraps, "positions[", i, "] lies ", wraps,
+                     " cells away along axis ", axis, "; at most 2^30 are possible");
+        frame_.wraps[3 * i + axis] = static_cast<std::int32_t>(wraps);
+        extent.wrapped |= wraps != 0;
+        fraction -= wraps;
+      }
+      fractions_[3 * i + axis] = fraction;
+      extent.fraction_low[axis] = std::min(extent.fraction_low[axis], fraction);
+      extent.fraction_high[axis] = std::max(extent.fraction_high[axis], fraction);
+    }
+    double inside[3];
+    wrapped_position(i, inside);
+    for (int k = 0; k < 3; ++k) {
+      extent.low[k] = std::min(extent.low[k], inside[k]);
+      extent.high[k] = std::max(extent.high[k], inside[k]);
+    }
+  }
+
+  void wrapped_position(std::int64_t i, double* result) const {
+    const auto& rows = frame_.cell.rows;
+    const std::int32_t* w = frame_.wraps.empty() ? nullptr : frame_.wraps.data() + 3 * i;
+    for (int k = 0; k < 3; ++k) {
+      result[k] = x_(i, k);
+      if (w) result[k] -= (w[0] * rows[k] + w[1] * rows[3 + k]) + w[2] * rows[6 + k];
+    }
+  }
+
+  // ---- cells
+
+  double column_sum(int axis) const {
+    const auto& inv = frame_.inverse;
+    return std::fabs(inv[axis]) + std::fabs(inv[3 + axis]) + std::fabs(inv[6 + axis]);
+  }
+
+  /// Bound of the rounding errors of wrapped Cartesian coordinates.
+  double coordinate_error() const {
+    double size = extent_.largest;
+    for (int axis = 0; axis < 3; ++axis) {
+      if (!frame_.cell.pbc[axis]) continue;
+      const double* row = frame_.cell.rows.data() + 3 * axis;
+      const double wraps = extent_.largest * column_sum(axis) + 1;
+      size += wraps * (std::fabs(row[0]) + std::fabs(row[1]) + std::fabs(row[2]));
+    }
+    return 32 * kEpsilon * size;
+  }
+
+  /// Largest entry of |cell @ inverse - 1|.
+  double inverse_error() const {
+    double worst = 0;
+    for (int i = 0; i < 3; ++i) {
+      for (int j = 0; j < 3; ++j) {
+        double sum = i == j ? -1 : 0;
+        for (int k = 0; k < 3; ++k) {
+          sum += frame_.cell.rows[3 * i + k] * frame_.inverse[3 * k + j];
+        }
+        worst = std::max(worst, std::fabs(sum));
+      }
+    }
+    return worst + kEpsilon;
+  }
+
+  /// How far, in fractions along an axis, two neighbors can be apart, rounding included.
+  double fraction_reach(int axis) const {
+    const auto& inv = frame_.inverse;
+    const double norm = std::sqrt(inv[axis] * inv[axis] + inv[3 + axis] * inv[3 + axis] +
+                                  inv[6 + axis] * inv[6 + axis]);
+    const double reach = (cutoff_.largest * (1 + 1e-12) + coordinate_error()) * norm;
+    const double size = extent_.largest * column_sum(axis) + 1;
+    return reach + 32 * kEpsilon * size + 3 * inverse_error() * (size + reach);
+  }
+
+  void choose_bins() {
+    constexpr double kCellsPerCutoff = 2;
+    double reach[3], span[3], bins[3];
+    for (int axis = 0; axis < 3; ++axis) {
+      axes_[axis].periodic = frame_.cell.pbc[axis];
+      axes_[axis].low = axes_[axis].periodic ? 0 : extent_.fraction_low[axis];
+      span[axis] =
+          axes_[axis].periodic ? 1 : extent_.fraction_high[axis] - extent_.fraction_low[axis];
+      reach[axis] = fraction_reach(axis);
+      bins[axis] =
+          std::max(1.0, std::floor(span[axis] * kCellsPerCutoff * (1 - 1e-9) / reach[axis]));
+    }
+    const double most = std::min(2.0 * static_cast<double>(n_) + 64, 0x1p30);
+    while (bins[0] * bins[1] * bins[2] > most) {
+      double& widest = *std::max_element(bins, bins + 3);
+      widest = std::ceil(widest / 2);
+    }
+    std::int64_t segments = 1;
+    for (int axis = 0; axis < 3; ++axis) {
+      Axis& a = axes_[axis];
+      a.bins = static_cast<std::int64_t>(bins[axis]);
+      a.scale = a.periodic || a.bins > 1 ? bins[axis] / span[axis] : 0;
+      const double cells = std::ceil(reach[axis] * a.scale);
+      const double images = a.periodic ? std::floor(cells / bins[axis]) + 1 : 0;
+      MLCORE_CHECK(images < kCodeBias, "cutoff ", cutoff_.largest, " reaches over ", images,
+                   " images of the cell along axis ", axis, "; at most ", kCodeBias - 1,
+                   " are possible: repeat the cell or lower the cutoff");
+      a.reach = a.periodic ? static_cast<std::int64_t>(cells)
+                           : static_cast<std::int64_t>(std::min(cells, bins[axis] - 1));
+      segments *= axis < 2 ? 2 * a.reach + 1 : 2 * static_cast<std::int64_t>(images) + 1;
+      MLCORE_CHECK(segments <= kMaxSegments, "cutoff ", cutoff_.largest,
+                   " reaches over too many images of the cell: repeat the cell or lower the "
+                   "cutoff");
+    }
+    choose_scale(reach);
+  }
+
+  /// Origin and unit of the single-precision copies, and where their rounding leaves doubt.
+  void choose_scale(const double* reach) {
+    unit_ = 1 / cutoff_.largest;
+    double size = 2;
+    for (int k = 0; k < 3; ++k) {
+      size += (extent_.high[k] - extent_.low[k]) * unit_;
+      if (!axes_[k].periodic) continue;
+      const double* row = frame_.cell.rows.data() + 3 * k;
+      const double row_size = std::fabs(row[0]) + std::fabs(row[1]) + std::fabs(row[2]);
+      size += (reach[k] + 2) * row_size * unit_;
+    }
+    const double doubt = 0x1p-21 * size + 4 * coordinate_error() * unit_;
+    inside_ = doubt < 0.5 ? static_cast<float>((1 - doubt) * (1 - doubt) * (1 - 1e-6)) : -1.0f;
+    outside_ = static_cast<float>((1 + doubt) * (1 + doubt) * (1 + 1e-6));
+  }
+
+  std::int64_t bin_of(std::int64_t i) const {
+    std::int64_t bin = 0;
+    for (int axis = 0; axis < 3; ++axis) {
+      const Axis& a = axes_[axis];
+      const double along = (fractions_[3 * i + axis] - a.low) * a.scale;
+      const auto last = static_cast<double>(a.bins - 1);
+      bin = bin * a.bins + static_cast<std::int64_t>(std::clamp(along, 0.0, last));
+    }
+    return bin;
+  }
+
+  void sort_into_bins() {
+    std::vector<std::int32_t> bin(n_);
+    detail::parallel_for(context_, n_, 4096, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; ++i) bin[i] = static_cast<std::int32_t>(bin_of(i));
+    });
+    bin_start_.assign(axes_[0].bins * axes_[1].bins * axes_[2].bins + 1, 0);
+    for (std::int64_t i = 0; i < n_; ++i) ++bin_start_[bin[i] + 1];
+    for (std::size_t b = 1; b < bin_start_.size(); ++b) bin_start_[b] += bin_start_[b - 1];
+    std::vector<std::int32_t> next(bin_start_.begin(), bin_start_.end() - 1);
+    order_.resize(n_);
+    sorted_bin_.resize(n_);
+    for (std::int64_t i = 0; i < n_; ++i) {
+      const std::int32_t p = next[bin[i]]++;
+      order_[p] = static_cast<std::int32_t>(i);
+      sorted_bin_[p] = bin[i];
+    }
+    copy_in_order();
+  }
+
+  void copy_in_order() {
+    for (auto& component : sorted_) component.assign(n_ + kernels::kNeighborSlack, 0.0f);
+    detail::parallel_for(context_, n_, 4096, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t p = begin; p < end; ++p) {
+        double x[3];
+        wrapped_position(order_[p], x);
+        for (int k = 0; k < 3; ++k) {
+          sorted_[k][p] = static_cast<float>((x[k] - extent_.low[k]) * unit_);
+        }
+      }
+    });
+  }
+
+  // ---- scan
+
+  /// Runs of bins, each in one image of the cell, within reach of a bin along an axis.
+  void pieces_around(const Axis& axis, std::int64_t bin, bool merge,
+                     std::vector<Piece>& pieces) const {
+    pieces.clear();
+    for (std::int64_t t = bin - axis.reach; t <= bin + axis.reach; ++t) {
+      if (!axis.periodic && (t < 0 || t >= axis.bins)) continue;
+      const std::int64_t image = t >= 0 ? t / axis.bins : -((axis.bins - 1 - t) / axis.bins);
+      const std::int64_t target = t - image * axis.bins;
+      if (merge && !pieces.empty() && pieces.back().image == image) {
+        pieces.back().last = target;
+      } else {
+        pieces.push_back({target, target, static_cast<std::int32_t>(image)});
+      }
+    }
+  }
+
+  void segments_around(std::int64_t bin, Scratch& scratch) const {
+    auto& pieces = scratch.pieces;
+    auto& segments = scratch.segments;
+    const std::int64_t n1 = axes_[1].bins, n2 = axes_[2].bins;
+    pieces_around(axes_[0], bin / (n1 * n2), false, pieces[0]);
+    pieces_around(axes_[1], bin / n2 % n1, false, pieces[1]);
+    pieces_around(axes_[2], bin % n2, true, pieces[2]);
+    segments.clear();
+    for (const Piece& a : pieces[0]) {
+      for (const Piece& b : pieces[1]) {
+        const std::int64_t row = (a.first * n1 + b.first) * n2;
+        for (const Piece& c : pieces[2]) {
+          const std::int32_t begin = bin_start_[row + c.first];
+          const std::int32_t end = bin_start_[row + c.last + 1];
+          if (begin < end) segments.push_back(segment(begin, end, {a.image, b.image, c.image}));
+        }
+      }
+    }
+  }
+
+  NeighborSegment segment(std::int32_t begin, std::int32_t end, const Image& image) const {
+    NeighborSegment result{begin, end, {}, encode(image)};
+    const auto& rows = frame_.cell.rows;
+    for (int k = 0; k < 3; ++k) {
+      const double shift = image[0] * rows[k] + image[1] * rows[3 + k] + image[2] * rows[6 + k];
+      result.shift[k] = static_cast<float>(shift * unit_);
+    }
+    return result;
+  }
+
+  void scan(std::int64_t begin, std::int64_t end, int chunk, PairRows& rows) const {
+    Scratch scratch;
+    std::int64_t bin = -1, candidates = 0;
+    for (std::int64_t p = begin; p < end; ++p) {
+      if (sorted_bin_[p] != bin) {
+        bin = sorted_bin_[p];
+        segments_around(bin, scratch);
+        candidates = 0;
+        for (const NeighborSegment& s : scratch.segments) candidates += s.end - s.begin;
+        const auto room = static_cast<std::size_t>(candidates + kernels::kNeighborSlack);
+        if (scratch.index.size() < room) {
+          scratch.index.resize(room);
+          scratch.code.resize(room);
+          scratch.keys.resize(room);
+        }
+      }
+      scan_particle(p, scratch, chunk, rows);
+    }
+  }
+
+  void scan_particle(std::int64_t p, Scratch& scratch, int chunk, PairRows& rows) const {
+    const float centre[3] = {sorted_[0][p], sorted_[1][p], sorted_[2][p]};
+    bool undecided = false;
+    const std::int64_t found = MLCORE_DISPATCH(neighbor_row)(
+        sorted_[0].data(), sorted_[1].data(), sorted_[2].data(), scratch.segments.data(),
+        static_cast<std::int64_t>(scratch.segments.size()), centre, inside_, outside_,
+        scratch.index.data(), scratch.code.data(), &undecided);
+    const std::int64_t i = order_[p];
+    const std::int64_t kept = undecided || options_.half || !cutoff_.uniform()
+                                  ? keep_some(i, found, scratch)
+                                  : keep_all(i, found, scratch);
+    Key* row = rows.reserve(chunk, kept);
+    store(scratch.keys.data(), kept, row);
+    rows.commit(chunk, i, kept);
+  }
+
+  /// Every candidate is a neighbor, except perhaps the particle itself.
+  std::int64_t keep_all(std::int64_t i, std::int64_t found, Scratch& scratch) const {
+    const Key self = options_.self_pairs ? -1 : make_key(i, kHomeCode);
+    std::int64_t kept = 0;
+    for (std::int64_t k = 0; k < found; ++k) {
+      const Key key = make_key(order_[scratch.index[k]], scratch.code[k]);
+      scratch.keys[kept] = key;
+      kept += key != self;
+    }
+    return kept;
+  }
+
+  std::int64_t keep_some(std::int64_t i, std::int64_t found, Scratch& scratch) const {
+    const Key self = make_key(i, kHomeCode);
+    const Key smallest = options_.half ? self : 0;
+    std::int64_t kept = 0;
+    for (std::int64_t k = 0; k < found; ++k) {
+      const std::uint32_t index = scratch.index[k] & ~kernels::kNeighborUndecided;
+      const bool undecided = index != scratch.index[k] || !cutoff_.uniform();
+      const Key key = make_key(order_[index], scratch.code[k]);
+      if (key < smallest || (key == self && !options_.self_pairs)) continue;
+      if (undecided && !is_neighbor(i, key)) continue;
+      scratch.keys[kept++] = key;
+    }
+    return kept;
+  }
+
+  bool is_neighbor(std::int64_t i, Key key) const {
+    const std::int64_t j = key_particle(key);
+    double D[3];
+    displacement(frame_.cell.rows, x_.data + 3 * i, x_.data + 3 * j,
+                 frame_.crossings(i, j, key_code(key)), D);
+    return length(D) < (cutoff_.uniform() ? cutoff_.largest : cutoff_.of(i, j));
+  }
+
+  void store(const Key* keys, std::int64_t count, Key* row) const {
+    constexpr std::int64_t kRankSortLimit = 256;
+    const bool vectors = detail::isa() != detail::Isa::baseline;
+    if (options_.sorted && vectors && count <= kRankSortLimit) {
+      MLCORE_DISPATCH(rank_sort)(keys, count, row);
+      return;
+    }
+    std::copy_n(keys, count, row);
+    if (options_.sorted) std::sort(row, row + count);
+  }
+
+  const Context& context_;
+  View<const double, 2> x_;
+  std::int64_t n_;
+  const PairCutoff& cutoff_;
+  const NeighborOptions& options_;
+  Frame& frame_;
+
+  Extent extent_;
+  Axis axes_[3];
+  double unit_ = 1;
+  float inside_ = 0, outside_ = 0;
+  std::vector<double> fractions_;
+  std::vector<std::int32_t> bin_start_, order_, sorted_bin_;
+  std::vector<float> sorted_[3];
+};
+
+template <class T, int Rank>
+void check_length(const char* name, const View<T, Rank>& view, std::int64_t count) {
+  if (!view.data) return;
+  MLCORE_CHECK(view.shape[0] == count, name, " must have one entry per pair (", count, "), got ",
+               view.shape[0]);
+  if constexpr (Rank == 2) {
+    MLCORE_CHECK(view.shape[1] == 3, name, " must have three columns, got ", view.shape[1]);
+  }
+}
+
+template <class Index>
+void fill_row(const double* x, const Frame& frame, const PairRows& rows, std::int64_t i,
+              const NeighborArrays<Index>& out) {
+  const Key* keys = rows.row(i);
+  const std::int64_t size = rows.size(i), first = rows.first(i);
+  const bool vectors = out.D.data || out.d.data;
+  for (std::int64_t k = 0; k < size; ++k) {
+    const std::int64_t j = key_particle(keys[k]), pair = first + k;
+    if (out.i.data) out.i.data[pair] = static_cast<Index>(i);
+    if (out.j.data) out.j.data[pair] = static_cast<Index>(j);
+    if (!out.S.data && !vectors) continue;
+    const Image S = frame.crossings(i, j, key_code(keys[k]));
+    if (out.S.data) std::copy_n(S.data(), 3, out.S.data + 3 * pair);
+    if (!vectors) continue;
+    double D[3];
+    displacement(frame.cell.rows, x + 3 * i, x + 3 * j, S, D);
+    if (out.D.data) std::copy_n(D, 3, out.D.data + 3 * pair);
+    if (out.d.data) out.d.data[pair] = length(D);
+  }
+}
+
+template <class Index>
+void fill_arrays(const Context& context, const double* x, const Frame& frame, const PairRows& rows,
+                 const NeighborArrays<Index>& out) {
+  check_length("i", out.i, rows.count());
+  check_length("j", out.j, rows.count());
+  check_length("S", out.S, rows.count());
+  check_length("D", out.D, rows.count());
+  check_length("d", out.d, rows.count());
+  detail::parallel_for(context, rows.particles(), 64,
+                       [&](std::int64_t begin, std::int64_t end, int) {
+                         for (std::int64_t i = begin; i < end; ++i) {
+                           fill_row(x, frame, rows, i, out);
+                         }
+                       });
+}
+
+}  // namespace
+
+struct NeighborSearch::State {
+  View<const double, 2> x;
+  Frame frame;
+  PairRows rows;
+};
+
+NeighborSearch::NeighborSearch(const Context& context, View<const double, 2> x, const Cell& cell,
+                               const NeighborCutoff& cutoff, const NeighborOptions& options)
+    : state_(std::make_unique<State>()) {
+  const PairCutoff pair_cutoff = checked_cutoff(cutoff, 0);
+  check_arguments(x, pair_cutoff);
+  state_->x = x;
+  state_->frame = make_frame(cell);
+  state_->rows = Search(context, x, pair_cutoff, options, state_->frame).run();
+}
+
+NeighborSearch::~NeighborSearch() = default;
+NeighborSearch::NeighborSearch(NeighborSearch&&) noexcept = default;
+NeighborSearch& NeighborSearch::operator=(NeighborSearch&&) noexcept = default;
+
+std::int64_t NeighborSearch::count() const { return state_->rows.count(); }
+View<const std::int64_t, 1> NeighborSearch::offsets() const { return state_->rows.offsets(); }
+
+void NeighborSearch::fill(const Context& context,
+                          const NeighborArrays<std::int32_t>& arrays) const {
+  fill_arrays(context, state_->x.data, state_->frame, state_->rows, arrays);
+}
+void NeighborSearch::fill(const Context& context,
+                          const NeighborArrays<std::int64_t>& arrays) const {
+  fill_arrays(context, state_->x.data, state_->frame, state_->rows, arrays);
+}
+
+struct NeighborList::State {
+  NeighborCutoff given;  // its views look into the copies below
+  std::vector<double> radii, table;
+  std::vector<std::int32_t> types;
+  NeighborOptions options;
+  PairCutoff cutoff, searched;
+
+  bool built = false;
+  Cell cell;
+  std::vector<double> x, x_at_search;
+  double margin = 0;  // displacement that may not make a missing pair a neighbor
+  Frame frame;
+  PairRows candidates, rows;
+
+  bool must_search(const Context& context, View<const double, 2> now, const Cell& now_cell) const;
+  void search(const Context& context, const Cell& now_cell);
+  void select(const Context& context);
+};
+
+bool NeighborList::State::must_search(const Context& context, View<const double, 2> now,
+                                      const Cell& now_cell) const {
+  if (!built || static_cast<std::size_t>(now.size()) != x_at_search.size()) return true;
+  if (now_cell.pbc != cell.pbc || now_cell.rows != cell.rows) return true;
+  std::vector<std::uint8_t> moved(detail::resolve_threads(context), 0);
+  detail::parallel_for(context, now.shape[0], 4096,
+                       [&](std::int64_t begin, std::int64_t end, int chunk) {
+                         for (std::int64_t i = begin; i < end && !moved[chunk]; ++i) {
+                           double D[3];
+                           for (int k = 0; k < 3; ++k) D[k] = now(i, k) - x_at_search[3 * i + k];
+                           moved[chunk] = !(length(D) <= margin);
+                         }
+                       });
+  return std::find(moved.begin(), moved.end(), 1) != moved.end();
+}
+
+void NeighborList::State::search(const Context& context, const Cell& now_cell) {
+  built = false;
+  frame = make_frame(now_cell);
+  const View<const double, 2> view(x.data(), {static_cast<std::int64_t>(x.size()) / 3, 3});
+  candidates = Search(context, view, searched, options, frame).run();
+  double size = searched.largest;
+  for (double value : x) size = std::max(size, std::fabs(value));
+  for (double value : now_cell.rows) size = std::max(size, std::fabs(value));
+  margin = std::max(0.0, 0.5 * searched.skin - 1e-13 * size);
+  x_at_search = x;
+  cell = now_cell;
+  built = true;
+}
+
+/// Of the pairs within cutoff + skin at the last search, those within the cutoff now.
+void NeighborList::State::select(const Context& context) {
+  const std::int64_t n = candidates.particles();
+  rows = PairRows(n, detail::resolve_threads(context));
+  detail::parallel_for(context, n, 64, [&](std::int64_t begin, std::int64_t end, int chunk) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Key* keys = candidates.row(i);
+      Key* row = rows.reserve(chunk, candidates.size(i));
+      std::int64_t kept = 0;
+      for (std::int64_t k = 0; k < candidates.size(i); ++k) {
+        const std::int64_t j = key_particle(keys[k]);
+        double D[3];
+        displacement(frame.cell.rows, x.data() + 3 * i, x.data() + 3 * j,
+                     frame.crossings(i, j, key_code(keys[k])), D);
+        row[kept] = keys[k];
+        kept += length(D) < (cutoff.uniform() ? cutoff.largest : cutoff.of(i, j));
+      }
+      rows.commit(chunk, i, kept);
+    }
+  });
+  rows.finish();
+}
+
+NeighborList::NeighborList(const NeighborCutoff& cutoff, double skin,
+                           const NeighborOptions& options)
+    : state_(std::make_unique<State>()) {
+  checked_cutoff(cutoff, skin);
+  State& s = *state_;
+  s.options = options;
+  s.radii.assign(cutoff.radii.begin(), cutoff.radii.end());
+  s.types.assign(cutoff.types.begin(), cutoff.types.end());
+  s.table.assign(cutoff.table.begin(), cutoff.table.end());
+  s.given = cutoff;
+  if (cutoff.radii.data) s.given.radii.data = s.radii.data();
+  if (cutoff.types.data) s.given.types.data = s.types.data();
+  if (cutoff.table.data) s.given.table.data = s.table.data();
+  s.cutoff = checked_cutoff(s.given, 0);
+  s.searched = checked_cutoff(s.given, skin);
+}
+
+NeighborList::~NeighborList() = default;
+NeighborList::NeighborList(NeighborList&&) noexcept = default;
+NeighborList& NeighborList::operator=(NeighborList&&) noexcept = default;
+
+bool NeighborList::update(const Context& context, View<const double, 2> x, const Cell& cell) {
+  State& s = *state_;
+  check_arguments(x, s.cutoff);
+  const bool search = s.must_search(context, x, cell);
+  s.x.assign(x.begin(), x.end());
+  if (search) {
+    s.rows = PairRows();
+    s.search(context, cell);
+  }
+  s.select(context);
+  return search;
+}
+
+std::int64_t NeighborList::count() const { return state_->rows.count(); }
+View<const std::int64_t, 1> NeighborList::offsets() const { return state_->rows.offsets(); }
+
+void NeighborList::fill(const Context& context, const NeighborArrays<std::int32_t>& arrays) const {
+  fill_arrays(context, state_->x.data(), state_->frame, state_->rows, arrays);
+}
+void NeighborList::fill(const Context& context, const NeighborArrays<std::int64_t>& arrays) const {
+  fill_arrays(context, state_->x.data(), state_->frame, state_->rows, arrays);
+}
+
+}  // namespace mlcore

@@ -1,0 +1,269 @@
+#include "mlcore/neighbors.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "mlcore/reference/neighbors.hpp"
+
+namespace {
+
+using mlcore::Cell;
+using mlcore::Context;
+using mlcore::NeighborCutoff;
+using mlcore::NeighborOptions;
+using Positions = std::vector<double>;
+
+mlcore::View<const double, 2> view(const Positions& x) {
+  return {x.data(), {static_cast<std::int64_t>(x.size() / 3), 3}};
+}
+
+Positions random_positions(int n, const Cell& cell, unsigned seed, double low = 0,
+                           double high = 1) {
+  std::mt19937_64 generator(seed);
+  std::uniform_real_distribution<double> fraction(low, high);
+  Positions x(3 * n);
+  for (int i = 0; i < n; ++i) {
+    for (int axis = 0; axis < 3; ++axis) {
+      const double f = fraction(generator);
+      for (int k = 0; k < 3; ++k) x[3 * i + k] += f * cell.rows[3 * axis + k];
+    }
+  }
+  return x;
+}
+
+struct Pairs {
+  std::vector<std::int64_t> i, j;
+  std::vector<std::int32_t> S;
+  std::vector<double> D, d;
+  bool operator==(const Pairs&) const = default;
+};
+
+template <class Source>
+Pairs filled(const Source& source, int threads) {
+  const std::int64_t count = source.count();
+  Pairs p;
+  p.i.resize(count), p.j.resize(count), p.S.resize(3 * count), p.D.resize(3 * count);
+  p.d.resize(count);
+  source.fill(Context{threads}, mlcore::NeighborArrays<std::int64_t>{{p.i.data(), {count}},
+                                                                     {p.j.data(), {count}},
+                                                                     {p.S.data(), {count, 3}},
+                                                                     {p.D.data(), {count, 3}},
+                                                                     {p.d.data(), {count}}});
+  return p;
+}
+
+Pairs found(const Positions& x, const Cell& cell, const NeighborCutoff& cutoff,
+            const NeighborOptions& options = {}, int threads = 1) {
+  return filled(mlcore::NeighborSearch(Context{threads}, view(x), cell, cutoff, options), threads);
+}
+
+Pairs expected(const Positions& x, const Cell& cell, const NeighborCutoff& cutoff,
+               const NeighborOptions& options = {}) {
+  Pairs p;
+  for (const auto& pair : mlcore::reference::neighbor_pairs(view(x), cell, cutoff, options)) {
+    p.i.push_back(pair.i), p.j.push_back(pair.j), p.d.push_back(pair.d);
+    p.S.insert(p.S.end(), pair.S.begin(), pair.S.end());
+    p.D.insert(p.D.end(), pair.D.begin(), pair.D.end());
+  }
+  return p;
+}
+
+const std::array<double, 9> kCells[] = {
+    {5, 0, 0, 0, 6, 0, 0, 0, 7},           // orthogonal
+    {5, 0, 0, 2, 6, 0, -3, 2, 7},          // triclinic
+    {0, 6, 0.5, 5, 0.3, 0, 0.2, 0, 7},     // left-handed
+    {5, 0.1, 0.2, 14, 6, 0.3, -9, 11, 7},  // strongly skewed
+};
+
+TEST(Neighbors, MatchesReferenceForEveryCellAndBoundary) {
+  for (const auto& rows : kCells) {
+    for (int mask = 0; mask < 8; ++mask) {
+      const Cell cell{rows, {bool(mask & 1), bool(mask & 2), bool(mask & 4)}};
+      for (double cutoff : {0.4, 1.7, 3.4, 8.1}) {
+        const Positions x = random_positions(cutoff > 5 ? 9 : 60, cell, mask + 17, -1.5, 2.5);
+        for (bool half : {false, true}) {
+          const NeighborOptions options{half, true, half};
+          const Pairs reference = expected(x, cell, {cutoff}, options);
+          for (int threads : {1, 2, 7}) {
+            ASSERT_EQ(found(x, cell, {cutoff}, options, threads), reference)
+                << mask << " " << cutoff << " " << half << " " << threads;
+          }
+        }
+      }
+    }
+  }
+}
+
+// On a lattice many distances equal the cutoff up to rounding.
+TEST(Neighbors, DecidesExactlyAtTheCutoff) {
+  const double a = 1.1;
+  for (double origin : {0.0, -3.3, 1e6 + 0.1}) {
+    const Cell cell{{6 * a, 0, 0, 0, 6 * a, 0, 0, 0, 6 * a}, {true, true, false}};
+    Positions x;
+    for (int i = 0; i < 216; ++i) {
+      for (int k : {i / 36, i / 6 % 6, i % 6}) x.push_back(origin + k * a);
+    }
+    for (double cutoff : {a, 2 * a, a * std::sqrt(2.0), a * std::sqrt(3.0)}) {
+      EXPECT_EQ(found(x, cell, {cutoff}), expected(x, cell, {cutoff})) << origin << " " << cutoff;
+    }
+  }
+}
+
+TEST(Neighbors, CutoffIsStrict) {
+  const Positions x = {0, 0, 0, 3, 4, 0};
+  EXPECT_EQ(found(x, Cell::open(), {5.0}).i.size(), 0u);
+  EXPECT_EQ(found(x, Cell::open(), {std::nextafter(5.0, 6.0)}).i.size(), 2u);
+}
+
+TEST(Neighbors, SizesAroundTheVectorWidth) {
+  for (int n : {0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 300}) {
+    const Cell cell{kCells[1], {true, true, true}};
+    const Positions x = random_positions(n, cell, n);
+    EXPECT_EQ(found(x, cell, {2.2}), expected(x, cell, {2.2})) << n;
+  }
+}
+
+TEST(Neighbors, CoincidentAndDistantParticles) {
+  const Positions same = {1, 2, 3, 1, 2, 3, 1, 2, 3};
+  EXPECT_EQ(found(same, Cell::open(), {1e-3}).i.size(), 6u);
+  const Positions apart = {0, 0, 0, 1e90, 0, 0, 0.5, 0, 0, -1e40, 1e40, 3};
+  EXPECT_EQ(found(apart, Cell::open(), {1.0}), expected(apart, Cell::open(), {1.0}));
+  EXPECT_EQ(found(apart, Cell::open(), {1e-300}).i.size(), 0u);
+  const Positions outside = {1e8 + 0.25, 0, 0, 0.5, 0, 0, -3e8, 0.1, 0};
+  const Cell box = Cell::cubic(4);
+  EXPECT_EQ(found(outside, box, {1.0}), expected(outside, box, {1.0}));
+}
+
+TEST(Neighbors, UnsortedHoldsTheSamePairsInTheSameOrderForAnyThreadCount) {
+  const Cell cell{kCells[1], {true, false, true}};
+  const Positions x = random_positions(400, cell, 3);
+  NeighborOptions options;
+  options.sorted = false;
+  const Pairs one = found(x, cell, {1.5}, options, 1);
+  EXPECT_EQ(found(x, cell, {1.5}, options, 5), one);
+  EXPECT_TRUE(std::is_sorted(one.i.begin(), one.i.end()));
+  const Pairs sorted = found(x, cell, {1.5});
+  EXPECT_EQ(one.i, sorted.i);
+  EXPECT_NE(one.j, sorted.j);
+  std::vector<std::pair<std::int64_t, double>> a, b;
+  for (std::size_t k = 0; k < one.i.size(); ++k) {
+    a.emplace_back(one.j[k], one.d[k]);
+    b.emplace_back(sorted.j[k], sorted.d[k]);
+  }
+  std::sort(a.begin(), a.end());
+  std::sort(b.begin(), b.end());
+  EXPECT_EQ(a, b);
+}
+
+TEST(Neighbors, RowsLongerThanTheSortingKernel) {
+  const Cell cell = Cell::cubic(3);
+  const Positions x = random_positions(90, cell, 1);
+  EXPECT_EQ(found(x, cell, {2.9}), expected(x, cell, {2.9}));
+}
+
+TEST(Neighbors, RadiiAndTypes) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  const Cell cell{kCells[2], {true, true, false}};
+  const Positions x = random_positions(80, cell, 5);
+  std::vector<double> radii(80);
+  std::vector<std::int32_t> types(80);
+  for (int i = 0; i < 80; ++i) radii[i] = 0.1 * (i % 13), types[i] = i % 3;
+  const std::vector<double> table = {1.0, 0.5, 0, 0.5, 2.0, 1.7, 0, 1.7, 0.9};
+  NeighborCutoff cutoff{infinity};
+  cutoff.radii = {radii.data(), {80}};
+  EXPECT_EQ(found(x, cell, cutoff), expected(x, cell, {2.4, cutoff.radii, {}, {}}));
+  NeighborCutoff by_type{infinity};
+  by_type.types = {types.data(), {80}};
+  by_type.table = {table.data(), {3, 3}};
+  EXPECT_EQ(found(x, cell, by_type, {true}),
+            expected(x, cell, {2.0, {}, by_type.types, by_type.table}, {true}));
+}
+
+TEST(Neighbors, OffsetsCountTheRows) {
+  const Cell cell = Cell::cubic(5);
+  const Positions x = random_positions(50, cell, 2);
+  const mlcore::NeighborSearch search({}, view(x), cell, {1.5});
+  const Pairs pairs = filled(search, 1);
+  const auto offsets = search.offsets();
+  ASSERT_EQ(offsets.shape[0], 51);
+  EXPECT_EQ(offsets(50), search.count());
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_EQ(offsets(i + 1) - offsets(i), std::count(pairs.i.begin(), pairs.i.end(), i));
+  }
+}
+
+TEST(Neighbors, RejectsBadArguments) {
+  const auto rejects = [](const Positions& x, const Cell& cell, const NeighborCutoff& cutoff) {
+    EXPECT_THROW(found(x, cell, cutoff), mlcore::InvalidArgument);
+  };
+  const Positions x = {0, 0, 0, 1, 1, 1};
+  const double infinity = std::numeric_limits<double>::infinity();
+  rejects({0, 0, NAN}, Cell::open(), {1.0});
+  rejects({0, infinity, 0}, Cell::cubic(3), {1.0});
+  rejects(x, Cell::open(), {-1.0});
+  rejects(x, Cell::open(), {NAN});
+  rejects(x, Cell::open(), {infinity});
+  rejects(x, Cell{{}, {true, false, false}}, {1.0});
+  rejects(x, Cell::cubic(1e-3), {1.0});
+  rejects({1e12, 0, 0}, Cell::cubic(1), {0.5});
+  const double radii[] = {1, -1};
+  rejects(x, Cell::open(), {1.0, {radii, {2}}, {}, {}});
+  rejects(x, Cell::open(), {1.0, {radii, {1}}, {}, {}});
+  const double table[] = {1, 2, 3, 1};
+  const std::int32_t types[] = {0, 1}, unknown[] = {0, 2};
+  rejects(x, Cell::open(), {1.0, {}, {types, {2}}, {table, {2, 2}}});
+  rejects(x, Cell::open(), {1.0, {}, {unknown, {2}}, {table, {1, 1}}});
+  mlcore::View<const double, 2> wrong(x.data(), {3, 2});
+  EXPECT_THROW(mlcore::NeighborSearch({}, wrong, Cell::open(), {1.0}), mlcore::InvalidArgument);
+  mlcore::View<const double, 2> huge(x.data(), {std::int64_t{1} << 31, 3});
+  EXPECT_THROW(mlcore::NeighborSearch({}, huge, Cell::open(), {1.0}), mlcore::InvalidArgument);
+}
+
+TEST(Neighbors, ListStaysExactAndSearchesOnlyAfterHalfASkin) {
+  const Cell cell{kCells[1], {true, true, true}};
+  Positions x = random_positions(120, cell, 8);
+  mlcore::NeighborList list({1.6}, 0.5);
+  EXPECT_TRUE(list.update({}, view(x), cell));
+  EXPECT_FALSE(list.update({}, view(x), cell));
+  std::mt19937_64 generator(1);
+  std::uniform_real_distribution<double> step(-0.06, 0.06);
+  int searches = 0;
+  for (int t = 0; t < 30; ++t) {
+    for (double& value : x) value += step(generator);
+    searches += list.update({}, view(x), cell);
+    ASSERT_EQ(filled(list, 1), expected(x, cell, {1.6})) << t;
+  }
+  EXPECT_GT(searches, 1);
+  EXPECT_LT(searches, 15);
+  x[0] += 0.26;
+  EXPECT_TRUE(list.update({}, view(x), cell));
+  x[0] += 0.24;
+  EXPECT_FALSE(list.update({}, view(x), cell));
+  Cell larger = cell;
+  larger.rows[0] += 0.01;
+  EXPECT_TRUE(list.update({}, view(x), larger));
+  EXPECT_EQ(filled(list, 1), expected(x, larger, {1.6}));
+  x.resize(30);
+  EXPECT_TRUE(list.update({}, view(x), larger));
+  EXPECT_EQ(filled(list, 1), expected(x, larger, {1.6}));
+}
+
+TEST(Neighbors, ListAfterAFailedUpdateIsEmpty) {
+  const Cell cell = Cell::cubic(4);
+  Positions x = random_positions(20, cell, 8);
+  mlcore::NeighborList list({1.6}, 0.5);
+  list.update({}, view(x), cell);
+  x[4] = NAN;
+  EXPECT_THROW(list.update({}, view(x), cell), mlcore::InvalidArgument);
+  EXPECT_EQ(list.count(), 0);
+  x[4] = 1;
+  EXPECT_TRUE(list.update({}, view(x), cell));
+  EXPECT_EQ(filled(list, 1), expected(x, cell, {1.6}));
+}
+
+}  // namespace
