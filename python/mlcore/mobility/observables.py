@@ -40,7 +40,8 @@ class DiffusionSpectrum:
     """Collective diffusion at the wave numbers ``k`` (K,).
 
     ``value`` and ``error`` (K,): D(k), length^2 / time. ``scattering`` and ``scattering_error``
-    (K, T): F(k, t) at ``lags`` (T,). ``window``: the two lags between which D(k) was taken.
+    (K, T): F(k, t) at ``lags`` (T,). ``static`` (K,): S(k) = F(k, 0). ``window``: the two lags
+    between which D(k) was taken.
     """
 
     k: Array
@@ -49,6 +50,7 @@ class DiffusionSpectrum:
     lags: Array
     scattering: Array
     scattering_error: Array
+    static: Array
     window: tuple[float, float]
 
 
@@ -155,6 +157,7 @@ def diffusion_spectrum(
         np.array(lags, float) * interval,
         full[:, rows],
         samples[..., rows].std(axis=0, ddof=1),
+        full[:, 0],
         (first * interval, second * interval),
     )
 
