@@ -55,11 +55,15 @@ class Units(_Section):
 
 
 class Interaction(_Section):
-    """Known force between the particles: Lennard-Jones, cut (WCA when cut at 2^(1/6) sigma)."""
+    """Known repulsion of the particles: WCA, Lennard-Jones cut and shifted at 2^(1/6) sigma."""
 
     sigma: Positive
-    epsilon: Positive
-    cutoff: Positive
+    epsilon: Positive = 1.0
+
+    @property
+    def cutoff(self) -> float:
+        """Distance where the force ends."""
+        return float(2 ** (1 / 6) * self.sigma)
 
 
 class System(_Section):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,12 @@ from mlcore.mobility.config import Cost, Interaction, Simulation
 
 __all__ = [
     "Timing",
+    "equilibrium_input",
     "insert_particles",
-    "lammps_input",
+    "learned_input",
     "run_lammps",
+    "run_solvent",
     "write_data",
-    "write_parameters",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -74,35 +76,16 @@ def write_data(path: Path, positions: Array, box: float) -> None:
     write_text(path, text)
 
 
-def write_parameters(path: Path, bundle: Path, kT: float, delta: float) -> None:
-    """The XML of `fix mlmod` for stochastic dynamics with a bundle."""
-    values = {
-        "bundle": str(bundle),
-        "delta": repr(delta),
-        "KBT": repr(kT),
-        "flag_stochastic": "1",
-        "flag_thm_drift": "1",
-    }
-    tags = "\n".join(f"    <{name} value={quoteattr(v)}/>" for name, v in values.items())
-    write_text(
-        path,
-        f'<?xml version="1.0"?>\n<MLMOD>\n  <model_data type="dX_MF_Q1_ML1_Pair">\n{tags}\n'
-        "  </model_data>\n</MLMOD>\n",
+def _pair_style(interaction: Interaction | None) -> str:
+    if interaction is None:
+        return "pair_style zero 1.0\npair_coeff * *"
+    return (
+        f"pair_style lj/cut {interaction.cutoff!r}\n"
+        f"pair_coeff 1 1 {interaction.epsilon!r} {interaction.sigma!r}"
     )
 
 
-def lammps_input(run: Simulation, interaction: Interaction | None, seed: int) -> str:
-    """LAMMPS input of one run; files of the same folder: start.data, mlmod.xml, trajectory.dump."""
-    steps = round(run.duration / run.time_step)
-    every = round(run.frame / run.time_step)
-    pair = "pair_style zero 1.0\npair_coeff * *"
-    if interaction is not None:
-        pair = (
-            f"pair_style lj/cut {interaction.cutoff!r}\n"
-            f"pair_coeff 1 1 {interaction.epsilon!r} {interaction.sigma!r}"
-        )
-    return f"""\
-# {run.particles} particles in a periodic cube of edge {run.box:g} move with a learned mobility
+_HEAD = """\
 units lj
 atom_style atomic
 atom_modify map array
@@ -112,37 +95,85 @@ mass 1 1.0
 {pair}
 neighbor 1.0 bin
 neigh_modify delay 0 every 1 check yes
-timestep {run.time_step!r}
-fix move all mlmod mlmod.xml seed {seed}
-thermo {max(1, steps // 50)}
-thermo_style custom step pe
+"""
+
+_FRAMES = """\
 dump frames all custom {every} trajectory.dump id xu yu zu
-dump_modify frames sort id format line "%d %.8g %.8g %.8g"
+dump_modify frames sort id format line "%d %.10g %.10g %.10g"
+thermo {thermo}
+thermo_style custom step pe
 run {steps}
 """
 
 
-def run_lammps(folder: Path, script: str, progress: Progress | None = None) -> Timing:
-    """Runs ``lmp`` with the plugin on ``script`` in ``folder``, on one rank.
+def learned_input(
+    run: Simulation, interaction: Interaction | None, parameters: Path, seed: int
+) -> str:
+    """LAMMPS input of a run with the learned model; reads start.data, writes trajectory.dump."""
+    steps = round(run.duration / run.time_step)
+    every = round(run.frame / run.time_step)
+    title = f"# {run.particles} particles in a periodic cube of edge {run.box:g}, learned mobility"
+    return "\n".join(
+        [
+            title,
+            _HEAD.format(pair=_pair_style(interaction)),
+            f"timestep {run.time_step!r}",
+            f'fix move all mlmod "{parameters}" seed {seed}',
+            _FRAMES.format(every=every, thermo=max(1, steps // 50), steps=steps),
+        ]
+    )
+
+
+def equilibrium_input(
+    interaction: Interaction, kT: float, seed: int, steps: int, every: int
+) -> str:
+    """LAMMPS input that samples the equilibrium of the interaction: Langevin, no hydrodynamics."""
+    time = interaction.sigma / math.sqrt(max(interaction.epsilon, kT))
+    return "\n".join(
+        [
+            "# equilibrium of the known interaction by Langevin dynamics, for start and S(k)",
+            _HEAD.format(pair=_pair_style(interaction)),
+            f"velocity all create {kT!r} {seed}",
+            f"timestep {0.006 * time!r}",
+            "fix move all nve",
+            f"fix bath all langevin {kT!r} {kT!r} {1.5 * time!r} {seed + 1}",
+            _FRAMES.format(every=every, thermo=max(1, steps // 50), steps=steps),
+        ]
+    )
+
+
+def run_lammps(
+    folder: Path, script: str, *, plugin: bool, progress: Progress | None = None
+) -> Timing:
+    """Runs ``lmp`` on ``script`` in ``folder``, on one rank, with or without the plugin.
 
     Raises:
         Error: LAMMPS failed; the message ends with its own.
+        BackendUnavailable: the plugin is not built, or LAMMPS is not installed.
     """
     from mlcore.lammps.run import command, environment_variables
 
     write_text(folder / "in.lammps", script)
-    return _run([*command(), "-in", "in.lammps"], environment_variables(), folder, progress)
+    environment = environment_variables() if plugin else _stock_environment()
+    return _run([*command(), "-in", "in.lammps"], environment, folder, progress)
 
 
 def run_solvent(folder: Path, script: Path, cost: Cost, seed: int) -> Timing:
-    """Runs the explicit solvent for a few steps, stock ``lmp`` without the plugin, on one rank."""
-    from mlcore.lammps.run import command, environment_variables
+    """Runs the explicit solvent for a few steps, stock ``lmp`` on one rank."""
+    from mlcore.lammps.run import command
 
     values = {"N": cost.particles, "L": f"{cost.box:g}", "seed": seed, "steps": cost.steps}
     words = [word for name, value in values.items() for word in ("-var", name, str(value))]
-    environment = environment_variables()
+    return _run([*command(), "-in", str(script), *words], _stock_environment(), folder, None)
+
+
+def _stock_environment() -> dict[str, str]:
+    from mlcore.lammps.environment import find_environment
+
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
     environment.pop("LAMMPS_PLUGIN_PATH", None)
-    return _run([*command(), "-in", str(script), *words], environment, folder, None)
+    folders = [str(find_environment().mpi_library.parent), environment.get("LD_LIBRARY_PATH", "")]
+    return environment | {"LD_LIBRARY_PATH": ":".join(folder for folder in folders if folder)}
 
 
 def _run(
