@@ -1,0 +1,218 @@
+#pragma once
+
+// Radial functions of the mobility tensors, shared by the per-ISA kernels and the CUDA kernels.
+// A pair contributes f I + g d d^T, d the vector between the particles. Everything is static: each
+// instruction set keeps its own copy.
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define MLCORE_RADIAL static __host__ __device__ __forceinline__
+#else
+#define MLCORE_RADIAL static inline __attribute__((always_inline))
+#endif
+
+namespace mlcore::kernels {
+
+/// Analytic part, whose pair functions are of kind `PairKind`.
+struct RadialParameters {
+  double radius;      // a
+  double mobility;    // 1 / (6 pi eta a)
+  double stokeslet;   // 1 / (8 pi eta)
+  double xi2;         // square of the Ewald parameter
+  double smooth;      // stokeslet * 2 xi / sqrt(pi)
+  double laplacian;   // a^2 xi^2 / 3 (0: Oseen)
+  double cutoff2;     // square of the real-space cutoff of the Ewald sum
+};
+
+/// Cubic Hermite table on uniform knots.
+struct TableParameters {
+  const double* par;
+  const double* dpar;
+  const double* perp;
+  const double* dperp;
+  std::int32_t last_interval;  // knots - 2
+  double spacing;
+  double cutoff2;
+};
+
+enum class PairKind : int { oseen, rpy, periodic_oseen, periodic_rpy, table };
+
+struct Pair {
+  double f, g;
+};
+
+MLCORE_RADIAL double root(double x) {
+#ifdef __CUDA_ARCH__
+  return sqrt(x);
+#else
+  return __builtin_sqrt(x);
+#endif
+}
+
+MLCORE_RADIAL Pair oseen_pair(const RadialParameters& p, double r2) {
+  const double inverse = 1.0 / root(r2);
+  const double f = p.stokeslet * inverse;
+  return {f, f * inverse * inverse};
+}
+
+MLCORE_RADIAL Pair rpy_pair(const RadialParameters& p, double r2) {
+  const double r = root(r2);
+  const double inverse = 1.0 / (r2 > 0 ? r : 1.0);
+  const double s = p.radius * inverse;
+  const double scale = p.mobility * s;
+  const double far_f = scale * (0.75 + 0.5 * s * s);
+  const double far_g = scale * (0.75 - 1.5 * s * s) * inverse * inverse;
+  const double near_f = p.mobility * (1.0 - (0.28125 / p.radius) * r);
+  const double near_g = (p.mobility * 0.09375 / p.radius) * inverse;
+  const bool overlap = r2 < 4.0 * p.radius * p.radius;
+  return {overlap ? near_f : far_f, overlap ? near_g : far_g};
+}
+
+/// exp(-y) for 0 <= y <= 700.
+MLCORE_RADIAL double exp_of_minus(double y) {
+#ifdef __CUDA_ARCH__
+  return exp(-y);
+#else
+  const double shifted = y * 1.4426950408889634074 + 0x1.8p52;
+  const double n = shifted - 0x1.8p52;
+  const double x = (n * 0x1.62e42fefa38p-1 - y) + n * 0x1.ef35793c7673p-45;
+  double e = 1.6059043836821614599e-10;
+  e = e * x + 2.0876756987868098979e-9;
+  e = e * x + 2.5052108385441718775e-8;
+  e = e * x + 2.7557319223985890653e-7;
+  e = e * x + 2.7557319223985890653e-6;
+  e = e * x + 2.4801587301587301587e-5;
+  e = e * x + 1.9841269841269841270e-4;
+  e = e * x + 1.3888888888888888889e-3;
+  e = e * x + 8.3333333333333333333e-3;
+  e = e * x + 4.1666666666666666667e-2;
+  e = e * x + 1.6666666666666666667e-1;
+  e = e * x + 0.5;
+  e = e * x + 1.0;
+  e = e * x + 1.0;
+  // The low bits of `shifted` are the integer n: put 1023 - n into the exponent.
+  const std::uint64_t exponent = (1023u - __builtin_bit_cast(std::uint64_t, shifted)) << 52;
+  return e * __builtin_bit_cast(double, exponent);
+#endif
+}
+
+/// exp(x^2) erfc(x) for x >= 0: Chebyshev series in (x - 3.75) / (x + 3.75) of
+/// (1 + 2 x) exp(x^2) erfc(x), after Shepherd and Laframboise, Math. Comp. 36, 249 (1981).
+MLCORE_RADIAL double scaled_erfc(double x) {
+#ifdef __CUDA_ARCH__
+  return erfcx(x);
+#else
+  const double inverse = 1.0 / ((x + 3.75) * (1.0 + 2.0 * x));
+  const double t = (x - 3.75) * (1.0 + 2.0 * x) * inverse;
+  double s = -2.6231160584491090999e-9;
+  s = s * t - 1.9551380515362178484e-9;
+  s = s * t + 3.1979314703334298788e-8;
+  s = s * t + 1.8790835202394245313e-8;
+  s = s * t - 2.4857137606467332225e-7;
+  s = s * t - 5.0844681864951997425e-8;
+  s = s * t + 1.7419823097809672593e-6;
+  s = s * t - 9.7926253429250956572e-7;
+  s = s * t - 1.143804815759545548e-5;
+  s = s * t + 2.2387565686214305542e-5;
+  s = s * t + 5.1646529807018383399e-5;
+  s = s * t - 2.9015535244664421463e-4;
+  s = s * t + 2.9371437402308329171e-4;
+  s = s * t + 1.7556262651927444071e-3;
+  s = s * t - 9.7465796832607181625e-3;
+  s = s * t + 2.8362277372111925346e-2;
+  s = s * t - 5.869339857664988545e-2;
+  s = s * t + 9.2304321164281171941e-2;
+  s = s * t - 1.0880393014244457917e-1;
+  s = s * t + 8.2276738489995066108e-2;
+  s = s * t + 3.5854154854790248424e-3;
+  s = s * t - 1.402405985855452563e-1;
+  s = s * t + 1.2375126308378275289;
+  return s * (x + 3.75) * inverse;
+#endif
+}
+
+/// What the wave part of the Ewald sum holds in real space: (1 + a^2/3 Laplacian) applied to the
+/// Hasimoto-smoothed Oseen tensor. With y = xi^2 r^2, E = exp(-y), P0 = sqrt(pi)/2 erf(x)/x,
+/// P1 = (P0 - E) / 2y and P2 = (P1 - E/3) / 2y it is smooth at r = 0.
+MLCORE_RADIAL Pair smooth_pair(const RadialParameters& p, double r2) {
+  const double y = p.xi2 * r2;
+  const double e = exp_of_minus(y < 700.0 ? y : 700.0);
+  const double x = root(y);
+  const bool small = y < 0.06;
+  const double inverse = 1.0 / (small ? 1.0 : y);
+  const double erf = 1.0 - e * scaled_erfc(x);
+  const double far_p0 = 0.88622692545275801365 * erf * x * inverse;
+  const double far_p1 = (far_p0 - e) * 0.5 * inverse;
+  const double far_p2 = (far_p1 - e * (1.0 / 3.0)) * 0.5 * inverse;
+  const double y2 = 2.0 * y;
+  double near_p2 = 1.0 / 34459425.0;
+  near_p2 = near_p2 * y2 + 1.0 / 2027025.0;
+  near_p2 = near_p2 * y2 + 1.0 / 135135.0;
+  near_p2 = near_p2 * y2 + 1.0 / 10395.0;
+  near_p2 = near_p2 * y2 + 1.0 / 945.0;
+  near_p2 = near_p2 * y2 + 1.0 / 105.0;
+  near_p2 = (near_p2 * y2 + 1.0 / 15.0) * e;
+  const double near_p1 = e * (1.0 / 3.0) + y2 * near_p2;
+  const double p2 = small ? near_p2 : far_p2;
+  const double p1 = small ? near_p1 : far_p1;
+  const double p0 = small ? e + y2 * near_p1 : far_p0;
+  const double f = e + p0 + p.laplacian * 4.0 * (p1 + (y - 2.0) * e);
+  const double g = 2.0 * p1 - p.laplacian * 4.0 * (6.0 * p2 + e);
+  return {p.smooth * f, p.smooth * p.xi2 * g};
+}
+
+
+/// Interpolated par and perp; zero beyond the cutoff.
+MLCORE_RADIAL Pair table_pair(const TableParameters& p, double r2) {
+  const bool inside = r2 < p.cutoff2;
+  const double t = root(inside ? r2 : 0.0) / p.spacing;
+  std::int32_t k = static_cast<std::int32_t>(t);
+  k = k < p.last_interval ? k : p.last_interval;
+  const double u = t - k;
+  const double rise_par = p.par[k + 1] - p.par[k];
+  const double par0 = p.dpar[k] * p.spacing, par1 = p.dpar[k + 1] * p.spacing;
+  const double par =
+      p.par[k] + u * (par0 + u * ((3.0 * rise_par - 2.0 * par0 - par1) +
+                                  u * (par0 + par1 - 2.0 * rise_par)));
+  const double rise_perp = p.perp[k + 1] - p.perp[k];
+  const double perp0 = p.dperp[k] * p.spacing, perp1 = p.dperp[k + 1] * p.spacing;
+  const double perp =
+      p.perp[k] + u * (perp0 + u * ((3.0 * rise_perp - 2.0 * perp0 - perp1) +
+                                    u * (perp0 + perp1 - 2.0 * rise_perp)));
+  const double g = r2 > 0.0 ? (par - perp) / r2 : 0.0;
+  return {inside ? perp : 0.0, inside ? g : 0.0};
+}
+
+/// Divergence of the interpolant is q d: q = (par' + 2 (par - perp) / r) / r.
+MLCORE_RADIAL double table_divergence(const TableParameters& p, double r2) {
+  const bool inside = r2 < p.cutoff2 && r2 > 0.0;
+  const double r = root(inside ? r2 : 1.0);
+  const double t = inside ? r / p.spacing : 0.0;
+  std::int32_t k = static_cast<std::int32_t>(t);
+  k = k < p.last_interval ? k : p.last_interval;
+  const double u = t - k;
+  const double rise = p.par[k + 1] - p.par[k];
+  const double d0 = p.dpar[k] * p.spacing, d1 = p.dpar[k + 1] * p.spacing;
+  const double slope = d0 + u * (2.0 * (3.0 * rise - 2.0 * d0 - d1) +
+                                 u * 3.0 * (d0 + d1 - 2.0 * rise));
+  const double g = table_pair(p, r2).g;
+  return inside ? slope / (p.spacing * r) + 2.0 * g : 0.0;
+}
+
+template <PairKind kind>
+MLCORE_RADIAL Pair pair_functions(const RadialParameters& radial, const TableParameters& table,
+                                  double r2) {
+  if constexpr (kind == PairKind::oseen) return oseen_pair(radial, r2);
+  if constexpr (kind == PairKind::rpy) return rpy_pair(radial, r2);
+  if constexpr (kind == PairKind::table) return table_pair(table, r2);
+  if constexpr (kind == PairKind::periodic_oseen || kind == PairKind::periodic_rpy) {
+    const Pair whole =
+        kind == PairKind::periodic_rpy ? rpy_pair(radial, r2) : oseen_pair(radial, r2);
+    const Pair smooth = smooth_pair(radial, r2);
+    const bool inside = r2 < radial.cutoff2;
+    return {inside ? whole.f - smooth.f : 0.0, inside ? whole.g - smooth.g : 0.0};
+  }
+}
+
+}  // namespace mlcore::kernels

@@ -1,0 +1,477 @@
+#include "mlcore/mobility.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "mobility_cuda.hpp"
+#include "mobility_plan.hpp"
+#include "parallel.hpp"
+
+namespace mlcore {
+namespace {
+
+using detail::EwaldUse;
+using detail::MobilityPlan;
+using kernels::kTile;
+
+constexpr std::int64_t kMatrixGrain = 8;
+
+template <int Rank>
+void check_vectors(const char* name, View<const double, Rank> v, std::array<std::int64_t, Rank> s) {
+  bool same = true;
+  for (int k = 0; k < Rank; ++k) same = same && v.shape[k] == s[k];
+  if (same) return;
+  std::string want, got;
+  for (int k = 0; k < Rank; ++k) {
+    want += (k ? ", " : "") + std::to_string(s[k]);
+    got += (k ? ", " : "") + std::to_string(v.shape[k]);
+  }
+  detail::raise<InvalidArgument>(name, " must have the shape (", want, "), got (", got, ")");
+}
+
+/// Positions of one configuration as structure of arrays, wrapped into the cell.
+struct Particles {
+  std::int64_t n;
+  std::vector<double> x[3];
+  std::vector<double> fraction[3];
+  kernels::PairGeometry geometry;
+
+  Particles(const MobilityPlan& plan, View<const double, 2> positions) : n(positions.shape[0]) {
+    for (int a = 0; a < 3; ++a) x[a].resize(n);
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (int a = 0; a < 3; ++a) x[a][i] = positions(i, a);
+    }
+    const Cell& cell = plan.cell;
+    if (!cell.is_open()) wrap(cell, plan.inverse);
+    geometry.x = x[0].data();
+    geometry.y = x[1].data();
+    geometry.z = x[2].data();
+    std::copy(cell.rows.begin(), cell.rows.end(), geometry.rows);
+    std::copy(plan.inverse.begin(), plan.inverse.end(), geometry.inverse);
+    std::copy(cell.pbc.begin(), cell.pbc.end(), geometry.wrap);
+  }
+
+ private:
+  void wrap(const Cell& cell, const std::array<double, 9>& inverse) {
+    for (int a = 0; a < 3; ++a) {
+      if (!cell.pbc[a]) continue;
+      fraction[a].resize(n);
+      for (std::int64_t i = 0; i < n; ++i) {
+        double s = x[0][i] * inverse[a] + x[1][i] * inverse[3 + a] + x[2][i] * inverse[6 + a];
+        const double shift = std::floor(s);
+        fraction[a][i] = s - shift;
+        for (int k = 0; k < 3; ++k) x[k][i] -= shift * cell.rows[3 * a + k];
+      }
+    }
+  }
+};
+
+/// The Oseen tensor has no value for two particles at one place.
+void check_apart(const Particles& particles) {
+  std::vector<std::int64_t> order(particles.n);
+  std::iota(order.begin(), order.end(), 0);
+  const auto* x = particles.x;
+  const auto before = [&](std::int64_t i, std::int64_t j) {
+    for (int a = 0; a < 3; ++a) {
+      if (x[a][i] != x[a][j]) return x[a][i] < x[a][j];
+    }
+    return i < j;
+  };
+  std::sort(order.begin(), order.end(), before);
+  for (std::int64_t k = 1; k < particles.n; ++k) {
+    const std::int64_t i = order[k - 1], j = order[k];
+    MLCORE_CHECK(x[0][i] != x[0][j] || x[1][i] != x[1][j] || x[2][i] != x[2][j], "particles ",
+                 std::min(i, j), " and ", std::max(i, j),
+                 " coincide; the Oseen tensor is singular there (the RPY tensor is not)");
+  }
+}
+
+Particles prepared(const MobilityModel& model, const MobilityPlan& plan,
+                   View<const double, 2> x) {
+  check_finite("x", x);
+  Particles particles(plan, x);
+  if (model.kernel == Kernel::oseen) check_apart(particles);
+  return particles;
+}
+
+void set_self_block(const double self[6], std::int64_t i, View<double, 2> M) {
+  constexpr int index[3][3] = {{0, 1, 2}, {1, 3, 4}, {2, 4, 5}};
+  for (int a = 0; a < 3; ++a) {
+    for (int b = 0; b < 3; ++b) M(3 * i + a, 3 * i + b) = self[index[a][b]];
+  }
+}
+
+void open_matrix(const Context& context, const MobilityPlan& plan, const Particles& particles,
+                 View<double, 2> M) {
+  const auto row = MLCORE_DISPATCH(mobility_row);
+  const std::int64_t n = particles.n, stride = M.shape[1];
+  detail::parallel_for(context, n, kMatrixGrain, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      row(particles.geometry, plan.terms, plan.term_count, i, 0, i, M.data, stride);
+      row(particles.geometry, plan.terms, plan.term_count, i, i + 1, n, M.data, stride);
+      set_self_block(plan.self, i, M);
+    }
+  });
+}
+
+/// Tile of kTile particles: exp(i n theta) for |n| <= extent along each axis. Lanes beyond the last
+/// particle repeat it.
+class TilePowers {
+ public:
+  explicit TilePowers(const detail::WavePart& waves) {
+    for (int a = 0; a < 3; ++a) values_[a].resize(2 * kTile * (2 * waves.extent[a] + 1));
+  }
+
+  void fill(const detail::WavePart& waves, const Particles& particles, std::int64_t tile) {
+    for (int a = 0; a < 3; ++a) {
+      double* middle = values_[a].data() + 2 * kTile * waves.extent[a];
+      for (int lane = 0; lane < kTile; ++lane) {
+        const std::int64_t i = std::min(tile * kTile + lane, particles.n - 1);
+        const double theta = 2.0 * std::numbers::pi * particles.fraction[a][i];
+        const double c = std::cos(theta), s = std::sin(theta);
+        double pc = 1, ps = 0;
+        for (int n = 0; n <= waves.extent[a]; ++n) {
+          middle[2 * kTile * n + lane] = middle[-2 * kTile * n + lane] = pc;
+          middle[2 * kTile * n + kTile + lane] = ps;
+          middle[-2 * kTile * n + kTile + lane] = -ps;
+          const double next = pc * c - ps * s;
+          ps = pc * s + ps * c;
+          pc = next;
+        }
+      }
+      pointers_[a] = values_[a].data();
+    }
+  }
+
+  const double* const* pointers() const { return pointers_; }
+
+ private:
+  std::vector<double> values_[3];
+  const double* pointers_[3];
+};
+
+std::int64_t tile_count(std::int64_t n) { return (n + kTile - 1) / kTile; }
+
+/// Adds a tile of the wave part to the blocks of M below the diagonal.
+void add_wave_tile(const double* tensors, std::int64_t ti, std::int64_t tj, std::int64_t n,
+                   View<double, 2> M) {
+  const std::int64_t i_end = std::min(n, (ti + 1) * kTile);
+  for (std::int64_t i = ti * kTile; i < i_end; ++i) {
+    const std::int64_t j_end = std::min(i, (tj + 1) * kTile);
+    double* rows[3];
+    for (int a = 0; a < 3; ++a) rows[a] = M.data + (3 * i + a) * M.shape[1];
+    for (std::int64_t j = tj * kTile; j < j_end; ++j) {
+      const double* t = tensors + (i - ti * kTile) * kTile + (j - tj * kTile);
+      constexpr int size = kTile * kTile;
+      const double xx = t[0], xy = t[size], xz = t[2 * size];
+      const double yy = t[3 * size], yz = t[4 * size], zz = t[5 * size];
+      rows[0][3 * j] += xx;
+      rows[0][3 * j + 1] += xy;
+      rows[0][3 * j + 2] += xz;
+      rows[1][3 * j] += xy;
+      rows[1][3 * j + 1] += yy;
+      rows[1][3 * j + 2] += yz;
+      rows[2][3 * j] += xz;
+      rows[2][3 * j + 1] += yz;
+      rows[2][3 * j + 2] += zz;
+    }
+  }
+}
+
+/// exp(i k.x) of every tile, wave vector by wave vector.
+std::vector<double> all_phases(const Context& context, const detail::WavePart& waves,
+                               const Particles& particles) {
+  const kernels::WaveVectors view = waves.view();
+  if (view.count == 0) return {};
+  const std::int64_t size = 2 * kTile * view.count;
+  std::vector<double> phases(tile_count(particles.n) * size);
+  detail::parallel_for(context, tile_count(particles.n), 1,
+                       [&](std::int64_t begin, std::int64_t end, int) {
+                         TilePowers powers(waves);
+                         for (std::int64_t t = begin; t < end; ++t) {
+                           powers.fill(waves, particles, t);
+                           MLCORE_DISPATCH(mobility_phases)
+                           (view, powers.pointers(), phases.data() + t * size);
+                         }
+                       });
+  return phases;
+}
+
+/// Blocks of M left of and on the diagonal for the particles of one tile.
+void periodic_rows(const MobilityPlan& plan, const Particles& particles,
+                   const std::vector<double>& phases, std::int64_t tile, View<double, 2> M) {
+  const std::int64_t n = particles.n;
+  for (std::int64_t i = tile * kTile; i < std::min(n, (tile + 1) * kTile); ++i) {
+    MLCORE_DISPATCH(mobility_row)
+    (particles.geometry, plan.terms, plan.term_count, i, 0, i, M.data, M.shape[1]);
+    set_self_block(plan.self, i, M);
+  }
+  const kernels::WaveVectors waves = plan.waves.view();
+  if (waves.count == 0) return;
+  const std::int64_t size = 2 * kTile * waves.count;
+  double tensors[6 * kTile * kTile];
+  for (std::int64_t other = 0; other <= tile; ++other) {
+    MLCORE_DISPATCH(mobility_wave_tile)
+    (waves.count, waves.weights, phases.data() + tile * size, phases.data() + other * size,
+     tensors);
+    add_wave_tile(tensors, tile, other, n, M);
+  }
+}
+
+/// Copies the blocks left of the diagonal to the right of it, for the rows of one tile.
+void mirror_rows(std::int64_t tile, View<double, 2> M) {
+  const std::int64_t m = M.shape[0];
+  const std::int64_t begin = 3 * kTile * tile, end = std::min(m, begin + 3 * kTile);
+  for (std::int64_t column = begin; column < m; column += 3 * kTile) {
+    const std::int64_t column_end = std::min(m, column + 3 * kTile);
+    for (std::int64_t p = begin; p < end; ++p) {
+      for (std::int64_t q = std::max(column, p + 1); q < column_end; ++q) M(p, q) = M(q, p);
+    }
+  }
+}
+
+void periodic_matrix(const Context& context, const MobilityPlan& plan, const Particles& particles,
+                     View<double, 2> M) {
+  const std::int64_t tiles = tile_count(particles.n);
+  const std::vector<double> phases = all_phases(context, plan.waves, particles);
+  // A long row goes with a short one, so that every thread has the same work.
+  detail::parallel_for(context, (tiles + 1) / 2, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      periodic_rows(plan, particles, phases, t, M);
+      if (tiles - 1 - t != t) periodic_rows(plan, particles, phases, tiles - 1 - t, M);
+    }
+  });
+  detail::parallel_for(context, tiles, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t t = begin; t < end; ++t) mirror_rows(t, M);
+  });
+}
+
+/// Vectors of one configuration as structure of arrays.
+struct Components {
+  std::vector<double> values[3];
+  const double* pointers[3];
+
+  explicit Components(View<const double, 2> v) {
+    for (int a = 0; a < 3; ++a) {
+      values[a].resize(v.shape[0]);
+      for (std::int64_t i = 0; i < v.shape[0]; ++i) values[a][i] = v(i, a);
+      pointers[a] = values[a].data();
+    }
+  }
+};
+
+void pair_velocities(const Context& context, const MobilityPlan& plan, const Particles& particles,
+                     const Components& force, View<double, 2> V) {
+  const auto velocity = MLCORE_DISPATCH(mobility_velocity);
+  const std::int64_t n = particles.n;
+  double self[6];  // the wave part comes later, for all particles at once
+  for (int m = 0; m < 6; ++m) self[m] = plan.self[m] - plan.wave_self[m];
+  detail::parallel_for(context, n, 8, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const double fx = force.pointers[0][i], fy = force.pointers[1][i], fz = force.pointers[2][i];
+      double v[3] = {self[0] * fx + self[1] * fy + self[2] * fz,
+                     self[1] * fx + self[3] * fy + self[4] * fz,
+                     self[2] * fx + self[4] * fy + self[5] * fz};
+      velocity(particles.geometry, plan.terms, plan.term_count, i, 0, i, force.pointers, v);
+      velocity(particles.geometry, plan.terms, plan.term_count, i, i + 1, n, force.pointers, v);
+      for (int a = 0; a < 3; ++a) V(i, a) = v[a];
+    }
+  });
+}
+
+void load_tile(const Components& force, std::int64_t tile, std::int64_t n, double out[3 * kTile]) {
+  for (int a = 0; a < 3; ++a) {
+    for (int lane = 0; lane < kTile; ++lane) {
+      const std::int64_t i = tile * kTile + lane;
+      out[a * kTile + lane] = i < n ? force.pointers[a][i] : 0.0;
+    }
+  }
+}
+
+/// sum_j F_j exp(i k.x_j) times the weights: (count, 6), cosine part then sine part.
+/// Threads share the wave vectors, so the order of summation
+/// does not depend on their number.
+std::vector<double> weighted_structure(const Context& context, const detail::WavePart& waves,
+                                       const Particles& particles, const Components& force) {
+  const kernels::WaveVectors view = waves.view();
+  std::vector<double> sums(6 * view.count, 0.0);
+  detail::parallel_for(
+      context, view.row_count, 8, [&](std::int64_t begin, std::int64_t end, int) {
+        TilePowers powers(waves);
+        double tile_force[3 * kTile];
+        for (std::int64_t t = 0; t < tile_count(particles.n); ++t) {
+          powers.fill(waves, particles, t);
+          load_tile(force, t, particles.n, tile_force);
+          MLCORE_DISPATCH(mobility_spread)
+          (view, begin, end, powers.pointers(), tile_force, sums.data());
+        }
+        for (std::int64_t k = view.rows[begin].first;
+             k < (end < view.row_count ? view.rows[end].first : view.count); ++k) {
+          const double* w = view.weights + 6 * k;
+          for (double* s = sums.data() + 6 * k; s < sums.data() + 6 * k + 6; s += 3) {
+            const double x = s[0], y = s[1], z = s[2];
+            s[0] = w[0] * x + w[1] * y + w[2] * z;
+            s[1] = w[1] * x + w[3] * y + w[4] * z;
+            s[2] = w[2] * x + w[4] * y + w[5] * z;
+          }
+        }
+      });
+  return sums;
+}
+
+/// Adds the wave part for every particle, its own included.
+void add_wave_velocities(const Context& context, const MobilityPlan& plan,
+                         const Particles& particles, const Components& force, View<double, 2> V) {
+  const detail::WavePart& waves = plan.waves;
+  const std::vector<double> sums = weighted_structure(context, waves, particles, force);
+  const std::int64_t n = particles.n;
+  detail::parallel_for(
+      context, tile_count(n), 1, [&](std::int64_t begin, std::int64_t end, int) {
+        TilePowers powers(waves);
+        for (std::int64_t t = begin; t < end; ++t) {
+          powers.fill(waves, particles, t);
+          double v[3 * kTile] = {};
+          MLCORE_DISPATCH(mobility_gather)
+          (waves.view(), powers.pointers(), sums.data(), v);
+          for (int lane = 0; lane < kTile && t * kTile + lane < n; ++lane) {
+            for (int a = 0; a < 3; ++a) V(t * kTile + lane, a) += v[a * kTile + lane];
+          }
+        }
+      });
+}
+
+template <int Rank, class... Views>
+bool on_gpu(View<const double, Rank> x, const Views&... others) {
+  const bool gpu = x.device == Device::cuda;
+  MLCORE_CHECK(((others.device == x.device) && ...),
+               "all arrays must live on the same device, but x is on ", gpu ? "the GPU" : "the CPU",
+               " and another one is not");
+  return gpu;
+}
+
+void check_table_device(const MobilityModel& model) {
+  const PairTable& t = model.table;
+  if (t.cutoff <= 0) return;
+  MLCORE_CHECK(t.par.device == Device::cpu && t.dpar.device == Device::cpu &&
+                   t.perp.device == Device::cpu && t.dperp.device == Device::cpu,
+               "the arrays of a table must live on the CPU");
+}
+
+void matrix_on_cpu(const Context& context, const MobilityModel& model, const MobilityPlan& plan,
+                   View<const double, 2> x, View<double, 2> M) {
+  const Particles particles = prepared(model, plan, x);
+  if (particles.n == 0) return;
+  if (plan.waves.rows.empty() && plan.cell.is_open()) {
+    open_matrix(context, plan, particles, M);
+  } else {
+    periodic_matrix(context, plan, particles, M);
+  }
+}
+
+void apply_on_cpu(const Context& context, const MobilityModel& model, const MobilityPlan& plan,
+                  View<const double, 2> x, View<const double, 2> F, View<double, 2> V) {
+  const Particles particles = prepared(model, plan, x);
+  check_finite("F", F);
+  if (particles.n == 0) return;
+  const Components force(F);
+  pair_velocities(context, plan, particles, force, V);
+  if (!plan.waves.rows.empty()) add_wave_velocities(context, plan, particles, force, V);
+}
+
+void divergence_on_cpu(const Context& context, const MobilityModel& model,
+                       const MobilityPlan& plan, View<const double, 2> x, View<double, 2> D) {
+  const Particles particles = prepared(model, plan, x);
+  std::fill(D.begin(), D.end(), 0.0);
+  if (plan.table_term < 0) return;
+  const kernels::PairTerm& term = plan.terms[plan.table_term];
+  const auto row = MLCORE_DISPATCH(mobility_divergence_row);
+  detail::parallel_for(context, particles.n, 8, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      double d[3] = {};
+      row(particles.geometry, term, i, 0, i, d);
+      row(particles.geometry, term, i, i + 1, particles.n, d);
+      for (int a = 0; a < 3; ++a) D(i, a) = d[a];
+    }
+  });
+}
+
+/// View of a single configuration as a batch of one.
+template <class T>
+View<T, 3> batch_of_one(View<T, 2> v) {
+  return {v.data, {1, v.shape[0], v.shape[1]}, v.device};
+}
+
+/// Batches run in parallel; a single configuration runs in parallel inside.
+template <class Body>
+void for_each_in_batch(const Context& context, std::int64_t count, const Body& body) {
+  if (count == 1) {
+    body(0);
+    return;
+  }
+  detail::parallel_for(context, count, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t b = begin; b < end; ++b) body(b);
+  });
+}
+
+}  // namespace
+
+void mobility_matrix(const Context& context, const MobilityModel& model, const Cell& cell,
+                     View<const double, 3> x, View<double, 3> M) {
+  const std::int64_t batch = x.shape[0], n = x.shape[1];
+  check_vectors<3>("x", x, {batch, n, 3});
+  check_vectors<3>("M", M, {batch, 3 * n, 3 * n});
+  check_table_device(model);
+  const auto plan = detail::mobility_plan(model, cell, EwaldUse::matrix, n);
+  if (on_gpu(x, M)) return cuda::mobility_matrix(context, model, *plan, x, M);
+  for_each_in_batch(context, batch, [&](std::int64_t b) {
+    matrix_on_cpu(context, model, *plan, x[b], M[b]);
+  });
+}
+
+void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,
+                    View<const double, 3> x, View<const double, 3> F, View<double, 3> V) {
+  const std::int64_t batch = x.shape[0], n = x.shape[1];
+  check_vectors<3>("x", x, {batch, n, 3});
+  check_vectors<3>("F", F, {batch, n, 3});
+  check_vectors<3>("V", V, {batch, n, 3});
+  check_table_device(model);
+  const auto plan = detail::mobility_plan(model, cell, EwaldUse::apply, n);
+  if (on_gpu(x, F, V)) return cuda::mobility_apply(context, model, *plan, x, F, V);
+  for_each_in_batch(context, batch, [&](std::int64_t b) {
+    apply_on_cpu(context, model, *plan, x[b], F[b], V[b]);
+  });
+}
+
+void mobility_divergence(const Context& context, const MobilityModel& model, const Cell& cell,
+                         View<const double, 3> x, View<double, 3> D) {
+  const std::int64_t batch = x.shape[0], n = x.shape[1];
+  check_vectors<3>("x", x, {batch, n, 3});
+  check_vectors<3>("D", D, {batch, n, 3});
+  check_table_device(model);
+  const auto plan = detail::mobility_plan(model, cell, EwaldUse::matrix, n);
+  if (on_gpu(x, D)) return cuda::mobility_divergence(context, model, *plan, x, D);
+  for_each_in_batch(context, batch, [&](std::int64_t b) {
+    divergence_on_cpu(context, model, *plan, x[b], D[b]);
+  });
+}
+
+void mobility_matrix(const Context& context, const MobilityModel& model, const Cell& cell,
+                     View<const double, 2> x, View<double, 2> M) {
+  mobility_matrix(context, model, cell, batch_of_one(x), batch_of_one(M));
+}
+
+void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,
+                    View<const double, 2> x, View<const double, 2> F, View<double, 2> V) {
+  mobility_apply(context, model, cell, batch_of_one(x), batch_of_one(F), batch_of_one(V));
+}
+
+void mobility_divergence(const Context& context, const MobilityModel& model, const Cell& cell,
+                         View<const double, 2> x, View<double, 2> D) {
+  mobility_divergence(context, model, cell, batch_of_one(x), batch_of_one(D));
+}
+
+}  // namespace mlcore

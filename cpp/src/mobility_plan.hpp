@@ -1,0 +1,57 @@
+#pragma once
+
+// What a mobility needs to know about its box before it looks at a particle. Shared by the CPU and
+// the CUDA driver.
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels/mobility.hpp"
+#include "mlcore/mobility.hpp"
+
+namespace mlcore::detail {
+
+/// What the Ewald sum is for: decides where it is split.
+enum class EwaldUse { matrix, apply };
+
+/// Wave part of the Ewald sum.
+struct WavePart {
+  std::vector<kernels::WaveRow> rows;
+  std::vector<double> weights;  // (count, 6)
+  std::array<std::int32_t, 3> extent{};
+
+  kernels::WaveVectors view() const {
+    return {static_cast<std::int64_t>(weights.size() / 6),
+            static_cast<std::int64_t>(rows.size()),
+            rows.data(),
+            weights.data(),
+            {extent[0], extent[1], extent[2]}};
+  }
+};
+
+struct MobilityPlan {
+  Cell cell;                      // completed; open axes perpendicular to the periodic ones
+  std::array<double, 9> inverse;  // of cell.rows
+  kernels::PairTerm terms[2];
+  int term_count = 0;
+  int table_term = -1;             // index of the table among the terms
+  std::vector<double> shifts[2];   // (m, 3) per term
+  WavePart waves;                  // empty in open space
+  double self[6] = {};             // M_ii: xx xy xz yy yz zz
+  double wave_self[6] = {};        // what the wave part contributes to it
+};
+
+/// Checks model and cell.
+void check_mobility(const MobilityModel& model, const Cell& cell);
+
+/// Checks model and cell, then plans for n particles. Reads the table (CPU memory).
+std::shared_ptr<const MobilityPlan> mobility_plan(const MobilityModel& model, const Cell& cell,
+                                                  EwaldUse use, std::int64_t n);
+
+/// Lattice vectors S with |d + S| < cutoff for some d with fractional coordinates in [-1/2, 1/2]
+/// on the periodic axes and 0 on the others. The zero vector comes first.
+std::vector<double> image_shifts(const Cell& cell, double cutoff);
+
+}  // namespace mlcore::detail

@@ -1,0 +1,313 @@
+#include "mlcore/mobility.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <random>
+#include <vector>
+
+#include "mlcore/reference/mobility.hpp"
+
+namespace {
+
+using mlcore::Cell;
+using mlcore::Context;
+using mlcore::Kernel;
+using mlcore::MobilityModel;
+
+using Values = std::vector<double>;
+
+mlcore::View<const double, 2> vectors(const Values& x) {
+  return {x.data(), {static_cast<std::int64_t>(x.size() / 3), 3}};
+}
+
+Values random_vectors(int n, double scale, unsigned seed = 1) {
+  std::mt19937_64 engine(seed);
+  std::uniform_real_distribution<double> uniform(0, scale);
+  Values x(3 * n);
+  for (double& v : x) v = uniform(engine);
+  return x;
+}
+
+Values matrix(const MobilityModel& model, const Cell& cell, const Values& x, int threads = 1) {
+  const auto m = static_cast<std::int64_t>(x.size());
+  Values M(m * m, std::numeric_limits<double>::quiet_NaN());
+  mlcore::mobility_matrix(Context{threads}, model, cell, vectors(x), {M.data(), {m, m}});
+  return M;
+}
+
+Values reference_matrix(const MobilityModel& model, const Cell& cell, const Values& x) {
+  const auto m = static_cast<std::int64_t>(x.size());
+  Values M(m * m);
+  mlcore::reference::mobility_matrix(model, cell, vectors(x), {M.data(), {m, m}});
+  return M;
+}
+
+Values apply(const MobilityModel& model, const Cell& cell, const Values& x, const Values& F,
+             int threads = 1) {
+  Values V(x.size(), std::numeric_limits<double>::quiet_NaN());
+  mlcore::mobility_apply(Context{threads}, model, cell, vectors(x), vectors(F),
+                         {V.data(), {static_cast<std::int64_t>(x.size() / 3), 3}});
+  return V;
+}
+
+Values divergence(const MobilityModel& model, const Cell& cell, const Values& x,
+                  int threads = 1) {
+  Values D(x.size(), std::numeric_limits<double>::quiet_NaN());
+  mlcore::mobility_divergence(Context{threads}, model, cell, vectors(x),
+                              {D.data(), {static_cast<std::int64_t>(x.size() / 3), 3}});
+  return D;
+}
+
+Values product(const Values& M, const Values& F) {
+  const std::size_t m = F.size();
+  Values V(m, 0.0);
+  for (std::size_t p = 0; p < m; ++p) {
+    for (std::size_t q = 0; q < m; ++q) V[p] += M[p * m + q] * F[q];
+  }
+  return V;
+}
+
+double largest(const Values& a) {
+  double m = 0;
+  for (double v : a) m = std::max(m, std::fabs(v));
+  return m;
+}
+
+double difference(const Values& a, const Values& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double m = 0;
+  for (std::size_t k = 0; k < a.size(); ++k) {
+    if (!(std::fabs(a[k] - b[k]) <= m)) m = std::fabs(a[k] - b[k]);  // NaN stays
+  }
+  return m;
+}
+
+Cell triclinic() { return {{9, 0.5, -1, 2, 8, 0.3, -1.5, 2.5, 10}, {true, true, true}}; }
+
+/// Table of 1e-2 exp(-r) like functions with all derivatives.
+struct Table {
+  Values par, dpar, perp, dperp;
+  double cutoff;
+
+  Table(double cutoff, int knots) : cutoff(cutoff) {
+    for (int k = 0; k < knots; ++k) {
+      const double r = cutoff * k / (knots - 1), s = 1 - r * r / (cutoff * cutoff);
+      const double ds = -2 * r / (cutoff * cutoff), e = std::exp(-0.3 * r * r);
+      par.push_back(s * s * e);
+      dpar.push_back(2 * s * ds * e - 0.6 * r * s * s * e);
+      perp.push_back(s * s * e * (1 - 0.2 * r * r));
+      dperp.push_back((2 * s * ds * e - 0.6 * r * s * s * e) * (1 - 0.2 * r * r) -
+                      0.4 * r * s * s * e);
+    }
+  }
+
+  mlcore::PairTable view() const {
+    const auto n = static_cast<std::int64_t>(par.size());
+    return {{par.data(), {n}}, {dpar.data(), {n}}, {perp.data(), {n}}, {dperp.data(), {n}}, cutoff};
+  }
+};
+
+MobilityModel rpy(double radius = 1.1, double viscosity = 0.7) {
+  MobilityModel model;
+  model.kernel = Kernel::rpy;
+  model.radius = radius;
+  model.viscosity = viscosity;
+  return model;
+}
+
+MobilityModel oseen() {
+  MobilityModel model = rpy();
+  model.kernel = Kernel::oseen;
+  return model;
+}
+
+const Table& shared_table() {
+  static const Table table(6.5, 100);
+  return table;
+}
+
+struct Case {
+  const char* name;
+  MobilityModel model;
+  Cell cell;
+};
+
+std::vector<Case> cases() {
+  MobilityModel table;
+  table.table = shared_table().view();
+  table.self = 1.5;
+  MobilityModel both = rpy();
+  both.table = table.table;
+  both.self = 1.5;
+  const Cell slab = {{7, 0, 0, 1, 8, 0, 3, 1, 5}, {true, true, false}};
+  const Cell tall = {{4, 0, 0, 0, 5, 0, 0, 0, 30}, {true, true, true}};
+  return {{"rpy open", rpy(), Cell::open()},      {"oseen open", oseen(), Cell::open()},
+          {"table open", table, Cell::open()},    {"both open", both, Cell::open()},
+          {"rpy cubic", rpy(), Cell::cubic(9)},   {"rpy triclinic", rpy(), triclinic()},
+          {"oseen triclinic", oseen(), triclinic()}, {"rpy tall", rpy(), tall},
+          {"table slab", table, slab},            {"table triclinic", table, triclinic()},
+          {"both triclinic", both, triclinic()}};
+}
+
+TEST(Mobility, MatchesReferenceForAnySize) {
+  for (const Case& c : cases()) {
+    for (int n : {0, 1, 2, 7, 8, 9, 17, 70}) {
+      if (n == 70 && !c.cell.is_open()) continue;
+      const Values x = random_vectors(n, 14, 3);
+      const Values expected = reference_matrix(c.model, c.cell, x);
+      const double scale = largest(expected);
+      const Values M = matrix(c.model, c.cell, x);
+      EXPECT_LE(difference(M, expected), 2e-10 * scale) << c.name << " n=" << n;
+      const Values F = random_vectors(n, 1, 4);
+      const Values V = apply(c.model, c.cell, x, F);
+      EXPECT_LE(difference(V, product(expected, F)), 1e-9 * scale) << c.name << " n=" << n;
+      Values D(x.size());
+      mlcore::reference::mobility_divergence(c.model, c.cell, vectors(x), {D.data(), {n, 3}});
+      EXPECT_LE(difference(divergence(c.model, c.cell, x), D), 1e-12 * (1 + largest(D)))
+          << c.name << " n=" << n;
+    }
+  }
+}
+
+TEST(Mobility, IsExactlySymmetric) {
+  for (const Case& c : cases()) {
+    const Values M = matrix(c.model, c.cell, random_vectors(17, 14, 5));
+    for (int p = 0; p < 51; ++p) {
+      for (int q = 0; q < p; ++q) EXPECT_EQ(M[p * 51 + q], M[q * 51 + p]) << c.name;
+    }
+  }
+}
+
+TEST(Mobility, DoesNotDependOnThreads) {
+  for (const Case& c : cases()) {
+    const Values x = random_vectors(77, 14, 6), F = random_vectors(77, 1, 7);
+    const Values M = matrix(c.model, c.cell, x), V = apply(c.model, c.cell, x, F);
+    for (int threads : {2, 7}) {
+      EXPECT_EQ(matrix(c.model, c.cell, x, threads), M) << c.name;
+      EXPECT_EQ(apply(c.model, c.cell, x, F, threads), V) << c.name;
+      EXPECT_EQ(divergence(c.model, c.cell, x, threads), divergence(c.model, c.cell, x)) << c.name;
+    }
+  }
+}
+
+TEST(Mobility, DoesNotDependOnTheSplitting) {
+  for (MobilityModel model : {rpy(), oseen()}) {
+    model.tolerance = 1e-12;
+    const Values x = random_vectors(6, 14, 8), F = random_vectors(6, 1, 9);
+    const Values M = matrix(model, triclinic(), x);
+    for (double xi : {0.2, 0.35, 0.6, 0.9}) {
+      model.splitting = xi;
+      EXPECT_LE(difference(matrix(model, triclinic(), x), M), 1e-12 * largest(M)) << xi;
+      EXPECT_LE(difference(apply(model, triclinic(), x, F), product(M, F)), 1e-11 * largest(M));
+      EXPECT_LE(difference(reference_matrix(model, triclinic(), x), M), 1e-12 * largest(M)) << xi;
+    }
+  }
+}
+
+TEST(Mobility, KeepsTheToleranceItPromises) {
+  const Values x = random_vectors(9, 14, 10);
+  MobilityModel model = rpy();
+  const Values exact = reference_matrix(model, triclinic(), x);
+  const double stokes = 1 / (6 * std::numbers::pi * model.radius * model.viscosity);
+  for (double tolerance : {1e-3, 1e-6, 1e-9, 1e-13}) {
+    model.tolerance = tolerance;
+    EXPECT_LE(difference(matrix(model, triclinic(), x), exact), (tolerance + 1e-15) * stokes);
+  }
+}
+
+// Hasimoto (1959): mu / mu_0 = 1 - 2.837297 a/L + (4 pi / 3) (a/L)^3 for the RPY tensor.
+TEST(Mobility, SelfPartOfACubeFollowsHasimoto) {
+  const double mu0 = 1 / (6 * std::numbers::pi * 2.497 * 2);
+  const Values M = matrix(rpy(2, 2.497), Cell::cubic(24), {5, -7, 100});
+  const double z = 2.0 / 24;
+  EXPECT_NEAR(M[0] / mu0, 1 - 2.837297479 * z + 4 * std::numbers::pi / 3 * z * z * z, 1e-9);
+  EXPECT_NEAR(M[0], 8.14e-3, 0.01e-3);
+  EXPECT_NEAR(M[1], 0, 1e-14);
+}
+
+TEST(Mobility, IsContinuousWhereSpheresTouch) {
+  const MobilityModel model = rpy(1, 1);
+  for (const Cell& cell : {Cell::open(), Cell::cubic(11)}) {
+    const Values below = matrix(model, cell, {0, 0, 0, 2 - 1e-12, 0, 0});
+    const Values above = matrix(model, cell, {0, 0, 0, 2 + 1e-12, 0, 0});
+    EXPECT_LE(difference(below, above), 1e-12);
+  }
+}
+
+TEST(Mobility, CoincidentSpheresMoveAsOne) {
+  for (const Cell& cell : {Cell::open(), Cell::cubic(11), triclinic()}) {
+    const Values M = matrix(rpy(), cell, {1, 2, 3, 1, 2, 3});
+    for (int a = 0; a < 3; ++a) {
+      for (int b = 0; b < 3; ++b) EXPECT_NEAR(M[6 * a + b], M[6 * a + 3 + b], 1e-14);
+    }
+    const Values near = matrix(rpy(), cell, {1, 2, 3, 1, 2 + 1e-7, 3});
+    EXPECT_LE(difference(near, M), 1e-7);
+  }
+}
+
+TEST(Mobility, BatchesAreIndependent) {
+  const int n = 9;
+  const Values x = random_vectors(3 * n, 14, 11), F = random_vectors(3 * n, 1, 12);
+  for (const Case& c : cases()) {
+    Values M(3 * 9 * n * n), V(9 * n), D(9 * n);
+    mlcore::mobility_matrix(Context{2}, c.model, c.cell, {x.data(), {3, n, 3}},
+                            {M.data(), {3, 3 * n, 3 * n}});
+    mlcore::mobility_apply(Context{2}, c.model, c.cell, {x.data(), {3, n, 3}},
+                           {F.data(), {3, n, 3}}, {V.data(), {3, n, 3}});
+    mlcore::mobility_divergence(Context{2}, c.model, c.cell, {x.data(), {3, n, 3}},
+                                {D.data(), {3, n, 3}});
+    for (int b = 0; b < 3; ++b) {
+      const Values xb(x.begin() + 3 * n * b, x.begin() + 3 * n * (b + 1));
+      const Values Fb(F.begin() + 3 * n * b, F.begin() + 3 * n * (b + 1));
+      EXPECT_EQ(matrix(c.model, c.cell, xb),
+                Values(M.begin() + 9 * n * n * b, M.begin() + 9 * n * n * (b + 1)));
+      EXPECT_EQ(apply(c.model, c.cell, xb, Fb),
+                Values(V.begin() + 3 * n * b, V.begin() + 3 * n * (b + 1)));
+      EXPECT_EQ(divergence(c.model, c.cell, xb),
+                Values(D.begin() + 3 * n * b, D.begin() + 3 * n * (b + 1)));
+    }
+  }
+}
+
+TEST(Mobility, RejectsWhatItCannotDo) {
+  const Values x = random_vectors(4, 5);
+  const Cell slab = {{7, 0, 0, 0, 7, 0, 0, 0, 7}, {true, false, true}};
+  EXPECT_THROW(matrix(rpy(), slab, x), mlcore::InvalidArgument);
+  EXPECT_THROW(matrix(rpy(0), Cell::open(), x), mlcore::InvalidArgument);
+  EXPECT_THROW(matrix(rpy(1, -1), Cell::open(), x), mlcore::InvalidArgument);
+  EXPECT_THROW(matrix(rpy(), Cell::cubic(0), x), mlcore::InvalidArgument);
+  EXPECT_THROW(matrix(oseen(), Cell::open(), {1, 2, 3, 4, 5, 6, 1, 2, 3}),
+               mlcore::InvalidArgument);
+  Values bad = x;
+  bad[5] = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THROW(matrix(rpy(), Cell::open(), bad), mlcore::InvalidArgument);
+  EXPECT_THROW(apply(rpy(), Cell::open(), x, bad), mlcore::InvalidArgument);
+  bad[5] = std::numeric_limits<double>::infinity();
+  EXPECT_THROW(divergence(rpy(), Cell::open(), bad), mlcore::InvalidArgument);
+  Values M(143);
+  EXPECT_THROW(
+      mlcore::mobility_matrix({}, rpy(), Cell::open(), vectors(x), {M.data(), {11, 13}}),
+      mlcore::InvalidArgument);
+  MobilityModel model;
+  model.table = shared_table().view();
+  model.table.dperp.shape[0] -= 1;
+  EXPECT_THROW(matrix(model, Cell::open(), x), mlcore::InvalidArgument);
+}
+
+TEST(Mobility, GpuViewsNeedADevice) {
+  if (mlcore::cuda_status().devices > 0) GTEST_SKIP() << "there is a device";
+  double values[3] = {};
+  const mlcore::View<const double, 2> x(values, {1, 3}, mlcore::Device::cuda);
+  const mlcore::View<double, 2> V(values, {1, 3}, mlcore::Device::cuda);
+  EXPECT_THROW(mlcore::mobility_apply({}, rpy(), Cell::open(), x, x, V),
+               mlcore::BackendUnavailable);
+  const mlcore::View<double, 2> host(values, {1, 3});
+  EXPECT_THROW(mlcore::mobility_apply({}, rpy(), Cell::open(), x, x, host),
+               mlcore::InvalidArgument);
+}
+
+}  // namespace
