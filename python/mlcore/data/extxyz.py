@@ -41,7 +41,7 @@ def _header(source: TextSource, comment: str) -> dict[str, Any]:
     from ase.io.extxyz import key_val_str_to_dict
 
     try:
-        info = key_val_str_to_dict(comment)
+        info = key_val_str_to_dict(comment)  # type: ignore[no-untyped-call]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         source.fail(f"the comment line cannot be parsed: {error}")
     return dict(info)

@@ -347,8 +347,12 @@ def _check_same(path: PathLike, frames: Sequence[Frame], units: str | None) -> N
             raise FileFormatError(f"{where}atom ids differ from the first frame's: {odd[:6]}")
         if (frame.cell is None) != (first.cell is None) or (frame.pbc != first.pbc).any():
             raise FileFormatError(f"{where}box or pbc appear or vanish between frames")
-        if first.cell is not None and not np.allclose(
-            frame.cell, first.cell, rtol=0, atol=1e-6 * np.abs(first.cell).max()
+        if (
+            first.cell is not None
+            and frame.cell is not None
+            and not np.allclose(
+                frame.cell, first.cell, rtol=0, atol=1e-6 * np.abs(first.cell).max()
+            )
         ):
             raise FileFormatError(f"{where}the box changes; a constant box is needed")
 

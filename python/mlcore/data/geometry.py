@@ -1,0 +1,42 @@
+"""Nearest periodic images of many vectors at once."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["minimum_image"]
+
+FloatArray = NDArray[np.float64]
+
+
+def minimum_image(
+    d: FloatArray, cell: FloatArray | None, pbc: NDArray[np.bool_] | None = None
+) -> FloatArray:
+    """The shortest periodic image of every vector.
+
+    Exact for cells whose tilt factors are at most half the box lengths, LAMMPS' own condition.
+
+    Args:
+        d: (..., 3) vectors.
+        cell: (3, 3), one lattice vector per row, or None: `d` is returned unchanged.
+        pbc: (3,) which lattice vectors repeat; by default all.
+    """
+    if cell is None:
+        return d
+    periodic = np.ones(3, dtype=bool) if pbc is None else pbc
+    whole = np.where(periodic, np.round(d @ np.linalg.inv(cell)), 0.0)
+    d = d - whole @ cell
+    if np.count_nonzero(cell - np.diag(np.diagonal(cell))) == 0:
+        return d
+    best, shortest = d, (d * d).sum(-1)
+    spans = [(-1, 0, 1) if p else (0,) for p in periodic]
+    for shift in product(*spans):
+        image = d + np.array(shift, dtype=float) @ cell
+        square = (image * image).sum(-1)
+        closer = square < shortest
+        best = np.where(closer[..., None], image, best)
+        shortest = np.where(closer, square, shortest)
+    return best

@@ -1,0 +1,901 @@
+"""Mobilities from trajectories, by distance bin, with block-bootstrap error bars.
+
+Three estimators of the mobility M of <V> = M F:
+
+* `active_estimate`: regression of the velocities of all particles on the known forces;
+* `passive_estimate`: <dX dX^T>/(2 kT tau) of free motion (Einstein);
+* `displacement_velocity_estimate`: <(X(t+tau) - X(t-tau))/2 V(t)^T>/kT (Green and Kubo).
+
+All return a `MobilityEstimate`: self part, parallel and perpendicular pair parts in distance bins.
+"Parallel" is u.M_ij.u with u the direction of the nearest image of the pair, "perpendicular" is
+(tr M_ij - u.M_ij.u)/2. Errors are one standard error from resampling blocks of the trajectories.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlcore.data.geometry import minimum_image
+from mlcore.data.trajectory import Trajectory
+from mlcore.errors import FileFormatError, InvalidArgument
+from mlcore.io.atomic import atomic_path
+from mlcore.mobility.finite_lag import FiniteLag, FlowDeficit
+
+__all__ = [
+    "WCA",
+    "BinnedTheory",
+    "ChiSquare",
+    "Interactions",
+    "MobilityEstimate",
+    "active_estimate",
+    "displacement_velocity_estimate",
+    "passive_estimate",
+]
+
+FloatArray = NDArray[np.float64]
+Kind = Literal["active", "passive", "displacement-velocity"]
+Interactions = Callable[[FloatArray, FloatArray | None, NDArray[np.bool_] | None], FloatArray]
+"""Known conservative forces: (positions (T,N,3), cell, pbc) -> (T,N,3)."""
+
+PAIRS_AT_ONCE = 200_000
+SINGULAR = 1e-6
+"""Smallest eigenvalue of the design's correlation matrix, relative to the largest, that is solved.
+Forces are often printed with three decimals, so an exact zero may show as 1e-7."""
+
+
+# -------------------------------------------------------------------------------------- the result
+@dataclass(frozen=True)
+class ChiSquare:
+    """Sum of squared deviations in standard errors, over `count` values."""
+
+    value: float
+    count: int
+
+    @property
+    def reduced(self) -> float:
+        """Chi squared per value."""
+        return self.value / self.count if self.count else float("nan")
+
+    def __float__(self) -> float:
+        return self.value
+
+
+@dataclass(frozen=True, eq=False)
+class BinnedTheory:
+    """A theory averaged over the pair vectors of an estimate: self part, par (B,), perp (B,)."""
+
+    self_mobility: float
+    par: FloatArray
+    perp: FloatArray
+
+    def scaled(self, factor: float) -> BinnedTheory:
+        """Everything times `factor`."""
+        return BinnedTheory(factor * self.self_mobility, factor * self.par, factor * self.perp)
+
+
+@dataclass(frozen=True, eq=False)
+class MobilityEstimate:
+    """Self and pair mobility by distance, with errors. Units: length/time per force.
+
+    Attributes:
+        edges: (B+1,) bin edges, increasing.
+        r: (B,) mean distance of the pairs in each bin (nan in an empty one).
+        self_mobility, self_error: self part and its standard error.
+        par, par_error, perp, perp_error: (B,) pair parts; nan in bins without pairs.
+        counts: (B,) number of pair samples.
+        covariance: (1+2B, 1+2B) of (self, par..., perp...), or None.
+        kind: which estimator.
+        lag: time over which displacements were taken.
+        kT: thermal energy (nan for active data analysed without it).
+        cell: (3, 3) periodic cell or None.
+        directions: per bin an (m, 3) random sample of the pair vectors, nearest images; `theory`
+            averages over it.
+        blocks: number of blocks behind the errors.
+    """
+
+    edges: FloatArray
+    r: FloatArray
+    self_mobility: float
+    self_error: float
+    par: FloatArray
+    par_error: FloatArray
+    perp: FloatArray
+    perp_error: FloatArray
+    counts: NDArray[np.int64]
+    covariance: FloatArray | None
+    kind: Kind
+    lag: float
+    kT: float
+    cell: FloatArray | None
+    directions: tuple[FloatArray, ...] = field(repr=False)
+    blocks: int = 0
+
+    @property
+    def bins(self) -> int:
+        """Number of distance bins B."""
+        return len(self.edges) - 1
+
+    def theory(
+        self,
+        mobility: Any,
+        finite_lag: FiniteLag | FlowDeficit | None = None,
+    ) -> BinnedTheory:
+        """A theory averaged over the sampled pairs, as the estimate itself is.
+
+        Args:
+            mobility: a `Mobility` (its `matrix` is called for batches of two particles in this
+                estimate's cell), or a function d (m,3) -> (m,3,3) of pair tensors; the self part of
+                a function without an attribute `self_mobility` is nan.
+            finite_lag: subtract what this estimator misses at its lag. A `FiniteLag` takes radius
+                and viscosity from the mobility (or its background); a `FlowDeficit` has its own.
+
+        Raises:
+            InvalidArgument: finite_lag for active data, or for another lag or estimator.
+        """
+        deficit = self._deficit(mobility, finite_lag)
+        own = _self_part(mobility, self.cell)
+        if deficit is not None:
+            own -= float(np.trace(deficit.self_part(self.cell))) / 3
+        par, perp = np.full(self.bins, np.nan), np.full(self.bins, np.nan)
+        for b, d in enumerate(self.directions):
+            if len(d) == 0:
+                continue
+            tensors = _pair_tensors(mobility, d, self.cell)
+            if deficit is not None:
+                tensors = tensors - deficit.pair_tensor(d, self.cell)
+            u = d / np.linalg.norm(d, axis=1, keepdims=True)
+            along = np.einsum("mi,mij,mj->m", u, tensors, u)
+            par[b] = along.mean()
+            perp[b] = (np.trace(tensors, axis1=1, axis2=2) - along).mean() / 2
+        return BinnedTheory(own, par, perp)
+
+    def _deficit(
+        self, mobility: Any, finite_lag: FiniteLag | FlowDeficit | None
+    ) -> FlowDeficit | None:
+        if finite_lag is None:
+            return None
+        if isinstance(finite_lag, FiniteLag):
+            medium = getattr(mobility, "background", None) or mobility
+            if not (hasattr(medium, "radius") and hasattr(medium, "viscosity")):
+                raise InvalidArgument(
+                    "finite_lag: this mobility has no radius and viscosity; give a FlowDeficit"
+                )
+            finite_lag = FlowDeficit(finite_lag, medium.radius, medium.viscosity)
+        used = finite_lag.finite_lag
+        estimator = {"passive": "displacement"}.get(self.kind, self.kind)
+        if used.estimator != estimator:
+            raise InvalidArgument(
+                f"finite_lag is for the estimator {used.estimator!r}, "
+                f"this estimate is {self.kind!r}"
+            )
+        if abs(used.lag - self.lag) > 1e-6 * self.lag:
+            raise InvalidArgument(
+                f"finite_lag is for lag {used.lag:g}, this estimate has lag {self.lag:g}"
+            )
+        return finite_lag
+
+    def _used(self, rmin: float) -> NDArray[np.bool_]:
+        """Which of (par..., perp...) count: lower edge at or beyond rmin, and measured."""
+        near = np.concatenate([self.edges[:-1], self.edges[:-1]]) >= rmin - 1e-9 * abs(rmin)
+        values, errors = self._pairs()
+        return np.asarray(near & np.isfinite(values) & (errors > 0))
+
+    def _pairs(self) -> tuple[FloatArray, FloatArray]:
+        return (
+            np.concatenate([self.par, self.perp]),
+            np.concatenate([self.par_error, self.perp_error]),
+        )
+
+    def chi2(self, theory: Any, rmin: float = 0.0) -> ChiSquare:
+        """Deviation of the pair parts from a theory, bins with lower edge >= rmin.
+
+        Uses the diagonal of the covariance. `theory` is a `BinnedTheory` or has par and perp (B,).
+        """
+        used = self._used(rmin)
+        values, errors = self._pairs()
+        predicted = np.concatenate([theory.par, theory.perp])
+        z = (values - predicted)[used] / errors[used]
+        return ChiSquare(float(z @ z), int(used.sum()))
+
+    def scale(self, theory: Any, rmin: float = 0.0) -> tuple[float, float]:
+        """Factor s that fits data = s * theory best, and its standard error.
+
+        The weights are the diagonal ones; the error includes the covariance between bins.
+        """
+        used = self._used(rmin)
+        values, errors = self._pairs()
+        predicted = np.concatenate([theory.par, theory.perp])[used]
+        weight = predicted / errors[used] ** 2
+        norm = float(weight @ predicted)
+        if not norm > 0:
+            raise InvalidArgument(f"no bin beyond rmin = {rmin:g} has data and a non-zero theory")
+        if self.covariance is None:
+            variance = norm
+        else:
+            covariance = self.covariance[1:, 1:][np.ix_(used, used)]
+            variance = float(weight @ covariance @ weight)
+        return float(weight @ values[used]) / norm, float(np.sqrt(variance)) / norm
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to a .npz file, whole or not at all."""
+        if Path(path).suffix != ".npz":
+            raise InvalidArgument(f"path should end in .npz, got {os.fspath(path)}")
+        arrays: dict[str, ArrayLike] = {
+            name: getattr(self, name) for name in (*_VECTORS, *_NUMBERS, "kind", "counts")
+        }
+        if self.covariance is not None:
+            arrays["covariance"] = self.covariance
+        if self.cell is not None:
+            arrays["cell"] = self.cell
+        for b, d in enumerate(self.directions):
+            arrays[f"directions_{b}"] = d
+        with atomic_path(path) as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MobilityEstimate:
+        """Read what `save` wrote. Raises `FileFormatError` naming file and field."""
+        name = os.fspath(path)
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {key: archive[key] for key in archive.files}
+        except OSError as error:
+            raise FileFormatError(f"{name}: cannot be read: {error.strerror or error}") from error
+        except Exception as error:  # zipfile, zlib and NumPy each raise their own
+            raise FileFormatError(f"{name}: not a saved estimate: {error}") from error
+        return _from_arrays(name, arrays)
+
+
+_VECTORS = ("edges", "r", "par", "par_error", "perp", "perp_error")
+_NUMBERS = ("self_mobility", "self_error", "lag", "kT", "blocks")
+
+
+def _from_arrays(name: str, arrays: dict[str, NDArray[Any]]) -> MobilityEstimate:
+    missing = [k for k in (*_VECTORS, *_NUMBERS, "counts", "kind") if k not in arrays]
+    if missing:
+        raise FileFormatError(f"{name}: field {missing[0]} is missing")
+    bins = arrays["edges"].size - 1
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys((*_VECTORS, "counts"), (bins,))
+    shapes |= {"edges": (bins + 1,), "covariance": (1 + 2 * bins,) * 2, "cell": (3, 3)}
+    shapes |= dict.fromkeys(_NUMBERS, ()) | {"kind": ()}
+    for key, shape in shapes.items():
+        if key in arrays and arrays[key].shape != shape:
+            raise FileFormatError(
+                f"{name}: field {key} should have shape {shape}, got {arrays[key].shape}"
+            )
+        if key in arrays and key != "kind" and arrays[key].dtype.kind not in "fiu":
+            raise FileFormatError(f"{name}: field {key} should hold numbers")
+    kind = str(arrays["kind"])
+    if kind not in ("active", "passive", "displacement-velocity"):
+        raise FileFormatError(f"{name}: field kind is {kind[:40]!r}, not an estimator's name")
+    directions = []
+    for b in range(bins):
+        d = arrays.get(f"directions_{b}")
+        if d is None or d.ndim != 2 or d.shape[1] != 3 or d.dtype.kind != "f":
+            raise FileFormatError(f"{name}: field directions_{b} should be numbers of shape (m, 3)")
+        directions.append(d)
+    return MobilityEstimate(
+        edges=arrays["edges"],
+        r=arrays["r"],
+        self_mobility=float(arrays["self_mobility"]),
+        self_error=float(arrays["self_error"]),
+        par=arrays["par"],
+        par_error=arrays["par_error"],
+        perp=arrays["perp"],
+        perp_error=arrays["perp_error"],
+        lag=float(arrays["lag"]),
+        kT=float(arrays["kT"]),
+        blocks=int(arrays["blocks"]),
+        counts=arrays["counts"].astype(np.int64),
+        covariance=arrays.get("covariance"),
+        cell=arrays.get("cell"),
+        kind=kind,  # type: ignore[arg-type]
+        directions=tuple(directions),
+    )
+
+
+def _self_part(mobility: Any, cell: FloatArray | None) -> float:
+    if hasattr(mobility, "matrix"):
+        one = np.asarray(mobility.matrix(np.zeros((1, 3)), cell))
+        return float(np.trace(one)) / 3
+    return float(getattr(mobility, "self_mobility", np.nan))
+
+
+def _pair_tensors(mobility: Any, d: FloatArray, cell: FloatArray | None) -> FloatArray:
+    if not hasattr(mobility, "matrix"):
+        tensors = np.asarray(mobility(d), dtype=float)
+        if tensors.shape != (len(d), 3, 3):
+            raise InvalidArgument(
+                f"the pair tensor function should return {(len(d), 3, 3)}, got {tensors.shape}"
+            )
+        return tensors
+    pairs = np.stack([d, np.zeros_like(d)], axis=1)
+    return np.asarray(mobility.matrix(pairs, cell), dtype=float)[:, :3, 3:]
+
+
+# ---------------------------------------------------------------------------------- known forces
+@dataclass(frozen=True)
+class WCA:
+    """Weeks-Chandler-Andersen repulsion: Lennard-Jones cut and shifted at 2^(1/6) sigma.
+
+    Source: J. D. Weeks, D. Chandler, H. C. Andersen, J. Chem. Phys. 54 (1971) 5237.
+    """
+
+    sigma: float
+    epsilon: float = 1.0
+
+    def __call__(
+        self, positions: FloatArray, cell: FloatArray | None, pbc: NDArray[np.bool_] | None = None
+    ) -> FloatArray:
+        """Forces (T, N, 3) on particles at positions (T, N, 3)."""
+        n = positions.shape[1]
+        i, j = np.triu_indices(n, 1)
+        force = np.zeros_like(positions)
+        for part in _chunks(len(positions), len(i)):
+            x = positions[part]
+            d = minimum_image(x[:, i] - x[:, j], cell, pbc)
+            square = (d * d).sum(-1)
+            t, p = np.nonzero(square < 2 ** (1 / 3) * self.sigma**2)
+            s2 = square[t, p]
+            s6 = (self.sigma**2 / s2) ** 3
+            f = (24 * self.epsilon * (2 * s6 * s6 - s6) / s2)[:, None] * d[t, p]
+            np.add.at(force[part], (t, i[p]), f)
+            np.add.at(force[part], (t, j[p]), -f)
+        return force
+
+
+# ------------------------------------------------------------------------------- shared machinery
+def _chunks(frames: int, per_frame: int) -> Iterator[slice]:
+    size = max(1, PAIRS_AT_ONCE // max(per_frame, 1))
+    for start in range(0, frames, size):
+        yield slice(start, min(frames, start + size))
+
+
+def _checked_edges(edges: ArrayLike) -> FloatArray:
+    array = np.asarray(edges, dtype=float)
+    good = array.ndim == 1 and len(array) >= 2 and np.isfinite(array).all()
+    if not good or array[0] < 0 or (np.diff(array) <= 0).any():
+        raise InvalidArgument("edges should be at least two increasing distances, none negative")
+    return array
+
+
+def _checked_runs(
+    trajectories: Trajectory | Sequence[Trajectory], need: str | None = None
+) -> list[Trajectory]:
+    """A list of runs in one box; `need` names a field that all must have."""
+    runs = [trajectories] if isinstance(trajectories, Trajectory) else list(trajectories)
+    if not runs:
+        raise InvalidArgument("trajectories is empty")
+    for run in runs:
+        name = run.source or "trajectory"
+        if need is not None and getattr(run, need) is None:
+            raise InvalidArgument(f"{name} has no {need}, which this estimator needs")
+        if (run.cell is None) != (runs[0].cell is None) or (
+            run.cell is not None
+            and runs[0].cell is not None
+            and not np.allclose(run.cell, runs[0].cell, rtol=1e-6, atol=1e-9)
+        ):
+            raise InvalidArgument(f"{name} has another box than {runs[0].source or 'the first'}")
+    return runs
+
+
+def _frames_in(duration: float, run: Trajectory, name: str) -> int:
+    """A duration as a whole number of frames."""
+    interval = run.interval
+    if not (np.isfinite(duration) and duration > 0):
+        raise InvalidArgument(f"{name} should be a positive time, got {duration}")
+    frames = round(duration / interval)
+    if frames < 1 or abs(frames * interval - duration) > 1e-3 * interval:
+        raise InvalidArgument(
+            f"{name} = {duration:g} is not a multiple of the time {interval:g} between the frames "
+            f"of {run.source or 'the trajectory'}"
+        )
+    return frames
+
+
+@dataclass
+class _Pairs:
+    """Binned sums over pairs, and a uniform random sample of pair vectors per bin."""
+
+    edges: FloatArray
+    samples: int
+    rng: np.random.Generator
+
+    def __post_init__(self) -> None:
+        bins = len(self.edges) - 1
+        self.counts = np.zeros(bins, dtype=np.int64)
+        self.distance = np.zeros(bins)
+        self.vectors: list[FloatArray] = [np.empty((0, 3)) for _ in range(bins)]
+        self._keys: list[FloatArray] = [np.empty(0) for _ in range(bins)]
+
+    def bins_of(self, r: FloatArray) -> NDArray[np.intp]:
+        """Bin of every distance; -1 or B when outside."""
+        return np.asarray(np.searchsorted(self.edges, r, side="right") - 1)
+
+    def add(self, d: FloatArray, r: FloatArray, which: NDArray[np.intp]) -> None:
+        """Count pairs with vectors d (m,3), lengths r and bins `which`."""
+        for b in range(len(self.counts)):
+            here = np.flatnonzero(which == b)
+            self.counts[b] += len(here)
+            self.distance[b] += r[here].sum()
+            # the pairs with the smallest of independent random keys are a uniform sample
+            keys = np.concatenate([self._keys[b], self.rng.random(len(here))])
+            vectors = np.concatenate([self.vectors[b], d[here]])
+            if len(keys) > self.samples:
+                keep = np.argpartition(keys, self.samples)[: self.samples]
+                keys, vectors = keys[keep], vectors[keep]
+            self._keys[b], self.vectors[b] = keys, vectors
+
+    def mean_distance(self) -> FloatArray:
+        mean = np.full(len(self.counts), np.nan)
+        np.divide(self.distance, self.counts, out=mean, where=self.counts > 0)
+        return mean
+
+
+def _resampling(blocks: int, resamples: int, seed: int) -> FloatArray:
+    """(R, blocks) how often each block stands in each resample."""
+    if blocks < 2:
+        raise InvalidArgument(
+            "error bars need at least 2 blocks: give more or longer trajectories, "
+            "or a shorter block"
+        )
+    if resamples < 20:
+        raise InvalidArgument(f"resamples should be at least 20, got {resamples}")
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=resamples).astype(float)
+
+
+def _covariance(replicates: FloatArray, blocks: int) -> FloatArray:
+    """Covariance of resampled parameter vectors, ignoring resamples in which a bin is empty.
+
+    Resampling n blocks gives (n-1)/n of the variance on average, even for a plain mean.
+    """
+    whole = replicates[np.isfinite(replicates).all(axis=1)]
+    if len(whole) < 20:
+        return np.full((replicates.shape[1],) * 2, np.nan)
+    return np.atleast_2d(np.cov(whole.T)) * blocks / (blocks - 1)
+
+
+def _result(
+    values: FloatArray,
+    replicates: FloatArray,
+    pairs: _Pairs,
+    *,
+    kind: Kind,
+    lag: float,
+    kT: float,
+    cell: FloatArray | None,
+    blocks: int,
+) -> MobilityEstimate:
+    bins = len(pairs.counts)
+    known = np.isfinite(values)
+    covariance = np.full((len(values),) * 2, np.nan)
+    covariance[np.ix_(known, known)] = _covariance(replicates[:, known], blocks)
+    error = np.sqrt(np.diagonal(covariance))
+    return MobilityEstimate(
+        edges=pairs.edges,
+        r=pairs.mean_distance(),
+        self_mobility=float(values[0]),
+        self_error=float(error[0]),
+        par=values[1 : 1 + bins],
+        par_error=error[1 : 1 + bins],
+        perp=values[1 + bins :],
+        perp_error=error[1 + bins :],
+        counts=pairs.counts,
+        covariance=covariance,
+        kind=kind,
+        lag=float(lag),
+        kT=float(kT),
+        cell=cell,
+        directions=tuple(pairs.vectors),
+        blocks=blocks,
+    )
+
+
+# --------------------------------------------------------------------------------------- active
+def active_estimate(
+    trajectories: Trajectory | Sequence[Trajectory],
+    edges: ArrayLike,
+    *,
+    lag: float,
+    skip: float = 0.0,
+    interactions: Interactions | None = None,
+    block: float | None = None,
+    kT: float = float("nan"),
+    resamples: int = 1000,
+    samples: int = 1000,
+    seed: int = 0,
+) -> MobilityEstimate:
+    """Mobility from the response to known forces: least squares of <V> = M F.
+
+    V is the displacement over `lag` divided by it, F the external force of the interval (that in
+    its last frame) plus the mean of `interactions` over its frames, and all particles of all
+    intervals enter one regression whose unknowns are the self part and par, perp of each bin.
+    Pairs outside the bins are taken as uncoupled, so let the bins cover the box.
+
+    A stretch of constant forces is a segment; the first `skip` of each, in which the flow builds
+    up, is left out. Blocks of the error bars are segments, or pieces of `block` of long ones.
+
+    Args:
+        trajectories: runs in one box, with forces.
+        edges: (B+1,) bin edges.
+        lag: time over which velocities are taken, a multiple of the frames' interval.
+        skip: time left out after each change of the forces.
+        interactions: known conservative forces, e.g. `WCA(sigma, epsilon)`.
+        block: longest duration of a block; by default a whole segment.
+        kT: recorded in the result only.
+        resamples, seed: of the bootstrap.
+        samples: pair vectors kept per bin for averaging theories.
+
+    Raises:
+        InvalidArgument: bad arguments, no interval left after `skip`, or a singular design; the
+            message names why the forces cannot tell the parts apart.
+    """
+    bounds = _checked_edges(edges)
+    runs = _checked_runs(trajectories, need="forces")
+    pairs = _Pairs(bounds, samples, np.random.default_rng(seed))
+    normals, rights, design = [], [], _DesignCheck()
+    for run in runs:
+        external = run.forces
+        assert external is not None
+        steps = _frames_in(lag, run, "lag")
+        for starts in _active_blocks(run, steps, skip, block):
+            force = external[starts + steps]
+            if interactions is not None:
+                force = force + _mean_interactions(run, starts, steps, interactions)
+            velocity = (run.positions[starts + steps] - run.positions[starts]) / lag
+            normal, right = _normal_equations(
+                run.positions[starts + steps // 2], force, velocity, run, pairs
+            )
+            normals.append(normal)
+            rights.append(right)
+            design.add(force)
+    if not normals:
+        raise InvalidArgument(
+            f"no interval of lag {lag:g} is left after skipping {skip:g} of each force segment"
+        )
+    a, b = np.array(normals), np.array(rights)
+    known = np.concatenate([[True], np.tile(pairs.counts > 0, 2)])
+    a, b = a[:, known][:, :, known], b[:, known]
+    design.solvable(a.sum(0), bounds, known)
+    weights = _resampling(len(a), resamples, seed)
+    values = np.full(len(known), np.nan)
+    values[known] = np.linalg.solve(a.sum(0), b.sum(0))
+    replicates = np.full((resamples, len(known)), np.nan)
+    replicates[:, known] = _solve_each(
+        np.einsum("rk,kij->rij", weights, a), np.einsum("rk,ki->ri", weights, b)
+    )
+    return _result(
+        values,
+        replicates,
+        pairs,
+        kind="active",
+        lag=lag,
+        kT=kT,
+        cell=runs[0].cell,
+        blocks=len(a),
+    )
+
+
+def force_segments(run: Trajectory) -> list[tuple[int, int]]:
+    """Stretches of constant force as (first frame, last frame).
+
+    The force of an interval stands in its last frame, so frame 0 tells nothing.
+    """
+    if run.forces is None:
+        raise InvalidArgument(f"{run.source or 'trajectory'} has no forces")
+    if len(run) < 2:
+        return []
+    changed = (run.forces[2:] != run.forces[1:-1]).any(axis=(1, 2))
+    cuts = [0, *(np.flatnonzero(changed) + 1).tolist(), len(run) - 1]
+    return list(pairwise(cuts))
+
+
+def _active_blocks(
+    run: Trajectory, steps: int, skip: float, block: float | None
+) -> Iterator[NDArray[np.intp]]:
+    """First frames of the intervals of every block."""
+    if not skip >= 0:
+        raise InvalidArgument(f"skip should be a time >= 0, got {skip}")
+    skipped = int(np.ceil(skip / run.interval - 1e-9))
+    longest = None if block is None else max(1, _frames_in(block, run, "block") // steps)
+    for first, last in force_segments(run):
+        starts = np.arange(first + skipped, last - steps + 1, steps)
+        pieces = 1 if longest is None else max(1, len(starts) // longest)
+        yield from (part for part in np.array_split(starts, pieces) if len(part))
+
+
+def _mean_interactions(
+    run: Trajectory, starts: NDArray[np.intp], steps: int, interactions: Interactions
+) -> FloatArray:
+    """Mean force over the frames of each interval, by the trapezoidal rule."""
+    total = np.zeros((len(starts), run.particles, 3))
+    for k in range(steps + 1):
+        force = np.asarray(interactions(run.positions[starts + k], run.cell, run.pbc), dtype=float)
+        if force.shape != total.shape:
+            raise InvalidArgument(
+                f"interactions should return forces of shape {total.shape}, got {force.shape}"
+            )
+        total += force / (2 if k in (0, steps) else 1)
+    return total / steps
+
+
+def _normal_equations(
+    x: FloatArray, force: FloatArray, velocity: FloatArray, run: Trajectory, pairs: _Pairs
+) -> tuple[FloatArray, FloatArray]:
+    """D^T D and D^T V of the regression, for configurations x (T,N,3) of one block."""
+    n, bins = x.shape[1], len(pairs.counts)
+    i, j = np.triu_indices(n, 1)
+    size = 1 + 2 * bins
+    normal, right = np.zeros((size, size)), np.zeros(size)
+    for part in _chunks(len(x), n * n + n * size):
+        f = force[part]
+        columns = np.zeros((size, len(f), n, 3))
+        columns[0] = f
+        if n > 1:
+            d = minimum_image(x[part][:, i] - x[part][:, j], run.cell, run.pbc)
+            r = np.sqrt((d * d).sum(-1))
+            u = d / r[..., None]
+            which = pairs.bins_of(r)
+            pairs.add(d.reshape(-1, 3), r.reshape(-1), which.reshape(-1))
+            t, p = np.nonzero((which >= 0) & (which < bins))
+            b, unit = which[t, p], u[t, p]
+            for to, other in ((i[p], j[p]), (j[p], i[p])):
+                push = f[t, other]
+                along = (push * unit).sum(-1, keepdims=True) * unit
+                np.add.at(columns, (1 + b, t, to), along)
+                np.add.at(columns, (1 + bins + b, t, to), push - along)
+        flat = columns.reshape(size, -1)
+        normal += flat @ flat.T
+        right += flat @ velocity[part].reshape(-1)
+    return normal, right
+
+
+def _solve_each(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Solutions of many small systems; nan where one is singular."""
+    diagonal = np.einsum("rii->ri", a)
+    good = (diagonal > 0).all(axis=1)
+    scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    spectrum = np.linalg.eigvalsh(a / scale[:, :, None] / scale[:, None, :])
+    good &= spectrum[:, 0] > SINGULAR * spectrum[:, -1]
+    out = np.full(b.shape, np.nan)
+    out[good] = np.linalg.solve(a[good], b[good][..., None])[..., 0]
+    return out
+
+
+class _DesignCheck:
+    """Sees all forces of a regression and tells why it cannot be solved, if so."""
+
+    def __init__(self) -> None:
+        self.square = 0.0
+        self.total = 0.0
+        self.particles = 0
+
+    def add(self, force: FloatArray) -> None:
+        self.square += float((force**2).sum())
+        self.total += float((force.sum(axis=1) ** 2).sum())
+        self.particles = max(self.particles, force.shape[1])
+
+    def solvable(self, a: FloatArray, edges: FloatArray, known: NDArray[np.bool_]) -> None:
+        """Raise `InvalidArgument` unless the normal matrix `a` has full rank."""
+        if self.square == 0:
+            raise InvalidArgument("singular design: all forces are zero")
+        bins = len(edges) - 1
+        ranges = [f"{lo:g}-{hi:g}" for lo, hi in pairwise(edges)]
+        names = ["self", *(f"par {x}" for x in ranges), *(f"perp {x}" for x in ranges)]
+        assert len(names) == 1 + 2 * bins
+        names = [name for name, k in zip(names, known, strict=True) if k]
+        diagonal = np.diagonal(a)
+        silent = diagonal <= 1e-12 * diagonal.max()
+        if silent.any():
+            which = ", ".join(n for n, s in zip(names, silent, strict=True) if s)
+            raise InvalidArgument(
+                f"singular design: no force acts along the part(s) {which}; "
+                "push the particles in other directions or leave these bins out"
+            )
+        scale = np.sqrt(diagonal)
+        values, vectors = np.linalg.eigh(a / np.outer(scale, scale))
+        if values[0] > SINGULAR * values[-1]:
+            return
+        if self.particles > 1 and self.total < SINGULAR * self.square:
+            raise InvalidArgument(
+                "singular design: the forces sum to zero in every frame, so a constant added to "
+                "the self part and to all pair parts changes no velocity; only differences of "
+                "mobilities can be learned. Push the particles with forces whose sum is not zero"
+            )
+        null = vectors[:, 0] / scale
+        involved = np.abs(null) > 0.05 * np.abs(null).max()
+        which = ", ".join(n for n, s in zip(names, involved, strict=True) if s)
+        raise InvalidArgument(
+            f"singular design: the forces do not tell these parts apart: {which} "
+            f"(smallest eigenvalue {values[0] / values[-1]:.1e} of the largest); use forces that "
+            "are independent between particles, more segments or wider bins"
+        )
+
+
+# -------------------------------------------------------------------------------------- passive
+@dataclass
+class _Sums:
+    """Numerators and weights per block of (self, par..., perp...)."""
+
+    numerators: FloatArray
+    weights: FloatArray
+    pairs: _Pairs
+
+    def values(self) -> FloatArray:
+        return _ratio(self.numerators.sum(0), self.weights.sum(0))
+
+    def replicates(self, resamples: int, seed: int) -> FloatArray:
+        counts = _resampling(len(self.numerators), resamples, seed)
+        return _ratio(counts @ self.numerators, counts @ self.weights)
+
+
+def _ratio(numerator: FloatArray, weight: FloatArray) -> FloatArray:
+    out = np.full(numerator.shape, np.nan)
+    np.divide(numerator, weight, out=out, where=weight > 0)
+    return out
+
+
+def passive_estimate(
+    trajectories: Trajectory | Sequence[Trajectory],
+    edges: ArrayLike,
+    *,
+    lag: float,
+    kT: float,
+    block: float | None = None,
+    resamples: int = 1000,
+    samples: int = 1000,
+    seed: int = 0,
+) -> MobilityEstimate:
+    """Mobility from free motion: <dX dX^T>/(2 kT lag).
+
+    Low by the flow modes that do not build up within the lag when the solvent has inertia
+    (`FiniteLag`), and blurred when pairs change their distance within it: see `lag_scan`.
+
+    Args:
+        trajectories: runs in one box.
+        edges: (B+1,) bin edges.
+        lag: time of the displacements, a multiple of the frames' interval. Windows overlap.
+        kT: thermal energy.
+        block: duration of a block of the bootstrap; by default a quarter of a run, at least
+            4 lags.
+        resamples, seed: of the bootstrap.
+        samples: pair vectors kept per bin for averaging theories.
+
+    Raises:
+        InvalidArgument: bad arguments, or trajectories shorter than the lag.
+    """
+    return _passive("passive", trajectories, edges, lag, kT, block, resamples, samples, seed)
+
+
+def displacement_velocity_estimate(
+    trajectories: Trajectory | Sequence[Trajectory],
+    edges: ArrayLike,
+    *,
+    lag: float,
+    kT: float,
+    block: float | None = None,
+    resamples: int = 1000,
+    samples: int = 1000,
+    seed: int = 0,
+) -> MobilityEstimate:
+    """Mobility from free motion: <(X(t+lag) - X(t-lag))/2 V(t)^T>/kT, symmetrised in the pair.
+
+    Converges faster with the lag than `passive_estimate` and is noisier. Needs velocities.
+    Arguments and errors as there.
+    """
+    return _passive(
+        "displacement-velocity", trajectories, edges, lag, kT, block, resamples, samples, seed
+    )
+
+
+def _passive(
+    kind: Kind,
+    trajectories: Trajectory | Sequence[Trajectory],
+    edges: ArrayLike,
+    lag: float,
+    kT: float,
+    block: float | None,
+    resamples: int,
+    samples: int,
+    seed: int,
+) -> MobilityEstimate:
+    sums, runs = passive_sums(kind, trajectories, edges, lag, kT, block, samples, seed)
+    return _result(
+        sums.values(),
+        sums.replicates(resamples, seed),
+        sums.pairs,
+        kind=kind,
+        lag=lag,
+        kT=kT,
+        cell=runs[0].cell,
+        blocks=len(sums.numerators),
+    )
+
+
+def passive_sums(
+    kind: Kind,
+    trajectories: Trajectory | Sequence[Trajectory],
+    edges: ArrayLike,
+    lag: float,
+    kT: float,
+    block: float | None,
+    samples: int,
+    seed: int,
+) -> tuple[_Sums, list[Trajectory]]:
+    """Block sums of a passive estimator. The number of blocks does not depend on a given lag."""
+    if not (np.isfinite(kT) and kT > 0):
+        raise InvalidArgument(f"kT should be a positive energy, got {kT}")
+    need = "velocities" if kind == "displacement-velocity" else None
+    runs = _checked_runs(trajectories, need=need)
+    pairs = _Pairs(_checked_edges(edges), samples, np.random.default_rng(seed))
+    rows, weights = [], []
+    for run in runs:
+        first, second, middle, norm = _products(kind, run, _frames_in(lag, run, "lag"), lag, kT)
+        duration = run.times[-1] - run.times[0]
+        length = max(4 * lag, duration / 4) if block is None else block
+        count = min(len(middle), max(1, round(duration / length)))
+        for part in np.array_split(np.arange(len(middle)), count):
+            span = slice(part[0], part[-1] + 1)
+            row, weight = _covariance_sums(first[span], second[span], middle[span], run, pairs)
+            rows.append(row / norm)
+            weights.append(weight)
+    return _Sums(np.array(rows), np.array(weights), pairs), runs
+
+
+def _products(
+    kind: Kind, run: Trajectory, steps: int, lag: float, kT: float
+) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    """The two factors, the positions that define the pairs, and the norm of their product."""
+    x = run.positions
+    need = steps if kind == "passive" else 2 * steps
+    if len(x) <= need:
+        raise InvalidArgument(
+            f"lag {lag:g} is too long for {run.source or 'a trajectory'} of duration "
+            f"{run.times[-1] - run.times[0]:g}"
+        )
+    # windows that start closer than a tenth of the lag share nearly all their noise
+    stride = max(1, steps // 10)
+    if kind == "passive":
+        before, after = x[:-steps:stride], x[steps::stride]
+        step = after - before
+        return step, step, (before + after) / 2, 2 * kT * lag
+    assert run.velocities is not None
+    half_step = (x[2 * steps :] - x[: -2 * steps]) / 2
+    return half_step, run.velocities[steps:-steps], x[steps:-steps], kT
+
+
+def _covariance_sums(
+    a: FloatArray, b: FloatArray, x: FloatArray, run: Trajectory, pairs: _Pairs
+) -> tuple[FloatArray, FloatArray]:
+    """Sums over one block of a_i b_j split along and across the pair, and their weights."""
+    n, bins = x.shape[1], len(pairs.counts)
+    i, j = np.triu_indices(n, 1)
+    out, weight = np.zeros(1 + 2 * bins), np.zeros(1 + 2 * bins)
+    out[0], weight[0] = (a * b).sum() / 3, len(x) * n
+    if n == 1:
+        return out, weight
+    for part in _chunks(len(x), len(i)):
+        d = minimum_image(x[part][:, i] - x[part][:, j], run.cell, run.pbc)
+        r = np.sqrt((d * d).sum(-1))
+        u = d / r[..., None]
+        ai, aj, bi, bj = a[part][:, i], a[part][:, j], b[part][:, i], b[part][:, j]
+        along = (ai * u).sum(-1) * (bj * u).sum(-1) + (aj * u).sum(-1) * (bi * u).sum(-1)
+        whole = (ai * bj).sum(-1) + (aj * bi).sum(-1)
+        which = pairs.bins_of(r).reshape(-1)
+        pairs.add(d.reshape(-1, 3), r.reshape(-1), which)
+        inside = (which >= 0) & (which < bins)
+        bin_of = which[inside]
+        for offset, value in ((1, along / 2), (1 + bins, (whole - along) / 4)):
+            values = value.reshape(-1)[inside]
+            out[offset : offset + bins] += np.bincount(bin_of, values, minlength=bins)
+            weight[offset : offset + bins] += np.bincount(bin_of, minlength=bins)
+    return out, weight
