@@ -52,5 +52,6 @@ PYBIND11_MODULE(_core, m) {
     result["name"] = std::string(status.name);
     return result;
   });
+  mlcore::python::export_neighbors(m);
   mlcore::python::export_random(m);
 }
