@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+
+#include "bundle_reader.h"
+#include "mobility_source.h"
+
+namespace mlmod {
+
+/// M of an mlcore bundle, evaluated by the core.
+class BundleMobility final : public MobilitySource {
+ public:
+  explicit BundleMobility(const std::string& folder);
+
+  void evaluate(const Configuration& configuration) override;
+  void apply(const std::vector<double>& f, std::vector<double>& v) override;
+  void matrix(std::vector<double>& m) override;
+  bool divergence(std::vector<double>& d) override;
+
+ private:
+  template <class Body>
+  void named(Body&& body) const;
+
+  Bundle bundle_;
+  Configuration now_;
+};
+
+}  // namespace mlmod

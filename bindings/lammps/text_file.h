@@ -1,0 +1,15 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace mlmod {
+
+/// Whole content of a regular file.
+/// Throws std::runtime_error naming the file: absent, a folder, unreadable, or larger than `limit`.
+std::string read_file(const std::string& path, std::size_t limit);
+
+/// Throws like read_file unless `path` is a regular file that can be read and is not empty.
+void check_readable(const std::string& path);
+
+}  // namespace mlmod

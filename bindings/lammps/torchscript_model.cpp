@@ -1,0 +1,199 @@
+#include "torchscript_model.h"
+
+#include <ATen/functorch/BatchedTensorImpl.h>
+#include <ATen/functorch/DynamicLayer.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <stdexcept>
+#include <utility>
+
+#include "text_file.h"
+
+namespace mlmod {
+
+namespace {
+
+// Rows per vectorised call: intermediate tensors stay in the cache.
+constexpr std::int64_t kBatchRows = 8192;
+
+class VmapLevel {
+ public:
+  explicit VmapLevel(std::int64_t batch)
+      : level_(at::functorch::initAndPushDynamicLayer(
+            at::functorch::TransformType::Vmap, c10::SymInt(batch),
+            at::functorch::RandomnessType::Error)) {}
+  ~VmapLevel() { at::functorch::popDynamicLayerAndDeleteMetadata(); }
+  VmapLevel(const VmapLevel&) = delete;
+  VmapLevel& operator=(const VmapLevel&) = delete;
+  std::int64_t level() const { return level_; }
+
+ private:
+  std::int64_t level_;
+};
+
+std::string first_lines(const std::string& text) {
+  constexpr std::size_t limit = 600;
+  return text.size() <= limit ? text : text.substr(0, limit) + " ...";
+}
+
+std::string describe(const at::Tensor& tensor) {
+  std::ostringstream text;
+  text << tensor.scalar_type() << " of shape " << tensor.sizes();
+  return text.str();
+}
+
+}  // namespace
+
+struct TorchScriptModel::State {
+  torch::jit::Module module;
+  at::Tensor output;
+  bool vectorised = false;
+
+  at::Tensor call(const at::Tensor& input) {
+    const c10::IValue value = module.forward({input});
+    if (!value.isTensor())
+      throw std::runtime_error("returns " + value.tagKind() + " where one tensor is expected");
+    return value.toTensor();
+  }
+
+  static at::Tensor checked(const at::Tensor& tensor, const std::vector<std::int64_t>& shape) {
+    if (tensor.scalar_type() != at::kFloat || tensor.sizes() != at::IntArrayRef(shape)) {
+      std::ostringstream text;
+      text << "returns " << describe(tensor) << ", expected Float of shape " << at::IntArrayRef(shape)
+           << " (MLMOD's column convention)";
+      throw std::runtime_error(text.str());
+    }
+    return tensor.contiguous();
+  }
+
+  at::Tensor single(const at::Tensor& rows, std::int64_t row, std::int64_t outputs) {
+    return checked(call(rows[row]), {outputs, 1});
+  }
+
+  at::Tensor looped(const at::Tensor& rows, std::int64_t outputs) {
+    at::Tensor result = at::empty({rows.size(0), outputs, 1}, at::kFloat);
+    for (std::int64_t row = 0; row < rows.size(0); ++row)
+      result[row].copy_(single(rows, row, outputs));
+    return result;
+  }
+
+  at::Tensor vmapped(const at::Tensor& rows, std::int64_t outputs) {
+    const std::int64_t batch = rows.size(0);
+    at::Tensor value;
+    {
+      const VmapLevel vmap(batch);
+      const at::Tensor result = call(at::functorch::makeBatched(rows, 0, vmap.level()));
+      const auto* wrapped = at::functorch::maybeGetBatchedImpl(result);
+      if (wrapped && wrapped->level() == vmap.level())
+        value = wrapped->value().movedim(wrapped->bdim(), 0);
+      else  // does not depend on its input
+        value = result.unsqueeze(0).expand({batch, -1, -1});
+    }
+    return checked(value, {batch, outputs, 1});
+  }
+
+  at::Tensor chunked(const at::Tensor& rows, std::int64_t outputs) {
+    const std::int64_t batch = rows.size(0);
+    if (batch <= kBatchRows) return vmapped(rows, outputs);
+    at::Tensor result = at::empty({batch, outputs, 1}, at::kFloat);
+    for (std::int64_t begin = 0; begin < batch; begin += kBatchRows) {
+      const std::int64_t count = std::min(kBatchRows, batch - begin);
+      result.narrow(0, begin, count).copy_(vmapped(rows.narrow(0, begin, count), outputs));
+    }
+    return result;
+  }
+};
+
+namespace {
+
+/// Runs `body` and turns whatever it throws into a runtime_error that starts with `who`.
+template <class Body>
+auto named(const std::string& who, Body&& body) {
+  try {
+    return body();
+  } catch (const c10::Error& error) {
+    throw std::runtime_error(who + ": " + first_lines(error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    throw std::runtime_error(who + ": " + first_lines(error.what()));
+  }
+}
+
+at::Tensor as_rows(const std::vector<float>& input, std::int64_t batch) {
+  const auto width = static_cast<std::int64_t>(input.size()) / std::max<std::int64_t>(batch, 1);
+  return at::from_blob(const_cast<float*>(input.data()), {batch, width, 1}, at::kFloat);
+}
+
+bool agree(const at::Tensor& a, const at::Tensor& b) {
+  const double scale = at::nan_to_num(a, 0.0, 0.0, 0.0).abs().max().item<double>();
+  return at::allclose(a, b, 1e-5, 1e-6 * scale, /*equal_nan=*/true);
+}
+
+}  // namespace
+
+TorchScriptModel::TorchScriptModel(std::string tag, std::string path)
+    : tag_(std::move(tag)), path_(std::move(path)), state_(std::make_unique<State>()) {
+  at::set_num_threads(1);
+  named(label(), [&] {
+    check_readable(path_);
+    const c10::InferenceMode inference(false);
+    state_->module = torch::jit::load(path_, at::kCPU);
+    state_->module.eval();
+    return 0;
+  });
+}
+
+TorchScriptModel::~TorchScriptModel() = default;
+
+std::string TorchScriptModel::label() const { return tag_ + " '" + path_ + "'"; }
+
+std::string TorchScriptModel::prepare_batches(const std::vector<float>& samples, std::int64_t count,
+                                              std::int64_t outputs) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor rows = as_rows(samples, count);
+  const at::Tensor expected = named(label(), [&] { return state_->looped(rows, outputs); });
+  std::string reason;
+  try {
+    const bool same = agree(expected, state_->vmapped(rows, outputs));
+    if (!same) reason = "vectorised and single calls differ";
+  } catch (const c10::Error& error) {
+    reason = first_lines(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    reason = first_lines(error.what());
+  }
+  state_->vectorised = reason.empty();
+  return reason;
+}
+
+const float* TorchScriptModel::evaluate(const std::vector<float>& input, std::int64_t batch,
+                                        std::int64_t outputs) {
+  const at::NoGradGuard no_grad;
+  if (batch == 0) return nullptr;
+  const at::Tensor rows = as_rows(input, batch);
+  state_->output = named(label(), [&] {
+    return state_->vectorised ? state_->chunked(rows, outputs) : state_->looped(rows, outputs);
+  });
+  return state_->output.const_data_ptr<float>();
+}
+
+std::int64_t TorchScriptModel::first_bad_row(const float* output, std::int64_t batch,
+                                             std::int64_t outputs) {
+  const std::int64_t size = batch * outputs;
+  unsigned bad = 0;
+  for (std::int64_t i = 0; i < size; ++i) {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, output + i, sizeof bits);
+    bad |= static_cast<unsigned>((bits & 0x7F800000u) == 0x7F800000u);
+  }
+  if (bad == 0) return -1;
+  for (std::int64_t i = 0; i < size; ++i)
+    if (!std::isfinite(output[i])) return i / outputs;
+  return -1;
+}
+
+}  // namespace mlmod

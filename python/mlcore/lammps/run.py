@@ -1,0 +1,62 @@
+"""Runs stock LAMMPS with the plugin loaded by itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mlcore.errors import InvalidArgument
+from mlcore.lammps.build import plugin_path
+from mlcore.lammps.environment import find_environment, mpi_launcher
+
+__all__ = ["command", "environment_variables", "run"]
+
+
+def run(
+    input_file: str | Path,
+    ranks: int = 1,
+    args: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+) -> int:
+    """Runs ``lmp -in input_file`` on ``ranks`` MPI ranks in the present folder.
+
+    Args:
+        input_file: LAMMPS input script.
+        ranks: number of MPI ranks; each uses one thread unless OMP_NUM_THREADS says otherwise.
+        args: further words for ``lmp``.
+        env: environment variables set on top of the present ones.
+
+    Returns:
+        The exit status of LAMMPS.
+
+    Raises:
+        InvalidArgument: the input file is not there, or ranks < 1.
+        BackendUnavailable: the plugin is not built, or LAMMPS or MPI is not installed.
+    """
+    if not Path(input_file).is_file():
+        raise InvalidArgument(f"input_file: no such file: {input_file}")
+    words = command(ranks) + ["-in", str(input_file), *args]
+    return subprocess.run(words, env=environment_variables(env), check=False).returncode
+
+
+def command(ranks: int = 1) -> list[str]:
+    """Words that start ``lmp`` on ``ranks`` ranks."""
+    if ranks < 1:
+        raise InvalidArgument(f"ranks must be at least 1, got {ranks}")
+    lmp = [str(find_environment().lammps / "lmp")]
+    return lmp if ranks == 1 else [str(mpi_launcher()), "-n", str(ranks), *lmp]
+
+
+def environment_variables(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Environment of a LAMMPS that finds the plugin and its MPI."""
+    values = {"OMP_NUM_THREADS": "1", **os.environ, **(extra or {})}
+    _prepend(values, "LAMMPS_PLUGIN_PATH", plugin_path().parent)
+    _prepend(values, "LD_LIBRARY_PATH", find_environment().mpi_library.parent)
+    return values
+
+
+def _prepend(values: dict[str, str], name: str, folder: Path) -> None:
+    before = values.get(name)
+    values[name] = f"{folder}:{before}" if before else str(folder)
