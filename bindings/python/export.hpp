@@ -6,6 +6,7 @@ namespace mlcore::python {
 
 // One per operation, defined in export_<op>.cpp.
 void export_neighbors(pybind11::module_& m);
+void export_mobility(pybind11::module_& m);
 void export_random(pybind11::module_& m);
 
 }  // namespace mlcore::python

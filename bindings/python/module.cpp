@@ -53,5 +53,6 @@ PYBIND11_MODULE(_core, m) {
     return result;
   });
   mlcore::python::export_neighbors(m);
+  mlcore::python::export_mobility(m);
   mlcore::python::export_random(m);
 }

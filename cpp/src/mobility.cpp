@@ -90,8 +90,7 @@ void check_apart(const Particles& particles) {
   }
 }
 
-Particles prepared(const MobilityModel& model, const MobilityPlan& plan,
-                   View<const double, 2> x) {
+Particles prepared(const MobilityModel& model, const MobilityPlan& plan, View<const double, 2> x) {
   check_finite("x", x);
   Particles particles(plan, x);
   if (model.kernel == Kernel::oseen) check_apart(particles);
@@ -299,27 +298,26 @@ std::vector<double> weighted_structure(const Context& context, const detail::Wav
                                        const Particles& particles, const Components& force) {
   const kernels::WaveVectors view = waves.view();
   std::vector<double> sums(6 * view.count, 0.0);
-  detail::parallel_for(
-      context, view.row_count, 8, [&](std::int64_t begin, std::int64_t end, int) {
-        TilePowers powers(waves);
-        double tile_force[3 * kTile];
-        for (std::int64_t t = 0; t < tile_count(particles.n); ++t) {
-          powers.fill(waves, particles, t);
-          load_tile(force, t, particles.n, tile_force);
-          MLCORE_DISPATCH(mobility_spread)
-          (view, begin, end, powers.pointers(), tile_force, sums.data());
-        }
-        for (std::int64_t k = view.rows[begin].first;
-             k < (end < view.row_count ? view.rows[end].first : view.count); ++k) {
-          const double* w = view.weights + 6 * k;
-          for (double* s = sums.data() + 6 * k; s < sums.data() + 6 * k + 6; s += 3) {
-            const double x = s[0], y = s[1], z = s[2];
-            s[0] = w[0] * x + w[1] * y + w[2] * z;
-            s[1] = w[1] * x + w[3] * y + w[4] * z;
-            s[2] = w[2] * x + w[4] * y + w[5] * z;
-          }
-        }
-      });
+  detail::parallel_for(context, view.row_count, 8, [&](std::int64_t begin, std::int64_t end, int) {
+    TilePowers powers(waves);
+    double tile_force[3 * kTile];
+    for (std::int64_t t = 0; t < tile_count(particles.n); ++t) {
+      powers.fill(waves, particles, t);
+      load_tile(force, t, particles.n, tile_force);
+      MLCORE_DISPATCH(mobility_spread)
+      (view, begin, end, powers.pointers(), tile_force, sums.data());
+    }
+    for (std::int64_t k = view.rows[begin].first;
+         k < (end < view.row_count ? view.rows[end].first : view.count); ++k) {
+      const double* w = view.weights + 6 * k;
+      for (double* s = sums.data() + 6 * k; s < sums.data() + 6 * k + 6; s += 3) {
+        const double x = s[0], y = s[1], z = s[2];
+        s[0] = w[0] * x + w[1] * y + w[2] * z;
+        s[1] = w[1] * x + w[3] * y + w[4] * z;
+        s[2] = w[2] * x + w[4] * y + w[5] * z;
+      }
+    }
+  });
   return sums;
 }
 
@@ -329,19 +327,18 @@ void add_wave_velocities(const Context& context, const MobilityPlan& plan,
   const detail::WavePart& waves = plan.waves;
   const std::vector<double> sums = weighted_structure(context, waves, particles, force);
   const std::int64_t n = particles.n;
-  detail::parallel_for(
-      context, tile_count(n), 1, [&](std::int64_t begin, std::int64_t end, int) {
-        TilePowers powers(waves);
-        for (std::int64_t t = begin; t < end; ++t) {
-          powers.fill(waves, particles, t);
-          double v[3 * kTile] = {};
-          MLCORE_DISPATCH(mobility_gather)
-          (waves.view(), powers.pointers(), sums.data(), v);
-          for (int lane = 0; lane < kTile && t * kTile + lane < n; ++lane) {
-            for (int a = 0; a < 3; ++a) V(t * kTile + lane, a) += v[a * kTile + lane];
-          }
-        }
-      });
+  detail::parallel_for(context, tile_count(n), 1, [&](std::int64_t begin, std::int64_t end, int) {
+    TilePowers powers(waves);
+    for (std::int64_t t = begin; t < end; ++t) {
+      powers.fill(waves, particles, t);
+      double v[3 * kTile] = {};
+      MLCORE_DISPATCH(mobility_gather)
+      (waves.view(), powers.pointers(), sums.data(), v);
+      for (int lane = 0; lane < kTile && t * kTile + lane < n; ++lane) {
+        for (int a = 0; a < 3; ++a) V(t * kTile + lane, a) += v[a * kTile + lane];
+      }
+    }
+  });
 }
 
 template <int Rank, class... Views>
@@ -382,8 +379,8 @@ void apply_on_cpu(const Context& context, const MobilityModel& model, const Mobi
   if (!plan.waves.rows.empty()) add_wave_velocities(context, plan, particles, force, V);
 }
 
-void divergence_on_cpu(const Context& context, const MobilityModel& model,
-                       const MobilityPlan& plan, View<const double, 2> x, View<double, 2> D) {
+void divergence_on_cpu(const Context& context, const MobilityModel& model, const MobilityPlan& plan,
+                       View<const double, 2> x, View<double, 2> D) {
   const Particles particles = prepared(model, plan, x);
   std::fill(D.begin(), D.end(), 0.0);
   if (plan.table_term < 0) return;
@@ -427,9 +424,8 @@ void mobility_matrix(const Context& context, const MobilityModel& model, const C
   check_table_device(model);
   const auto plan = detail::mobility_plan(model, cell, EwaldUse::matrix, n);
   if (on_gpu(x, M)) return cuda::mobility_matrix(context, model, *plan, x, M);
-  for_each_in_batch(context, batch, [&](std::int64_t b) {
-    matrix_on_cpu(context, model, *plan, x[b], M[b]);
-  });
+  for_each_in_batch(context, batch,
+                    [&](std::int64_t b) { matrix_on_cpu(context, model, *plan, x[b], M[b]); });
 }
 
 void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,
@@ -441,9 +437,8 @@ void mobility_apply(const Context& context, const MobilityModel& model, const Ce
   check_table_device(model);
   const auto plan = detail::mobility_plan(model, cell, EwaldUse::apply, n);
   if (on_gpu(x, F, V)) return cuda::mobility_apply(context, model, *plan, x, F, V);
-  for_each_in_batch(context, batch, [&](std::int64_t b) {
-    apply_on_cpu(context, model, *plan, x[b], F[b], V[b]);
-  });
+  for_each_in_batch(context, batch,
+                    [&](std::int64_t b) { apply_on_cpu(context, model, *plan, x[b], F[b], V[b]); });
 }
 
 void mobility_divergence(const Context& context, const MobilityModel& model, const Cell& cell,
@@ -454,9 +449,8 @@ void mobility_divergence(const Context& context, const MobilityModel& model, con
   check_table_device(model);
   const auto plan = detail::mobility_plan(model, cell, EwaldUse::matrix, n);
   if (on_gpu(x, D)) return cuda::mobility_divergence(context, model, *plan, x, D);
-  for_each_in_batch(context, batch, [&](std::int64_t b) {
-    divergence_on_cpu(context, model, *plan, x[b], D[b]);
-  });
+  for_each_in_batch(context, batch,
+                    [&](std::int64_t b) { divergence_on_cpu(context, model, *plan, x[b], D[b]); });
 }
 
 void mobility_matrix(const Context& context, const MobilityModel& model, const Cell& cell,

@@ -1,6 +1,7 @@
 #pragma once
 
-// The CUDA side of mobility: cuda/mobility.cu, or cuda/stub.cpp without nvcc. Arguments are checked.
+// The CUDA side of mobility: cuda/mobility.cu, or cuda/stub.cpp without nvcc. Arguments are
+// checked.
 
 #include "mlcore/mobility.hpp"
 #include "mobility_plan.hpp"
@@ -8,8 +9,7 @@
 namespace mlcore::cuda {
 
 void mobility_matrix(const Context& context, const MobilityModel& model,
-                     const detail::MobilityPlan& plan, View<const double, 3> x,
-                     View<double, 3> M);
+                     const detail::MobilityPlan& plan, View<const double, 3> x, View<double, 3> M);
 void mobility_apply(const Context& context, const MobilityModel& model,
                     const detail::MobilityPlan& plan, View<const double, 3> x,
                     View<const double, 3> F, View<double, 3> V);

@@ -89,8 +89,8 @@ Reach ewald_reach(const MobilityModel& model, double xi, double volume) {
   const double h = a * a * xi * xi / 3.0;
   const double scale = 0.75 * model.radius;  // stokeslet / mobility
   const auto real_tail = [&](double u) {
-    const double amplitude = scale * 2.0 * xi / std::sqrt(pi) * std::exp(-u * u) *
-                             (2.0 + h * (4.0 * u * u + 8.0));
+    const double amplitude =
+        scale * 2.0 * xi / std::sqrt(pi) * std::exp(-u * u) * (2.0 + h * (4.0 * u * u + 8.0));
     const double images = std::max(1.0, 4.0 * pi * u / (2.0 * xi * xi * xi * volume));
     return amplitude * images;
   };
@@ -115,8 +115,7 @@ double ewald_cost(const MobilityModel& model, double xi, double volume, double h
   return 14.0 * images * static_cast<double>(n) + 4.0 * modes;
 }
 
-double best_splitting(const MobilityModel& model, const Cell& cell, EwaldUse use,
-                      std::int64_t n) {
+double best_splitting(const MobilityModel& model, const Cell& cell, EwaldUse use, std::int64_t n) {
   const double volume = std::fabs(determinant(cell.rows));
   const double reach = half_diagonal(cell);
   double best = 0, lowest = kInfinity;
@@ -137,8 +136,8 @@ void append_weights(const MobilityModel& model, double xi, double volume, const 
   const double k2 = k[0] * k[0] + k[1] * k[1] + k[2] * k[2];
   const double a = model.kernel == Kernel::rpy ? model.radius : 0.0;
   const double y = k2 / (4.0 * xi * xi);
-  const double w = 2.0 / (model.viscosity * volume * k2) * (1.0 - a * a * k2 / 3.0) * (1.0 + y) *
-                   std::exp(-y);
+  const double w =
+      2.0 / (model.viscosity * volume * k2) * (1.0 - a * a * k2 / 3.0) * (1.0 + y) * std::exp(-y);
   for (int p = 0; p < 3; ++p) {
     for (int q = p; q < 3; ++q) weights.push_back(w * ((p == q ? 1.0 : 0.0) - k[p] * k[q] / k2));
   }
@@ -233,9 +232,9 @@ void plan_periodic_kernel(const MobilityModel& model, EwaldUse use, std::int64_t
 
 void check_mobility(const MobilityModel& model, const Cell& cell) {
   const bool analytic = model.kernel != Kernel::none;
-  MLCORE_CHECK(model.kernel == Kernel::none || model.kernel == Kernel::oseen ||
-                   model.kernel == Kernel::rpy,
-               "kernel must be none, oseen or rpy");
+  MLCORE_CHECK(
+      model.kernel == Kernel::none || model.kernel == Kernel::oseen || model.kernel == Kernel::rpy,
+      "kernel must be none, oseen or rpy");
   MLCORE_CHECK(!analytic || (model.radius > 0 && std::isfinite(model.radius)),
                "radius must be positive and finite, got ", model.radius);
   MLCORE_CHECK(!analytic || (model.viscosity > 0 && std::isfinite(model.viscosity)),

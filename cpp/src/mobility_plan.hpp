@@ -36,11 +36,11 @@ struct MobilityPlan {
   std::array<double, 9> inverse;  // of cell.rows
   kernels::PairTerm terms[2];
   int term_count = 0;
-  int table_term = -1;             // index of the table among the terms
-  std::vector<double> shifts[2];   // (m, 3) per term
-  WavePart waves;                  // empty in open space
-  double self[6] = {};             // M_ii: xx xy xz yy yz zz
-  double wave_self[6] = {};        // what the wave part contributes to it
+  int table_term = -1;            // index of the table among the terms
+  std::vector<double> shifts[2];  // (m, 3) per term
+  WavePart waves;                 // empty in open space
+  double self[6] = {};            // M_ii: xx xy xz yy yz zz
+  double wave_self[6] = {};       // what the wave part contributes to it
 };
 
 /// Checks model and cell.

@@ -55,9 +55,8 @@ MLCORE_API void mobility_matrix(const Context& context, const MobilityModel& mod
 ///
 /// @param x,F,V  (n, 3)
 /// @throws InvalidArgument  as mobility_matrix
-MLCORE_API void mobility_apply(const Context& context, const MobilityModel& model,
-                               const Cell& cell, View<const double, 2> x, View<const double, 2> F,
-                               View<double, 2> V);
+MLCORE_API void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,
+                               View<const double, 2> x, View<const double, 2> F, View<double, 2> V);
 
 /// Divergence D_i = sum_j d/dx_j . M_ij. The Oseen and RPY parts are free of divergence; tables
 /// contribute the derivative of their interpolant.
@@ -71,9 +70,8 @@ MLCORE_API void mobility_divergence(const Context& context, const MobilityModel&
 MLCORE_API void mobility_matrix(const Context& context, const MobilityModel& model,
                                 const Cell& cell, View<const double, 3> x, View<double, 3> M);
 /// x, F, V (B, n, 3).
-MLCORE_API void mobility_apply(const Context& context, const MobilityModel& model,
-                               const Cell& cell, View<const double, 3> x, View<const double, 3> F,
-                               View<double, 3> V);
+MLCORE_API void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,
+                               View<const double, 3> x, View<const double, 3> F, View<double, 3> V);
 /// x, D (B, n, 3).
 MLCORE_API void mobility_divergence(const Context& context, const MobilityModel& model,
                                     const Cell& cell, View<const double, 3> x, View<double, 3> D);

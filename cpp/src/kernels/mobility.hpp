@@ -31,9 +31,9 @@ struct PairGeometry {
 
 /// Wave vectors grouped by (n2, n3): k = n1 b1 + n2 b2 + n3 b3 over half of reciprocal space.
 struct WaveRow {
-  std::int32_t n2, n3;         // n3 >= 0
-  std::int32_t begin, end;     // n1
-  std::int64_t first;          // index of the first wave vector of the row
+  std::int32_t n2, n3;      // n3 >= 0
+  std::int32_t begin, end;  // n1
+  std::int64_t first;       // index of the first wave vector of the row
 };
 struct WaveVectors {
   std::int64_t count;
@@ -54,9 +54,8 @@ MLCORE_DECLARE_PER_ISA(
                            std::int64_t i, std::int64_t begin, std::int64_t end,
                            const double* const force[3], double velocity[3]);
     // divergence -= sum of q d over particles begin..end-1.
-    void mobility_divergence_row(const PairGeometry& geometry, const PairTerm& term,
-                                 std::int64_t i, std::int64_t begin, std::int64_t end,
-                                 double divergence[3]);
+    void mobility_divergence_row(const PairGeometry& geometry, const PairTerm& term, std::int64_t i,
+                                 std::int64_t begin, std::int64_t end, double divergence[3]);
     // Pair functions of one term at given squared distances.
     void mobility_pair(const PairTerm& term, std::int64_t count, const double* r2, double* f,
                        double* g);

@@ -14,9 +14,7 @@ struct Distances {
 };
 
 /// Nearest integer for |x| < 2^51.
-inline __attribute__((always_inline)) double nearest(double x) {
-  return (x + 0x1.8p52) - 0x1.8p52;
-}
+inline __attribute__((always_inline)) double nearest(double x) { return (x + 0x1.8p52) - 0x1.8p52; }
 
 void load_distances(const PairGeometry& g, std::int64_t i, std::int64_t first, int count,
                     Distances& d) {
@@ -119,18 +117,18 @@ void fill_pairs(const PairTerm& term, std::int64_t count, const double* r2, doub
   }
 }
 
-#define MLCORE_FOR_KIND(call, ...)                                    \
-  switch (term.kind) {                                                \
-    case PairKind::oseen:                                             \
-      return call<PairKind::oseen>(__VA_ARGS__);                      \
-    case PairKind::rpy:                                               \
-      return call<PairKind::rpy>(__VA_ARGS__);                        \
-    case PairKind::periodic_oseen:                                    \
-      return call<PairKind::periodic_oseen>(__VA_ARGS__);             \
-    case PairKind::periodic_rpy:                                      \
-      return call<PairKind::periodic_rpy>(__VA_ARGS__);               \
-    case PairKind::table:                                             \
-      return call<PairKind::table>(__VA_ARGS__);                      \
+#define MLCORE_FOR_KIND(call, ...)                        \
+  switch (term.kind) {                                    \
+    case PairKind::oseen:                                 \
+      return call<PairKind::oseen>(__VA_ARGS__);          \
+    case PairKind::rpy:                                   \
+      return call<PairKind::rpy>(__VA_ARGS__);            \
+    case PairKind::periodic_oseen:                        \
+      return call<PairKind::periodic_oseen>(__VA_ARGS__); \
+    case PairKind::periodic_rpy:                          \
+      return call<PairKind::periodic_rpy>(__VA_ARGS__);   \
+    case PairKind::table:                                 \
+      return call<PairKind::table>(__VA_ARGS__);          \
   }
 
 void add_term_tensors(const PairTerm& term, const Distances& d, Tensors& t) {

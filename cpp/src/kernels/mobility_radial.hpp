@@ -16,13 +16,13 @@ namespace mlcore::kernels {
 
 /// Analytic part, whose pair functions are of kind `PairKind`.
 struct RadialParameters {
-  double radius;      // a
-  double mobility;    // 1 / (6 pi eta a)
-  double stokeslet;   // 1 / (8 pi eta)
-  double xi2;         // square of the Ewald parameter
-  double smooth;      // stokeslet * 2 xi / sqrt(pi)
-  double laplacian;   // a^2 xi^2 / 3 (0: Oseen)
-  double cutoff2;     // square of the real-space cutoff of the Ewald sum
+  double radius;     // a
+  double mobility;   // 1 / (6 pi eta a)
+  double stokeslet;  // 1 / (8 pi eta)
+  double xi2;        // square of the Ewald parameter
+  double smooth;     // stokeslet * 2 xi / sqrt(pi)
+  double laplacian;  // a^2 xi^2 / 3 (0: Oseen)
+  double cutoff2;    // square of the real-space cutoff of the Ewald sum
 };
 
 /// Cubic Hermite table on uniform knots.
@@ -162,7 +162,6 @@ MLCORE_RADIAL Pair smooth_pair(const RadialParameters& p, double r2) {
   return {p.smooth * f, p.smooth * p.xi2 * g};
 }
 
-
 /// Interpolated par and perp; zero beyond the cutoff.
 MLCORE_RADIAL Pair table_pair(const TableParameters& p, double r2) {
   const bool inside = r2 < p.cutoff2;
@@ -173,13 +172,12 @@ MLCORE_RADIAL Pair table_pair(const TableParameters& p, double r2) {
   const double rise_par = p.par[k + 1] - p.par[k];
   const double par0 = p.dpar[k] * p.spacing, par1 = p.dpar[k + 1] * p.spacing;
   const double par =
-      p.par[k] + u * (par0 + u * ((3.0 * rise_par - 2.0 * par0 - par1) +
-                                  u * (par0 + par1 - 2.0 * rise_par)));
+      p.par[k] +
+      u * (par0 + u * ((3.0 * rise_par - 2.0 * par0 - par1) + u * (par0 + par1 - 2.0 * rise_par)));
   const double rise_perp = p.perp[k + 1] - p.perp[k];
   const double perp0 = p.dperp[k] * p.spacing, perp1 = p.dperp[k + 1] * p.spacing;
-  const double perp =
-      p.perp[k] + u * (perp0 + u * ((3.0 * rise_perp - 2.0 * perp0 - perp1) +
-                                    u * (perp0 + perp1 - 2.0 * rise_perp)));
+  const double perp = p.perp[k] + u * (perp0 + u * ((3.0 * rise_perp - 2.0 * perp0 - perp1) +
+                                                    u * (perp0 + perp1 - 2.0 * rise_perp)));
   const double g = r2 > 0.0 ? (par - perp) / r2 : 0.0;
   return {inside ? perp : 0.0, inside ? g : 0.0};
 }
@@ -194,8 +192,8 @@ MLCORE_RADIAL double table_divergence(const TableParameters& p, double r2) {
   const double u = t - k;
   const double rise = p.par[k + 1] - p.par[k];
   const double d0 = p.dpar[k] * p.spacing, d1 = p.dpar[k + 1] * p.spacing;
-  const double slope = d0 + u * (2.0 * (3.0 * rise - 2.0 * d0 - d1) +
-                                 u * 3.0 * (d0 + d1 - 2.0 * rise));
+  const double slope =
+      d0 + u * (2.0 * (3.0 * rise - 2.0 * d0 - d1) + u * 3.0 * (d0 + d1 - 2.0 * rise));
   const double g = table_pair(p, r2).g;
   return inside ? slope / (p.spacing * r) + 2.0 * g : 0.0;
 }

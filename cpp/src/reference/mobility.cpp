@@ -69,8 +69,8 @@ std::array<double, 2> interpolate(View<const double, 1> value, View<const double
   const double u = r / h - static_cast<double>(k), v = 1.0 - u;
   const double y = value(k) * v * v * (1 + 2 * u) + value(k + 1) * u * u * (3 - 2 * u) +
                    h * (slope(k) * u * v * v - slope(k + 1) * u * u * v);
-  const double dy = 6 * u * v * (value(k + 1) - value(k)) / h +
-                    slope(k) * v * (1 - 3 * u) + slope(k + 1) * u * (3 * u - 2);
+  const double dy = 6 * u * v * (value(k + 1) - value(k)) / h + slope(k) * v * (1 - 3 * u) +
+                    slope(k + 1) * u * (3 * u - 2);
   return {y, dy};
 }
 
@@ -87,14 +87,12 @@ void add_real(const MobilityModel& m, double xi, const Vector& d, Tensor& t) {
   const double r2 = dot(d, d), r = std::sqrt(r2);
   const double x3 = xi * xi * xi, x5 = x3 * xi * xi, x7 = x5 * xi * xi;
   const double gauss = std::exp(-xi * xi * r2) / std::sqrt(pi), erfc = std::erfc(xi * r);
-  const double unit =
-      erfc * (0.75 * a / r + 0.5 * a3 / (r2 * r)) +
-      gauss * (4 * x7 * a3 * r2 * r2 + 3 * x3 * a * r2 - 20 * x5 * a3 * r2 - 4.5 * xi * a +
-               14 * x3 * a3 + xi * a3 / r2);
-  const double dyad =
-      erfc * (0.75 * a / r - 1.5 * a3 / (r2 * r)) +
-      gauss * (-4 * x7 * a3 * r2 * r2 - 3 * x3 * a * r2 + 16 * x5 * a3 * r2 + 1.5 * xi * a -
-               2 * x3 * a3 - 3 * xi * a3 / r2);
+  const double unit = erfc * (0.75 * a / r + 0.5 * a3 / (r2 * r)) +
+                      gauss * (4 * x7 * a3 * r2 * r2 + 3 * x3 * a * r2 - 20 * x5 * a3 * r2 -
+                               4.5 * xi * a + 14 * x3 * a3 + xi * a3 / r2);
+  const double dyad = erfc * (0.75 * a / r - 1.5 * a3 / (r2 * r)) +
+                      gauss * (-4 * x7 * a3 * r2 * r2 - 3 * x3 * a * r2 + 16 * x5 * a3 * r2 +
+                               1.5 * xi * a - 2 * x3 * a3 - 3 * xi * a3 / r2);
   add_pair(t, d, stokes(m) * (unit + dyad), stokes(m) * unit);
 }
 

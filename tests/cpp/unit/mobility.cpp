@@ -54,8 +54,7 @@ Values apply(const MobilityModel& model, const Cell& cell, const Values& x, cons
   return V;
 }
 
-Values divergence(const MobilityModel& model, const Cell& cell, const Values& x,
-                  int threads = 1) {
+Values divergence(const MobilityModel& model, const Cell& cell, const Values& x, int threads = 1) {
   Values D(x.size(), std::numeric_limits<double>::quiet_NaN());
   mlcore::mobility_divergence(Context{threads}, model, cell, vectors(x),
                               {D.data(), {static_cast<std::int64_t>(x.size() / 3), 3}});
@@ -145,11 +144,16 @@ std::vector<Case> cases() {
   both.self = 1.5;
   const Cell slab = {{7, 0, 0, 1, 8, 0, 3, 1, 5}, {true, true, false}};
   const Cell tall = {{4, 0, 0, 0, 5, 0, 0, 0, 30}, {true, true, true}};
-  return {{"rpy open", rpy(), Cell::open()},      {"oseen open", oseen(), Cell::open()},
-          {"table open", table, Cell::open()},    {"both open", both, Cell::open()},
-          {"rpy cubic", rpy(), Cell::cubic(9)},   {"rpy triclinic", rpy(), triclinic()},
-          {"oseen triclinic", oseen(), triclinic()}, {"rpy tall", rpy(), tall},
-          {"table slab", table, slab},            {"table triclinic", table, triclinic()},
+  return {{"rpy open", rpy(), Cell::open()},
+          {"oseen open", oseen(), Cell::open()},
+          {"table open", table, Cell::open()},
+          {"both open", both, Cell::open()},
+          {"rpy cubic", rpy(), Cell::cubic(9)},
+          {"rpy triclinic", rpy(), triclinic()},
+          {"oseen triclinic", oseen(), triclinic()},
+          {"rpy tall", rpy(), tall},
+          {"table slab", table, slab},
+          {"table triclinic", table, triclinic()},
           {"both triclinic", both, triclinic()}};
 }
 
@@ -280,8 +284,7 @@ TEST(Mobility, RejectsWhatItCannotDo) {
   EXPECT_THROW(matrix(rpy(0), Cell::open(), x), mlcore::InvalidArgument);
   EXPECT_THROW(matrix(rpy(1, -1), Cell::open(), x), mlcore::InvalidArgument);
   EXPECT_THROW(matrix(rpy(), Cell::cubic(0), x), mlcore::InvalidArgument);
-  EXPECT_THROW(matrix(oseen(), Cell::open(), {1, 2, 3, 4, 5, 6, 1, 2, 3}),
-               mlcore::InvalidArgument);
+  EXPECT_THROW(matrix(oseen(), Cell::open(), {1, 2, 3, 4, 5, 6, 1, 2, 3}), mlcore::InvalidArgument);
   Values bad = x;
   bad[5] = std::numeric_limits<double>::quiet_NaN();
   EXPECT_THROW(matrix(rpy(), Cell::open(), bad), mlcore::InvalidArgument);
@@ -289,9 +292,8 @@ TEST(Mobility, RejectsWhatItCannotDo) {
   bad[5] = std::numeric_limits<double>::infinity();
   EXPECT_THROW(divergence(rpy(), Cell::open(), bad), mlcore::InvalidArgument);
   Values M(143);
-  EXPECT_THROW(
-      mlcore::mobility_matrix({}, rpy(), Cell::open(), vectors(x), {M.data(), {11, 13}}),
-      mlcore::InvalidArgument);
+  EXPECT_THROW(mlcore::mobility_matrix({}, rpy(), Cell::open(), vectors(x), {M.data(), {11, 13}}),
+               mlcore::InvalidArgument);
   MobilityModel model;
   model.table = shared_table().view();
   model.table.dperp.shape[0] -= 1;

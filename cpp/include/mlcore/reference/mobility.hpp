@@ -14,8 +14,7 @@ MLCORE_API void mobility_matrix(const MobilityModel& model, const Cell& cell,
 
 /// mobility_apply by way of the matrix.
 MLCORE_API void mobility_apply(const MobilityModel& model, const Cell& cell,
-                               View<const double, 2> x, View<const double, 2> F,
-                               View<double, 2> V);
+                               View<const double, 2> x, View<const double, 2> F, View<double, 2> V);
 
 /// mobility_divergence, one pair and one image at a time.
 MLCORE_API void mobility_divergence(const MobilityModel& model, const Cell& cell,

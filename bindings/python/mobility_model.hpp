@@ -1,0 +1,17 @@
+#pragma once
+
+#include <optional>
+
+#include "arrays.hpp"
+#include "mlcore/mobility.hpp"
+
+namespace mlcore::python {
+
+/// A MobilityModel and the NumPy arrays its table looks into. Python sees it as
+/// `mlcore._core.MobilityModel`; other operations take it from there.
+struct OwnedMobilityModel {
+  MobilityModel model;
+  Array<double> par, dpar, perp, dperp;
+};
+
+}  // namespace mlcore::python

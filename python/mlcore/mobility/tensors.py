@@ -1,0 +1,597 @@
+"""Mobility tensors: velocities of particles in a viscous fluid from the forces on them.
+
+V_i = sum_j M_ij F_j with 3x3 blocks M_ij. Any unit system: a mobility is a velocity over a force,
+1/(6 pi viscosity radius). Arrays are float64. Positions come as a NumPy array (or what becomes
+one), a torch tensor, a CuPy array or ``ase.Atoms``; results are of the same kind and on the same
+device (NumPy for Atoms). Batches are a leading dimension: (B, n, 3).
+
+Sources: J. Rotne and S. Prager, J. Chem. Phys. 50, 4831 (1969); H. Yamakawa, J. Chem. Phys. 53, 436
+(1970); H. Hasimoto, J. Fluid Mech. 5, 317 (1959); C. W. J. Beenakker, J. Chem. Phys. 85, 1581
+(1986).
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlcore import _core
+from mlcore.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import ase
+    import torch
+
+    Positions = ase.Atoms | npt.ArrayLike | torch.Tensor
+    Pbc = bool | Sequence[bool] | npt.NDArray[np.bool_] | None
+
+__all__ = ["RPY", "CoreMobility", "Mobility", "Oseen", "PairMobility", "PairTable"]
+
+Array = npt.NDArray[np.float64]
+
+
+class Mobility(ABC):
+    """A mobility that depends on the positions of the particles alone.
+
+    All methods take ``cell`` as (3, 3) row vectors or (3,) edge lengths, None for open space (or
+    the cell of ``Atoms``), and ``pbc`` as one flag or three; None means all axes when a cell is
+    given, or the flags of ``Atoms``. Positions may lie outside the cell.
+    """
+
+    @abstractmethod
+    def matrix(
+        self,
+        x: Positions,
+        cell: Any = None,
+        pbc: Pbc = None,
+        *,
+        out: Any = None,
+        num_threads: int | None = None,
+    ) -> Any:
+        """The matrix M.
+
+        Args:
+            x: (n, 3) or (B, n, 3) positions.
+            cell: see the class.
+            pbc: see the class.
+            out: C-contiguous float64 array to write to, of the kind and device of x.
+            num_threads: CPU threads; None takes the library-wide setting.
+
+        Returns:
+            (3n, 3n) or (B, 3n, 3n), symmetric; row 3i + a, column 3j + b.
+
+        Raises:
+            InvalidArgument: a shape, value or cell is wrong, or arrays are on different devices.
+            BackendUnavailable: x is on a GPU and mlcore was built without CUDA.
+        """
+
+    @abstractmethod
+    def apply(
+        self,
+        x: Positions,
+        forces: npt.ArrayLike | torch.Tensor,
+        cell: Any = None,
+        pbc: Pbc = None,
+        *,
+        out: Any = None,
+        num_threads: int | None = None,
+    ) -> Any:
+        """Velocities M F, without storing M.
+
+        Args:
+            x: (n, 3) or (B, n, 3) positions.
+            forces: like x.
+            cell: see the class.
+            pbc: see the class.
+            out: C-contiguous float64 array to write to, of the kind and device of x.
+            num_threads: CPU threads; None takes the library-wide setting.
+
+        Returns:
+            Like x.
+
+        Raises:
+            InvalidArgument, BackendUnavailable: as `matrix`.
+        """
+
+    @abstractmethod
+    def divergence(
+        self,
+        x: Positions,
+        cell: Any = None,
+        pbc: Pbc = None,
+        *,
+        out: Any = None,
+        num_threads: int | None = None,
+    ) -> Any:
+        """Divergence D_i = sum_j d/dx_j . M_ij, the drift of Ito Brownian dynamics over kT.
+
+        Arguments and errors as `matrix`.
+
+        Returns:
+            Like x; mobility over length.
+        """
+
+
+class CoreMobility(Mobility):
+    """A mobility the C++ core knows.
+
+    Attributes:
+        core_model: what the functions of ``mlcore._core`` take.
+    """
+
+    core_model: Any
+
+    @abstractmethod
+    def pair(self, r: npt.ArrayLike) -> tuple[Array, Array]:
+        """Pair mobilities along and across the line of centres, in open space.
+
+        Args:
+            r: distances > 0 of any shape.
+
+        Returns:
+            par, perp of the shape of r: M_ij = par rr + perp (I - rr).
+        """
+
+    def matrix(
+        self,
+        x: Positions,
+        cell: Any = None,
+        pbc: Pbc = None,
+        *,
+        out: Any = None,
+        num_threads: int | None = None,
+    ) -> Any:
+        system = _System.of(x, cell, pbc)
+        result = system.output(out, "matrix")
+        _core.mobility_matrix(
+            self.core_model, *system.box, system.x, result.array, **system.options(num_threads)
+        )
+        return result.give()
+
+    def apply(
+        self,
+        x: Positions,
+        forces: npt.ArrayLike | torch.Tensor,
+        cell: Any = None,
+        pbc: Pbc = None,
+        *,
+        out: Any = None,
+        num_threads: int | None = None,
+    ) -> Any:
+        system = _System.of(x, cell, pbc)
+        force = system.like_positions("forces", forces)
+        result = system.output(out, "vectors")
+        _core.mobility_apply(
+            self.core_model,
+            *system.box,
+            system.x,
+            force,
+            result.array,
+            **system.options(num_threads),
+        )
+        return result.give()
+
+    def divergence(
+        self,
+        x: Positions,
+        cell: Any = None,
+        pbc: Pbc = None,
+        *,
+        out: Any = None,
+        num_threads: int | None = None,
+    ) -> Any:
+        system = _System.of(x, cell, pbc)
+        result = system.output(out, "vectors")
+        _core.mobility_divergence(
+            self.core_model, *system.box, system.x, result.array, **system.options(num_threads)
+        )
+        return result.give()
+
+
+class Oseen(CoreMobility):
+    """Point forces: the Oseen tensor between particles, Stokes drag on each.
+
+    Not positive definite for particles closer than about 1.5 radii; use `RPY` for square roots.
+
+    Args:
+        viscosity: > 0.
+        radius: > 0, of the self part 1/(6 pi viscosity radius).
+        tolerance: error of periodic sums relative to the self part.
+    """
+
+    def __init__(self, viscosity: float, radius: float, tolerance: float = 1e-10) -> None:
+        self.viscosity = _positive("viscosity", viscosity)
+        self.radius = _positive("radius", radius)
+        self.tolerance = _tolerance(tolerance)
+        self.core_model = _core.MobilityModel(
+            kernel="oseen",
+            radius=self.radius,
+            viscosity=self.viscosity,
+            tolerance=self.tolerance,
+        )
+
+    def __repr__(self) -> str:
+        return f"Oseen(viscosity={self.viscosity!r}, radius={self.radius!r})"
+
+    def pair(self, r: npt.ArrayLike) -> tuple[Array, Array]:
+        perp = 1 / (8 * np.pi * self.viscosity * _distances(r))
+        return 2 * perp, perp
+
+
+class RPY(CoreMobility):
+    """Rotne-Prager-Yamakawa tensor of equal spheres, overlapping ones included.
+
+    Positive definite for any configuration. In a periodic cell (any lattice) it is the sum over all
+    images without the k = 0 mode (no net flow), by an Ewald sum.
+
+    Args:
+        radius: > 0.
+        viscosity: > 0.
+        tolerance: error of periodic sums relative to 1/(6 pi viscosity radius), 1e-14..1e-2.
+    """
+
+    def __init__(self, radius: float, viscosity: float, tolerance: float = 1e-10) -> None:
+        self.radius = _positive("radius", radius)
+        self.viscosity = _positive("viscosity", viscosity)
+        self.tolerance = _tolerance(tolerance)
+        self.core_model = _core.MobilityModel(
+            kernel="rpy",
+            radius=self.radius,
+            viscosity=self.viscosity,
+            tolerance=self.tolerance,
+        )
+
+    def __repr__(self) -> str:
+        return f"RPY(radius={self.radius!r}, viscosity={self.viscosity!r})"
+
+    def pair(self, r: npt.ArrayLike) -> tuple[Array, Array]:
+        s = _distances(r) / self.radius
+        mobility = 1 / (6 * np.pi * self.viscosity * self.radius)
+        far = np.maximum(s, 2)
+        par = np.where(s < 2, 1 - 3 / 16 * s, 1.5 / far - 1 / far**3)
+        perp = np.where(s < 2, 1 - 9 / 32 * s, 0.75 / far + 0.5 / far**3)
+        return mobility * par, mobility * perp
+
+
+@dataclass(frozen=True, eq=False)
+class PairTable:
+    """Pair functions on uniform knots 0..cutoff, cubic Hermite between, zero from the cutoff on.
+
+    Args:
+        cutoff: length.
+        par: (k,) mobility along the line of centres.
+        dpar: (k,) its derivative.
+        perp: (k,) mobility across it.
+        dperp: (k,) its derivative.
+    """
+
+    cutoff: float
+    par: Array
+    dpar: Array
+    perp: Array
+    dperp: Array
+
+    def pair(self, r: npt.ArrayLike) -> tuple[Array, Array]:
+        """Interpolated par, perp at distances r."""
+        from scipy.interpolate import CubicHermiteSpline
+
+        distance = _distances(r)
+        knots = np.linspace(0.0, self.cutoff, len(self.par))
+        inside = distance < self.cutoff
+        par, perp = (
+            np.where(inside, CubicHermiteSpline(knots, value, slope)(distance), 0.0)
+            for value, slope in ((self.par, self.dpar), (self.perp, self.dperp))
+        )
+        return par, perp
+
+
+class PairMobility(CoreMobility):
+    """A tabulated, short-ranged pair mobility on top of an analytic background.
+
+    M_ij = background + par(r) rr + perp(r) (I - rr), M_ii = background + self_mobility I. In a
+    periodic cell the table is summed over all images within its cutoff.
+
+    Args:
+        self_mobility: extra diagonal, mobility; finite. It holds the table's own value at r = 0.
+        cutoff: > 0, length.
+        par: (k,) values on uniform knots 0..cutoff, k >= 2, mobility.
+        dpar: (k,) their derivatives.
+        perp: (k,) as par, across the line of centres.
+        dperp: (k,) as dpar.
+        background: RPY, Oseen or None.
+
+    Attributes:
+        table: the numbers as a `PairTable`.
+
+    Raises:
+        InvalidArgument: lengths differ, or a value is not finite.
+    """
+
+    def __init__(
+        self,
+        self_mobility: float,
+        cutoff: float,
+        par: npt.ArrayLike,
+        dpar: npt.ArrayLike,
+        perp: npt.ArrayLike,
+        dperp: npt.ArrayLike,
+        background: RPY | Oseen | None = None,
+    ) -> None:
+        self.self_mobility = float(self_mobility)
+        if not np.isfinite(self.self_mobility):
+            raise InvalidArgument(f"self_mobility must be finite, got {self_mobility}")
+        if background is not None and not isinstance(background, RPY | Oseen):
+            raise InvalidArgument(
+                f"background must be RPY, Oseen or None, got {type(background).__name__}"
+            )
+        self.background = background
+        self.cutoff = _positive("cutoff", cutoff)
+        columns = {"par": par, "dpar": dpar, "perp": perp, "dperp": dperp}
+        values = {name: _column(name, value) for name, value in columns.items()}
+        lengths = {len(value) for value in values.values()}
+        if len(lengths) > 1 or min(lengths) < 2:
+            shapes = ", ".join(f"{name} {len(value)}" for name, value in values.items())
+            raise InvalidArgument(f"tables must have equal lengths of at least 2, got {shapes}")
+        self.table = PairTable(self.cutoff, **values)
+        self.core_model = self._core_model()
+
+    @classmethod
+    def from_functions(
+        cls,
+        self_mobility: float,
+        cutoff: float,
+        par: Callable[[Array], npt.ArrayLike],
+        perp: Callable[[Array], npt.ArrayLike],
+        knots: int = 2048,
+        background: RPY | Oseen | None = None,
+    ) -> PairMobility:
+        """Tabulates two functions of the distance; derivatives are those of a cubic spline.
+
+        Args:
+            self_mobility: as the class.
+            cutoff: as the class.
+            par: called once with the (knots,) distances 0..cutoff.
+            perp: likewise.
+            knots: >= 4.
+            background: as the class.
+
+        Raises:
+            InvalidArgument: too few knots, or a function returns a wrong shape or a value that
+                is not finite.
+        """
+        from scipy.interpolate import CubicSpline
+
+        if knots < 4:
+            raise InvalidArgument(f"knots must be at least 4, got {knots}")
+        r = np.linspace(0.0, _positive("cutoff", cutoff), knots)
+        columns: dict[str, Array] = {}
+        for name, function in (("par", par), ("perp", perp)):
+            values = _column(name, function(r))
+            if len(values) != knots:
+                raise InvalidArgument(
+                    f"{name} must return {knots} values for {knots} distances, got {len(values)}"
+                )
+            columns[name] = values
+            columns["d" + name] = CubicSpline(r, values).derivative()(r)
+        return cls(self_mobility, cutoff, **columns, background=background)
+
+    def __repr__(self) -> str:
+        return (
+            f"PairMobility(self_mobility={self.self_mobility!r}, cutoff={self.cutoff!r}, "
+            f"knots={len(self.table.par)}, background={self.background!r})"
+        )
+
+    def pair(self, r: npt.ArrayLike) -> tuple[Array, Array]:
+        par, perp = self.table.pair(r)
+        if self.background is None:
+            return par, perp
+        far_par, far_perp = self.background.pair(r)
+        return par + far_par, perp + far_perp
+
+    def _core_model(self) -> Any:
+        analytic: dict[str, Any] = {"kernel": "none"}
+        if self.background is not None:
+            analytic = {
+                "kernel": "rpy" if isinstance(self.background, RPY) else "oseen",
+                "radius": self.background.radius,
+                "viscosity": self.background.viscosity,
+                "tolerance": self.background.tolerance,
+            }
+        table = self.table
+        return _core.MobilityModel(
+            **analytic,
+            self_mobility=self.self_mobility,
+            cutoff=table.cutoff,
+            par=table.par,
+            dpar=table.dpar,
+            perp=table.perp,
+            dperp=table.dperp,
+        )
+
+
+@dataclass(frozen=True)
+class _Output:
+    """A result as the core fills it, (B, ...), and how the caller gets it back."""
+
+    array: Any
+    result: Any
+    given: Any
+
+    def give(self) -> Any:
+        return self.result if self.given is None else self.given
+
+
+@dataclass(frozen=True)
+class _System:
+    """Positions as the core takes them, (B, n, 3), with their box and what kind they were."""
+
+    x: Any
+    kind: str  # "numpy", "torch", "torch-cuda", "cupy"
+    batched: bool
+    source: Any
+    box: tuple[Array, tuple[bool, bool, bool]]
+
+    @classmethod
+    def of(cls, x: Any, cell: Any, pbc: Any) -> _System:
+        if hasattr(x, "get_positions"):
+            cell = x.cell.array if cell is None else cell
+            pbc = x.pbc if pbc is None else pbc
+            x = x.get_positions()
+        array, kind = _as_array("x", x)
+        shape = tuple(array.shape)
+        if len(shape) not in (2, 3) or shape[-1] != 3:
+            raise InvalidArgument(f"x must have the shape (n, 3) or (B, n, 3), got {shape}")
+        batched = len(shape) == 3
+        return cls(array if batched else array[None], kind, batched, x, _box(cell, pbc))
+
+    def like_positions(self, name: str, values: Any) -> Any:
+        array, kind = _as_array(name, values)
+        self._check_device(name, kind)
+        shape = tuple(self.x.shape if self.batched else self.x.shape[1:])
+        if tuple(array.shape) != shape:
+            raise InvalidArgument(
+                f"{name} must have the shape {shape} of x, got {tuple(array.shape)}"
+            )
+        return array if self.batched else array[None]
+
+    def output(self, out: Any, what: str) -> _Output:
+        batch, n, _ = self.x.shape
+        full = (batch, 3 * n, 3 * n) if what == "matrix" else (batch, n, 3)
+        shape = full if self.batched else full[1:]
+        result = self._empty(shape) if out is None else self._given(out, shape)
+        array = _as_array("out", result)[0] if self.kind == "torch" else result
+        return _Output(array if self.batched else array[None], result, out)
+
+    def options(self, num_threads: int | None) -> dict[str, int]:
+        return {"num_threads": num_threads or 0, "stream": self._stream()}
+
+    def _check_device(self, name: str, kind: str) -> None:
+        host = ("numpy", "torch")
+        if (kind in host) != (self.kind in host):
+            places = {True: "the CPU", False: "a GPU"}
+            raise InvalidArgument(
+                f"all arrays must live on the same device, but x is on {places[self.kind in host]} "
+                f"and {name} on {places[kind in host]}"
+            )
+
+    def _given(self, out: Any, shape: tuple[int, ...]) -> Any:
+        kind = _kind(out)
+        self._check_device("out", kind)
+        if kind != self.kind:
+            raise InvalidArgument(f"out must be of the kind of x ({self.kind}), got {kind}")
+        if tuple(out.shape) != shape:
+            raise InvalidArgument(f"out must have the shape {shape}, got {tuple(out.shape)}")
+        double = str(out.dtype) in ("float64", "torch.float64")
+        packed = out.is_contiguous() if kind.startswith("torch") else out.flags.c_contiguous
+        if not double or not packed:
+            raise InvalidArgument(
+                f"out must be C-contiguous float64, got {out.dtype}, "
+                f"{'' if packed else 'not '}C-contiguous"
+            )
+        return out
+
+    def _empty(self, shape: tuple[int, ...]) -> Any:
+        if self.kind.startswith("torch"):
+            torch = sys.modules["torch"]
+            return torch.empty(shape, dtype=torch.float64, device=self.source.device)
+        if self.kind == "cupy":
+            return sys.modules["cupy"].empty(shape, dtype=np.float64)
+        return np.empty(shape)
+
+    def _stream(self) -> int:
+        if self.kind == "torch-cuda":
+            return int(sys.modules["torch"].cuda.current_stream(self.source.device).cuda_stream)
+        if self.kind == "cupy":
+            return int(sys.modules["cupy"].cuda.get_current_stream().ptr)
+        return 0
+
+
+def _kind(values: Any) -> str:
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(values, torch.Tensor):
+        return "torch-cuda" if values.is_cuda else "torch"
+    if hasattr(values, "__cuda_array_interface__"):
+        cupy = sys.modules.get("cupy")
+        if cupy is None or not isinstance(values, cupy.ndarray):
+            raise InvalidArgument(
+                f"GPU arrays must be torch tensors or CuPy arrays, got {type(values).__name__}"
+            )
+        return "cupy"
+    return "numpy"
+
+
+def _as_array(name: str, values: Any) -> tuple[Any, str]:
+    """C-contiguous float64, NumPy on the CPU, else where it is."""
+    kind = _kind(values)
+    if kind.startswith("torch"):
+        if values.requires_grad:
+            raise InvalidArgument(
+                f"{name} requires gradients, which do not flow through mobilities; detach it"
+            )
+        values = values.double().contiguous()
+        return (values if kind == "torch-cuda" else values.numpy()), kind
+    if kind == "cupy":
+        return sys.modules["cupy"].ascontiguousarray(values, dtype=np.float64), kind
+    try:
+        return np.asarray(values, dtype=np.float64, order="C"), kind
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"{name} must be an array of real numbers: {error}") from None
+
+
+def _box(cell: Any, pbc: Any) -> tuple[Array, tuple[bool, bool, bool]]:
+    if pbc is None:
+        pbc = cell is not None
+    flags = np.asarray(pbc)
+    if flags.shape not in ((), (3,)):
+        raise InvalidArgument(f"pbc must be one flag or three, got the shape {flags.shape}")
+    periodic = np.broadcast_to(flags.astype(bool), 3)
+    if cell is None:
+        if periodic.any():
+            raise InvalidArgument("pbc is set, but there is no cell; give the cell or pbc=False")
+        return np.zeros((3, 3)), (False, False, False)
+    rows = np.asarray(getattr(cell, "array", cell), dtype=np.float64)
+    if rows.shape == (3,):
+        rows = np.diag(rows)
+    if rows.shape != (3, 3):
+        raise InvalidArgument(f"cell must have the shape (3, 3) or (3,), got {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise InvalidArgument("cell must be finite")
+    return np.ascontiguousarray(rows), (bool(periodic[0]), bool(periodic[1]), bool(periodic[2]))
+
+
+def _positive(name: str, value: float) -> float:
+    if not (np.isfinite(value) and value > 0):
+        raise InvalidArgument(f"{name} must be positive and finite, got {value}")
+    return float(value)
+
+
+def _tolerance(value: float) -> float:
+    if not 1e-14 <= value <= 1e-2:
+        raise InvalidArgument(f"tolerance must lie in 1e-14..1e-2, got {value}")
+    return float(value)
+
+
+def _distances(r: npt.ArrayLike) -> Array:
+    distance = np.asarray(r, dtype=np.float64)
+    if not (distance >= 0).all():
+        raise InvalidArgument("r must not be negative or NaN")
+    return distance
+
+
+def _column(name: str, values: Any) -> Array:
+    try:
+        column = np.array(values, dtype=np.float64, order="C")
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"{name} must be an array of real numbers: {error}") from None
+    if column.ndim != 1:
+        raise InvalidArgument(f"{name} must be 1-d, got the shape {column.shape}")
+    if not np.isfinite(column).all():
+        raise InvalidArgument(f"{name} must be finite")
+    column.setflags(write=False)
+    return column
