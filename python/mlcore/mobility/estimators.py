@@ -32,12 +32,15 @@ from mlcore.mobility.finite_lag import FiniteLag, FlowDeficit
 __all__ = [
     "WCA",
     "BinnedTheory",
+    "BlockSums",
     "ChiSquare",
     "Interactions",
     "MobilityEstimate",
     "active_estimate",
     "displacement_velocity_estimate",
+    "force_segments",
     "passive_estimate",
+    "passive_sums",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -359,7 +362,9 @@ def _chunks(frames: int, per_frame: int) -> Iterator[slice]:
         yield slice(start, min(frames, start + size))
 
 
-def _checked_edges(edges: ArrayLike) -> FloatArray:
+def _checked_edges(edges: ArrayLike | None) -> FloatArray:
+    if edges is None:
+        return np.zeros(1)
     array = np.asarray(edges, dtype=float)
     good = array.ndim == 1 and len(array) >= 2 and np.isfinite(array).all()
     if not good or array[0] < 0 or (np.diff(array) <= 0).any():
@@ -503,7 +508,7 @@ def _result(
 # --------------------------------------------------------------------------------------- active
 def active_estimate(
     trajectories: Trajectory | Sequence[Trajectory],
-    edges: ArrayLike,
+    edges: ArrayLike | None,
     *,
     lag: float,
     skip: float = 0.0,
@@ -526,7 +531,7 @@ def active_estimate(
 
     Args:
         trajectories: runs in one box, with forces.
-        edges: (B+1,) bin edges.
+        edges: (B+1,) bin edges; None: the self part alone.
         lag: time over which velocities are taken, a multiple of the frames' interval.
         skip: time left out after each change of the forces.
         interactions: known conservative forces, e.g. `WCA(sigma, epsilon)`.
@@ -640,7 +645,7 @@ def _normal_equations(
         f = force[part]
         columns = np.zeros((size, len(f), n, 3))
         columns[0] = f
-        if n > 1:
+        if n > 1 and bins > 0:
             d = minimum_image(x[part][:, i] - x[part][:, j], run.cell, run.pbc)
             r = np.sqrt((d * d).sum(-1))
             u = d / r[..., None]
@@ -723,19 +728,42 @@ class _DesignCheck:
 
 # -------------------------------------------------------------------------------------- passive
 @dataclass
-class _Sums:
-    """Numerators and weights per block of (self, par..., perp...)."""
+class BlockSums:
+    """A passive estimator, block by block: what estimates and their resamples are made of.
+
+    Attributes:
+        numerators, weights: (blocks, 1+2B) sums for (self, par..., perp...) and their weights.
+    """
 
     numerators: FloatArray
     weights: FloatArray
     pairs: _Pairs
+    kind: Kind
+    lag: float
+    kT: float
+    cell: FloatArray | None
 
     def values(self) -> FloatArray:
+        """(1+2B,) mobilities from all blocks; nan in empty bins."""
         return _ratio(self.numerators.sum(0), self.weights.sum(0))
 
     def replicates(self, resamples: int, seed: int) -> FloatArray:
+        """(R, 1+2B) mobilities of resampled blocks; the same blocks for the same seed."""
         counts = _resampling(len(self.numerators), resamples, seed)
         return _ratio(counts @ self.numerators, counts @ self.weights)
+
+    def estimate(self, resamples: int, seed: int) -> MobilityEstimate:
+        """The estimate with bootstrap errors."""
+        return _result(
+            self.values(),
+            self.replicates(resamples, seed),
+            self.pairs,
+            kind=self.kind,
+            lag=self.lag,
+            kT=self.kT,
+            cell=self.cell,
+            blocks=len(self.numerators),
+        )
 
 
 def _ratio(numerator: FloatArray, weight: FloatArray) -> FloatArray:
@@ -746,7 +774,7 @@ def _ratio(numerator: FloatArray, weight: FloatArray) -> FloatArray:
 
 def passive_estimate(
     trajectories: Trajectory | Sequence[Trajectory],
-    edges: ArrayLike,
+    edges: ArrayLike | None,
     *,
     lag: float,
     kT: float,
@@ -762,7 +790,7 @@ def passive_estimate(
 
     Args:
         trajectories: runs in one box.
-        edges: (B+1,) bin edges.
+        edges: (B+1,) bin edges; None: the self part alone.
         lag: time of the displacements, a multiple of the frames' interval. Windows overlap.
         kT: thermal energy.
         block: duration of a block of the bootstrap; by default a quarter of a run, at least
@@ -773,12 +801,13 @@ def passive_estimate(
     Raises:
         InvalidArgument: bad arguments, or trajectories shorter than the lag.
     """
-    return _passive("passive", trajectories, edges, lag, kT, block, resamples, samples, seed)
+    sums = passive_sums("passive", trajectories, edges, lag, kT, block, samples, seed)
+    return sums.estimate(resamples, seed)
 
 
 def displacement_velocity_estimate(
     trajectories: Trajectory | Sequence[Trajectory],
-    edges: ArrayLike,
+    edges: ArrayLike | None,
     *,
     lag: float,
     kT: float,
@@ -792,46 +821,22 @@ def displacement_velocity_estimate(
     Converges faster with the lag than `passive_estimate` and is noisier. Needs velocities.
     Arguments and errors as there.
     """
-    return _passive(
-        "displacement-velocity", trajectories, edges, lag, kT, block, resamples, samples, seed
-    )
-
-
-def _passive(
-    kind: Kind,
-    trajectories: Trajectory | Sequence[Trajectory],
-    edges: ArrayLike,
-    lag: float,
-    kT: float,
-    block: float | None,
-    resamples: int,
-    samples: int,
-    seed: int,
-) -> MobilityEstimate:
-    sums, runs = passive_sums(kind, trajectories, edges, lag, kT, block, samples, seed)
-    return _result(
-        sums.values(),
-        sums.replicates(resamples, seed),
-        sums.pairs,
-        kind=kind,
-        lag=lag,
-        kT=kT,
-        cell=runs[0].cell,
-        blocks=len(sums.numerators),
-    )
+    kind: Kind = "displacement-velocity"
+    sums = passive_sums(kind, trajectories, edges, lag, kT, block, samples, seed)
+    return sums.estimate(resamples, seed)
 
 
 def passive_sums(
     kind: Kind,
     trajectories: Trajectory | Sequence[Trajectory],
-    edges: ArrayLike,
+    edges: ArrayLike | None,
     lag: float,
     kT: float,
     block: float | None,
     samples: int,
     seed: int,
-) -> tuple[_Sums, list[Trajectory]]:
-    """Block sums of a passive estimator. The number of blocks does not depend on a given lag."""
+) -> BlockSums:
+    """Block sums of a passive estimator; with `block` given, the same blocks for every lag."""
     if not (np.isfinite(kT) and kT > 0):
         raise InvalidArgument(f"kT should be a positive energy, got {kT}")
     need = "velocities" if kind == "displacement-velocity" else None
@@ -848,7 +853,8 @@ def passive_sums(
             row, weight = _covariance_sums(first[span], second[span], middle[span], run, pairs)
             rows.append(row / norm)
             weights.append(weight)
-    return _Sums(np.array(rows), np.array(weights), pairs), runs
+    cell = runs[0].cell
+    return BlockSums(np.array(rows), np.array(weights), pairs, kind, float(lag), float(kT), cell)
 
 
 def _products(
@@ -881,7 +887,7 @@ def _covariance_sums(
     i, j = np.triu_indices(n, 1)
     out, weight = np.zeros(1 + 2 * bins), np.zeros(1 + 2 * bins)
     out[0], weight[0] = (a * b).sum() / 3, len(x) * n
-    if n == 1:
+    if n == 1 or bins == 0:
         return out, weight
     for part in _chunks(len(x), len(i)):
         d = minimum_image(x[part][:, i] - x[part][:, j], run.cell, run.pbc)
