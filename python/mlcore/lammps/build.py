@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlcore.errors import BackendUnavailable, Error
-from mlcore.lammps.environment import Environment, find_environment
+from mlcore.lammps.environment import Environment, find_environment, folder_digest
 
 __all__ = ["build", "plugin_path"]
 
@@ -95,12 +95,7 @@ def _cache_folder() -> Path:
 
 
 def _digest(source: Path) -> str:
-    files = sorted(p for p in source.rglob("*") if p.suffix in {".cpp", ".h", ".txt"})
-    digest = hashlib.sha256()
-    for file in files:
-        content = file.read_bytes()
-        digest.update(f"{file.relative_to(source)} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
+    return folder_digest(source, {".cpp", ".h", ".txt"})
 
 
 def _recorded(folder: Path) -> dict[str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from mlcore.errors import BackendUnavailable
 
-__all__ = ["Environment", "find_environment", "mpi_launcher"]
+__all__ = ["Environment", "find_environment", "folder_digest", "mpi_launcher"]
 
 _HOW = "install it with: pip install 'mlcore[lammps,train]'"
 
@@ -31,6 +32,7 @@ class Environment:
     tinyxml2_prefix: Path | None
     mlcore_cmake: Path
     mlcore_library: Path
+    mlcore_include: Path
     mlcore_version: str
     cmake: Path
     ninja: Path
@@ -43,13 +45,12 @@ class Environment:
 
     def record(self) -> dict[str, str]:
         """What makes a plugin built here unusable when it changes."""
-        library = self.mlcore_library.stat()
         return {
             "lammps": f"{self.lammps_version} {self.lammps}",
             "torch": f"{self.torch_version} {self.torch}",
             "mpi": str(self.mpi_library),
             "mlcore": f"{self.mlcore_version} {self.mlcore_library}",
-            "mlcore_library": f"{library.st_size}",
+            "mlcore_headers": folder_digest(self.mlcore_include, {".hpp"}),
         }
 
 
@@ -60,7 +61,7 @@ def find_environment() -> Environment:
         BackendUnavailable: naming what is missing and how to install it.
     """
     from mlcore import __version__
-    from mlcore.paths import get_cmake_dir, get_library
+    from mlcore.paths import get_cmake_dir, get_include, get_library
 
     mpi_library, mpi_include = _mpi()
     return Environment(
@@ -74,10 +75,20 @@ def find_environment() -> Environment:
         tinyxml2_prefix=_tinyxml2_prefix(),
         mlcore_cmake=_existing(get_cmake_dir(), "the CMake files of libmlcore"),
         mlcore_library=_existing(get_library(), "libmlcore"),
+        mlcore_include=_existing(get_include(), "the headers of libmlcore"),
         mlcore_version=__version__,
         cmake=_program("cmake"),
         ninja=_program("ninja"),
     )
+
+
+def folder_digest(folder: Path, suffixes: set[str]) -> str:
+    """SHA-256 over names and contents of the files in a folder that end so."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.suffix in suffixes):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(folder)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def mpi_launcher() -> Path:
