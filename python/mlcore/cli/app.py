@@ -10,6 +10,7 @@ import typer
 
 from mlcore import __version__
 from mlcore.cli import DEBUG, doctor, lammps
+from mlcore.mobility.cli import app as mobility_app
 
 __all__ = ["app"]
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command("doctor")(doctor.show)
 app.add_typer(lammps.app, name="lammps")
+app.add_typer(mobility_app, name="mobility")
 
 
 def _print_version(wanted: bool) -> None:

