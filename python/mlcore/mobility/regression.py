@@ -235,6 +235,48 @@ class Regression:
         rest = self.whitener @ (self.target - self.predict(radius, viscosity, local, weights))
         return float(rest @ rest)
 
+    def _split(self, vector: Array) -> tuple[float, float, float, Array]:
+        radius, viscosity = np.exp(vector[:2])
+        return float(radius), float(viscosity), float(vector[2]), vector[4:]
+
+    def value(self, vector: Array) -> float:
+        """Log-likelihood -chi^2/2 of [log radius, log viscosity, local, unused, weights...]."""
+        return -0.5 * self.chi2(*self._split(vector))
+
+    def expand(
+        self, vector: Array, folds: NDArray[np.int64] | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Value (K,), gradient (K,p), Gauss-Newton information (K,p,p); folds (m,) of the rows."""
+        radius, viscosity, local, weights = self._split(vector)
+        h = 1e-5
+        columns = np.zeros((len(self.target), len(vector)))
+        if self.background == "rpy":
+            up, down = (self.rpy(radius * np.exp(s), viscosity) for s in (h, -h))
+            columns[:, 0] = (up - down) / (2 * h)
+            columns[:, 1] = -self.rpy(radius, viscosity)
+        columns[:, 2] = self.local
+        columns[:, 4:] = self.shells
+        rest = self.target - self.predict(radius, viscosity, local, weights)
+        kinds = 1 if folds is None else int(folds.max()) + 1
+        value, gradient = np.zeros(kinds), np.zeros((kinds, len(vector)))
+        information = np.zeros((kinds, len(vector), len(vector)))
+        for kind in range(kinds):
+            rows = slice(None) if folds is None else np.flatnonzero(folds == kind)
+            white = self.whitener[:, rows] if folds is None else self._whitener_of(rows)
+            x, y = white @ columns[rows], white @ rest[rows]
+            value[kind] = -0.5 * float(y @ y)
+            gradient[kind], information[kind] = x.T @ y, x.T @ x
+        return value, gradient, information
+
+    def _whitener_of(self, rows: Any) -> Array:
+        return np.diag(1 / self.errors[rows])
+
+    def folds(self) -> NDArray[np.int64]:
+        """(m,) fold of every row: 0 for the self part, then one for each distance bin."""
+        bins = np.arange(1, self.bins + 1)
+        labels = np.concatenate([[0], bins, bins])[self.keep]
+        return np.asarray(np.unique(labels, return_inverse=True)[1], dtype=np.int64)
+
     def guess(self) -> tuple[float, float]:
         """Start values of radius and viscosity: scale of the pair rows, then Stokes' law."""
         rows = ~(self.local > 0)

@@ -10,15 +10,19 @@ and, with spherical Bessel functions of x = kr,
 
     T_par = 2 j1/x,    T_perp = j0 - j1/x,    L_par = j0 - 2 j1/x,    L_perp = j1/x,
 
-so T(0) = 2/3 I, L(0) = 1/3 I. A window phi that is itself positive definite in three dimensions
-(Wendland's C4 function, phi(0) = 1) keeps a product positive definite (Schur) and ends it at the cutoff.
+so T(0) = 2/3 I, L(0) = 1/3 I. A window phi that is itself positive definite in three dimensions keeps a
+product positive definite (Schur) and ends it at the cutoff. The window is the overlap of two balls of
+diameter Rc, phi = (1 - u)^2 (1 + u/2), u = r/Rc: an autocorrelation, hence positive definite, and the
+widest of the usual ones (0.43 at u = 0.4, where Wendland's C4 function has 0.25), so a given cutoff is
+used best. Value and slope vanish at Rc.
 Periodic image sums of such kernels are positive semi-definite too (Poisson summation), so
 
     R(r) = phi(r/Rc) sum_q [ sT_q T(k_q r) + sL_q L(k_q r) ],    sT, sL >= 0
 
 gives a positive semi-definite matrix for any number of particles, any box and any overlap.
 
-Source: S. Bochner, Math. Ann. 108 (1933) 378; H. Wendland, Adv. Comput. Math. 4 (1995) 389.
+Sources: S. Bochner, Math. Ann. 108 (1933) 378; the window is the spherical variogram model of G.
+Matheron, Econ. Geol. 58 (1963) 1246, as a covariance.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PairValues", "ShellBasis", "wendland"]
+__all__ = ["PairValues", "ShellBasis", "ball_overlap"]
 
 Array = NDArray[np.float64]
 
@@ -62,13 +66,11 @@ def _bessel_ratios(x: Array) -> tuple[Array, Array, Array, Array]:
     return np.where(small, j0_s, j0), j1x, np.where(small, j2x_s, j2 / y), j1x * x
 
 
-def wendland(r: Array, cutoff: float) -> tuple[Array, Array]:
-    """Wendland's C4 window (1-u)^6 (35 u^2 + 18 u + 3)/3, u = r/cutoff, and its derivative by r."""
+def ball_overlap(r: Array, cutoff: float) -> tuple[Array, Array]:
+    """Window (1-u)^2 (1 + u/2), u = r/cutoff, zero beyond the cutoff, and its derivative by r."""
     u = np.asarray(r, dtype=np.float64) / cutoff
     rest = np.clip(1.0 - u, 0.0, None)
-    value = rest**6 * (35 * u * u + 18 * u + 3) / 3
-    slope = -(56.0 / 3.0) * u * (5 * u + 1) * rest**5 / cutoff
-    return value, slope
+    return rest**2 * (1 + u / 2), -1.5 * rest * (1 + u) / cutoff
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class ShellBasis:
         r = np.asarray(r, dtype=np.float64)[..., None]
         k = self.wavenumbers
         j0, j1x, j2x, j1 = _bessel_ratios(r * k)
-        window, slope = wendland(r, self.cutoff)
+        window, slope = ball_overlap(r, self.cutoff)
 
         def windowed(value: Array, derivative: Array) -> tuple[Array, Array]:
             return window * value, slope * value + window * k * derivative
