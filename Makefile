@@ -7,7 +7,7 @@ CUDA ?= AUTO
 TESTS ?= OFF
 CXX_FILES = $(shell git ls-files '*.cpp' '*.hpp' '*.h' '*.inl' '*.cu' '*.cuh')
 
-.PHONY: build demo test lint unit sanitize python-tests clean
+.PHONY: build stubs demo test lint unit sanitize python-tests clean
 
 $(VENV)/installed: pyproject.toml constraints.txt scripts/requirements.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +23,13 @@ build: $(VENV)/installed
 	  --config-settings=cmake.define.MLCORE_CUDA=$(CUDA) \
 	  --config-settings=cmake.define.MLCORE_BUILD_TESTS=$(TESTS) \
 	  --config-settings=build-dir=build/editable
+
+# Type stub of the extension; commit it when the bindings change.
+stubs: build
+	$(BIN)/pybind11-stubgen mlcore._core --output-dir build/stubs
+	cp build/stubs/mlcore/_core.pyi python/mlcore/_core.pyi
+	$(BIN)/ruff check --quiet --fix-only python/mlcore/_core.pyi
+	$(BIN)/ruff format --quiet python/mlcore/_core.pyi
 
 test:
 	$(MAKE) $(VENV)/installed
