@@ -220,7 +220,9 @@ class Likelihood:
             self.touching = Images(
                 near.batch[keep], near.i[keep], near.j[keep], near.r[keep], near.u[keep]
             )
-        self.pushing = None if force is None else find_images(cell, x, force.cutoff)
+        self.pushing: Images | None = None
+        if force is not None:
+            self.push(force.cutoff)
         self._centre = np.nan
         self.deficit = self.deficit_slope = np.zeros((1, size, size))
         self.drifts = self._drift_columns()
@@ -246,7 +248,7 @@ class Likelihood:
     def has_mean(self) -> bool:
         """Whether any mean motion carries information on the steady mobility."""
         forces = self.increments.forces
-        return self.force is not None or (forces is not None and bool(np.any(forces)))
+        return self.pushing is not None or (forces is not None and bool(np.any(forces)))
 
     def recentre(self, radius: float) -> None:
         """Expand the deficit of the flow modes, linear in log radius, about another radius."""
@@ -268,6 +270,11 @@ class Likelihood:
     def centre(self) -> float:
         """Radius the deficit is expanded about (nan without finite lag)."""
         return self._centre
+
+    def push(self, cutoff: float) -> None:
+        """Find the pairs a learned force with this cutoff acts between."""
+        inc = self.increments
+        self.pushing = find_images(inc.cell, inc.positions, cutoff)
 
     def _images_of(self, images: Images | None, part: slice) -> Images:
         assert images is not None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,11 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from mlcore.errors import FileFormatError, InvalidArgument
-from mlcore.mobility.background import overlap_correction
-from mlcore.mobility.models.base import FitResult, Loss, PairModel, PairParameters
+from mlcore.mobility.increments import Increments
+from mlcore.mobility.likelihood import Likelihood
+from mlcore.mobility.losses import LikelihoodLoss, NeuralForce, ParametricForce, RegressionLoss
+from mlcore.mobility.models.base import LOCAL_FLOOR, FitResult, Loss, PairModel, PairParameters
 from mlcore.mobility.regression import Regression
+from mlcore.mobility.scoring import Prior, maximise
 from mlcore.training.loop import train
-from mlcore.training.options import TrainingOptions
+from mlcore.training.options import TrainingOptions, TrainingResult
 
 __all__ = ["NeuralPairModel", "SpectralNetwork"]
 
@@ -34,7 +37,8 @@ class SpectralNetwork(torch.nn.Module):
         outputs: 1, or 2 with longitudinal shells.
         hidden: widths of the hidden layers.
         scale: self mobility the weights are measured in.
-        start: log of radius and viscosity.
+        start: log of radius and viscosity to start from.
+        centre: log of radius and viscosity about which the prior is centred.
         local, noise_local: start values of delta and of the noise's local part, in units of scale.
         seed: of the initial weights.
     """
@@ -46,6 +50,7 @@ class SpectralNetwork(torch.nn.Module):
         hidden: tuple[int, ...],
         scale: float,
         start: tuple[float, float],
+        centre: tuple[float, float],
         local: float,
         noise_local: float,
         seed: int,
@@ -74,9 +79,10 @@ class SpectralNetwork(torch.nn.Module):
         envelope = envelope / envelope.sum().clamp(min=1e-300)
         self.register_buffer("envelope", envelope[:, None], persistent=False)
         self.scale = scale
-        self.start = start
+        self.centre = centre
+        self.force: torch.nn.Module | None = None
         self.background = torch.nn.Parameter(torch.tensor(start, dtype=torch.float64))
-        amounts = np.log(np.maximum([local, noise_local], 1e-8))
+        amounts = np.log(np.maximum([local, noise_local], 0.01))
         self.locals = torch.nn.Parameter(torch.from_numpy(amounts))
 
     def density(self) -> torch.Tensor:
@@ -107,65 +113,14 @@ class SpectralNetwork(torch.nn.Module):
         """Local part of the noise."""
         return self.scale * torch.exp(self.locals[1])
 
+    def radial_force(self, r: torch.Tensor) -> torch.Tensor | None:
+        """Learned pair force at distances r; None when none is learned."""
+        return None if self.force is None else self.force(r)
+
     def prior(self, width: float, ridge: float) -> torch.Tensor:
         """Minus log prior of background and remainder."""
-        shift = (self.background - torch.tensor(self.start, dtype=torch.float64)) / width
+        shift = (self.background - torch.tensor(self.centre, dtype=torch.float64)) / width
         return 0.5 * (shift**2).sum() + 0.5 * ridge * self.roughness()
-
-
-class _RegressionObjective:
-    """chi^2/2 plus the prior; differentiable in the background too, overlaps included."""
-
-    def __init__(self, terms: Regression, width: float, ridge: float) -> None:
-        self.terms = terms
-        self.width = width
-        self.ridge = ridge
-        tensor = torch.from_numpy
-        self.target = tensor(terms.target)
-        self.whitener = tensor(np.ascontiguousarray(terms.whitener))
-        self.shells = tensor(np.ascontiguousarray(terms.shells))
-        self.local = tensor(terms.local)
-
-    @property
-    def size(self) -> int:
-        return 1
-
-    def identity(self) -> str:
-        parts = (self.terms.target, self.terms.whitener, self.terms.shells, self.terms.a)
-        joined = b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
-        return hashlib.sha256(joined + repr((self.width, self.ridge)).encode()).hexdigest()
-
-    def predict(self, module: SpectralNetwork) -> torch.Tensor:
-        rows = self.shells @ module.weights() + module.local() * self.local
-        if self.terms.background == "rpy":
-            rows = rows + self._rpy(module.radius(), module.viscosity())
-        return rows
-
-    def _rpy(self, radius: torch.Tensor, viscosity: torch.Tensor) -> torch.Tensor:
-        """Regression.rpy with its exact derivatives by radius and viscosity."""
-        terms, tensor = self.terms, torch.from_numpy
-        rows = tensor(terms.a) + radius**2 * tensor(terms.b)
-        rows = rows + tensor(terms.stokes) / (6 * np.pi * radius)
-        if terms.modes is not None:
-            k = tensor(terms.modes.wavenumbers)
-            rows = rows - tensor(terms.modes.rows) @ torch.sinc(k * radius / np.pi) ** 2
-        rows = rows / viscosity
-        for par_row, perp_row, r in terms.near(2 * float(radius.detach())):
-            par, perp = overlap_correction(tensor(r), radius, viscosity)
-            for row, value in ((par_row, par), (perp_row, perp)):
-                if row >= 0:
-                    unit = torch.zeros_like(rows)
-                    unit[row] = 1.0
-                    rows = rows + unit * value.mean()
-        return rows
-
-    def loss(self, module: torch.nn.Module, samples: torch.Tensor) -> torch.Tensor:
-        assert isinstance(module, SpectralNetwork)
-        rest = self.whitener @ (self.target - self.predict(module))
-        return 0.5 * (rest**2).sum() + module.prior(self.width, self.ridge)
-
-    def validation(self, module: torch.nn.Module) -> float | None:
-        return None
 
 
 class NeuralPairModel(PairModel):
@@ -208,7 +163,8 @@ class NeuralPairModel(PairModel):
 
     def load_extra(self, tensors: Mapping[str, NDArray[Any]], where: str) -> None:
         found = {k[8:]: np.asarray(v) for k, v in tensors.items() if k.startswith("network.")}
-        expected = self._module(1.0, (0.0, 0.0), 1.0, 1.0).state_dict()
+        zero = (0.0, 0.0)
+        expected = self._module(1.0, zero, zero, 1.0, 1.0).state_dict()
         for name, value in expected.items():
             if name not in found:
                 raise FileFormatError(f"{where}: tensor 'network.{name}' is missing")
@@ -220,11 +176,53 @@ class NeuralPairModel(PairModel):
         self._network = found
 
     def _module(
-        self, scale: float, start: tuple[float, float], local: float, noise: float
+        self,
+        scale: float,
+        start: tuple[float, float],
+        centre: tuple[float, float],
+        local: float,
+        noise: float,
     ) -> SpectralNetwork:
         outputs = 2 if self.basis.compressible else 1
         k = self.basis.wavenumbers
-        return SpectralNetwork(k, outputs, self.hidden, scale, start, local, noise, self.seed)
+        return SpectralNetwork(
+            k, outputs, self.hidden, scale, start, centre, local, noise, self.seed
+        )
+
+    def _warm(
+        self, terms: Regression | Likelihood, scale: float, centre: tuple[float, float]
+    ) -> SpectralNetwork:
+        """A network that starts from the best fit without remainder (a few scoring steps)."""
+        size = 4 + self.basis.size
+        if isinstance(terms, Likelihood):
+            size = terms.parameters
+        spread, lower = np.zeros(size), np.full(size, -np.inf)
+        spread[:2] = self.prior_width if self.fit_background else 0.0
+        spread[2:4] = 10 * scale
+        if isinstance(terms, Likelihood):
+            spread[: len(spread)][~terms.free(self.fit_background)] = 0.0
+            if terms.force is not None:
+                spread[4 + self.basis.size :] = 1e3
+        else:
+            spread[3] = 0.0
+        spread[4 : 4 + self.basis.size] = 0.0
+        lower[2:4] = LOCAL_FLOOR * scale
+        mean = np.zeros(size)
+        mean[:2] = centre
+        share = 0.9
+        if self.background == "rpy":
+            share = max(1 - 1 / (6 * np.pi * np.exp(sum(centre)) * scale), 0.05)
+        mean[2:4] = share * scale
+        if isinstance(terms, Likelihood) and terms.force is not None:
+            mean[4 + self.basis.size :] = terms.force.start
+        found = maximise(terms, Prior(mean, np.diag(spread**2), lower), mean, steps=15).vector
+        if isinstance(terms, Likelihood) and terms.centre > 0:
+            terms.recentre(float(np.exp(found[0])))
+        start = (float(found[0]), float(found[1]))
+        module = self._module(scale, start, centre, found[2] / scale, found[3] / scale)
+        if isinstance(terms, Likelihood) and terms.force is not None:
+            module.force = ParametricForce(terms.force, found[4 + self.basis.size :])
+        return module
 
     def fit(
         self,
@@ -253,10 +251,10 @@ class NeuralPairModel(PairModel):
             InvalidArgument: naming the argument.
         """
         settings = training or TrainingOptions(
-            epochs=epochs or (3000 if loss == "regression" else 300),
+            epochs=epochs or (1500 if loss == "regression" else 150),
             learning_rate=learning_rate or (0.01 if loss == "regression" else 0.02),
-            patience=300 if loss == "regression" else 40,
-            min_improvement=1e-6,
+            patience=200 if loss == "regression" else 30,
+            min_improvement=1e-5,
             seed=self.seed,
             directory=directory,
             resume=resume,
@@ -266,7 +264,7 @@ class NeuralPairModel(PairModel):
         if loss == "regression":
             self.result = self._fit_regression(data, settings, options)
         elif loss == "likelihood":
-            raise InvalidArgument("loss='likelihood' is not built yet")
+            self.result = self._fit_likelihood(data, settings, options)
         else:
             raise InvalidArgument(f"loss must be 'regression' or 'likelihood', not {loss!r}")
         return self.result
@@ -286,7 +284,11 @@ class NeuralPairModel(PairModel):
                 module.weights().numpy().copy(),
                 float(module.noise_local()) if noise else None,
             )
-            self._network = {k: v.numpy().copy() for k, v in module.state_dict().items()}
+            self._network = {
+                k: v.numpy().copy()
+                for k, v in module.state_dict().items()
+                if not k.startswith("force.")
+            }
         self.set_parameters(parameters)
 
     def _fit_regression(
@@ -294,16 +296,11 @@ class NeuralPairModel(PairModel):
     ) -> FitResult:
         terms = Regression(data, self.basis, background=self.background, **options)
         scale = abs(float(data.self_mobility))
-        start = (0.0, 0.0)
-        share = 0.9
-        if self.background == "rpy":
-            start = self._start(terms.guess())
-            stokes = 1 / (6 * np.pi * np.exp(start[0] + start[1]))
-            share = max(1 - stokes / scale, 0.05)
-        module = self._module(scale, start, share, share)
+        centre = self._start(terms.guess()) if self.background == "rpy" else (0.0, 0.0)
+        module = self._warm(terms, scale, centre)
         if not self.fit_background:
             module.background.requires_grad_(False)
-        objective = _RegressionObjective(terms, self.prior_width, self.ridge)
+        objective = RegressionLoss(terms, self.prior_width, self.ridge)
         outcome = train(module, objective, settings, "regression")
         self._adopt(module, noise=False)
         p = self.parameters
@@ -311,3 +308,73 @@ class NeuralPairModel(PairModel):
         return FitResult(
             "regression", value, outcome.epochs, outcome.seconds, outcome.reason, outcome.history
         )
+
+    def _fit_likelihood(
+        self, data: Any, settings: TrainingOptions, options: dict[str, Any]
+    ) -> FitResult:
+        held_out: Increments | None = options.pop("validation", None)
+        force = options.pop("force", None)
+        rpy = self.background == "rpy"
+        if rpy and (self.start_radius is None or self.start_viscosity is None):
+            raise InvalidArgument("radius and viscosity: loss='likelihood' needs start values")
+        radius = self.start_radius if rpy and self.start_radius else 1.0
+        # a neural force cannot be scored; the warm start is then found without any force
+        scored = None if isinstance(force, NeuralForce) else force
+        options |= {"background": self.background, "radius": radius, "force": scored}
+        terms = Likelihood(data, self.basis, **options)
+        watched = None if held_out is None else Likelihood(held_out, self.basis, **options)
+        scale = terms.scale()
+        module = self._warm(terms, scale, self._start((radius, 1.0)) if rpy else (0.0, 0.0))
+        if watched is not None and terms.centre > 0:
+            watched.recentre(terms.centre)
+        if isinstance(force, NeuralForce):
+            module.force = force
+            for part in (terms, watched):
+                if part is not None:
+                    part.push(force.cutoff)
+        if not self.fit_background:
+            module.background.requires_grad_(False)
+        outcome = train(
+            module,
+            LikelihoodLoss(terms, self.prior_width, self.ridge, watched),
+            settings,
+            "likelihood",
+        )
+        now = float(module.radius().detach())
+        if terms.centre > 0 and abs(np.log(now / terms.centre)) > 0.02:
+            outcome = self._polish(module, terms, watched, settings, now)
+        if not terms.free(True)[2]:
+            # without a mean the steady local part is known through the noise alone
+            with torch.no_grad():
+                module.locals[0] = module.locals[1]
+        self._adopt(module, noise=terms.separate_noise)
+        self.force = None if force is None else module.force
+        value = -terms.value(self._vector(terms)) if force is None else outcome.best * len(data)
+        return FitResult(
+            "likelihood", value, outcome.epochs, outcome.seconds, outcome.reason, outcome.history
+        )
+
+    def _polish(
+        self,
+        module: SpectralNetwork,
+        terms: Likelihood,
+        watched: Likelihood | None,
+        settings: TrainingOptions,
+        radius: float,
+    ) -> TrainingResult:
+        """Expand the flow modes about the fitted radius and train on, in a folder of its own."""
+        terms.recentre(radius)
+        if watched is not None:
+            watched.recentre(radius)
+        folder = None if settings.directory is None else Path(settings.directory) / "recentred"
+        loss = LikelihoodLoss(terms, self.prior_width, self.ridge, watched)
+        rate = settings.learning_rate / 4
+        return train(
+            module, loss, replace(settings, directory=folder, learning_rate=rate), "recentred"
+        )
+
+    def _vector(self, terms: Likelihood) -> NDArray[np.float64]:
+        p = self.parameters
+        noise = p.local if p.noise_local is None else p.noise_local
+        head = [np.log(p.radius), np.log(p.viscosity), p.local, noise]
+        return np.concatenate([head, p.weights])
