@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["minimum_image"]
+__all__ = ["minimum_image", "widths"]
 
 FloatArray = NDArray[np.float64]
 
@@ -27,16 +27,22 @@ def minimum_image(
     if cell is None:
         return d
     periodic = np.ones(3, dtype=bool) if pbc is None else pbc
-    whole = np.where(periodic, np.round(d @ np.linalg.inv(cell)), 0.0)
-    d = d - whole @ cell
+    if not periodic.any():
+        return d
+    lattice = cell[periodic]
+    d = d - np.round(d @ np.linalg.pinv(lattice)) @ lattice
     if np.count_nonzero(cell - np.diag(np.diagonal(cell))) == 0:
         return d
     best, shortest = d, (d * d).sum(-1)
-    spans = [(-1, 0, 1) if p else (0,) for p in periodic]
-    for shift in product(*spans):
-        image = d + np.array(shift, dtype=float) @ cell
+    for shift in product((-1, 0, 1), repeat=len(lattice)):
+        image = d + np.array(shift, dtype=float) @ lattice
         square = (image * image).sum(-1)
         closer = square < shortest
         best = np.where(closer[..., None], image, best)
         shortest = np.where(closer, square, shortest)
     return best
+
+
+def widths(cell: FloatArray, pbc: NDArray[np.bool_]) -> FloatArray:
+    """Distances between opposite faces of the cell along its periodic vectors."""
+    return np.asarray(1 / np.linalg.norm(np.linalg.pinv(cell[pbc]), axis=0))

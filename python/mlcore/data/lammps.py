@@ -248,7 +248,7 @@ def data_frame(source: TextSource) -> Frame:
         if words == ["Atoms"]:
             atoms = _atoms_section(source, n, comment.strip())
         elif words == ["Velocities"]:
-            velocities = _section(source, n, ("id", *VELOCITIES))
+            velocities = _velocities_section(source, n)
         elif words[1:] == ["atoms"]:
             n = source.integer(words[0], "number of atoms", least=1)
         else:
@@ -304,11 +304,14 @@ def _data_cell(source: TextSource, header: dict[str, FloatArray]) -> FloatArray:
     return _volume(source, cell)
 
 
-def _section(source: TextSource, n: int, names: Sequence[str]) -> FloatArray:
+def _velocities_section(source: TextSource, n: int) -> FloatArray:
+    """Ids and velocities, (n, 4); angular velocities of `sphere` are skipped."""
     if n == 0:
         source.fail("a section begins before the line 'N atoms'")
     source.line("an empty line")
-    table = source.table(n, names, names)
+    wanted = ("id", *VELOCITIES)
+    spin = ("wx", "wy", "wz") if source.peek_columns() == 7 else ()
+    table = source.table(n, (*wanted, *spin), wanted)
     return table[_order(source, table[:, 0])]
 
 

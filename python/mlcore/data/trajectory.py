@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlcore.data.geometry import minimum_image, widths
 from mlcore.data.source import TextSource
 from mlcore.errors import FileFormatError, InvalidArgument
 
@@ -368,13 +369,12 @@ def _times(frames: Sequence[Frame], dt: float) -> FloatArray:
 def _unwrap(
     path: PathLike, positions: FloatArray, cell: FloatArray, pbc: NDArray[np.bool_], check: bool
 ) -> None:
-    """Follow every atom by the minimum image in the cell's own coordinates, in place."""
-    inverse = np.linalg.inv(cell)
+    """Follow every atom by the minimum image, in place."""
+    narrowest = float(widths(cell, pbc).min())
     for k, (before, now) in enumerate(pairwise(positions), start=1):
-        jump = (now - before) @ inverse
-        whole = np.where(pbc, np.round(jump), 0.0)
-        now -= whole @ cell
-        left = np.abs(np.where(pbc, jump - whole, 0.0)).max()
+        step = minimum_image(now - before, cell, pbc)
+        now[:] = before + step
+        left = float(np.sqrt((step * step).sum(-1)).max()) / narrowest
         if check and left > 0.25:
             raise FileFormatError(
                 f"{os.fspath(path)}: coordinates are not unwrapped and an atom moves {left:.2f} of "

@@ -793,7 +793,7 @@ def passive_estimate(
         edges: (B+1,) bin edges; None: the self part alone.
         lag: time of the displacements, a multiple of the frames' interval. Windows overlap.
         kT: thermal energy.
-        block: duration of a block of the bootstrap; by default a quarter of a run, at least
+        block: duration of a block of the bootstrap; by default an eighth of a run, at least
             4 lags.
         resamples, seed: of the bootstrap.
         samples: pair vectors kept per bin for averaging theories.
@@ -846,7 +846,7 @@ def passive_sums(
     for run in runs:
         first, second, middle, norm = _products(kind, run, _frames_in(lag, run, "lag"), lag, kT)
         duration = run.times[-1] - run.times[0]
-        length = max(4 * lag, duration / 4) if block is None else block
+        length = max(4 * lag, duration / 8) if block is None else block
         count = min(len(middle), max(1, round(duration / length)))
         for part in np.array_split(np.arange(len(middle)), count):
             span = slice(part[0], part[-1] + 1)
@@ -868,8 +868,8 @@ def _products(
             f"lag {lag:g} is too long for {run.source or 'a trajectory'} of duration "
             f"{run.times[-1] - run.times[0]:g}"
         )
-    # windows that start closer than a tenth of the lag share nearly all their noise
-    stride = max(1, steps // 10)
+    # windows that start closer than this share nearly all their noise
+    stride = max(1, steps // 40)
     if kind == "passive":
         before, after = x[:-steps:stride], x[steps::stride]
         step = after - before
