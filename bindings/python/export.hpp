@@ -8,5 +8,8 @@ namespace mlcore::python {
 void export_neighbors(pybind11::module_& m);
 void export_mobility(pybind11::module_& m);
 void export_random(pybind11::module_& m);
+void export_linalg(pybind11::module_& m);
+void export_noise(pybind11::module_& m);
+void export_dynamics(pybind11::module_& m);
 
 }  // namespace mlcore::python

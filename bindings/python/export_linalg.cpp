@@ -1,0 +1,59 @@
+#include <vector>
+
+#include "arrays.hpp"
+#include "export.hpp"
+#include "mlcore/linalg.hpp"
+#include "mlcore/reference/linalg.hpp"
+
+namespace mlcore::python {
+namespace {
+
+View<double, 2> square_output(const char* name, py::array& array) {
+  const std::int64_t m = array.ndim() > 0 ? array.shape(0) : 0;
+  return output_view<double, 2>(name, array, {m, m});
+}
+
+void cholesky_in_place(py::array A, bool reference, int threads) {
+  const auto view = square_output("matrix", A);
+  py::gil_scoped_release release;
+  if (reference) return reference::cholesky(view);
+  cholesky(Context{threads}, view);
+}
+
+void multiply(const Array<double>& L, const Array<double>& x, py::array out, bool reference,
+              int threads) {
+  const auto lower = input_view<double, 2>("L", L, {-1, -1});
+  const auto xs = input_view<double, 2>("x", x, {-1, lower.shape[0]});
+  const auto result = output_view<double, 2>("out", out, xs.shape);
+  py::gil_scoped_release release;
+  if (reference) return reference::lower_multiply(lower, xs, result);
+  lower_multiply(Context{threads}, lower, xs, result);
+}
+
+py::array eigenvalues(const Array<double>& A, bool reference, int threads) {
+  const auto view = input_view<double, 2>("matrix", A, {-1, -1});
+  std::vector<double> copy(view.begin(), view.end());
+  py::array_t<double> values(view.shape[0]);
+  const View<double, 2> work(copy.data(), view.shape);
+  const View<double, 1> out(values.mutable_data(), {view.shape[0]});
+  py::gil_scoped_release release;
+  if (reference) {
+    reference::symmetric_eigenvalues(work, out);
+  } else {
+    symmetric_eigenvalues(Context{threads}, work, out);
+  }
+  return values;
+}
+
+}  // namespace
+
+void export_linalg(py::module_& m) {
+  m.def("cholesky", &cholesky_in_place, py::arg("matrix").noconvert(), py::arg("reference") = false,
+        py::arg("num_threads") = 0);
+  m.def("lower_multiply", &multiply, py::arg("L"), py::arg("x"), py::arg("out").noconvert(),
+        py::arg("reference") = false, py::arg("num_threads") = 0);
+  m.def("symmetric_eigenvalues", &eigenvalues, py::arg("matrix"), py::arg("reference") = false,
+        py::arg("num_threads") = 0);
+}
+
+}  // namespace mlcore::python
