@@ -122,8 +122,11 @@ def plot_pair(panel: PairPanel, units: Units) -> Figure:
         axes.set_ylabel(f"$μ_{symbol}$ ({_mobility_unit(units, power)})")
         axes.set_title(f"{name}, {'along' if kind == 'par' else 'across'} the line of centres")
     if not panel.points.used.all():
-        left.plot([], [], "o", mfc="white", mec="0.45", label="contact, not used")
-    left.legend(frameon=False)
+        left.plot([], [], "o", mfc="white", mec="0.45", label="data in contact, not used")
+    handles, labels = left.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda i: (not labels[i].startswith("data"), i))
+    order.sort(key=lambda i: "contact" in labels[i])
+    left.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False)
     figure.suptitle(panel.title)
     return figure
 
@@ -139,7 +142,7 @@ def plot_dynamics(system: Dynamics, units: Units) -> Figure:
 
 
 def plot_cost(labels: Sequence[str], seconds: Sequence[float], units: Units) -> Figure:
-    """Wall time per simulated time, one bar each, on a logarithmic scale."""
+    """CPU time per simulated time, one bar each, on a logarithmic scale."""
     figure, (axes,) = _figure(1, 1, (7.2, 0.9 + 0.55 * len(labels)))
     colors = [VERMILION if "explicit" in label else BLUE for label in labels]
     rows = np.arange(len(labels))[::-1]
@@ -155,7 +158,7 @@ def plot_cost(labels: Sequence[str], seconds: Sequence[float], units: Units) -> 
     axes.set_yticks(rows, labels)
     axes.set_xscale("log")
     axes.set_xlim(min(seconds) / 3, max(seconds) * 6)
-    axes.set_xlabel(f"wall time per simulated {units.time}, one core (s)")
+    axes.set_xlabel(f"CPU time per simulated {units.time}, one core (s)")
     axes.grid(axis="y", visible=False)
     return figure
 

@@ -33,7 +33,7 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Timing:
-    """What LAMMPS measured of its last ``run``: wall seconds, steps, and the log it is in."""
+    """What LAMMPS measured of its last ``run``: CPU seconds, steps, and the log it is in."""
 
     seconds: float
     steps: int
@@ -201,7 +201,9 @@ def _run(
     loops = re.findall(r"Loop time of (\S+) on \d+ procs for (\d+) steps", text)
     if not loops:
         raise Error(f"LAMMPS ran nothing in {folder}, see {log}")
-    return Timing(float(loops[-1][0]), int(loops[-1][1]), log)
+    share = re.findall(r"(\S+)% CPU use with", text)
+    busy = float(share[-1]) / 100 if share else 1.0
+    return Timing(float(loops[-1][0]) * busy, int(loops[-1][1]), log)
 
 
 def _reason(lines: list[str]) -> str:

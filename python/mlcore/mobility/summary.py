@@ -52,7 +52,7 @@ def pair_curve(
     cell: Array | None,
     r: Array,
     missing: FlowDeficit | None = None,
-    directions: int = 64,
+    directions: int = 240,
 ) -> tuple[Array, Array]:
     """par(r), perp(r) in the box of the data, averaged over directions of the nearest image.
 
@@ -131,8 +131,8 @@ class _Summariser:
         count = sum(map(len, self.pipeline.files.values()))
         return (
             f"The mobility matrix was estimated from {count} trajectories{box}, learned by a "
-            f"{self._run()} on top of a fitted hydrodynamic background, exported, and run in LAMMPS "
-            "with fix mlmod."
+            f"{self._run()} on top of a fitted hydrodynamic background, exported, and run in "
+            "LAMMPS with fix mlmod."
         )
 
     def _save(self, name: str, figure: Any, caption: str) -> Picture:
@@ -187,7 +187,9 @@ class _Summariser:
     def _title(self, kind: str) -> str:
         title = f"Pair mobility from {_DATA[kind]}"
         if kind == "passive" and self.config.system.kinematic_viscosity:
-            title += f", with what a lag of {self.pipeline.estimate(kind).lag:g} misses"
+            title += (
+                f", lag {self.pipeline.estimate(kind).lag:g} {self.units.time} (also in the lines)"
+            )
         return title
 
     def _caption(self, kind: str) -> str:
@@ -418,7 +420,7 @@ class _Summariser:
                 self.numbers.append(Number("Speed-up", f"{gain:.0f} ×", meaning))
         header = ["", f"ms per {self.units.time}", "speed-up"]
         text = (
-            "Wall time on one core for one unit of simulated time, measured in this run: stock "
+            "CPU time on one core for one unit of simulated time, measured in this run: stock "
             "LAMMPS with stochastic rotation dynamics, and the learned model in LAMMPS."
         )
         caption = f"Cost of one simulated {self.units.time}."
