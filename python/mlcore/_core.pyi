@@ -11,11 +11,17 @@ import numpy
 import numpy.typing
 
 __all__: list[str] = [
+    "BrownianOptions",
+    "ForceField",
     "MobilityModel",
     "NeighborCutoff",
     "NeighborList",
     "NeighborOptions",
+    "brownian",
+    "cholesky",
     "cuda_status",
+    "force_field",
+    "lower_multiply",
     "mobility_apply",
     "mobility_divergence",
     "mobility_matrix",
@@ -26,6 +32,9 @@ __all__: list[str] = [
     "random_normal",
     "set_num_threads",
     "simd_level",
+    "sqrt_apply",
+    "sqrt_apply_matrix",
+    "symmetric_eigenvalues",
 ]
 
 class NeighborCutoff:
@@ -77,7 +86,72 @@ class MobilityModel:
         splitting: typing.SupportsFloat | typing.SupportsIndex = 0.0,
     ) -> None: ...
 
+class ForceField:
+    def __init__(
+        self,
+        *,
+        constant: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] = ...,
+        stiffness: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        centres: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] = ...,
+        pairs: collections.abc.Sequence[
+            tuple[
+                str,
+                typing.SupportsFloat | typing.SupportsIndex,
+                typing.SupportsFloat | typing.SupportsIndex,
+                typing.SupportsFloat | typing.SupportsIndex,
+            ]
+        ] = [],
+    ) -> None: ...
+
+class BrownianOptions:
+    def __init__(
+        self,
+        *,
+        dt: typing.SupportsFloat | typing.SupportsIndex,
+        kT: typing.SupportsFloat | typing.SupportsIndex,
+        every: typing.SupportsInt | typing.SupportsIndex,
+        drift: bool,
+        scheme: str,
+        seed: typing.SupportsInt | typing.SupportsIndex,
+        stream: typing.SupportsInt | typing.SupportsIndex,
+        psd: str,
+        max_displacement: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None: ...
+
+def brownian(
+    model: MobilityModel,
+    cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
+    field: ForceField,
+    options: BrownianOptions,
+    frames: numpy.ndarray,
+    first: typing.SupportsInt | typing.SupportsIndex,
+    last: typing.SupportsInt | typing.SupportsIndex,
+    reference: bool = False,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None: ...
+def cholesky(
+    matrix: numpy.ndarray,
+    reference: bool = False,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None: ...
 def cuda_status() -> dict: ...
+def force_field(
+    field: ForceField,
+    cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    out: numpy.ndarray,
+    reference: bool = False,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> float: ...
+def lower_multiply(
+    L: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    out: numpy.ndarray,
+    reference: bool = False,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None: ...
 def mobility_apply(
     model: MobilityModel,
     cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
@@ -147,5 +221,31 @@ def random_normal(
 ) -> numpy.ndarray: ...
 def set_num_threads(threads: typing.SupportsInt | typing.SupportsIndex) -> None: ...
 def simd_level() -> str: ...
+def sqrt_apply(
+    model: MobilityModel,
+    cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    z: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    out: numpy.ndarray,
+    psd: str = "error",
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple: ...
+def sqrt_apply_matrix(
+    matrix: numpy.ndarray,
+    cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    z: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    out: numpy.ndarray,
+    psd: str = "error",
+    reference: bool = False,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple: ...
+def symmetric_eigenvalues(
+    matrix: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    reference: bool = False,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.ndarray: ...
 
 __version__: str = "0.1.0"

@@ -460,6 +460,10 @@ class _System:
             )
         return array if self.batched else array[None]
 
+    def like_source(self, array: Array) -> Any:
+        """A NumPy result as the kind the positions were given in (CPU kinds only)."""
+        return sys.modules["torch"].from_numpy(array) if self.kind == "torch" else array
+
     def output(self, out: Any, what: str) -> _Output:
         batch, n, _ = self.x.shape
         full = (batch, 3 * n, 3 * n) if what == "matrix" else (batch, n, 3)

@@ -1,0 +1,186 @@
+"""The obvious slow versions of the core's operations: oracles for tests, one formula at a time.
+
+Each takes the arguments of the fast face, as far as they mean something here, NumPy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from mlcore import _core
+from mlcore.dynamics import Force, _core_field, _frame_count
+from mlcore.mobility.tensors import _box
+from mlcore.random import _tags
+
+if TYPE_CHECKING:
+    from mlcore.mobility.tensors import CoreMobility, Pbc
+
+__all__ = [
+    "brownian",
+    "cholesky",
+    "force_field",
+    "mobility_apply",
+    "mobility_divergence",
+    "mobility_matrix",
+    "neighbor_list",
+    "normal",
+    "sqrt_apply",
+    "symmetric_eigenvalues",
+]
+
+Array = npt.NDArray[np.float64]
+
+
+def normal(seed: int, stream: int, step: int, tags: npt.ArrayLike) -> Array:
+    """`mlcore.random.normal`, one particle at a time: (n, 3)."""
+    return _core.random_normal(seed, stream, step, _tags(tags), reference=True)
+
+
+def neighbor_list(
+    quantities: str,
+    positions: npt.ArrayLike,
+    cutoff: float,
+    cell: Any = None,
+    pbc: Pbc = None,
+    half: bool = False,
+    self_pairs: bool = False,
+) -> tuple[Any, ...]:
+    """`mlcore.neighbor_list` with one cutoff, sorted, by trying all pairs and images; a tuple."""
+    arrays: tuple[Any, ...] = _core.neighbor_list_reference(
+        quantities,
+        _rows(positions),
+        *_box(cell, pbc),
+        _core.NeighborCutoff(cutoff),
+        _core.NeighborOptions(half, True, self_pairs),
+    )
+    return arrays
+
+
+def mobility_matrix(
+    mobility: CoreMobility, x: npt.ArrayLike, cell: Any = None, pbc: Pbc = None
+) -> Array:
+    """``mobility.matrix``, one pair and image at a time: (3n, 3n)."""
+    positions = _rows(x)[None]
+    out = np.empty((1, positions[0].size, positions[0].size))
+    _core.mobility_matrix(mobility.core_model, *_box(cell, pbc), positions, out, reference=True)
+    return cast(Array, out[0])
+
+
+def mobility_apply(
+    mobility: CoreMobility,
+    x: npt.ArrayLike,
+    forces: npt.ArrayLike,
+    cell: Any = None,
+    pbc: Pbc = None,
+) -> Array:
+    """``mobility.apply`` by way of the matrix: (n, 3)."""
+    positions = _rows(x)[None]
+    out = np.empty(positions.shape)
+    _core.mobility_apply(
+        mobility.core_model, *_box(cell, pbc), positions, _rows(forces)[None], out, reference=True
+    )
+    return cast(Array, out[0])
+
+
+def mobility_divergence(
+    mobility: CoreMobility, x: npt.ArrayLike, cell: Any = None, pbc: Pbc = None
+) -> Array:
+    """``mobility.divergence``, one pair and image at a time: (n, 3)."""
+    positions = _rows(x)[None]
+    out = np.empty(positions.shape)
+    _core.mobility_divergence(mobility.core_model, *_box(cell, pbc), positions, out, reference=True)
+    return cast(Array, out[0])
+
+
+def cholesky(matrix: npt.ArrayLike) -> Array:
+    """`mlcore.noise.cholesky`, row by row: (m, m)."""
+    factor = np.array(matrix, dtype=np.float64, order="C")
+    _core.cholesky(factor, reference=True)
+    return factor
+
+
+def symmetric_eigenvalues(matrix: npt.ArrayLike) -> Array:
+    """Eigenvalues (m,), ascending, by Jacobi rotations."""
+    values = _core.symmetric_eigenvalues(np.asarray(matrix, dtype=np.float64), reference=True)
+    return cast(Array, values)
+
+
+def sqrt_apply(
+    mobility: CoreMobility,
+    x: npt.ArrayLike,
+    z: npt.ArrayLike,
+    cell: Any = None,
+    pbc: Pbc = None,
+) -> Array:
+    """`mlcore.noise.sqrt_apply` from the reference matrix: g of the shape of z."""
+    positions, normals = _rows(x), np.asarray(z, dtype=np.float64)
+    stack = normals.reshape(-1, *positions.shape)
+    out = np.empty(stack.shape)
+    matrix = mobility_matrix(mobility, positions, cell, pbc)
+    _core.sqrt_apply_matrix(matrix, *_box(cell, pbc), positions, stack, out, reference=True)
+    return out.reshape(normals.shape)
+
+
+def force_field(
+    forces: Force | Sequence[Force], x: npt.ArrayLike, cell: Any = None, pbc: Pbc = None
+) -> tuple[float, Array]:
+    """`mlcore.dynamics.force_field`, every pair and image by the formula."""
+    positions = _rows(x)
+    out = np.empty(positions.shape)
+    energy: float = _core.force_field(
+        _core_field(forces, len(positions)), *_box(cell, pbc), positions, out, reference=True
+    )
+    return energy, out
+
+
+def brownian(
+    mobility: CoreMobility,
+    x0: npt.ArrayLike,
+    *,
+    forces: Force | Sequence[Force] = (),
+    dt: float,
+    kT: float,
+    steps: int,
+    every: int = 1,
+    cell: Any = None,
+    pbc: Pbc = None,
+    drift: bool = True,
+    scheme: str = "euler_maruyama",
+    seed: int = 0,
+    stream: int = 0,
+) -> Array:
+    """`mlcore.dynamics.brownian` of one replica on the reference operations: (frames, n, 3)."""
+    start = _rows(x0)
+    frames = np.empty((1, _frame_count(steps, every) + 1, *start.shape))
+    frames[:, 0] = start
+    options = _core.BrownianOptions(
+        dt=dt,
+        kT=kT,
+        every=every,
+        drift=drift,
+        scheme=scheme,
+        seed=seed,
+        stream=stream,
+        psd="error",
+        max_displacement=0.0,
+    )
+    field = _core_field(forces, len(start))
+    _core.brownian(
+        mobility.core_model,
+        *_box(cell, pbc),
+        field,
+        options,
+        frames,
+        0,
+        frames.shape[1] - 1,
+        reference=True,
+    )
+    return cast(Array, frames[0])
+
+
+def _rows(values: npt.ArrayLike) -> Array:
+    return np.ascontiguousarray(values, dtype=np.float64)
