@@ -125,11 +125,21 @@ def lag_scan(
         self_mobility=own,
         self_error=np.array([e.self_error for e in estimates]),
         pair_scale=pair,
-        pair_error=np.nanstd(pair_replicates, axis=1, ddof=1),
+        pair_error=_spread(pair_replicates),
         self_plateau=searches[0][0],
         pair_plateau=searches[1][0],
         statement="\n".join(text for _, text in searches),
     )
+
+
+def _spread(replicates: FloatArray) -> FloatArray:
+    """Standard deviation over the last axis, of the finite resamples; nan with fewer than two."""
+    finite = np.isfinite(replicates)
+    count = finite.sum(-1)
+    safe = np.where(finite, replicates, 0.0)
+    mean = safe.sum(-1) / np.maximum(count, 1)
+    square = np.where(finite, (safe - mean[..., None]) ** 2, 0.0).sum(-1)
+    return np.where(count > 1, np.sqrt(square / np.maximum(count - 1, 1)), np.nan)
 
 
 def _pair_scales(
@@ -174,7 +184,7 @@ def _search(
         return None, f"{name}: no pairs, nothing to judge"
     n = len(lags)
     change = values[:, None] - values[None]
-    spread = np.nanstd(replicates[:, None] - replicates[None], axis=2, ddof=1)
+    spread = _spread(replicates[:, None] - replicates[None])
     windows = [(i, j) for i in range(n) for j in range(i + 2, n) if lags[j] >= span * lags[i]]
     windows.sort(key=lambda w: (w[0] - w[1], w[0]))
     blurred = False
@@ -186,7 +196,7 @@ def _search(
         if spread[part].max() > tolerance * abs(mean):
             blurred = True
             continue
-        error = float(np.nanstd(replicates[i : j + 1].mean(axis=0), ddof=1))
+        error = float(_spread(replicates[i : j + 1].mean(axis=0)))
         found = Plateau(float(lags[i]), float(lags[j]), mean, error)
         text = f"{name}: plateau for lags {lags[i]:g} to {lags[j]:g}, {mean:.4g} +- {error:.2g}"
         return found, text
