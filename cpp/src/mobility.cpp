@@ -50,9 +50,12 @@ struct Particles {
     geometry.x = x[0].data();
     geometry.y = x[1].data();
     geometry.z = x[2].data();
-    std::copy(cell.rows.begin(), cell.rows.end(), geometry.rows);
-    std::copy(plan.inverse.begin(), plan.inverse.end(), geometry.inverse);
-    std::copy(cell.pbc.begin(), cell.pbc.end(), geometry.wrap);
+    for (int a = 0; a < 3; ++a) {
+      for (int k = 0; k < 3; ++k) {
+        geometry.rows[3 * a + k] = cell.pbc[a] ? cell.rows[3 * a + k] : 0.0;
+        geometry.inverse[3 * k + a] = cell.pbc[a] ? plan.inverse[3 * k + a] : 0.0;
+      }
+    }
   }
 
  private:
@@ -185,7 +188,6 @@ void add_wave_tile(const double* tensors, std::int64_t ti, std::int64_t tj, std:
 std::vector<double> all_phases(const Context& context, const detail::WavePart& waves,
                                const Particles& particles) {
   const kernels::WaveVectors view = waves.view();
-  if (view.count == 0) return {};
   const std::int64_t size = 2 * kTile * view.count;
   std::vector<double> phases(tile_count(particles.n) * size);
   detail::parallel_for(context, tile_count(particles.n), 1,
@@ -209,8 +211,8 @@ void periodic_rows(const MobilityPlan& plan, const Particles& particles,
     (particles.geometry, plan.terms, plan.term_count, i, 0, i, M.data, M.shape[1]);
     set_self_block(plan.self, i, M);
   }
-  const kernels::WaveVectors waves = plan.waves.view();
-  if (waves.count == 0) return;
+  if (!plan.ewald) return;
+  const kernels::WaveVectors waves = plan.ewald->waves.view();
   const std::int64_t size = 2 * kTile * waves.count;
   double tensors[6 * kTile * kTile];
   for (std::int64_t other = 0; other <= tile; ++other) {
@@ -236,7 +238,8 @@ void mirror_rows(std::int64_t tile, View<double, 2> M) {
 void periodic_matrix(const Context& context, const MobilityPlan& plan, const Particles& particles,
                      View<double, 2> M) {
   const std::int64_t tiles = tile_count(particles.n);
-  const std::vector<double> phases = all_phases(context, plan.waves, particles);
+  std::vector<double> phases;
+  if (plan.ewald) phases = all_phases(context, plan.ewald->waves, particles);
   // A long row goes with a short one, so that every thread has the same work.
   detail::parallel_for(context, (tiles + 1) / 2, 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t t = begin; t < end; ++t) {
@@ -268,7 +271,9 @@ void pair_velocities(const Context& context, const MobilityPlan& plan, const Par
   const auto velocity = MLCORE_DISPATCH(mobility_velocity);
   const std::int64_t n = particles.n;
   double self[6];  // the wave part comes later, for all particles at once
-  for (int m = 0; m < 6; ++m) self[m] = plan.self[m] - plan.wave_self[m];
+  for (int m = 0; m < 6; ++m) {
+    self[m] = plan.self[m] - (plan.ewald ? plan.ewald->wave_self[m] : 0.0);
+  }
   detail::parallel_for(context, n, 8, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
       const double fx = force.pointers[0][i], fy = force.pointers[1][i], fz = force.pointers[2][i];
@@ -324,7 +329,7 @@ std::vector<double> weighted_structure(const Context& context, const detail::Wav
 /// Adds the wave part for every particle, its own included.
 void add_wave_velocities(const Context& context, const MobilityPlan& plan,
                          const Particles& particles, const Components& force, View<double, 2> V) {
-  const detail::WavePart& waves = plan.waves;
+  const detail::WavePart& waves = plan.ewald->waves;
   const std::vector<double> sums = weighted_structure(context, waves, particles, force);
   const std::int64_t n = particles.n;
   detail::parallel_for(context, tile_count(n), 1, [&](std::int64_t begin, std::int64_t end, int) {
@@ -362,7 +367,7 @@ void matrix_on_cpu(const Context& context, const MobilityModel& model, const Mob
                    View<const double, 2> x, View<double, 2> M) {
   const Particles particles = prepared(model, plan, x);
   if (particles.n == 0) return;
-  if (plan.waves.rows.empty() && plan.cell.is_open()) {
+  if (plan.cell.is_open()) {
     open_matrix(context, plan, particles, M);
   } else {
     periodic_matrix(context, plan, particles, M);
@@ -376,12 +381,13 @@ void apply_on_cpu(const Context& context, const MobilityModel& model, const Mobi
   if (particles.n == 0) return;
   const Components force(F);
   pair_velocities(context, plan, particles, force, V);
-  if (!plan.waves.rows.empty()) add_wave_velocities(context, plan, particles, force, V);
+  if (plan.ewald) add_wave_velocities(context, plan, particles, force, V);
 }
 
-void divergence_on_cpu(const Context& context, const MobilityModel& model, const MobilityPlan& plan,
-                       View<const double, 2> x, View<double, 2> D) {
-  const Particles particles = prepared(model, plan, x);
+void divergence_on_cpu(const Context& context, const MobilityPlan& plan, View<const double, 2> x,
+                       View<double, 2> D) {
+  check_finite("x", x);
+  const Particles particles(plan, x);
   std::fill(D.begin(), D.end(), 0.0);
   if (plan.table_term < 0) return;
   const kernels::PairTerm& term = plan.terms[plan.table_term];
@@ -422,10 +428,10 @@ void mobility_matrix(const Context& context, const MobilityModel& model, const C
   check_vectors<3>("x", x, {batch, n, 3});
   check_vectors<3>("M", M, {batch, 3 * n, 3 * n});
   check_table_device(model);
-  const auto plan = detail::mobility_plan(model, cell, EwaldUse::matrix, n);
-  if (on_gpu(x, M)) return cuda::mobility_matrix(context, model, *plan, x, M);
+  const detail::MobilityPlan plan = detail::mobility_plan(model, cell, EwaldUse::matrix, n);
+  if (on_gpu(x, M)) return cuda::mobility_matrix(context, model, plan, x, M);
   for_each_in_batch(context, batch,
-                    [&](std::int64_t b) { matrix_on_cpu(context, model, *plan, x[b], M[b]); });
+                    [&](std::int64_t b) { matrix_on_cpu(context, model, plan, x[b], M[b]); });
 }
 
 void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,
@@ -435,10 +441,10 @@ void mobility_apply(const Context& context, const MobilityModel& model, const Ce
   check_vectors<3>("F", F, {batch, n, 3});
   check_vectors<3>("V", V, {batch, n, 3});
   check_table_device(model);
-  const auto plan = detail::mobility_plan(model, cell, EwaldUse::apply, n);
-  if (on_gpu(x, F, V)) return cuda::mobility_apply(context, model, *plan, x, F, V);
+  const detail::MobilityPlan plan = detail::mobility_plan(model, cell, EwaldUse::apply, n);
+  if (on_gpu(x, F, V)) return cuda::mobility_apply(context, model, plan, x, F, V);
   for_each_in_batch(context, batch,
-                    [&](std::int64_t b) { apply_on_cpu(context, model, *plan, x[b], F[b], V[b]); });
+                    [&](std::int64_t b) { apply_on_cpu(context, model, plan, x[b], F[b], V[b]); });
 }
 
 void mobility_divergence(const Context& context, const MobilityModel& model, const Cell& cell,
@@ -447,10 +453,10 @@ void mobility_divergence(const Context& context, const MobilityModel& model, con
   check_vectors<3>("x", x, {batch, n, 3});
   check_vectors<3>("D", D, {batch, n, 3});
   check_table_device(model);
-  const auto plan = detail::mobility_plan(model, cell, EwaldUse::matrix, n);
-  if (on_gpu(x, D)) return cuda::mobility_divergence(context, model, *plan, x, D);
+  const detail::MobilityPlan plan = detail::mobility_plan(model, cell, EwaldUse::none, n);
+  if (on_gpu(x, D)) return cuda::mobility_divergence(context, model, plan, x, D);
   for_each_in_batch(context, batch,
-                    [&](std::int64_t b) { divergence_on_cpu(context, model, *plan, x[b], D[b]); });
+                    [&](std::int64_t b) { divergence_on_cpu(context, plan, x[b], D[b]); });
 }
 
 void mobility_matrix(const Context& context, const MobilityModel& model, const Cell& cell,

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <utility>
 
 namespace mlcore::detail {
 namespace {
@@ -57,7 +58,9 @@ kernels::RadialParameters radial_parameters(const MobilityModel& model, double x
   p.radius = model.radius;
   p.mobility = 1.0 / (6.0 * pi * model.viscosity * model.radius);
   p.stokeslet = 1.0 / (8.0 * pi * model.viscosity);
+  p.xi = xi;
   p.xi2 = xi * xi;
+  p.inverse_xi2 = xi > 0 ? 1.0 / p.xi2 : 0.0;
   p.smooth = p.stokeslet * 2.0 * xi / std::sqrt(pi);
   p.laplacian = model.kernel == Kernel::rpy ? p.xi2 * model.radius * model.radius / 3.0 : 0.0;
   p.cutoff2 = cutoff * cutoff;
@@ -175,18 +178,42 @@ WavePart wave_part(const MobilityModel& model, const Cell& cell,
   return part;
 }
 
-/// Adds the sum of a term over the images of a particle in itself to its self part.
-void add_own_images(const kernels::PairTerm& term, double self[6]) {
-  for (std::int64_t s = 1; s < term.shift_count; ++s) {
-    const double* d = term.shifts + 3 * s;
+/// Calls f(n, S) for every lattice vector S = n @ rows with |n_a| <= extent_a, 0 left out.
+template <class F>
+void for_each_lattice_vector(const Cell& cell, const std::array<int, 3>& extent, const F& f) {
+  for (int i = -extent[0]; i <= extent[0]; ++i) {
+    for (int j = -extent[1]; j <= extent[1]; ++j) {
+      for (int k = -extent[2]; k <= extent[2]; ++k) {
+        if (i || j || k) f(std::array<int, 3>{i, j, k}, combine(cell.rows, i, j, k));
+      }
+    }
+  }
+}
+
+/// Largest |n_a| of lattice vectors n @ rows no longer than `reach`, plus `margin`.
+std::array<int, 3> lattice_extent(const Cell& cell, double reach, double margin) {
+  const std::array<double, 3> height = heights(cell);
+  std::array<int, 3> extent;
+  for (int a = 0; a < 3; ++a) {
+    extent[a] = cell.pbc[a] ? static_cast<int>(reach / height[a] + margin) : 0;
+  }
+  return extent;
+}
+
+/// Adds the sum of a term over the images of a particle to its self part.
+void add_own_images(const Cell& cell, const kernels::PairTerm& term, double cutoff,
+                    double self[6]) {
+  const auto add = [&](const std::array<int, 3>&, const Vector& d) {
     const double r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
+    if (r2 >= cutoff * cutoff) return;
     double f, g;
     MLCORE_DISPATCH(mobility_pair)(term, 1, &r2, &f, &g);
     int m = 0;
     for (int p = 0; p < 3; ++p) {
       for (int q = p; q < 3; ++q) self[m++] += (p == q ? f : 0.0) + g * d[p] * d[q];
     }
-  }
+  };
+  for_each_lattice_vector(cell, lattice_extent(cell, cutoff, 0.0), add);
 }
 
 void add_diagonal(double value, double self[6]) {
@@ -195,37 +222,91 @@ void add_diagonal(double value, double self[6]) {
   self[5] += value;
 }
 
-void add_term(MobilityPlan& plan, kernels::PairKind kind, double cutoff,
-              const kernels::RadialParameters& radial, const kernels::TableParameters& table) {
-  std::vector<double>& shifts = plan.shifts[plan.term_count];
-  shifts = plan.cell.is_open() ? std::vector<double>(3, 0.0) : image_shifts(plan.cell, cutoff);
-  plan.terms[plan.term_count++] = {kind, radial, table,
-                                   static_cast<std::int64_t>(shifts.size() / 3), shifts.data()};
-}
-
-void plan_open_kernel(const MobilityModel& model, MobilityPlan& plan) {
-  const auto radial = radial_parameters(model, 0, 0);
-  add_term(plan, model.kernel == Kernel::rpy ? kernels::PairKind::rpy : kernels::PairKind::oseen,
-           kInfinity, radial, {});
-  add_diagonal(radial.mobility, plan.self);
-}
-
-void plan_periodic_kernel(const MobilityModel& model, EwaldUse use, std::int64_t n,
-                          MobilityPlan& plan) {
-  const double xi =
-      model.splitting > 0 ? model.splitting : best_splitting(model, plan.cell, use, n);
-  const Reach reach = ewald_reach(model, xi, std::fabs(determinant(plan.cell.rows)));
-  const auto radial = radial_parameters(model, xi, reach.real);
-  const auto kind = model.kernel == Kernel::rpy ? kernels::PairKind::periodic_rpy
-                                                : kernels::PairKind::periodic_oseen;
-  add_term(plan, kind, reach.real, radial, {});
-  add_own_images(plan.terms[plan.term_count - 1], plan.self);
-  plan.waves = wave_part(model, plan.cell, plan.inverse, xi, reach.wave);
-  for (std::size_t k = 0; k < plan.waves.weights.size(); ++k) {
-    plan.wave_self[k % 6] += plan.waves.weights[k];
+kernels::PairKind kind_of(const MobilityModel& model, bool periodic) {
+  if (model.kernel == Kernel::rpy) {
+    return periodic ? kernels::PairKind::periodic_rpy : kernels::PairKind::rpy;
   }
-  for (int m = 0; m < 6; ++m) plan.self[m] += plan.wave_self[m];
-  add_diagonal(radial.mobility - kernels::smooth_pair(radial, 0.0).f, plan.self);
+  return periodic ? kernels::PairKind::periodic_oseen : kernels::PairKind::oseen;
+}
+
+EwaldSum make_ewald_sum(const MobilityModel& model, const Cell& cell, double xi) {
+  const Reach reach = ewald_reach(model, xi, std::fabs(determinant(cell.rows)));
+  EwaldSum sum;
+  sum.radial = radial_parameters(model, xi, reach.real);
+  sum.images = pair_images(cell, reach.real);
+  sum.waves = wave_part(model, cell, inverse(cell.rows), xi, reach.wave);
+  for (std::size_t k = 0; k < sum.waves.weights.size(); ++k) {
+    sum.wave_self[k % 6] += sum.waves.weights[k];
+  }
+  for (int m = 0; m < 6; ++m) sum.self[m] = sum.wave_self[m];
+  add_own_images(cell, {kind_of(model, true), sum.radial, {}, 0, nullptr}, reach.real, sum.self);
+  add_diagonal(sum.radial.mobility - kernels::smooth_pair(sum.radial, 0.0).f, sum.self);
+  return sum;
+}
+
+/// All an Ewald sum depends on.
+using EwaldKey = std::array<double, 16>;
+
+EwaldKey ewald_key(const MobilityModel& model, const Cell& cell, EwaldUse use, std::int64_t n) {
+  EwaldKey key{};
+  std::copy(cell.rows.begin(), cell.rows.end(), key.begin());
+  key[9] = static_cast<double>(model.kernel);
+  key[10] = model.radius;
+  key[11] = model.viscosity;
+  key[12] = model.tolerance;
+  key[13] = model.splitting;
+  key[14] = static_cast<double>(use);
+  key[15] = use == EwaldUse::apply ? static_cast<double>(n) : 0.0;
+  return key;
+}
+
+/// A trajectory asks for the same sums again and again: each thread keeps the last ones.
+std::shared_ptr<const EwaldSum> ewald_sum(const MobilityModel& model, const Cell& cell,
+                                          EwaldUse use, std::int64_t n) {
+  struct Kept {
+    EwaldKey key{};
+    std::shared_ptr<const EwaldSum> sum;
+  };
+  thread_local std::array<Kept, 4> kept;
+  thread_local std::size_t next = 0;
+  const EwaldKey key = ewald_key(model, cell, use, n);
+  for (const Kept& k : kept) {
+    if (k.sum && k.key == key) return k.sum;
+  }
+  const double xi = model.splitting > 0 ? model.splitting : best_splitting(model, cell, use, n);
+  Kept& slot = kept[next++ % kept.size()];
+  slot = {key, std::make_shared<const EwaldSum>(make_ewald_sum(model, cell, xi))};
+  return slot.sum;
+}
+
+void add_kernel(const MobilityModel& model, EwaldUse use, std::int64_t n, MobilityPlan& plan) {
+  static constexpr double kZero[3] = {};
+  kernels::PairTerm& term = plan.terms[plan.term_count++];
+  if (plan.cell.is_open()) {
+    term = {kind_of(model, false), radial_parameters(model, 0, 0), {}, 1, kZero};
+    add_diagonal(term.radial.mobility, plan.self);
+    return;
+  }
+  plan.ewald = ewald_sum(model, plan.cell, use, n);
+  const std::vector<double>& images = plan.ewald->images;
+  term = {kind_of(model, true),
+          plan.ewald->radial,
+          {},
+          static_cast<std::int64_t>(images.size() / 3),
+          images.data()};
+  for (int m = 0; m < 6; ++m) plan.self[m] += plan.ewald->self[m];
+}
+
+void add_table(const PairTable& table, MobilityPlan& plan) {
+  plan.table_images = pair_images(plan.cell, table.cutoff);
+  plan.table_term = plan.term_count;
+  kernels::PairTerm& term = plan.terms[plan.term_count++];
+  term = {kernels::PairKind::table,
+          {},
+          table_parameters(table),
+          static_cast<std::int64_t>(plan.table_images.size() / 3),
+          plan.table_images.data()};
+  add_own_images(plan.cell, term, table.cutoff, plan.self);
 }
 
 }  // namespace
@@ -258,55 +339,43 @@ void check_mobility(const MobilityModel& model, const Cell& cell) {
                table.dpar.shape[0], ", ", table.perp.shape[0], " and ", table.dperp.shape[0]);
 }
 
-std::vector<double> image_shifts(const Cell& cell, double cutoff) {
+std::vector<double> pair_images(const Cell& cell, double cutoff) {
   const std::array<double, 3> height = heights(cell);
-  const double reach = cutoff + half_diagonal(cell);
   const bool right_angles = orthogonal(cell.rows);
-  int extent[3];
-  for (int a = 0; a < 3; ++a) {
-    extent[a] = cell.pbc[a] ? static_cast<int>(std::ceil(cutoff / height[a] + 0.5)) : 0;
-  }
-  std::vector<double> shifts(3, 0.0);
-  for (int i = -extent[0]; i <= extent[0]; ++i) {
-    for (int j = -extent[1]; j <= extent[1]; ++j) {
-      for (int k = -extent[2]; k <= extent[2]; ++k) {
-        if (!i && !j && !k) continue;
-        const Vector v = combine(cell.rows, i, j, k);
-        const int n[3] = {i, j, k};
-        double gap2 = 0, widest = 0;  // distance from -v to the cell around 0, bounded from below
+  // A distance lies in the octant with signs s: within a quarter diagonal of its centre.
+  const double reach = cutoff + 0.5 * half_diagonal(cell);
+  std::vector<double> images(3, 0.0);
+  for_each_lattice_vector(
+      cell, lattice_extent(cell, cutoff, 0.5), [&](const std::array<int, 3>& n, const Vector&) {
+        double gap2 = 0, widest = 0;  // distance to the faces that the octant cannot come closer to
         for (int a = 0; a < 3; ++a) {
-          const double gap = std::max(std::abs(n[a]) - 0.5, 0.0) * height[a];
+          const double gap = (n[a] < 0 ? -n[a] - 0.5 : n[a]) * height[a];
           gap2 += gap * gap;
           widest = std::max(widest, gap);
         }
-        const double gap = right_angles ? std::sqrt(gap2) : widest;
-        if (norm(v) < reach && gap <= cutoff) shifts.insert(shifts.end(), v.begin(), v.end());
-      }
-    }
-  }
-  return shifts;
+        if ((right_angles ? std::sqrt(gap2) : widest) >= cutoff) return;
+        bool near = false;
+        for (int octant = 0; octant < 8 && !near; ++octant) {
+          double c[3];
+          for (int a = 0; a < 3; ++a) {
+            c[a] = cell.pbc[a] ? ((octant >> a & 1) ? -1.0 : 1.0) * (n[a] + 0.25) : 0.0;
+          }
+          near = norm(combine(cell.rows, c[0], c[1], c[2])) < reach;
+        }
+        if (near) images.insert(images.end(), n.begin(), n.end());
+      });
+  return images;
 }
 
-std::shared_ptr<const MobilityPlan> mobility_plan(const MobilityModel& model, const Cell& cell,
-                                                  EwaldUse use, std::int64_t n) {
+MobilityPlan mobility_plan(const MobilityModel& model, const Cell& cell, EwaldUse use,
+                           std::int64_t n) {
   check_mobility(model, cell);
-  auto plan = std::make_shared<MobilityPlan>();
-  plan->cell = tidy_cell(cell);
-  plan->inverse = inverse(plan->cell.rows);
-  if (model.kernel != Kernel::none) {
-    if (plan->cell.is_open()) {
-      plan_open_kernel(model, *plan);
-    } else {
-      plan_periodic_kernel(model, use, n, *plan);
-    }
-  }
-  add_diagonal(model.self, plan->self);
-  if (model.table.cutoff > 0) {
-    plan->table_term = plan->term_count;
-    add_term(*plan, kernels::PairKind::table, model.table.cutoff, {},
-             table_parameters(model.table));
-    add_own_images(plan->terms[plan->table_term], plan->self);
-  }
+  MobilityPlan plan;
+  plan.cell = tidy_cell(cell);
+  plan.inverse = inverse(plan.cell.rows);
+  if (model.kernel != Kernel::none && use != EwaldUse::none) add_kernel(model, use, n, plan);
+  add_diagonal(model.self, plan.self);
+  if (model.table.cutoff > 0) add_table(model.table, plan);
   return plan;
 }
 

@@ -14,7 +14,7 @@
 namespace mlcore::detail {
 
 /// What the Ewald sum is for: decides where it is split.
-enum class EwaldUse { matrix, apply };
+enum class EwaldUse { matrix, apply, none };
 
 /// Wave part of the Ewald sum.
 struct WavePart {
@@ -31,27 +31,34 @@ struct WavePart {
   }
 };
 
+/// The analytic kernel in a periodic cell.
+struct EwaldSum {
+  kernels::RadialParameters radial;
+  std::vector<double> images;
+  WavePart waves;
+  double self[6] = {};       // of the kernel: xx xy xz yy yz zz
+  double wave_self[6] = {};  // what the wave part contributes to it
+};
+
 struct MobilityPlan {
   Cell cell;                      // completed; open axes perpendicular to the periodic ones
   std::array<double, 9> inverse;  // of cell.rows
   kernels::PairTerm terms[2];
   int term_count = 0;
-  int table_term = -1;            // index of the table among the terms
-  std::vector<double> shifts[2];  // (m, 3) per term
-  WavePart waves;                 // empty in open space
-  double self[6] = {};            // M_ii: xx xy xz yy yz zz
-  double wave_self[6] = {};       // what the wave part contributes to it
+  int table_term = -1;                    // index of the table among the terms
+  std::vector<double> table_images;       // (m, 3)
+  std::shared_ptr<const EwaldSum> ewald;  // null in open space and without a kernel
+  double self[6] = {};                    // M_ii: xx xy xz yy yz zz
 };
 
 /// Checks model and cell.
 void check_mobility(const MobilityModel& model, const Cell& cell);
 
 /// Checks model and cell, then plans for n particles. Reads the table (CPU memory).
-std::shared_ptr<const MobilityPlan> mobility_plan(const MobilityModel& model, const Cell& cell,
-                                                  EwaldUse use, std::int64_t n);
+MobilityPlan mobility_plan(const MobilityModel& model, const Cell& cell, EwaldUse use,
+                           std::int64_t n);
 
-/// Lattice vectors S with |d + S| < cutoff for some d with fractional coordinates in [-1/2, 1/2]
-/// on the periodic axes and 0 on the others. The zero vector comes first.
-std::vector<double> image_shifts(const Cell& cell, double cutoff);
+/// Images (see kernels::PairTerm) that may bring a wrapped distance below the cutoff.
+std::vector<double> pair_images(const Cell& cell, double cutoff);
 
 }  // namespace mlcore::detail

@@ -10,13 +10,15 @@ namespace mlcore::kernels {
 /// Lanes of one tile of particles in the wave part of the Ewald sum.
 constexpr int kTile = 8;
 
-/// One radial term and the lattice vectors it is summed over.
+/// One radial term and the images it is summed over. An image n stands for the lattice vector
+/// sum_a n_a s_a row_a, s_a the sign of fractional coordinate a of the wrapped distance: so a short
+/// list serves every octant of the cell. The first image is 0.
 struct PairTerm {
   PairKind kind;
   RadialParameters radial;
   TableParameters table;
-  std::int64_t shift_count;
-  const double* shifts;  // (shift_count, 3)
+  std::int64_t image_count;
+  const double* images;  // (image_count, 3) integers
 };
 
 /// Positions as structure of arrays, and how distances are wrapped.
@@ -24,9 +26,8 @@ struct PairGeometry {
   const double* x;
   const double* y;
   const double* z;
-  double rows[9];
-  double inverse[9];
-  bool wrap[3];
+  double rows[9];     // zero along open axes
+  double inverse[9];  // columns of open axes are zero
 };
 
 /// Wave vectors grouped by (n2, n3): k = n1 b1 + n2 b2 + n3 b3 over half of reciprocal space.

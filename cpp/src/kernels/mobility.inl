@@ -7,10 +7,12 @@ namespace {
 
 constexpr int kBlock = 64;
 
-/// Wrapped distances x_i - x_j of one particle to a block of others.
+/// Wrapped distances x_i - x_j of one particle to a block of others, and the signs of their
+/// fractional coordinates.
 struct Distances {
   int count;
   double x[kBlock], y[kBlock], z[kBlock];
+  double sign[3][kBlock];
 };
 
 /// Nearest integer for |x| < 2^51.
@@ -26,16 +28,60 @@ void load_distances(const PairGeometry& g, std::int64_t i, std::int64_t first, i
     d.z[j] = zi - g.z[first + j];
   }
   for (int axis = 0; axis < 3; ++axis) {
-    if (!g.wrap[axis]) continue;
     const double ix = g.inverse[axis], iy = g.inverse[3 + axis], iz = g.inverse[6 + axis];
     const double rx = g.rows[3 * axis], ry = g.rows[3 * axis + 1], rz = g.rows[3 * axis + 2];
+    double* sign = d.sign[axis];
+    if (rx == 0 && ry == 0 && rz == 0) {
+      for (int j = 0; j < count; ++j) sign[j] = 1.0;
+      continue;
+    }
     for (int j = 0; j < count; ++j) {
-      const double shift = nearest(d.x[j] * ix + d.y[j] * iy + d.z[j] * iz);
+      const double fraction = d.x[j] * ix + d.y[j] * iy + d.z[j] * iz;
+      const double shift = nearest(fraction);
+      sign[j] = fraction >= shift ? 1.0 : -1.0;
       d.x[j] -= shift * rx;
       d.y[j] -= shift * ry;
       d.z[j] -= shift * rz;
     }
   }
+}
+
+/// One image of a block of distances.
+struct Image {
+  double n[9];  // rows times the integers of the image
+  const Distances& d;
+
+  inline __attribute__((always_inline)) Image(const PairGeometry& g, const double* image,
+                                              const Distances& d)
+      : d(d) {
+    for (int k = 0; k < 9; ++k) n[k] = image[k / 3] * g.rows[k];
+  }
+
+  inline __attribute__((always_inline)) void at(int j, double& x, double& y, double& z) const {
+    const double a = d.sign[0][j], b = d.sign[1][j], c = d.sign[2][j];
+    x = d.x[j] + (a * n[0] + b * n[3] + c * n[6]);
+    y = d.y[j] + (a * n[1] + b * n[4] + c * n[7]);
+    z = d.z[j] + (a * n[2] + b * n[5] + c * n[8]);
+  }
+};
+
+/// The block itself.
+struct Nearest {
+  const Distances& d;
+
+  inline __attribute__((always_inline)) void at(int j, double& x, double& y, double& z) const {
+    x = d.x[j];
+    y = d.y[j];
+    z = d.z[j];
+  }
+};
+
+/// Sum over a block, by halves.
+double total(double* v) {
+  for (int half = kBlock / 2; half >= 1; half /= 2) {
+    for (int j = 0; j < half; ++j) v[j] += v[j + half];
+  }
+  return v[0];
 }
 
 struct Tensors {
@@ -48,46 +94,87 @@ void clear(int count, Tensors& t) {
   }
 }
 
-template <PairKind kind>
-void add_tensors(const PairTerm& term, const Distances& d, Tensors& t) {
+template <PairKind kind, class Where>
+inline __attribute__((always_inline)) void add_image_tensors(const PairTerm& term,
+                                                             const Where& image, int count,
+                                                             Tensors& t) {
   const RadialParameters radial = term.radial;
   const TableParameters table = term.table;
-  const int count = d.count;
-  for (std::int64_t s = 0; s < term.shift_count; ++s) {
-    const double sx = term.shifts[3 * s], sy = term.shifts[3 * s + 1], sz = term.shifts[3 * s + 2];
 #pragma GCC ivdep
-    for (int j = 0; j < count; ++j) {
-      const double x = d.x[j] + sx, y = d.y[j] + sy, z = d.z[j] + sz;
-      const Pair p = pair_functions<kind>(radial, table, x * x + y * y + z * z);
-      const double gx = p.g * x, gy = p.g * y;
-      t.xx[j] += p.f + gx * x;
-      t.xy[j] += gx * y;
-      t.xz[j] += gx * z;
-      t.yy[j] += p.f + gy * y;
-      t.yz[j] += gy * z;
-      t.zz[j] += p.f + p.g * z * z;
-    }
+  for (int j = 0; j < count; ++j) {
+    double x, y, z;
+    image.at(j, x, y, z);
+    const Pair p = pair_functions<kind>(radial, table, x * x + y * y + z * z);
+    const double gx = p.g * x, gy = p.g * y;
+    t.xx[j] += p.f + gx * x;
+    t.xy[j] += gx * y;
+    t.xz[j] += gx * z;
+    t.yy[j] += p.f + gy * y;
+    t.yz[j] += gy * z;
+    t.zz[j] += p.f + p.g * z * z;
   }
 }
 
 template <PairKind kind>
-void add_velocities(const PairTerm& term, const Distances& d, const double* fx, const double* fy,
-                    const double* fz, double* u, double* v, double* w) {
+void add_tensors(const PairGeometry& g, const PairTerm& term, const Distances& d, Tensors& t) {
+  add_image_tensors<kind>(term, Nearest{d}, d.count, t);
+  for (std::int64_t s = 1; s < term.image_count; ++s) {
+    add_image_tensors<kind>(term, Image(g, term.images + 3 * s, d), d.count, t);
+  }
+}
+
+/// Velocities caused by a block of forces.
+struct Velocities {
+  const double *fx, *fy, *fz;
+  double u[kBlock], v[kBlock], w[kBlock];
+};
+
+template <PairKind kind, class Where>
+inline __attribute__((always_inline)) void add_image_velocities(const PairTerm& term,
+                                                                const Where& image, int count,
+                                                                Velocities& to) {
   const RadialParameters radial = term.radial;
   const TableParameters table = term.table;
-  const int count = d.count;
-  for (std::int64_t s = 0; s < term.shift_count; ++s) {
-    const double sx = term.shifts[3 * s], sy = term.shifts[3 * s + 1], sz = term.shifts[3 * s + 2];
+  const double *fx = to.fx, *fy = to.fy, *fz = to.fz;
 #pragma GCC ivdep
-    for (int j = 0; j < count; ++j) {
-      const double x = d.x[j] + sx, y = d.y[j] + sy, z = d.z[j] + sz;
-      const Pair p = pair_functions<kind>(radial, table, x * x + y * y + z * z);
-      const double q = p.g * (x * fx[j] + y * fy[j] + z * fz[j]);
-      u[j] += p.f * fx[j] + q * x;
-      v[j] += p.f * fy[j] + q * y;
-      w[j] += p.f * fz[j] + q * z;
-    }
+  for (int j = 0; j < count; ++j) {
+    double x, y, z;
+    image.at(j, x, y, z);
+    const Pair p = pair_functions<kind>(radial, table, x * x + y * y + z * z);
+    const double q = p.g * (x * fx[j] + y * fy[j] + z * fz[j]);
+    to.u[j] += p.f * fx[j] + q * x;
+    to.v[j] += p.f * fy[j] + q * y;
+    to.w[j] += p.f * fz[j] + q * z;
   }
+}
+
+template <PairKind kind>
+void add_velocities(const PairGeometry& g, const PairTerm& term, const Distances& d,
+                    Velocities& to) {
+  add_image_velocities<kind>(term, Nearest{d}, d.count, to);
+  for (std::int64_t s = 1; s < term.image_count; ++s) {
+    add_image_velocities<kind>(term, Image(g, term.images + 3 * s, d), d.count, to);
+  }
+}
+
+template <class Where>
+inline __attribute__((always_inline)) void add_image_divergence(const PairTerm& term,
+                                                                const Where& image, int count,
+                                                                Velocities& to) {
+  const TableParameters table = term.table;
+#pragma GCC ivdep
+  for (int j = 0; j < count; ++j) {
+    double x, y, z;
+    image.at(j, x, y, z);
+    const double q = table_divergence(table, x * x + y * y + z * z);
+    to.u[j] += q * x;
+    to.v[j] += q * y;
+    to.w[j] += q * z;
+  }
+}
+
+void clear(Velocities& v) {
+  for (int j = 0; j < kBlock; ++j) v.u[j] = v.v[j] = v.w[j] = 0.0;
 }
 
 void store_rows(int count, const Tensors& t, double* __restrict row0, double* __restrict row1,
@@ -131,13 +218,13 @@ void fill_pairs(const PairTerm& term, std::int64_t count, const double* r2, doub
       return call<PairKind::table>(__VA_ARGS__);          \
   }
 
-void add_term_tensors(const PairTerm& term, const Distances& d, Tensors& t) {
-  MLCORE_FOR_KIND(add_tensors, term, d, t)
+void add_term_tensors(const PairGeometry& g, const PairTerm& term, const Distances& d, Tensors& t) {
+  MLCORE_FOR_KIND(add_tensors, g, term, d, t)
 }
 
-void add_term_velocities(const PairTerm& term, const Distances& d, const double* fx,
-                         const double* fy, const double* fz, double* u, double* v, double* w) {
-  MLCORE_FOR_KIND(add_velocities, term, d, fx, fy, fz, u, v, w)
+void add_term_velocities(const PairGeometry& g, const PairTerm& term, const Distances& d,
+                         Velocities& to) {
+  MLCORE_FOR_KIND(add_velocities, g, term, d, to)
 }
 
 // A vector register of this instruction set.
@@ -181,7 +268,7 @@ void mobility_row(const PairGeometry& geometry, const PairTerm* terms, int term_
     const int count = static_cast<int>(end - first < kBlock ? end - first : kBlock);
     load_distances(geometry, i, first, count, d);
     clear(count, t);
-    for (int k = 0; k < term_count; ++k) add_term_tensors(terms[k], d, t);
+    for (int k = 0; k < term_count; ++k) add_term_tensors(geometry, terms[k], d, t);
     store_rows(count, t, rows + 3 * first, rows + stride + 3 * first,
                rows + 2 * stride + 3 * first);
   }
@@ -191,50 +278,37 @@ void mobility_velocity(const PairGeometry& geometry, const PairTerm* terms, int 
                        std::int64_t i, std::int64_t begin, std::int64_t end,
                        const double* const force[3], double velocity[3]) {
   Distances d;
-  double u[kBlock], v[kBlock], w[kBlock];
-  for (int j = 0; j < kBlock; ++j) u[j] = v[j] = w[j] = 0.0;
+  Velocities sums;
+  clear(sums);
   for (std::int64_t first = begin; first < end; first += kBlock) {
     const int count = static_cast<int>(end - first < kBlock ? end - first : kBlock);
     load_distances(geometry, i, first, count, d);
-    for (int k = 0; k < term_count; ++k) {
-      add_term_velocities(terms[k], d, force[0] + first, force[1] + first, force[2] + first, u, v,
-                          w);
-    }
+    sums.fx = force[0] + first;
+    sums.fy = force[1] + first;
+    sums.fz = force[2] + first;
+    for (int k = 0; k < term_count; ++k) add_term_velocities(geometry, terms[k], d, sums);
   }
-  for (int j = 0; j < kBlock; ++j) {
-    velocity[0] += u[j];
-    velocity[1] += v[j];
-    velocity[2] += w[j];
-  }
+  velocity[0] += total(sums.u);
+  velocity[1] += total(sums.v);
+  velocity[2] += total(sums.w);
 }
 
 void mobility_divergence_row(const PairGeometry& geometry, const PairTerm& term, std::int64_t i,
                              std::int64_t begin, std::int64_t end, double divergence[3]) {
   Distances d;
-  double u[kBlock], v[kBlock], w[kBlock];
-  for (int j = 0; j < kBlock; ++j) u[j] = v[j] = w[j] = 0.0;
-  const TableParameters table = term.table;
+  Velocities sums;
+  clear(sums);
   for (std::int64_t first = begin; first < end; first += kBlock) {
     const int count = static_cast<int>(end - first < kBlock ? end - first : kBlock);
     load_distances(geometry, i, first, count, d);
-    for (std::int64_t s = 0; s < term.shift_count; ++s) {
-      const double* shift = term.shifts + 3 * s;
-      const double sx = shift[0], sy = shift[1], sz = shift[2];
-#pragma GCC ivdep
-      for (int j = 0; j < count; ++j) {
-        const double x = d.x[j] + sx, y = d.y[j] + sy, z = d.z[j] + sz;
-        const double q = table_divergence(table, x * x + y * y + z * z);
-        u[j] += q * x;
-        v[j] += q * y;
-        w[j] += q * z;
-      }
+    add_image_divergence(term, Nearest{d}, count, sums);
+    for (std::int64_t s = 1; s < term.image_count; ++s) {
+      add_image_divergence(term, Image(geometry, term.images + 3 * s, d), count, sums);
     }
   }
-  for (int j = 0; j < kBlock; ++j) {
-    divergence[0] -= u[j];
-    divergence[1] -= v[j];
-    divergence[2] -= w[j];
-  }
+  divergence[0] -= total(sums.u);
+  divergence[1] -= total(sums.v);
+  divergence[2] -= total(sums.w);
 }
 
 void mobility_pair(const PairTerm& term, std::int64_t count, const double* r2, double* f,
@@ -305,9 +379,9 @@ void mobility_spread(const WaveVectors& waves, std::int64_t row_begin, std::int6
         }
       }
       for (int m = 0; m < 6; ++m) {
-        double total = 0;
-        for (int l = 0; l < kLanes; ++l) total += sum[m][l];
-        out[m] += total;
+        double lanes = 0;
+        for (int l = 0; l < kLanes; ++l) lanes += sum[m][l];
+        out[m] += lanes;
       }
     }
   }

@@ -19,7 +19,9 @@ struct RadialParameters {
   double radius;     // a
   double mobility;   // 1 / (6 pi eta a)
   double stokeslet;  // 1 / (8 pi eta)
-  double xi2;        // square of the Ewald parameter
+  double xi;         // Ewald parameter
+  double xi2;        // its square
+  double inverse_xi2;
   double smooth;     // stokeslet * 2 xi / sqrt(pi)
   double laplacian;  // a^2 xi^2 / 3 (0: Oseen)
   double cutoff2;    // square of the real-space cutoff of the Ewald sum
@@ -50,15 +52,13 @@ MLCORE_RADIAL double root(double x) {
 #endif
 }
 
-MLCORE_RADIAL Pair oseen_pair(const RadialParameters& p, double r2) {
-  const double inverse = 1.0 / root(r2);
+MLCORE_RADIAL Pair oseen_pair(const RadialParameters& p, double inverse) {
   const double f = p.stokeslet * inverse;
   return {f, f * inverse * inverse};
 }
 
-MLCORE_RADIAL Pair rpy_pair(const RadialParameters& p, double r2) {
-  const double r = root(r2);
-  const double inverse = 1.0 / (r2 > 0 ? r : 1.0);
+/// `inverse` is 1/r, any finite number at r = 0.
+MLCORE_RADIAL Pair rpy_pair(const RadialParameters& p, double r2, double r, double inverse) {
   const double s = p.radius * inverse;
   const double scale = p.mobility * s;
   const double far_f = scale * (0.75 + 0.5 * s * s);
@@ -97,13 +97,14 @@ MLCORE_RADIAL double exp_of_minus(double y) {
 #endif
 }
 
-/// exp(x^2) erfc(x) for x >= 0: Chebyshev series in (x - 3.75) / (x + 3.75) of
-/// (1 + 2 x) exp(x^2) erfc(x), after Shepherd and Laframboise, Math. Comp. 36, 249 (1981).
-MLCORE_RADIAL double scaled_erfc(double x) {
+/// exp(x^2) erfc(x) for x >= 0, given 1 / ((x + 3.75) (1 + 2 x)): Chebyshev series of
+/// (1 + 2 x) exp(x^2) erfc(x) in (x - 3.75) / (x + 3.75), after Shepherd and Laframboise, Math.
+/// Comp. 36, 249 (1981).
+MLCORE_RADIAL double scaled_erfc(double x, double inverse) {
 #ifdef __CUDA_ARCH__
+  (void)inverse;
   return erfcx(x);
 #else
-  const double inverse = 1.0 / ((x + 3.75) * (1.0 + 2.0 * x));
   const double t = (x - 3.75) * (1.0 + 2.0 * x) * inverse;
   double s = -2.6231160584491090999e-9;
   s = s * t - 1.9551380515362178484e-9;
@@ -132,19 +133,18 @@ MLCORE_RADIAL double scaled_erfc(double x) {
 #endif
 }
 
-/// What the wave part of the Ewald sum holds in real space: (1 + a^2/3 Laplacian) applied to the
-/// Hasimoto-smoothed Oseen tensor. With y = xi^2 r^2, E = exp(-y), P0 = sqrt(pi)/2 erf(x)/x,
-/// P1 = (P0 - E) / 2y and P2 = (P1 - E/3) / 2y it is smooth at r = 0.
-MLCORE_RADIAL Pair smooth_pair(const RadialParameters& p, double r2) {
-  const double y = p.xi2 * r2;
+/// The Hasimoto-smoothed tensor (1 + a^2/3 Laplacian) applied to the part of the Oseen tensor that
+/// the wave sum holds, at r with y = xi^2 r^2, x = xi r and E = exp(-y). With P0 = sqrt(pi)/2
+/// erf(x)/x, P1 = (P0 - E) / 2y and P2 = (P1 - E/3) / 2y it is smooth at r = 0.
+MLCORE_RADIAL Pair smooth_pair(const RadialParameters& p, double y, double x, double inverse_y,
+                               double inverse_q) {
   const double e = exp_of_minus(y < 700.0 ? y : 700.0);
-  const double x = root(y);
   const bool small = y < 0.06;
-  const double inverse = 1.0 / (small ? 1.0 : y);
-  const double erf = 1.0 - e * scaled_erfc(x);
-  const double far_p0 = 0.88622692545275801365 * erf * x * inverse;
-  const double far_p1 = (far_p0 - e) * 0.5 * inverse;
-  const double far_p2 = (far_p1 - e * (1.0 / 3.0)) * 0.5 * inverse;
+  const double half = small ? 0.5 : 0.5 * inverse_y;
+  const double erf = 1.0 - e * scaled_erfc(x, inverse_q);
+  const double far_p0 = 1.7724538509055160273 * erf * x * half;
+  const double far_p1 = (far_p0 - e) * half;
+  const double far_p2 = (far_p1 - e * (1.0 / 3.0)) * half;
   const double y2 = 2.0 * y;
   double near_p2 = 1.0 / 34459425.0;
   near_p2 = near_p2 * y2 + 1.0 / 2027025.0;
@@ -160,6 +160,25 @@ MLCORE_RADIAL Pair smooth_pair(const RadialParameters& p, double r2) {
   const double f = e + p0 + p.laplacian * 4.0 * (p1 + (y - 2.0) * e);
   const double g = 2.0 * p1 - p.laplacian * 4.0 * (6.0 * p2 + e);
   return {p.smooth * f, p.smooth * p.xi2 * g};
+}
+
+MLCORE_RADIAL Pair smooth_pair(const RadialParameters& p, double r2) {
+  const double y = p.xi2 * r2, x = root(y);
+  return smooth_pair(p, y, x, 1.0 / (y > 0 ? y : 1.0), 1.0 / ((x + 3.75) * (1.0 + 2.0 * x)));
+}
+
+/// Real-space part of the Ewald sum, overlap included: the whole tensor less its smooth part.
+template <bool rpy>
+MLCORE_RADIAL Pair ewald_pair(const RadialParameters& p, double r2) {
+  // One division for 1/r and for the one of the error function.
+  const double r = root(r2), x = p.xi * r, safe = r2 > 0 ? r : 1.0;
+  const double q = (x + 3.75) * (1.0 + 2.0 * x);
+  const double both = 1.0 / (safe * q);
+  const double inverse = both * q, inverse2 = inverse * inverse;
+  const Pair whole = rpy ? rpy_pair(p, r2, r, inverse) : oseen_pair(p, inverse);
+  const Pair smooth = smooth_pair(p, p.xi2 * r2, x, inverse2 * p.inverse_xi2, both * safe);
+  const bool inside = r2 < p.cutoff2;
+  return {inside ? whole.f - smooth.f : 0.0, inside ? whole.g - smooth.g : 0.0};
 }
 
 /// Interpolated par and perp; zero beyond the cutoff.
@@ -201,15 +220,15 @@ MLCORE_RADIAL double table_divergence(const TableParameters& p, double r2) {
 template <PairKind kind>
 MLCORE_RADIAL Pair pair_functions(const RadialParameters& radial, const TableParameters& table,
                                   double r2) {
-  if constexpr (kind == PairKind::oseen) return oseen_pair(radial, r2);
-  if constexpr (kind == PairKind::rpy) return rpy_pair(radial, r2);
-  if constexpr (kind == PairKind::table) return table_pair(table, r2);
-  if constexpr (kind == PairKind::periodic_oseen || kind == PairKind::periodic_rpy) {
-    const Pair whole =
-        kind == PairKind::periodic_rpy ? rpy_pair(radial, r2) : oseen_pair(radial, r2);
-    const Pair smooth = smooth_pair(radial, r2);
-    const bool inside = r2 < radial.cutoff2;
-    return {inside ? whole.f - smooth.f : 0.0, inside ? whole.g - smooth.g : 0.0};
+  if constexpr (kind == PairKind::oseen) {
+    return oseen_pair(radial, 1.0 / root(r2));
+  } else if constexpr (kind == PairKind::rpy) {
+    const double r = root(r2);
+    return rpy_pair(radial, r2, r, 1.0 / (r2 > 0 ? r : 1.0));
+  } else if constexpr (kind == PairKind::table) {
+    return table_pair(table, r2);
+  } else {
+    return ewald_pair<kind == PairKind::periodic_rpy>(radial, r2);
   }
 }
 
