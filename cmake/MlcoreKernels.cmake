@@ -11,6 +11,8 @@ function(mlcore_add_kernels target)
   set(flags_neon "")
   set(flags_avx2 -mavx2 -mfma)
   set(flags_avx512 -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mprefer-vector-width=512)
+  # Pair sets are defined by distances rounded after each operation.
+  set(flags_of_neighbors -ffp-contract=off)
   file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/src/kernels/*.inl)
   foreach(kernel IN LISTS kernels)
     get_filename_component(op ${kernel} NAME_WE)
@@ -19,7 +21,7 @@ function(mlcore_add_kernels target)
       file(CONFIGURE OUTPUT ${source} CONTENT
         "#define MLCORE_ISA ${isa}\n#define MLCORE_ISA_IS_${isa} 1\n#include \"kernels/${op}.inl\"\n" @ONLY)
       set_source_files_properties(${source} PROPERTIES
-        COMPILE_OPTIONS "-O3;-fno-math-errno;-fno-trapping-math;${flags_${isa}}"
+        COMPILE_OPTIONS "-O3;-fno-math-errno;-fno-trapping-math;${flags_${isa}};${flags_of_${op}}"
         OBJECT_DEPENDS ${kernel})
       target_sources(${target} PRIVATE ${source})
     endforeach()

@@ -7,6 +7,7 @@
 #include "export.hpp"
 #include "mlcore/neighbors.hpp"
 #include "mlcore/reference/neighbors.hpp"
+#include "pooled_arrays.hpp"
 
 namespace mlcore::python {
 namespace {
@@ -29,13 +30,13 @@ struct CutoffArguments {
 
 template <class T>
 View<T, 1> column(py::array_t<T>& array, std::int64_t count) {
-  array = py::array_t<T>(count);
+  array = pooled_array<T, 1>({count});
   return {array.mutable_data(), {count}};
 }
 
 template <class T>
 View<T, 2> triples(py::array_t<T>& array, std::int64_t count) {
-  array = py::array_t<T>({count, std::int64_t{3}});
+  array = pooled_array<T, 2>({count, 3});
   return {array.mutable_data(), {count, 3}};
 }
 

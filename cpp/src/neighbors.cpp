@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "kernels/neighbors.hpp"
+#include "mlcore/buffer.hpp"
 #include "parallel.hpp"
 
-// Cells of half the cutoff, particles copied into cell order, one scan per row of cells and image.
+// Cells as wide as the cutoff, particles copied into cell order, one scan per row of three cells
+// and image. Narrower cells have fewer candidates, but their short rows leave vector lanes empty.
 // The scan works in single precision and decides all but the pairs within its rounding error of
 // the cutoff; those are decided in double by displacement() below, which defines the pair set.
 // This file is compiled without contraction of a * b + c, so that definition is one.
@@ -19,11 +21,10 @@ namespace {
 
 using kernels::NeighborSegment;
 
-/// j << 30 | image code: pairs of one row sort by j, then by image.
 using Key = std::int64_t;
 
-constexpr int kCodeBits = 10;
-constexpr int kCodeBias = 1 << (kCodeBits - 1);
+constexpr int kCodeBits = kernels::kNeighborCodeBits;
+constexpr int kCodeBias = kernels::kNeighborCodeBias;
 constexpr int kCodeMask = (1 << kCodeBits) - 1;
 constexpr std::uint32_t kHomeCode =
     (kCodeBias << (2 * kCodeBits)) | (kCodeBias << kCodeBits) | kCodeBias;
@@ -183,8 +184,8 @@ class PairRows {
     Writer& w = writers_[writer];
     if (w.left < capacity) {
       w.left = std::max(capacity, kBlock);
-      w.blocks.emplace_back(new Key[w.left]);
-      w.next = w.blocks.back().get();
+      w.blocks.emplace_back(static_cast<std::size_t>(w.left) * sizeof(Key));
+      w.next = static_cast<Key*>(w.blocks.back().data());
     }
     return w.next;
   }
@@ -198,8 +199,10 @@ class PairRows {
     w.left -= count;
   }
 
-  /// To be called once after the last row.
-  void finish() {
+  /// To be called once after the last row. `order`: particles that are near each other in space,
+  /// and in memory here, one after the other.
+  void finish(std::vector<std::int32_t> order) {
+    order_ = std::move(order);
     for (std::size_t i = 1; i < offsets_.size(); ++i) offsets_[i] += offsets_[i - 1];
   }
 
@@ -208,17 +211,21 @@ class PairRows {
   std::int64_t first(std::int64_t i) const { return offsets_[i]; }
   std::int64_t size(std::int64_t i) const { return offsets_[i + 1] - offsets_[i]; }
   const Key* row(std::int64_t i) const { return start_[i]; }
+  /// The p-th particle to visit.
+  std::int64_t visit(std::int64_t p) const { return order_.empty() ? p : order_[p]; }
+  const std::vector<std::int32_t>& order() const { return order_; }
   View<const std::int64_t, 1> offsets() const { return {offsets_.data(), {particles() + 1}}; }
 
  private:
-  static constexpr std::int64_t kBlock = 1 << 16;
+  static constexpr std::int64_t kBlock = 1 << 18;
   struct Writer {
-    std::vector<std::unique_ptr<Key[]>> blocks;
+    std::vector<Buffer> blocks;
     Key* next = nullptr;
     std::int64_t left = 0;
   };
   std::vector<const Key*> start_;
   std::vector<std::int64_t> offsets_;
+  std::vector<std::int32_t> order_;
   std::vector<Writer> writers_;
 };
 
@@ -270,7 +277,7 @@ class Search {
         scan(begin, end, chunk, rows);
       });
     }
-    rows.finish();
+    rows.finish(std::move(order_));
     return rows;
   }
 
@@ -289,6 +296,7 @@ class Search {
     std::vector<Piece> pieces[3];
     std::vector<NeighborSegment> segments;
     std::vector<std::uint32_t> index, code;
+    std::vector<std::int32_t> particles;
     std::vector<Key> keys;
   };
 
@@ -391,7 +399,6 @@ class Search {
   }
 
   void choose_bins() {
-    constexpr double kCellsPerCutoff = 2;
     double reach[3], span[3], bins[3];
     for (int axis = 0; axis < 3; ++axis) {
       axes_[axis].periodic = frame_.cell.pbc[axis];
@@ -399,8 +406,7 @@ class Search {
       span[axis] =
           axes_[axis].periodic ? 1 : extent_.fraction_high[axis] - extent_.fraction_low[axis];
       reach[axis] = fraction_reach(axis);
-      bins[axis] =
-          std::max(1.0, std::floor(span[axis] * kCellsPerCutoff * (1 - 1e-9) / reach[axis]));
+      bins[axis] = std::max(1.0, std::floor(span[axis] * (1 - 1e-9) / reach[axis]));
     }
     const double most = std::min(2.0 * static_cast<double>(n_) + 64, 0x1p30);
     while (bins[0] * bins[1] * bins[2] > most) {
@@ -417,6 +423,7 @@ class Search {
       MLCORE_CHECK(images < kCodeBias, "cutoff ", cutoff_.largest, " reaches over ", images,
                    " images of the cell along axis ", axis, "; at most ", kCodeBias - 1,
                    " are possible: repeat the cell or lower the cutoff");
+      one_image_ = one_image_ && (!a.periodic || reach[axis] < 0.499);
       a.reach = a.periodic ? static_cast<std::int64_t>(cells)
                            : static_cast<std::int64_t>(std::min(cells, bins[axis] - 1));
       segments *= axis < 2 ? 2 * a.reach + 1 : 2 * static_cast<std::int64_t>(images) + 1;
@@ -548,6 +555,7 @@ class Search {
           scratch.index.resize(room);
           scratch.code.resize(room);
           scratch.keys.resize(room);
+          scratch.particles.resize(room);
         }
       }
       scan_particle(p, scratch, chunk, rows);
@@ -566,20 +574,18 @@ class Search {
                                   ? keep_some(i, found, scratch)
                                   : keep_all(i, found, scratch);
     Key* row = rows.reserve(chunk, kept);
-    store(scratch.keys.data(), kept, row);
+    store(scratch, kept, row);
     rows.commit(chunk, i, kept);
   }
 
   /// Every candidate is a neighbor, except perhaps the particle itself.
   std::int64_t keep_all(std::int64_t i, std::int64_t found, Scratch& scratch) const {
-    const Key self = options_.self_pairs ? -1 : make_key(i, kHomeCode);
-    std::int64_t kept = 0;
-    for (std::int64_t k = 0; k < found; ++k) {
-      const Key key = make_key(order_[scratch.index[k]], scratch.code[k]);
-      scratch.keys[kept] = key;
-      kept += key != self;
-    }
-    return kept;
+    Key* keys = scratch.keys.data();
+    MLCORE_DISPATCH(neighbor_keys)
+    (scratch.index.data(), scratch.code.data(), found, order_.data(), keys);
+    if (options_.self_pairs) return found;
+    *std::find(keys, keys + found, make_key(i, kHomeCode)) = keys[found - 1];
+    return found - 1;
   }
 
   std::int64_t keep_some(std::int64_t i, std::int64_t found, Scratch& scratch) const {
@@ -605,11 +611,11 @@ class Search {
     return length(D) < (cutoff_.uniform() ? cutoff_.largest : cutoff_.of(i, j));
   }
 
-  void store(const Key* keys, std::int64_t count, Key* row) const {
+  void store(Scratch& scratch, std::int64_t count, Key* row) const {
     constexpr std::int64_t kRankSortLimit = 256;
-    const bool vectors = detail::isa() != detail::Isa::baseline;
-    if (options_.sorted && vectors && count <= kRankSortLimit) {
-      MLCORE_DISPATCH(rank_sort)(keys, count, row);
+    Key* keys = scratch.keys.data();
+    if (options_.sorted && count <= kRankSortLimit) {
+      MLCORE_DISPATCH(rank_sort)(keys, count, one_image_, scratch.particles.data(), row);
       return;
     }
     std::copy_n(keys, count, row);
@@ -627,6 +633,7 @@ class Search {
   Axis axes_[3];
   double unit_ = 1;
   float inside_ = 0, outside_ = 0;
+  bool one_image_ = true;  // no particle is in reach of another twice
   std::vector<double> fractions_;
   std::vector<std::int32_t> bin_start_, order_, sorted_bin_;
   std::vector<float> sorted_[3];
@@ -647,20 +654,17 @@ void fill_row(const double* x, const Frame& frame, const PairRows& rows, std::in
               const NeighborArrays<Index>& out) {
   const Key* keys = rows.row(i);
   const std::int64_t size = rows.size(i), first = rows.first(i);
-  const bool vectors = out.D.data || out.d.data;
-  for (std::int64_t k = 0; k < size; ++k) {
-    const std::int64_t j = key_particle(keys[k]), pair = first + k;
-    if (out.i.data) out.i.data[pair] = static_cast<Index>(i);
-    if (out.j.data) out.j.data[pair] = static_cast<Index>(j);
-    if (!out.S.data && !vectors) continue;
-    const Image S = frame.crossings(i, j, key_code(keys[k]));
-    if (out.S.data) std::copy_n(S.data(), 3, out.S.data + 3 * pair);
-    if (!vectors) continue;
-    double D[3];
-    displacement(frame.cell.rows, x + 3 * i, x + 3 * j, S, D);
-    if (out.D.data) std::copy_n(D, 3, out.D.data + 3 * pair);
-    if (out.d.data) out.d.data[pair] = length(D);
+  if (out.i.data) std::fill_n(out.i.data + first, size, static_cast<Index>(i));
+  for (std::int64_t k = 0; out.j.data && k < size; ++k) {
+    out.j.data[first + k] = static_cast<Index>(key_particle(keys[k]));
   }
+  if (!out.S.data && !out.D.data && !out.d.data) return;
+  const auto at = [first](auto* data, std::int64_t width) {
+    return data ? data + width * first : nullptr;
+  };
+  MLCORE_DISPATCH(neighbor_fill)
+  (keys, size, i, x, frame.wraps.empty() ? nullptr : frame.wraps.data(), frame.cell.rows.data(),
+   at(out.S.data, 3), at(out.D.data, 3), at(out.d.data, 1));
 }
 
 template <class Index>
@@ -767,22 +771,24 @@ void NeighborList::State::select(const Context& context) {
   const std::int64_t n = candidates.particles();
   rows = PairRows(n, detail::resolve_threads(context));
   detail::parallel_for(context, n, 64, [&](std::int64_t begin, std::int64_t end, int chunk) {
-    for (std::int64_t i = begin; i < end; ++i) {
+    std::vector<double> d;
+    for (std::int64_t p = begin; p < end; ++p) {
+      const std::int64_t i = candidates.visit(p), size = candidates.size(i);
+      d.resize(std::max<std::size_t>(d.size(), size));
       const Key* keys = candidates.row(i);
-      Key* row = rows.reserve(chunk, candidates.size(i));
+      MLCORE_DISPATCH(neighbor_fill)
+      (keys, size, i, x.data(), frame.wraps.empty() ? nullptr : frame.wraps.data(),
+       frame.cell.rows.data(), nullptr, nullptr, d.data());
+      Key* row = rows.reserve(chunk, size);
       std::int64_t kept = 0;
-      for (std::int64_t k = 0; k < candidates.size(i); ++k) {
-        const std::int64_t j = key_particle(keys[k]);
-        double D[3];
-        displacement(frame.cell.rows, x.data() + 3 * i, x.data() + 3 * j,
-                     frame.crossings(i, j, key_code(keys[k])), D);
+      for (std::int64_t k = 0; k < size; ++k) {
         row[kept] = keys[k];
-        kept += length(D) < (cutoff.uniform() ? cutoff.largest : cutoff.of(i, j));
+        kept += d[k] < (cutoff.uniform() ? cutoff.largest : cutoff.of(i, key_particle(keys[k])));
       }
       rows.commit(chunk, i, kept);
     }
   });
-  rows.finish();
+  rows.finish(candidates.order());
 }
 
 NeighborList::NeighborList(const NeighborCutoff& cutoff, double skin,
