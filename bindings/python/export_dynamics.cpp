@@ -1,6 +1,7 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -36,16 +37,17 @@ View<const double, 2> optional_rows(const char* name, const Array<double>& array
   return input_view<double, 2>(name, array, {-1, 3});
 }
 
-std::unique_ptr<OwnedForceField> make_field(const Array<double>& constant, double stiffness,
-                                            const Array<double>& centres,
+std::unique_ptr<OwnedForceField> make_field(const std::optional<Array<double>>& constant,
+                                            double stiffness,
+                                            const std::optional<Array<double>>& centres,
                                             const std::vector<PairArguments>& pairs) {
   auto owned = std::make_unique<OwnedForceField>();
-  owned->constant = constant;
-  owned->centres = centres;
+  owned->constant = constant.value_or(Array<double>());
+  owned->centres = centres.value_or(Array<double>());
   for (const PairArguments& pair : pairs) owned->pairs.push_back(pair_force(pair));
-  owned->field.constant = optional_rows("force", constant);
+  owned->field.constant = optional_rows("force", owned->constant);
   owned->field.stiffness = stiffness;
-  owned->field.centres = optional_rows("centre", centres);
+  owned->field.centres = optional_rows("centre", owned->centres);
   owned->field.pairs = {owned->pairs.data(), {static_cast<std::int64_t>(owned->pairs.size())}};
   return owned;
 }
@@ -108,8 +110,8 @@ void run(const OwnedMobilityModel& mobility, const Array<double>& cell,
 
 void export_dynamics(py::module_& m) {
   py::class_<OwnedForceField>(m, "ForceField")
-      .def(py::init(&make_field), py::kw_only(), py::arg("constant") = Array<double>(),
-           py::arg("stiffness") = 0.0, py::arg("centres") = Array<double>(),
+      .def(py::init(&make_field), py::kw_only(), py::arg("constant") = py::none(),
+           py::arg("stiffness") = 0.0, py::arg("centres") = py::none(),
            py::arg("pairs") = std::vector<PairArguments>());
   py::class_<BrownianOptions>(m, "BrownianOptions")
       .def(py::init(&make_options), py::kw_only(), py::arg("dt"), py::arg("kT"), py::arg("every"),

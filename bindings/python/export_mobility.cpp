@@ -1,6 +1,7 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <optional>
 
 #include "device_arrays.hpp"
 #include "export.hpp"
@@ -11,6 +12,8 @@
 namespace mlcore::python {
 namespace {
 
+using OptionalArray = std::optional<Array<double>>;  // an empty default would import NumPy
+
 Kernel kernel_named(const std::string& name) {
   if (name == "none") return Kernel::none;
   if (name == "oseen") return Kernel::oseen;
@@ -20,15 +23,15 @@ Kernel kernel_named(const std::string& name) {
 
 std::unique_ptr<OwnedMobilityModel> make_model(const std::string& kernel, double radius,
                                                double viscosity, double self, double cutoff,
-                                               const Array<double>& par, const Array<double>& dpar,
-                                               const Array<double>& perp,
-                                               const Array<double>& dperp, double tolerance,
+                                               const OptionalArray& par, const OptionalArray& dpar,
+                                               const OptionalArray& perp,
+                                               const OptionalArray& dperp, double tolerance,
                                                double splitting) {
   auto owned = std::make_unique<OwnedMobilityModel>();
-  owned->par = par;
-  owned->dpar = dpar;
-  owned->perp = perp;
-  owned->dperp = dperp;
+  owned->par = par.value_or(Array<double>());
+  owned->dpar = dpar.value_or(Array<double>());
+  owned->perp = perp.value_or(Array<double>());
+  owned->dperp = dperp.value_or(Array<double>());
   MobilityModel& model = owned->model;
   model.kernel = kernel_named(kernel);
   model.radius = radius;
@@ -37,9 +40,10 @@ std::unique_ptr<OwnedMobilityModel> make_model(const std::string& kernel, double
   model.tolerance = tolerance;
   model.splitting = splitting;
   if (cutoff == 0) return owned;
-  model.table = {input_view<double, 1>("par", par, {-1}), input_view<double, 1>("dpar", dpar, {-1}),
-                 input_view<double, 1>("perp", perp, {-1}),
-                 input_view<double, 1>("dperp", dperp, {-1}), cutoff};
+  model.table = {input_view<double, 1>("par", owned->par, {-1}),
+                 input_view<double, 1>("dpar", owned->dpar, {-1}),
+                 input_view<double, 1>("perp", owned->perp, {-1}),
+                 input_view<double, 1>("dperp", owned->dperp, {-1}), cutoff};
   return owned;
 }
 
@@ -101,9 +105,8 @@ void export_mobility(py::module_& m) {
   py::class_<OwnedMobilityModel>(m, "MobilityModel")
       .def(py::init(&make_model), py::kw_only(), py::arg("kernel"), py::arg("radius") = 1.0,
            py::arg("viscosity") = 1.0, py::arg("self_mobility") = 0.0, py::arg("cutoff") = 0.0,
-           py::arg("par") = Array<double>(), py::arg("dpar") = Array<double>(),
-           py::arg("perp") = Array<double>(), py::arg("dperp") = Array<double>(),
-           py::arg("tolerance") = 1e-10, py::arg("splitting") = 0.0);
+           py::arg("par") = py::none(), py::arg("dpar") = py::none(), py::arg("perp") = py::none(),
+           py::arg("dperp") = py::none(), py::arg("tolerance") = 1e-10, py::arg("splitting") = 0.0);
   m.def(
       "mobility_matrix",
       [](const OwnedMobilityModel& model, const Array<double>& cell, std::array<bool, 3> pbc,
