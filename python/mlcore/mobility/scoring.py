@@ -154,7 +154,7 @@ def maximise(
         hessian = information[np.ix_(free, free)] + precision
         d = _bounded_step(hessian, slope, (prior.lower - vector)[free])
         gain = float(slope @ d)
-        history.append({"step": float(step), "objective": objective})
+        history.append({"epoch": float(step), "loss": -objective})
         if report is not None:
             report(step, objective)
         if gain < tolerance * max(len(d), 1):
