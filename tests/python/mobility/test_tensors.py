@@ -11,7 +11,6 @@ import ase
 import mpmath
 import numpy as np
 import pytest
-
 from mlcore import _core
 from mlcore.errors import InvalidArgument
 from mlcore.mobility import RPY, Oseen, PairMobility
@@ -163,7 +162,7 @@ def test_rpy_is_positive_definite_with_overlaps(n: int, fraction: float, periodi
 def test_translation_and_rotation(name: str, box: str) -> None:
     mobility, x, cell = MOBILITIES[name], positions(9), BOXES[box]
     m = mobility.matrix(x, cell)
-    np.testing.assert_allclose(mobility.matrix(x + [3.1, -70.2, 9.9], cell), m, atol=1e-9)
+    np.testing.assert_allclose(mobility.matrix(x + np.array([3.1, -70.2, 9.9]), cell), m, atol=1e-9)
     q = rotation()
     turned = None if cell is None else cell @ q.T
     np.testing.assert_allclose(mobility.matrix(x @ q.T, turned), rotated(m, q), atol=1e-9)
@@ -243,7 +242,7 @@ def test_table_in_a_slab() -> None:
     mobility = table()
     x = positions(4, 6.0)
     cell = np.diag([6.0, 6.0, 0.0])
-    images = [x + [6.0 * i, 6.0 * j, 0] for i in range(-2, 3) for j in range(-2, 3)]
+    images = [x + np.array([6.0 * i, 6.0 * j, 0]) for i in range(-2, 3) for j in range(-2, 3)]
     images.sort(key=lambda y: float(np.abs(y - x).max()))
     free = mobility.matrix(np.concatenate(images)).reshape(100, 3, 100, 3)
     summed = free[:4].reshape(4, 3, 25, 4, 3).sum(2).reshape(12, 12)

@@ -1,0 +1,566 @@
+// Mirrors cpp/src/mobility.cpp. One thread per pair (matrix) or one warp per few particles (apply,
+// divergence); the plan, made on the CPU, is copied over.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "device.cuh"
+#include "mobility_cuda.hpp"
+
+namespace mlcore::cuda {
+namespace {
+
+using kernels::Pair;
+using kernels::PairKind;
+using kernels::PairTerm;
+
+constexpr int kWarp = 32;
+constexpr int kWarpsPerBlock = 4;
+constexpr int kTargets = 4;  // particles per warp
+constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr unsigned long long kNone = ~0ull;
+
+/// Where a kernel writes down what is wrong with its input.
+struct Faults {
+  unsigned long long position, force, coincidence;  // lowest index, kNone: none
+};
+
+/// What kernels need of a plan, by value.
+struct Parameters {
+  PairTerm terms[2];
+  int term_count;
+  int table_term;
+  double rows[9], inverse[9];  // zero along open axes
+  double self[6], wave_self[6];
+  std::int64_t wave_count;
+  const std::int32_t* waves;  // (wave_count, 3)
+  const double* weights;      // (wave_count, 6)
+};
+
+struct Tensor {
+  double xx = 0, xy = 0, xz = 0, yy = 0, yz = 0, zz = 0;
+};
+
+struct Vec {
+  double x, y, z;
+};
+
+__device__ Vec operator-(Vec a, Vec b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
+
+__device__ Vec load(const double* v, std::int64_t i) {
+  return {v[3 * i], v[3 * i + 1], v[3 * i + 2]};
+}
+
+__device__ double fraction(const Parameters& p, Vec d, int axis) {
+  return d.x * p.inverse[axis] + d.y * p.inverse[3 + axis] + d.z * p.inverse[6 + axis];
+}
+
+/// Distance wrapped into the cell and the signs of its fractional coordinates.
+struct Wrapped {
+  Vec d;
+  double sign[3];
+};
+
+__device__ Wrapped wrapped(const Parameters& p, Vec d) {
+  Wrapped w{d, {}};
+  for (int axis = 0; axis < 3; ++axis) {
+    const double f = fraction(p, w.d, axis);
+    const double shift = rint(f);
+    w.sign[axis] = f >= shift ? 1.0 : -1.0;
+    w.d.x -= shift * p.rows[3 * axis];
+    w.d.y -= shift * p.rows[3 * axis + 1];
+    w.d.z -= shift * p.rows[3 * axis + 2];
+  }
+  return w;
+}
+
+__device__ Vec image(const Parameters& p, const Wrapped& w, const double* n) {
+  Vec v = w.d;
+  for (int axis = 0; axis < 3; ++axis) {
+    const double s = n[axis] * w.sign[axis];
+    v.x += s * p.rows[3 * axis];
+    v.y += s * p.rows[3 * axis + 1];
+    v.z += s * p.rows[3 * axis + 2];
+  }
+  return v;
+}
+
+__device__ Pair functions_of(const PairTerm& term, double r2) {
+  switch (term.kind) {
+    case PairKind::oseen:
+      return kernels::pair_functions<PairKind::oseen>(term.radial, term.table, r2);
+    case PairKind::rpy:
+      return kernels::pair_functions<PairKind::rpy>(term.radial, term.table, r2);
+    case PairKind::periodic_oseen:
+      return kernels::pair_functions<PairKind::periodic_oseen>(term.radial, term.table, r2);
+    case PairKind::periodic_rpy:
+      return kernels::pair_functions<PairKind::periodic_rpy>(term.radial, term.table, r2);
+    default:
+      return kernels::pair_functions<PairKind::table>(term.radial, term.table, r2);
+  }
+}
+
+/// Calls f(image, pair functions) for all terms and images of a pair.
+template <class F>
+__device__ void for_each_image(const Parameters& p, Vec d, const F& f) {
+  const Wrapped w = wrapped(p, d);
+  for (int t = 0; t < p.term_count; ++t) {
+    const PairTerm& term = p.terms[t];
+    for (std::int64_t s = 0; s < term.image_count; ++s) {
+      const Vec v = image(p, w, term.images + 3 * s);
+      f(v, functions_of(term, v.x * v.x + v.y * v.y + v.z * v.z));
+    }
+  }
+}
+
+__device__ bool singular(const Parameters& p, Vec d) {
+  const PairKind kind = p.terms[0].kind;
+  if (p.term_count == 0 || (kind != PairKind::oseen && kind != PairKind::periodic_oseen)) {
+    return false;
+  }
+  const Vec v = wrapped(p, d).d;
+  return v.x == 0 && v.y == 0 && v.z == 0;
+}
+
+/// Notes the first number that is not finite.
+__global__ void find_not_finite(const double* values, std::int64_t count,
+                                unsigned long long* first) {
+  const std::int64_t k = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
+  if (k < count && !isfinite(values[k])) atomicMin(first, static_cast<unsigned long long>(k));
+}
+
+/// Positions moved into the cell.
+__global__ void wrap_positions(const Parameters p, const double* x, std::int64_t count,
+                               double* out) {
+  const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
+  if (i >= count) return;
+  Vec v = load(x, i);
+  for (int axis = 0; axis < 3; ++axis) {
+    const double shift = floor(fraction(p, v, axis));
+    v.x -= shift * p.rows[3 * axis];
+    v.y -= shift * p.rows[3 * axis + 1];
+    v.z -= shift * p.rows[3 * axis + 2];
+  }
+  out[3 * i] = v.x;
+  out[3 * i + 1] = v.y;
+  out[3 * i + 2] = v.z;
+}
+
+/// cos and sin of k.x for wave vector k.
+__device__ double2 phase(const Parameters& p, Vec x, std::int64_t k) {
+  const std::int32_t* n = p.waves + 3 * k;
+  const double turns =
+      n[0] * fraction(p, x, 0) + n[1] * fraction(p, x, 1) + n[2] * fraction(p, x, 2);
+  double2 out;
+  sincospi(2.0 * turns, &out.y, &out.x);
+  return out;
+}
+
+/// phases (wave_count, n) of one configuration.
+__global__ void fill_phases(const Parameters p, const double* x, std::int64_t n, double2* phases) {
+  const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
+  if (i >= n) return;
+  for (std::int64_t k = blockIdx.y; k < p.wave_count; k += gridDim.y) {
+    phases[k * n + i] = phase(p, load(x, i), k);
+  }
+}
+
+__device__ void store(const Tensor& t, std::int64_t i, std::int64_t j, std::int64_t n, double* M) {
+  double* row = M + 9 * i * n + 3 * j;
+  row[0] = t.xx, row[1] = t.xy, row[2] = t.xz;
+  row += 3 * n;
+  row[0] = t.xy, row[1] = t.yy, row[2] = t.yz;
+  row += 3 * n;
+  row[0] = t.xz, row[1] = t.yz, row[2] = t.zz;
+}
+
+__device__ void add_wave_part(const Parameters& p, const double2* phases, std::int64_t i,
+                              std::int64_t j, std::int64_t n, Tensor& t) {
+  for (std::int64_t k = 0; k < p.wave_count; ++k) {
+    const double2 a = phases[k * n + i], b = phases[k * n + j];
+    const double wave = a.x * b.x + a.y * b.y;
+    const double* w = p.weights + 6 * k;
+    t.xx += w[0] * wave;
+    t.xy += w[1] * wave;
+    t.xz += w[2] * wave;
+    t.yy += w[3] * wave;
+    t.yz += w[4] * wave;
+    t.zz += w[5] * wave;
+  }
+}
+
+__global__ void fill_matrix(const Parameters p, const double* x, std::int64_t n,
+                            const double2* phases, double* M, Faults* faults) {
+  const std::int64_t j = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
+  if (j >= n) return;
+  for (std::int64_t i = blockIdx.y * static_cast<std::int64_t>(blockDim.y) + threadIdx.y; i < n;
+       i += static_cast<std::int64_t>(gridDim.y) * blockDim.y) {
+    Tensor t{p.self[0], p.self[1], p.self[2], p.self[3], p.self[4], p.self[5]};
+    if (i != j) {
+      // Both blocks of a pair come from the same distance, so that M is exactly symmetric.
+      const std::int64_t high = i > j ? i : j, low = i > j ? j : i;
+      const Vec d = load(x, high) - load(x, low);
+      if (singular(p, d)) atomicMin(&faults->coincidence, low * n + high);
+      t = Tensor{};
+      for_each_image(p, d, [&](Vec v, Pair q) {
+        t.xx += q.f + q.g * v.x * v.x;
+        t.xy += q.g * v.x * v.y;
+        t.xz += q.g * v.x * v.z;
+        t.yy += q.f + q.g * v.y * v.y;
+        t.yz += q.g * v.y * v.z;
+        t.zz += q.f + q.g * v.z * v.z;
+      });
+      add_wave_part(p, phases, high, low, n, t);
+    }
+    store(t, i, j, n, M);
+  }
+}
+
+__device__ double warp_sum(double v) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) v += __shfl_down_sync(kAllLanes, v, offset);
+  return v;
+}
+
+__device__ Vec warp_sum(Vec v) { return {warp_sum(v.x), warp_sum(v.y), warp_sum(v.z)}; }
+
+/// First of the particles this warp is for.
+__device__ std::int64_t first_target() {
+  const std::int64_t warp =
+      blockIdx.x * static_cast<std::int64_t>(kWarpsPerBlock) + threadIdx.x / kWarp;
+  return warp * kTargets;
+}
+
+/// V_i = (self - wave_self) F_i + sum over the others without the wave part; one configuration per
+/// blockIdx.y.
+__global__ void pair_velocities(const Parameters p, const double* all_x, const double* all_F,
+                                std::int64_t n, double* all_V, Faults* faults) {
+  const std::int64_t offset = 3 * n * blockIdx.y;
+  const double *x = all_x + offset, *F = all_F + offset;
+  const std::int64_t first = first_target();
+  const int lane = threadIdx.x % kWarp;
+  Vec velocity[kTargets] = {};
+  for (std::int64_t j = lane; j < n; j += kWarp) {
+    const Vec xj = load(x, j), f = load(F, j);
+    for (int t = 0; t < kTargets; ++t) {
+      const std::int64_t i = first + t;
+      if (i >= n || i == j) continue;
+      const Vec d = load(x, i) - xj;
+      if (singular(p, d)) atomicMin(&faults->coincidence, i < j ? i * n + j : j * n + i);
+      for_each_image(p, d, [&](Vec v, Pair q) {
+        const double s = q.g * (v.x * f.x + v.y * f.y + v.z * f.z);
+        velocity[t].x += q.f * f.x + s * v.x;
+        velocity[t].y += q.f * f.y + s * v.y;
+        velocity[t].z += q.f * f.z + s * v.z;
+      });
+    }
+  }
+  for (int t = 0; t < kTargets; ++t) {
+    const Vec sum = warp_sum(velocity[t]);
+    const std::int64_t i = first + t;
+    if (lane != 0 || i >= n) continue;
+    double s[6];
+    for (int m = 0; m < 6; ++m) s[m] = p.self[m] - p.wave_self[m];
+    const Vec f = load(F, i);
+    double* V = all_V + offset + 3 * i;
+    V[0] = sum.x + s[0] * f.x + s[1] * f.y + s[2] * f.z;
+    V[1] = sum.y + s[1] * f.x + s[3] * f.y + s[4] * f.z;
+    V[2] = sum.z + s[2] * f.x + s[4] * f.y + s[5] * f.z;
+  }
+}
+
+/// sums (wave_count, 6): weights times sum_j F_j cos k.x_j and F_j sin k.x_j; a warp per wave
+/// vector, one configuration per blockIdx.y.
+__global__ void structure_sums(const Parameters p, const double* all_x, const double* all_F,
+                               std::int64_t n, double* all_sums) {
+  const std::int64_t k =
+      blockIdx.x * static_cast<std::int64_t>(kWarpsPerBlock) + threadIdx.x / kWarp;
+  if (k >= p.wave_count) return;
+  const std::int64_t offset = 3 * n * blockIdx.y;
+  Vec c{}, s{};
+  for (std::int64_t j = threadIdx.x % kWarp; j < n; j += kWarp) {
+    const double2 e = phase(p, load(all_x + offset, j), k);
+    const Vec f = load(all_F + offset, j);
+    c.x += f.x * e.x, c.y += f.y * e.x, c.z += f.z * e.x;
+    s.x += f.x * e.y, s.y += f.y * e.y, s.z += f.z * e.y;
+  }
+  c = warp_sum(c);
+  s = warp_sum(s);
+  if (threadIdx.x % kWarp != 0) return;
+  const double* w = p.weights + 6 * k;
+  double* out = all_sums + 6 * (p.wave_count * blockIdx.y + k);
+  out[0] = w[0] * c.x + w[1] * c.y + w[2] * c.z;
+  out[1] = w[1] * c.x + w[3] * c.y + w[4] * c.z;
+  out[2] = w[2] * c.x + w[4] * c.y + w[5] * c.z;
+  out[3] = w[0] * s.x + w[1] * s.y + w[2] * s.z;
+  out[4] = w[1] * s.x + w[3] * s.y + w[4] * s.z;
+  out[5] = w[2] * s.x + w[4] * s.y + w[5] * s.z;
+}
+
+/// Adds the wave part to the velocities; a warp per particle, one configuration per blockIdx.y.
+__global__ void add_wave_velocities(const Parameters p, const double* all_x, const double* all_sums,
+                                    std::int64_t n, double* all_V) {
+  const std::int64_t i =
+      blockIdx.x * static_cast<std::int64_t>(kWarpsPerBlock) + threadIdx.x / kWarp;
+  if (i >= n) return;
+  const std::int64_t offset = 3 * n * blockIdx.y;
+  const Vec x = load(all_x + offset, i);
+  const double* sums = all_sums + 6 * p.wave_count * blockIdx.y;
+  Vec v{};
+  for (std::int64_t k = threadIdx.x % kWarp; k < p.wave_count; k += kWarp) {
+    const double2 e = phase(p, x, k);
+    const double* s = sums + 6 * k;
+    v.x += s[0] * e.x + s[3] * e.y;
+    v.y += s[1] * e.x + s[4] * e.y;
+    v.z += s[2] * e.x + s[5] * e.y;
+  }
+  v = warp_sum(v);
+  if (threadIdx.x % kWarp != 0) return;
+  double* V = all_V + offset + 3 * i;
+  V[0] += v.x, V[1] += v.y, V[2] += v.z;
+}
+
+__global__ void fill_divergence(const Parameters p, const double* all_x, std::int64_t n,
+                                double* all_D) {
+  const std::int64_t offset = 3 * n * blockIdx.y;
+  const double* x = all_x + offset;
+  const std::int64_t first = first_target();
+  const int lane = threadIdx.x % kWarp;
+  const PairTerm& term = p.terms[p.table_term];
+  Vec sum[kTargets] = {};
+  for (std::int64_t j = lane; j < n; j += kWarp) {
+    const Vec xj = load(x, j);
+    for (int t = 0; t < kTargets; ++t) {
+      const std::int64_t i = first + t;
+      if (i >= n || i == j) continue;
+      const Wrapped w = wrapped(p, load(x, i) - xj);
+      for (std::int64_t s = 0; s < term.image_count; ++s) {
+        const Vec v = image(p, w, term.images + 3 * s);
+        const double q = kernels::table_divergence(term.table, v.x * v.x + v.y * v.y + v.z * v.z);
+        sum[t].x -= q * v.x;
+        sum[t].y -= q * v.y;
+        sum[t].z -= q * v.z;
+      }
+    }
+  }
+  for (int t = 0; t < kTargets; ++t) {
+    const Vec d = warp_sum(sum[t]);
+    const std::int64_t i = first + t;
+    if (lane != 0 || i >= n) continue;
+    double* D = all_D + offset + 3 * i;
+    D[0] = d.x, D[1] = d.y, D[2] = d.z;
+  }
+}
+
+std::vector<std::int32_t> wave_integers(const detail::WavePart& part) {
+  std::vector<std::int32_t> n;
+  for (const kernels::WaveRow& row : part.rows) {
+    for (std::int32_t n1 = row.begin; n1 < row.end; ++n1) {
+      n.insert(n.end(), {n1, row.n2, row.n3});
+    }
+  }
+  return n;
+}
+
+std::vector<double> packed_table(const PairTable& table) {
+  std::vector<double> values;
+  if (table.cutoff <= 0) return values;
+  for (const auto& column : {table.par, table.dpar, table.perp, table.dperp}) {
+    values.insert(values.end(), column.begin(), column.end());
+  }
+  return values;
+}
+
+/// A plan on the GPU.
+class DevicePlan {
+ public:
+  DevicePlan(const MobilityModel& model, const detail::MobilityPlan& plan, cudaStream_t stream)
+      : table_(packed_table(model.table), stream),
+        images_(packed_images(plan), stream),
+        waves_(plan.ewald ? wave_integers(plan.ewald->waves) : std::vector<std::int32_t>{}, stream),
+        weights_(plan.ewald ? plan.ewald->waves.weights : std::vector<double>{}, stream) {
+    Parameters& p = parameters;
+    p.term_count = plan.term_count;
+    p.table_term = plan.table_term;
+    const double* images = images_.get();
+    for (int t = 0; t < plan.term_count; ++t) {
+      p.terms[t] = plan.terms[t];
+      p.terms[t].images = images;
+      images += 3 * plan.terms[t].image_count;
+    }
+    if (plan.table_term >= 0) {
+      kernels::TableParameters& table = p.terms[plan.table_term].table;
+      const std::int64_t knots = model.table.par.shape[0];
+      table.par = table_.get();
+      table.dpar = table_.get() + knots;
+      table.perp = table_.get() + 2 * knots;
+      table.dperp = table_.get() + 3 * knots;
+    }
+    for (int a = 0; a < 3; ++a) {
+      for (int k = 0; k < 3; ++k) {
+        p.rows[3 * a + k] = plan.cell.pbc[a] ? plan.cell.rows[3 * a + k] : 0.0;
+        p.inverse[3 * k + a] = plan.cell.pbc[a] ? plan.inverse[3 * k + a] : 0.0;
+      }
+    }
+    for (int m = 0; m < 6; ++m) {
+      p.self[m] = plan.self[m];
+      p.wave_self[m] = plan.ewald ? plan.ewald->wave_self[m] : 0.0;
+    }
+    p.wave_count = plan.ewald ? static_cast<std::int64_t>(plan.ewald->waves.weights.size() / 6) : 0;
+    p.waves = waves_.get();
+    p.weights = weights_.get();
+  }
+
+  Parameters parameters{};
+
+ private:
+  static std::vector<double> packed_images(const detail::MobilityPlan& plan) {
+    std::vector<double> images;
+    for (int t = 0; t < plan.term_count; ++t) {
+      const PairTerm& term = plan.terms[t];
+      images.insert(images.end(), term.images, term.images + 3 * term.image_count);
+    }
+    return images;
+  }
+
+  Scratch<double> table_, images_;
+  Scratch<std::int32_t> waves_;
+  Scratch<double> weights_;
+};
+
+unsigned blocks(std::int64_t items, std::int64_t per_block) {
+  return static_cast<unsigned>((items + per_block - 1) / per_block);
+}
+
+/// Everything one call needs: device, stream, plan, wrapped positions, faults.
+class Call {
+ public:
+  Call(const Context& context, const MobilityModel& model, const detail::MobilityPlan& plan,
+       View<const double, 3> x, int device)
+      : stream(static_cast<cudaStream_t>(context.stream)),
+        n(x.shape[1]),
+        batch(x.shape[0]),
+        current_(device),
+        plan_(model, plan, stream),
+        x_(x.size(), stream),
+        faults_(&kNoFaults, 1, stream) {
+    MLCORE_CHECK(batch <= 65535, "a batch on the GPU may hold at most 65535 configurations, got ",
+                 batch);
+    find(x, &faults_.get()->position);
+    wrap_positions<<<blocks(batch * n, 256), 256, 0, stream>>>(parameters(), x.data, batch * n,
+                                                               x_.get());
+    check(cudaGetLastError(), "wrap positions");
+  }
+
+  const Parameters& parameters() const { return plan_.parameters; }
+  const double* x() const { return x_.get(); }
+  Faults* faults() const { return faults_.get(); }
+
+  void check_forces(View<const double, 3> F) { find(F, &faults_.get()->force); }
+
+  /// Waits for the results and throws what the kernels found.
+  void finish() {
+    check(cudaGetLastError(), "launch a kernel");
+    Faults found;
+    check(cudaMemcpyAsync(&found, faults_.get(), sizeof(Faults), cudaMemcpyDeviceToHost, stream),
+          "copy from the device");
+    check(cudaStreamSynchronize(stream), "run a kernel");
+    MLCORE_CHECK(found.position == kNone, "x must be finite, but entry ", found.position,
+                 " (counted along the flattened array) is not");
+    MLCORE_CHECK(found.force == kNone, "F must be finite, but entry ", found.force,
+                 " (counted along the flattened array) is not");
+    MLCORE_CHECK(found.coincidence == kNone, "particles ", found.coincidence / n, " and ",
+                 found.coincidence % n,
+                 " coincide; the Oseen tensor is singular there (the RPY tensor is not)");
+  }
+
+  const cudaStream_t stream;
+  const std::int64_t n, batch;
+
+ private:
+  static constexpr Faults kNoFaults{kNone, kNone, kNone};
+
+  void find(View<const double, 3> v, unsigned long long* first) {
+    find_not_finite<<<blocks(v.size(), 256), 256, 0, stream>>>(v.data, v.size(), first);
+    check(cudaGetLastError(), "check numbers");
+  }
+
+  CurrentDevice current_;
+  DevicePlan plan_;
+  Scratch<double> x_;
+  Scratch<Faults> faults_;
+};
+
+/// The one GPU all arrays live on.
+template <class... Views>
+int common_device(View<const double, 3> x, const Views&... others) {
+  const int device = device_of("x", x.data);
+  for (const int other : {device_of("an array", others.data)...}) {
+    MLCORE_CHECK(other == device, "all arrays must live on the same device, but x is on GPU ",
+                 device, " and another one on GPU ", other);
+  }
+  return device;
+}
+
+}  // namespace
+
+void mobility_matrix(const Context& context, const MobilityModel& model,
+                     const detail::MobilityPlan& plan, View<const double, 3> x, View<double, 3> M) {
+  if (x.empty()) return;
+  Call call(context, model, plan, x, common_device(x, M));
+  const Parameters& p = call.parameters();
+  const std::int64_t n = call.n;
+  const Scratch<double2> phases(n * p.wave_count, call.stream);
+  const dim3 threads(32, 4), grid(blocks(n, 32), std::min(blocks(n, 4), 65535u));
+  for (std::int64_t b = 0; b < call.batch; ++b) {
+    const double* xb = call.x() + 3 * n * b;
+    if (p.wave_count > 0) {
+      const dim3 per_wave(blocks(n, 128),
+                          static_cast<unsigned>(std::min<std::int64_t>(p.wave_count, 65535)));
+      fill_phases<<<per_wave, 128, 0, call.stream>>>(p, xb, n, phases.get());
+    }
+    fill_matrix<<<grid, threads, 0, call.stream>>>(p, xb, n, phases.get(), M[b].data,
+                                                   call.faults());
+  }
+  call.finish();
+}
+
+void mobility_apply(const Context& context, const MobilityModel& model,
+                    const detail::MobilityPlan& plan, View<const double, 3> x,
+                    View<const double, 3> F, View<double, 3> V) {
+  if (x.empty()) return;
+  Call call(context, model, plan, x, common_device(x, F, V));
+  call.check_forces(F);
+  const Parameters& p = call.parameters();
+  const std::int64_t n = call.n;
+  const unsigned batch = static_cast<unsigned>(call.batch);
+  constexpr int threads = kWarp * kWarpsPerBlock;
+  pair_velocities<<<dim3(blocks(n, kWarpsPerBlock * kTargets), batch), threads, 0, call.stream>>>(
+      p, call.x(), F.data, n, V.data, call.faults());
+  const Scratch<double> sums(6 * p.wave_count * call.batch, call.stream);
+  if (p.wave_count > 0) {
+    structure_sums<<<dim3(blocks(p.wave_count, kWarpsPerBlock), batch), threads, 0, call.stream>>>(
+        p, call.x(), F.data, n, sums.get());
+    add_wave_velocities<<<dim3(blocks(n, kWarpsPerBlock), batch), threads, 0, call.stream>>>(
+        p, call.x(), sums.get(), n, V.data);
+  }
+  call.finish();
+}
+
+void mobility_divergence(const Context& context, const MobilityModel& model,
+                         const detail::MobilityPlan& plan, View<const double, 3> x,
+                         View<double, 3> D) {
+  if (x.empty()) return;
+  Call call(context, model, plan, x, common_device(x, D));
+  const Parameters& p = call.parameters();
+  if (p.table_term < 0) {
+    check(cudaMemsetAsync(D.data, 0, D.size() * sizeof(double), call.stream), "clear an array");
+  } else {
+    const dim3 grid(blocks(call.n, kWarpsPerBlock * kTargets), static_cast<unsigned>(call.batch));
+    fill_divergence<<<grid, kWarp * kWarpsPerBlock, 0, call.stream>>>(p, call.x(), call.n, D.data);
+  }
+  call.finish();
+}
+
+}  // namespace mlcore::cuda
