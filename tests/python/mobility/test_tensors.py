@@ -11,6 +11,7 @@ import ase
 import mpmath
 import numpy as np
 import pytest
+from devices import device_named
 from mlcore import _core
 from mlcore.errors import InvalidArgument
 from mlcore.mobility import RPY, Oseen, PairMobility
@@ -201,16 +202,48 @@ def test_doubled_cell_moves_like_the_single_one(name: str) -> None:
     )
 
 
+def reference(mobility: Any, what: str, x: np.ndarray, cell: Any, *forces: np.ndarray) -> Any:
+    n = len(x)
+    out = np.empty((1, 3 * n, 3 * n) if what == "matrix" else (1, n, 3))
+    rows = np.zeros((3, 3)) if cell is None else cell
+    arrays = [array[None] for array in (x, *forces)]
+    function = getattr(_core, f"mobility_{what}")
+    function(mobility.core_model, rows, (cell is not None,) * 3, *arrays, out, reference=True)
+    return out[0]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("n", [1, 6, 33])
 @each_mobility
 @each_box
-def test_matches_the_reference(name: str, box: str) -> None:
-    mobility, x = MOBILITIES[name], positions(6)
-    cell = np.zeros((3, 3)) if BOXES[box] is None else BOXES[box]
-    expected = np.empty((1, 18, 18))
-    _core.mobility_matrix(
-        mobility.core_model, cell, (box != "open",) * 3, x[None], expected, reference=True
-    )
-    np.testing.assert_allclose(mobility.matrix(x, BOXES[box]), expected[0], atol=1e-10)
+def test_matches_the_reference(name: str, box: str, n: int, device: str) -> None:
+    where, mobility, cell = device_named(device), MOBILITIES[name], BOXES[box]
+    if n > 6 and box != "open":
+        n = 10
+    x, forces = positions(n), np.random.default_rng(1).normal(size=(n, 3))
+    m = where.get(mobility.matrix(where.put(x), cell))
+    np.testing.assert_allclose(m, reference(mobility, "matrix", x, cell), atol=1e-10)
+    assert (m == m.T).all()
+    v = where.get(mobility.apply(where.put(x), where.put(forces), cell))
+    np.testing.assert_allclose(v, reference(mobility, "apply", x, cell, forces), atol=2e-9)
+    d = where.get(mobility.divergence(where.put(x), cell))
+    np.testing.assert_allclose(d, reference(mobility, "divergence", x, cell), atol=1e-12)
+    pair = np.stack([x, x[::-1]])
+    batch = where.get(mobility.matrix(where.put(pair), cell))
+    np.testing.assert_allclose(batch[0], m, atol=1e-13)
+
+
+@pytest.mark.gpu
+def test_errors_on_the_gpu() -> None:
+    where, x = device_named("cuda"), positions(5)
+    broken = x.copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(InvalidArgument, match="x must be finite, but entry 10"):
+        RPY(1.0, 1.0).matrix(where.put(broken))
+    with pytest.raises(InvalidArgument, match="particles 0 and 1 coincide"):
+        Oseen(1.0, 1.0).apply(where.put(np.ones((2, 3))), where.put(np.ones((2, 3))))
+    with pytest.raises(InvalidArgument, match="same device"):
+        RPY(1.0, 1.0).apply(where.put(x), x)
 
 
 @pytest.mark.parametrize("kernel", ["rpy", "oseen"])
@@ -496,23 +529,3 @@ def test_not_finite(name: str, bad: float) -> None:
 def test_errors_name_the_argument(call: Any, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         call()
-
-
-def test_gpu_results_equal_cpu_results() -> None:
-    if not torch.cuda.is_available() or not _core.cuda_status()["compiled"]:
-        pytest.skip("needs a CUDA device, a CUDA build of torch and one of mlcore")
-    x = positions(70)
-    forces = np.random.default_rng(1).normal(size=x.shape)
-    on_gpu = torch.as_tensor(x, device="cuda")
-    force_tensor = torch.as_tensor(forces, device="cuda")
-    for mobility in MOBILITIES.values():
-        for cell in BOXES.values():
-            for gpu, cpu in (
-                (mobility.matrix(on_gpu, cell), mobility.matrix(x, cell)),
-                (mobility.apply(on_gpu, force_tensor, cell), mobility.apply(x, forces, cell)),
-                (mobility.divergence(on_gpu, cell), mobility.divergence(x, cell)),
-            ):
-                assert gpu.is_cuda
-                np.testing.assert_allclose(gpu.cpu().numpy(), cpu, atol=1e-10)
-    with pytest.raises(InvalidArgument, match="same device"):
-        MOBILITIES["rpy"].apply(on_gpu, forces)
