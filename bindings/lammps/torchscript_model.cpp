@@ -4,6 +4,8 @@
 #include <ATen/functorch/DynamicLayer.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/python/update_graph_executor_opt.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <algorithm>
@@ -20,7 +22,7 @@ namespace mlmod {
 namespace {
 
 // Rows per vectorised call: intermediate tensors stay in the cache.
-constexpr std::int64_t kBatchRows = 8192;
+constexpr std::int64_t kBatchRows = 4096;
 
 class VmapLevel {
  public:
@@ -56,6 +58,8 @@ struct TorchScriptModel::State {
   bool vectorised = false;
 
   at::Tensor call(const at::Tensor& input) {
+    // Optimising the graph takes seconds for whole-matrix models and does not pay off.
+    const torch::jit::GraphOptimizerEnabledGuard unoptimised(false);
     const c10::IValue value = module.forward({input});
     if (!value.isTensor())
       throw std::runtime_error("returns " + value.tagKind() + " where one tensor is expected");

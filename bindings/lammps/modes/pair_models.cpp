@@ -1,5 +1,6 @@
 #include "pair_models.h"
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <stdexcept>
@@ -28,6 +29,16 @@ std::vector<float> sample_inputs(const mlcore::Cell& cell, const std::vector<dou
                                            s[2] * box.rows[6 + k]));
   }
   return samples;
+}
+
+/// Copies the upper triangle to the lower one, tile by tile.
+void mirror_upper(std::int64_t width, double* m) {
+  constexpr std::int64_t tile = 32;
+  for (std::int64_t row = 0; row < width; row += tile)
+    for (std::int64_t column = 0; column <= row; column += tile)
+      for (std::int64_t i = row; i < std::min(row + tile, width); ++i)
+        for (std::int64_t j = column; j < std::min(column + tile, i); ++j)
+          m[i * width + j] = m[j * width + i];
 }
 
 double asymmetry(const float* b) {
@@ -139,16 +150,14 @@ void PairModels::matrix(std::vector<double>& m) {
   m.resize(static_cast<std::size_t>(width * width));
   const float* b = pair_blocks_;
   for (std::int64_t i = 0; i < n_; ++i) {
+    double* rows = m.data() + 3 * i * width;
     for (int d = 0; d < 3; ++d)
-      for (int k = 0; k < 3; ++k)
-        m[(3 * i + d) * width + 3 * i + k] = self_blocks_[9 * i + 3 * d + k];
+      for (int k = 0; k < 3; ++k) rows[d * width + 3 * i + k] = self_blocks_[9 * i + 3 * d + k];
     for (std::int64_t j = i + 1; j < n_; ++j, b += 9)
       for (int d = 0; d < 3; ++d)
-        for (int k = 0; k < 3; ++k) {
-          m[(3 * i + d) * width + 3 * j + k] = b[3 * d + k];
-          m[(3 * j + k) * width + 3 * i + d] = b[3 * d + k];
-        }
+        for (int k = 0; k < 3; ++k) rows[d * width + 3 * j + k] = b[3 * d + k];
   }
+  mirror_upper(width, m.data());
 }
 
 }  // namespace mlmod
