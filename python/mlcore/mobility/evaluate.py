@@ -53,7 +53,7 @@ class Comparison:
         seconds: training time.
         log_likelihood: of the held-out increments.
         over_none: gain over a fitted mobility without hydrodynamic interaction.
-        over_rpy: gain over fitted Rotne-Prager-Yamakawa.
+        over_rpy: gain over Rotne-Prager-Yamakawa fitted by the same loss.
         chi2, values: deviation of the pair parts from the estimate, and how many values.
         bin_errors: deviation from the estimate in standard errors, par then perp, nan where unused.
         self_mobility: in the box of the estimate.
@@ -207,12 +207,18 @@ def _binned(
     return chi2.value, chi2.count, [float(v) for v in z], float(theory.self_mobility)
 
 
-def _references(like: PairModel) -> Mapping[str, ParametricModel]:
-    radius, viscosity = like.start_radius or 1.0, like.start_viscosity or 1.0
-    return {
-        "no hydrodynamics": ParametricModel("none"),
-        "fitted RPY": ParametricModel("rpy", radius=radius, viscosity=viscosity),
-    }
+def _references(jobs: Sequence[Job]) -> list[tuple[str, PairModel, str]]:
+    """No interaction at all, and RPY fitted by each loss in use."""
+    radii = [m.start_radius for m, _ in jobs if m.start_radius]
+    viscosities = [m.start_viscosity for m, _ in jobs if m.start_viscosity]
+    radius, viscosity = (radii or [1.0])[0], (viscosities or [1.0])[0]
+    found: list[tuple[str, PairModel, str]] = [
+        ("no hydrodynamics", ParametricModel("none"), "likelihood")
+    ]
+    for loss in dict.fromkeys(loss for _, loss in jobs):
+        rpy = ParametricModel("rpy", radius=radius, viscosity=viscosity)
+        found.append(("fitted RPY", rpy, loss))
+    return found
 
 
 def compare(
@@ -241,17 +247,14 @@ def compare(
         report: called with a label and the fraction done.
 
     Returns:
-        first the two references (no hydrodynamics, fitted RPY, both by likelihood), then the jobs.
+        first the references (no hydrodynamics by likelihood, RPY by each loss in use), then the jobs.
     """
     if not jobs:
         raise InvalidArgument("jobs is empty")
     passive = None if getattr(estimate, "kind", "active") == "active" else finite_lag
     table: list[tuple[str, str, PairModel, float]] = []
-    references = _references(jobs[0][0])
-    everything: list[tuple[str, PairModel, str]] = [
-        *((name, model, "likelihood") for name, model in references.items()),
-        *((model.kind, model, loss) for model, loss in jobs),
-    ]
+    everything = [*_references(jobs), *((m.kind, m, loss) for m, loss in jobs)]
+    rpy = {loss: i for i, (name, _, loss) in enumerate(everything) if name == "fitted RPY"}
     for index, (name, model, loss) in enumerate(everything):
         if report is not None:
             report(f"{name} by {loss}", index / len(everything))
@@ -278,7 +281,7 @@ def compare(
                 seconds,
                 float(density.sum()),
                 difference(density, densities[0], blocks, resamples, seed),
-                difference(density, densities[1], blocks, resamples, seed),
+                difference(density, densities[rpy[loss]], blocks, resamples, seed),
                 chi2,
                 count,
                 errors,

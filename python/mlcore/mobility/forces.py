@@ -42,15 +42,15 @@ class YukawaForce:
     """Screened Coulomb: energy A exp(-kappa r)/r, f = A exp(-kappa r) (1 + kappa r)/r^2.
 
     Args:
-        strength: start value of A, energy times length.
+        amplitude: start value of A, energy times length.
         kappa: start value of kappa, inverse length.
         cutoff: no force beyond.
 
     The parameters are log A and log kappa.
     """
 
-    def __init__(self, strength: float, kappa: float, cutoff: float) -> None:
-        self._start = np.log([_positive("strength", strength), _positive("kappa", kappa)])
+    def __init__(self, amplitude: float, kappa: float, cutoff: float) -> None:
+        self._start = np.log([_positive("amplitude", amplitude), _positive("kappa", kappa)])
         self.cutoff = _positive("cutoff", cutoff)
 
     @property
@@ -66,19 +66,19 @@ class YukawaForce:
     def radial(self, r: Any, parameters: Any) -> Any:
         """f(r)."""
         exp = np.exp if isinstance(r, np.ndarray) else type(r).exp
-        strength, kappa = exp(parameters[0:1]), exp(parameters[1:2])
-        return strength * exp(-kappa * r) * (1 + kappa * r) / r**2
+        amplitude, kappa = exp(parameters[0:1]), exp(parameters[1:2])
+        return amplitude * exp(-kappa * r) * (1 + kappa * r) / r**2
 
     def jacobian(self, r: Array, parameters: Array) -> Array:
         """(r, 2) derivatives of f by log A and log kappa."""
-        strength, kappa = np.exp(parameters)
-        slope = -strength * kappa**2 * np.exp(-kappa * r)
+        amplitude, kappa = np.exp(parameters)
+        slope = -amplitude * kappa**2 * np.exp(-kappa * r)
         return np.stack([self.radial(r, parameters), slope], -1)
 
     def named(self, parameters: Array) -> dict[str, float]:
         """A and kappa."""
-        strength, kappa = np.exp(parameters)
-        return {"strength": float(strength), "kappa": float(kappa)}
+        amplitude, kappa = np.exp(parameters)
+        return {"amplitude": float(amplitude), "kappa": float(kappa)}
 
 
 class TabulatedForce:
@@ -114,7 +114,8 @@ class TabulatedForce:
         place = (r - self.first) / (self.cutoff - self.first) * self.knots
         place = np.clip(place, 0.0, self.knots)
         hats = 1 - np.abs(place[..., None] - np.arange(self.knots))
-        return np.clip(hats, 0.0, None)
+        clipped: Array = np.clip(hats, 0.0, None)
+        return clipped
 
     def radial(self, r: Any, parameters: Any) -> Any:
         """f(r)."""
