@@ -19,10 +19,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import mlcore.lammps
 import numpy as np
 import torch
-
-import mlcore.lammps
 from mlcore.export import write_bundle
 from mlcore.lammps.run import command, environment_variables
 from mlcore.mobility.tensors import PairMobility

@@ -59,7 +59,7 @@ class NeighborList:
     def __len__(self) -> int: ...
     def get(
         self, quantities: str, wide: bool, num_threads: typing.SupportsInt | typing.SupportsIndex
-    ) -> tuple: ...
+    ) -> tuple[typing.Any, ...]: ...
     def offsets(self) -> numpy.ndarray: ...
     def update(
         self,
@@ -78,10 +78,10 @@ class MobilityModel:
         viscosity: typing.SupportsFloat | typing.SupportsIndex = 1.0,
         self_mobility: typing.SupportsFloat | typing.SupportsIndex = 0.0,
         cutoff: typing.SupportsFloat | typing.SupportsIndex = 0.0,
-        par: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] = ...,
-        dpar: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] = ...,
-        perp: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] = ...,
-        dperp: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] = ...,
+        par: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+        dpar: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+        perp: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+        dperp: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
         tolerance: typing.SupportsFloat | typing.SupportsIndex = 1e-10,
         splitting: typing.SupportsFloat | typing.SupportsIndex = 0.0,
     ) -> None: ...
@@ -90,9 +90,9 @@ class ForceField:
     def __init__(
         self,
         *,
-        constant: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] = ...,
+        constant: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
         stiffness: typing.SupportsFloat | typing.SupportsIndex = 0.0,
-        centres: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] = ...,
+        centres: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
         pairs: collections.abc.Sequence[
             tuple[
                 str,
@@ -135,7 +135,7 @@ def cholesky(
     reference: bool = False,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> None: ...
-def cuda_status() -> dict: ...
+def cuda_status() -> dict[str, typing.Any]: ...
 def force_field(
     field: ForceField,
     cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
@@ -193,7 +193,7 @@ def neighbor_list(
     wide: bool,
     with_offsets: bool,
     num_threads: typing.SupportsInt | typing.SupportsIndex,
-) -> tuple: ...
+) -> tuple[typing.Any, ...]: ...
 def neighbor_list_reference(
     quantities: str,
     positions: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
@@ -201,7 +201,7 @@ def neighbor_list_reference(
     pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
     cutoff: NeighborCutoff,
     options: NeighborOptions,
-) -> tuple: ...
+) -> tuple[typing.Any, ...]: ...
 def num_threads() -> int: ...
 def philox4x32(
     counter: typing.Annotated[
@@ -230,7 +230,7 @@ def sqrt_apply(
     out: numpy.ndarray,
     psd: str = "error",
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
-) -> tuple: ...
+) -> tuple[typing.Any, ...]: ...
 def sqrt_apply_matrix(
     matrix: numpy.ndarray,
     cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
@@ -241,7 +241,7 @@ def sqrt_apply_matrix(
     psd: str = "error",
     reference: bool = False,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
-) -> tuple: ...
+) -> tuple[typing.Any, ...]: ...
 def symmetric_eigenvalues(
     matrix: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     reference: bool = False,

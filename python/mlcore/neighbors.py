@@ -243,9 +243,7 @@ class _System:
     def like(self, array: npt.NDArray[Any]) -> Any:
         if self.tensor is None:
             return array
-        import torch
-
-        return torch.from_numpy(array)
+        return sys.modules["torch"].from_numpy(array)
 
     def give(self, quantities: str, arrays: tuple[npt.NDArray[Any], ...]) -> Any:
         if self.differentiable and set(quantities) & set("Dd"):
@@ -256,8 +254,7 @@ class _System:
 
     def _differentiable(self, quantities: str, arrays: tuple[npt.NDArray[Any], ...]) -> Any:
         """`arrays` are those of "ijS"; vectors and distances are worked out by torch."""
-        import torch
-
+        torch = sys.modules["torch"]
         assert self.tensor is not None
         found = dict(zip("ijS", map(torch.from_numpy, arrays), strict=True))
         x = self.tensor.to(torch.float64)

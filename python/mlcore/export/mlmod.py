@@ -35,6 +35,7 @@ class SelfBlock(torch.nn.Module):
     def __init__(self, self_mobility: float) -> None:
         super().__init__()
         block = self_mobility * torch.eye(3, dtype=torch.float64).reshape(9, 1)
+        self.block: torch.Tensor
         self.register_buffer("block", block.float())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -52,6 +53,8 @@ class PairBlock(torch.nn.Module):
         both = np.concatenate([rows[:-1], rows[1:]], 1)
         # one row past the end: nothing beyond the cutoff
         both = np.concatenate([both, np.zeros((1, 8))])
+        self.table: torch.Tensor
+        self.identity: torch.Tensor
         self.register_buffer("table", torch.from_numpy(both))
         self.radius = table.radius if table.radius is not None else 1.0
         stokes = 0.0
@@ -89,7 +92,7 @@ class PairBlock(torch.nn.Module):
 def _save(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(module.eval(), example)
+        traced = torch.jit.trace(module.eval(), example)  # type: ignore[no-untyped-call]
         with atomic_path(path) as temporary:
             traced.save(str(temporary))
 
@@ -116,7 +119,9 @@ def load_script(path: str | Path) -> torch.jit.ScriptModule:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")
+            module: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
+                str(path), map_location="cpu"
+            )
     except (RuntimeError, ValueError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else "unknown reason"
         raise FileFormatError(f"{path}: not a TorchScript file: {first}") from error

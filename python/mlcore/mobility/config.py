@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from mlcore.errors import FileFormatError
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -22,6 +21,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from mlcore.errors import FileFormatError
 
 __all__ = [
     "ActiveData",
@@ -120,7 +121,8 @@ class Data(_Section):
     active: ActiveData | None = None
     passive: PassiveData | None = None
     held_out: ActiveData | None = None
-    """Active data not trained on; its measured velocities are regressed on the predicted ones."""
+    """Active data not trained on, where models are judged. Without it the last quarter of the
+    files of `train.data` is held out."""
 
     @model_validator(mode="after")
     def _something(self) -> Data:
@@ -166,12 +168,10 @@ class Training(_Section):
     run: tuple[ModelName, LossName] = ("neural", "regression")
     """Which of them is exported and simulated."""
     data: Literal["active", "passive"] = "active"
-    """Which binned estimate the regression loss learns from."""
+    """What is learned from: its binned estimate (regression), its increments (likelihood)."""
     cutoff: Positive
     """Where the learned remainder ends."""
     background: Background = Background()
-    likelihood_lag: Positive | None = None
-    """Lag of the increments of the likelihood loss; by default the passive lag."""
     epochs: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -257,8 +257,12 @@ class Config(_Section):
             raise ValueError(
                 f"train.data = '{self.train.data}' needs a section data.{self.train.data}"
             )
-        if "likelihood" in self.train.losses and self.data.passive is None:
-            raise ValueError("train.losses has 'likelihood', which needs a section data.passive")
+        guess = self.train.background
+        needed = guess.kernel == "rpy" and None in (guess.radius, guess.viscosity)
+        if "likelihood" in self.train.losses and needed:
+            raise ValueError(
+                "train.losses has 'likelihood': give train.background.radius, viscosity"
+            )
         names = [run.name for run in self.simulate]
         if len(set(names)) != len(names):
             raise ValueError("simulate: names must differ")

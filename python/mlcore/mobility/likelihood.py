@@ -84,7 +84,7 @@ def find_images(cell: Array | None, x: Array, cutoff: float) -> Images:
     count = x.shape[1]
     i, j = np.triu_indices(count, 1)
     lattice = _lattice(cell, cutoff)
-    found: list[tuple[Array, ...]] = []
+    found: list[tuple[NDArray[Any], ...]] = []
     rows = max(1, 2_000_000 // max(len(i), 1))
     for start in range(0, len(x), rows):
         part = x[start : start + rows]

@@ -7,6 +7,7 @@ that need no torch; what is here adds derivatives by the parameters of a network
 from __future__ import annotations
 
 import hashlib
+import itertools
 from typing import Protocol
 
 import numpy as np
@@ -76,7 +77,7 @@ class NeuralForce(torch.nn.Module):
         generator = torch.Generator().manual_seed(seed)
         widths = [1, *hidden, 1]
         layers: list[torch.nn.Module] = []
-        for inside, outside in zip(widths[:-1], widths[1:], strict=True):
+        for inside, outside in itertools.pairwise(widths):
             layer = torch.nn.Linear(inside, outside, dtype=torch.float64)
             with torch.no_grad():
                 bound = (3.0 / inside) ** 0.5
@@ -314,7 +315,8 @@ class LikelihoodLoss:
         rest = (part.delta - mean)[..., None]
         z = torch.linalg.solve_triangular(lower, rest, upper=False)[..., 0]
         logdet = 2 * torch.log(torch.diagonal(lower, dim1=1, dim2=2)).sum(1)
-        return -0.5 * ((z * z).sum(1) + logdet + terms.size * np.log(2 * np.pi))
+        total: torch.Tensor = -0.5 * ((z * z).sum(1) + logdet + terms.size * np.log(2 * np.pi))
+        return total
 
     def loss(self, module: torch.nn.Module, samples: torch.Tensor) -> torch.Tensor:
         """Minus mean log-likelihood minus log prior over the number of increments."""

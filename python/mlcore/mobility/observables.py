@@ -11,6 +11,7 @@ from itertools import pairwise, product
 
 import numpy as np
 import numpy.typing as npt
+
 from mlcore.errors import InvalidArgument
 
 __all__ = [

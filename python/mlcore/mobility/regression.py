@@ -228,7 +228,8 @@ class Regression:
 
     def predict(self, radius: float, viscosity: float, local: float, weights: Array) -> Array:
         """(m,) theory of every row used."""
-        return self.rpy(radius, viscosity) + self.shells @ weights + local * self.local
+        rows: Array = self.rpy(radius, viscosity) + self.shells @ weights + local * self.local
+        return rows
 
     def chi2(self, radius: float, viscosity: float, local: float, weights: Array) -> float:
         """Sum of squared whitened residuals."""

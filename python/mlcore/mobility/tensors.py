@@ -472,7 +472,7 @@ class _System:
         array = _as_array("out", result)[0] if self.kind == "torch" else result
         return _Output(array if self.batched else array[None], result, out)
 
-    def options(self, num_threads: int | None) -> dict[str, int]:
+    def options(self, num_threads: int | None) -> dict[str, Any]:
         return {"num_threads": num_threads or 0, "stream": self._stream()}
 
     def _check_device(self, name: str, kind: str) -> None:

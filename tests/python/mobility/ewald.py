@@ -46,7 +46,9 @@ def periodic_rpy(cell, x, radius, viscosity, xi=None, real=3, reciprocal=9):
             - 3 * xi * a3 / r**2
         )
         u = d / r[..., None]
-        term = iso[..., None, None] * eye + dyad[..., None, None] * u[..., :, None] * u[..., None, :]
+        term = (
+            iso[..., None, None] * eye + dyad[..., None, None] * u[..., :, None] * u[..., None, :]
+        )
         out += np.where(zero[..., None, None], 0.0, term)
     g = np.arange(-reciprocal, reciprocal + 1)
     m = np.stack(np.meshgrid(g, g, g, indexing="ij"), -1).reshape(-1, 3)
@@ -55,7 +57,9 @@ def periodic_rpy(cell, x, radius, viscosity, xi=None, real=3, reciprocal=9):
     k2 = (k * k).sum(1)
     q = k2 / (4 * xi**2)
     w = (a - a3 * k2 / 3) * (1 + q + 2 * q**2) * 6 * np.pi / k2 * np.exp(-q) / volume
-    proj = (w[:, None, None] * (eye - k[:, :, None] * k[:, None, :] / k2[:, None, None])).reshape(-1, 9)
+    proj = (w[:, None, None] * (eye - k[:, :, None] * k[:, None, :] / k2[:, None, None])).reshape(
+        -1, 9
+    )
     for b in range(batch):
         phase = d0[b].reshape(-1, 3) @ k.T
         out[b] += (np.cos(phase) @ proj).reshape(n, n, 3, 3)

@@ -65,7 +65,11 @@ def test_the_demo_is_valid():
         ("cutoff = 5.0", 'cutoff = 5.0\nmodels = ["nn"]', r"train\.models\.0: .*'neural'.*'nn'"),
         ("cutoff = 5.0", 'cutoff = 5.0\nrun = ["kernel-ridge", "regression"]', r"train: run = "),
         ("cutoff = 5.0", 'cutoff = 5.0\ndata = "passive"', r"needs a section data\.passive"),
-        ("cutoff = 5.0", 'cutoff = 5.0\nlosses = ["regression", "likelihood"]', r"data\.passive"),
+        (
+            "cutoff = 5.0",
+            'cutoff = 5.0\nlosses = ["regression", "likelihood"]',
+            "background.radius",
+        ),
         ("[data.active]", "[data.other]", r"data\.other: no such field"),
         ("[system]", "[system", "not a TOML file"),
     ],

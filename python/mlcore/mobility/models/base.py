@@ -293,6 +293,7 @@ class PairModel(ABC):
 
     def load_extra(self, tensors: Mapping[str, NDArray[Any]], where: str) -> None:
         """Take back what extra_tensors gave."""
+        return
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Tensors and JSON-able metadata from which `from_state` rebuilds the model."""
@@ -341,10 +342,9 @@ class PairModel(ABC):
             model: PairModel = getattr(models, models.KINDS[kind])(**options)
             model.set_parameters(
                 PairParameters(
-                    *(
-                        float(need(numbers, k, (int, float)))
-                        for k in ("radius", "viscosity", "local")
-                    ),
+                    float(need(numbers, "radius", (int, float))),
+                    float(need(numbers, "viscosity", (int, float))),
+                    float(need(numbers, "local", (int, float))),
                     np.asarray(tensors["weights"], dtype=np.float64),
                     noise,
                     errors,

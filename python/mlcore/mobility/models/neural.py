@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +60,7 @@ class SpectralNetwork(torch.nn.Module):
         generator = torch.Generator().manual_seed(seed)
         widths = [1, *hidden, outputs]
         layers: list[torch.nn.Module] = []
-        for inside, outside in zip(widths[:-1], widths[1:], strict=True):
+        for inside, outside in itertools.pairwise(widths):
             layer = torch.nn.Linear(inside, outside, dtype=torch.float64)
             with torch.no_grad():
                 bound = (3.0 / inside) ** 0.5
@@ -75,6 +76,8 @@ class SpectralNetwork(torch.nn.Module):
         k = torch.from_numpy(wavenumbers)
         largest = float(k.max()) if len(wavenumbers) else 1.0
         envelope = torch.exp(-((2 * k / largest) ** 2))
+        self.inputs: torch.Tensor
+        self.envelope: torch.Tensor
         self.register_buffer("inputs", (4 * k / largest - 2)[:, None], persistent=False)
         envelope = envelope / envelope.sum().clamp(min=1e-300)
         self.register_buffer("envelope", envelope[:, None], persistent=False)
