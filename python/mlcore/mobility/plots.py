@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,7 +163,7 @@ def plot_cost(labels: Sequence[str], seconds: Sequence[float], units: Units) -> 
     return figure
 
 
-def plot_learning(histories: dict[str, Sequence[dict[str, float]]]) -> Figure:
+def plot_learning(histories: Mapping[str, Sequence[dict[str, float]]]) -> Figure:
     """Loss above its lowest value against the step, one line for each training run."""
     figure, (axes,) = _figure(1, 1, (6.4, 3.6))
     styles = ((BLUE, "-"), (VERMILION, (0, (5, 2))), (GREEN, (0, (1, 1.2))), (ORANGE, "-"))
