@@ -50,12 +50,11 @@ def train(config: ConfigFile, out: Out = Path("out/mobility"), fresh: Fresh = Fa
     """Train every model with every loss; goes on where it was cut off."""
     with _pipeline(config, out, fresh, "train") as pipeline:
         for row in pipeline.trained.result["rows"]:
-            model = pipeline.model(row["model"], row["loss"])
-            p = model.parameters
+            gain = row["over_none"]
             typer.echo(
-                f"{row['model']}, {row['loss']}: radius {p.radius:.4g}, viscosity "
-                f"{p.viscosity:.4g}, self {model.total_self_mobility:.5g} (open), "
-                f"{row['seconds']:.1f} s"
+                f"{row['model']:<17}{row['loss']:<11} self {row['self_mobility']:.5g}  "
+                f"chi2 {row['chi2']:.1f}/{row['values']}  held-out ln L over no hydrodynamics "
+                f"{gain['value']:.1f} +- {gain['error']:.1f}  {row['seconds']:.1f} s"
             )
         typer.echo(f"in {pipeline.trained.folder}")
 

@@ -23,6 +23,7 @@ from mlcore.mobility.simulate import (
     run_lammps,
     write_data,
 )
+from mlcore.mobility.tensors import Mobility
 
 __all__ = ["Equilibrium", "Motion", "brownian_theory", "equilibrium", "observe", "run_learned"]
 
@@ -107,15 +108,24 @@ def run_learned(
 
 
 def brownian_theory(
-    mobility: Any, run: Simulation, config: Config, starts: Array, seed: int
+    mobility: Mobility,
+    run: Simulation,
+    config: Config,
+    starts: Array,
+    seed: int,
+    progress: Progress | None = None,
 ) -> list[Array]:
     """The same runs by Brownian dynamics of the core with a known mobility."""
     from mlcore import dynamics
 
+    def report(done: int, total: int) -> None:
+        if progress:
+            progress(done / total)
+
     forces = []
     if config.system.interaction is not None:
         known = config.system.interaction
-        forces.append(dynamics.LennardJones(known.sigma, known.epsilon, known.cutoff))
+        forces.append(dynamics.LennardJones(known.sigma, known.epsilon))
     frames = dynamics.brownian(
         mobility,
         starts,
@@ -126,6 +136,7 @@ def brownian_theory(
         every=round(run.frame / run.time_step),
         cell=run.box * np.eye(3),
         seed=seed,
+        progress=report if progress else False,
     )
     return list(np.asarray(frames, dtype=np.float64))
 

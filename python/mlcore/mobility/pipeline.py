@@ -23,6 +23,7 @@ from mlcore.mobility import estimators
 from mlcore.mobility.config import ActiveData, Config, DataFiles, PassiveData, Simulation, Theory
 from mlcore.mobility.estimators import WCA, MobilityEstimate
 from mlcore.mobility.finite_lag import FiniteLag
+from mlcore.mobility.increments import Increments, active_increments, passive_increments
 from mlcore.mobility.models import PairModel
 from mlcore.mobility.motion import Motion, brownian_theory, equilibrium, observe, run_learned
 from mlcore.mobility.simulate import run_solvent
@@ -60,17 +61,29 @@ class Pipeline:
         self.stages = Stages(self.folder, self.fresh, self.told)
 
     # -- inputs ---------------------------------------------------------------------------------
-    @property
+    @cached_property
     def kinds(self) -> dict[str, DataFiles]:
-        """The sections of the data there are."""
+        """The sections of the data there are; one is always held out."""
         data = self.config.data
         named = {"active": data.active, "passive": data.passive, "held_out": data.held_out}
-        return {name: section for name, section in named.items() if section is not None}
+        found = {name: section for name, section in named.items() if section is not None}
+        return {"held_out": found[self.config.train.data], **found}
 
     @cached_property
     def files(self) -> dict[str, list[Path]]:
         """Files of every section."""
-        return {name: s.paths(self.config.folder) for name, s in self.kinds.items()}
+        found = {name: s.paths(self.config.folder) for name, s in self.kinds.items()}
+        if self.config.data.held_out is None:
+            learned = self.config.train.data
+            files = found[learned]
+            if len(files) < 2:
+                raise Error(
+                    f"data.{learned}.files: one file is not enough, some are held out to judge "
+                    "models; give more, or a section data.held_out"
+                )
+            kept = len(files) - max(1, len(files) // 4)
+            found |= {learned: files[:kept], "held_out": files[kept:]}
+        return found
 
     @cached_property
     def _read(self) -> dict[str, list[Trajectory]]:
@@ -150,6 +163,8 @@ class Pipeline:
     def _estimate(self, folder: Path, _again: bool) -> dict[str, Any]:
         scan = []
         for kind in self.files:
+            if kind == "held_out":
+                continue
             estimate = self._estimate_one(kind)
             estimate.save(folder / f"{kind}.npz")
         passive = self.config.data.passive
@@ -159,7 +174,7 @@ class Pipeline:
                 found = self._passive(lag)
                 scan.append({"lag": lag, "self": found.self_mobility, "error": found.self_error})
                 found.save(folder / f"passive_lag{index}.npz")
-        return {"scan": scan, "kinds": list(self.files)}
+        return {"scan": scan, "kinds": [kind for kind in self.files if kind != "held_out"]}
 
     def _estimate_one(self, kind: str) -> MobilityEstimate:
         runs = self.trajectories(kind)
@@ -207,18 +222,55 @@ class Pipeline:
         return self.stages.run("train", key, self._train)
 
     def _train(self, folder: Path, again: bool) -> dict[str, Any]:
-        rows = []
+        from mlcore.mobility.evaluate import compare
+
+        estimate, training = self.estimate(self.config.train.data), self.increments
         plan = [(m, loss) for m in self.config.train.models for loss in self.config.train.losses]
+        jobs: list[tuple[PairModel, Literal["regression", "likelihood"]]] = []
         for index, (kind, loss) in enumerate(plan):
-            self.progress(f"training {kind} by {loss}", index / len(plan))
+            self.progress(f"training {kind} by {loss}", index / (len(plan) + 2))
             model = self._model(kind)
-            place = folder / f"{kind}-{loss}"
-            result = self._fit(model, loss, place, again)
+            self._fit(model, loss, folder / f"{kind}-{loss}", again)
             model.save(folder / f"{kind}-{loss}.safetensors")
-            history = _thinned([{k: r[k] for k in ("epoch", "loss")} for r in result.history])
-            row = {"model": kind, "loss": loss, "seconds": result.seconds, "history": history}
-            rows.append(row)
-        return {"rows": rows}
+            jobs.append((model, loss))
+        held_out = self._increments("held_out")
+        table = compare(
+            jobs,
+            training,
+            held_out,
+            estimate,
+            finite_lag=self.finite_lag(training.lag),
+            rmin=self.contact(self.config.train.data),
+            seed=self.config.seed,
+            report=lambda what, _: self.progress(f"judging {what}", float("nan")),
+        )
+        references = len(table) - len(jobs)
+        none: list[dict[str, float]] = []
+        histories = [none] * references + [_history(model) for model, _ in jobs]
+        rows = [
+            row.row() | {"history": history} for row, history in zip(table, histories, strict=True)
+        ]
+        return {"rows": rows, "held_out": len(held_out), "slope": self._slope(jobs, held_out)}
+
+    def _increments(self, kind: str) -> Increments:
+        section, runs = self.kinds[kind], self.trajectories(kind)
+        kT = self.config.system.kBT
+        if isinstance(section, PassiveData):
+            return passive_increments(runs, lag=section.lag, kT=kT)
+        assert isinstance(section, ActiveData)
+        return active_increments(
+            runs,
+            lag=section.lag,
+            kT=kT,
+            skip=section.settle,
+            interactions=self.interactions,
+            block=section.block,
+        )
+
+    @cached_property
+    def increments(self) -> Increments:
+        """What the likelihood loss learns from."""
+        return self._increments(self.config.train.data)
 
     def _model(self, kind: str) -> PairModel:
         from mlcore.mobility import models
@@ -234,14 +286,32 @@ class Pipeline:
             seed=self.config.seed,
         )
 
-    def _fit(self, model: PairModel, loss: str, place: Path, again: bool) -> Any:
-        data = self.config.train.data
-        estimate = self.estimate(data)
-        options: dict[str, Any] = {"rmin": self.contact(data), "finite_lag": self.missing(estimate)}
+    def _fit(
+        self, model: PairModel, loss: Literal["regression", "likelihood"], place: Path, again: bool
+    ) -> None:
+        options: dict[str, Any] = {}
         if model.kind == "neural":
             place.mkdir(exist_ok=True)
-            options |= {"directory": place, "resume": again, "epochs": self.config.train.epochs}
-        return model.fit(estimate, "regression", **options)
+            options = {"directory": place, "resume": again, "epochs": self.config.train.epochs}
+        if loss == "likelihood":
+            lag = self.finite_lag(self.increments.lag)
+            model.fit(self.increments, loss, finite_lag=lag, **options)
+            return
+        data = self.config.train.data
+        estimate = self.estimate(data)
+        lag = self.missing(estimate)
+        model.fit(estimate, loss, rmin=self.contact(data), finite_lag=lag, **options)
+
+    def _slope(self, jobs: list[Any], held_out: Increments) -> list[float] | None:
+        """Response of particles that are not pushed, measured on predicted; None without such."""
+        from mlcore.mobility.evaluate import response_slope
+
+        forces = held_out.forces
+        if forces is None or not forces.any() or (forces != 0).any(axis=2).all():
+            return None
+        model = next(m for m, loss in jobs if (m.kind, loss) == self.config.train.run)
+        slope = response_slope(model, held_out, contact=self.contact("held_out"))
+        return [slope.value, slope.error]
 
     def model(self, kind: str, loss: str) -> PairModel:
         """A trained model."""
@@ -327,8 +397,16 @@ class Pipeline:
         if run.compare == "data":
             runs = self.trajectories("passive")
             return observe(runs, runs[0].interval, run, static)
-        self.progress(f"{run.name}: Brownian dynamics of the theory", float("nan"))
-        frames = brownian_theory(self.theory, run, self.config, starts, self.config.seed)
+        assert self.theory is not None
+        told = f"{run.name}: Brownian dynamics of the theory"
+        frames = brownian_theory(
+            self.theory,
+            run,
+            self.config,
+            starts,
+            self.config.seed,
+            lambda part: self.progress(told, part),
+        )
         return observe(frames, run.frame, run, static)
 
     @cached_property
@@ -375,8 +453,10 @@ class Pipeline:
         return local
 
 
-def _thinned(history: list[dict[str, float]], most: int = 200) -> list[dict[str, float]]:
-    """At most about ``most`` records, closer together at the start."""
+def _history(model: PairModel, most: int = 200) -> list[dict[str, float]]:
+    """Loss by epoch, at most about ``most`` records, closer together at the start."""
+    told = model.result.history if model.result else []
+    history = [{k: r[k] for k in ("epoch", "loss")} for r in told if "epoch" in r and "loss" in r]
     if len(history) <= most:
         return history
     picked = np.unique(np.geomspace(1, len(history), most).astype(int) - 1)

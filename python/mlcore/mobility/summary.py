@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mlcore import __version__, _core
 from mlcore.data.geometry import minimum_image
 from mlcore.mobility import plots
-from mlcore.mobility.estimators import BinnedTheory, MobilityEstimate
+from mlcore.mobility.estimators import MobilityEstimate
 from mlcore.mobility.finite_lag import FlowDeficit
 from mlcore.mobility.motion import Motion
 from mlcore.mobility.pipeline import Pipeline
@@ -143,9 +143,7 @@ class _Summariser:
     # -- pair mobility --------------------------------------------------------------------------
     def _pair(self) -> Section:
         pictures, tables = [], []
-        for kind in self.pipeline.kinds:
-            if kind == "held_out":
-                continue
+        for kind in self.pipeline.estimated.result["kinds"]:
             panel = self._panel(kind)
             figure = plots.plot_pair(panel, self.units)
             pictures.append(self._save(f"pair_{kind}", figure, self._caption(kind)))
@@ -274,28 +272,29 @@ class _Summariser:
 
     # -- models ---------------------------------------------------------------------------------
     def _models(self) -> Section:
-        estimate, contact = self.main, self.pipeline.contact(self.config.train.data)
-        lag = self.pipeline.missing(estimate)
+        result = self.pipeline.trained.result
         power = -round(np.log10(self.scale))
-        header = ["model", "loss", f"self (10^{power})", "χ²/values", "worst bin", "s"]
+        header = ["model", "loss", f"self (10^{power})", "χ²/values", "worst bin"]
+        header += ["ln L over none", "ln L over RPY", "s"]
         rows: list[list[str]] = []
-        histories, marked = {}, None
-        for row in self.pipeline.trained.result["rows"]:
+        histories: dict[str, list[dict[str, float]]] = {}
+        marked = None
+        for row in result["rows"]:
             kind, loss = row["model"], row["loss"]
-            mobility = self.pipeline.model(kind, loss).mobility()
-            theory = estimate.theory(mobility, lag if mobility.background else None)
-            chi2 = estimate.chi2(theory, contact)
             if (kind, loss) == self.config.train.run:
                 marked = len(rows)
-            if len(row.get("history", [])) > 1:
-                histories[f"{_NAMES[kind]}, {loss}"] = row["history"]
+            if len(row["history"]) > 1:
+                histories[f"{_NAMES.get(kind, kind)}, {loss}"] = row["history"]
+            worst = np.nanmax(np.abs(row["bin_errors"]))
+            gains = [row[name] for name in ("over_none", "over_rpy")]
             rows.append(
                 [
-                    _NAMES[kind],
+                    _NAMES.get(kind, kind),
                     _NAMES[loss],
-                    f"{theory.self_mobility * self.scale:.2f}",
-                    f"{chi2.value:.1f}/{chi2.count}",
-                    f"{_worst(estimate, theory, contact):.1f} s.e.",
+                    f"{row['self_mobility'] * self.scale:.2f}",
+                    f"{row['chi2']:.1f}/{row['values']}",
+                    f"{worst:.1f} s.e.",
+                    *(rounded(g["value"], g["error"]) for g in gains),
                     f"{row['seconds']:.1f}",
                 ]
             )
@@ -304,11 +303,26 @@ class _Summariser:
             figure = plots.plot_learning(histories)
             pictures = [self._save("learning", figure, "Learning curves of the neural network.")]
         text = (
-            "Every class of model with every loss it was asked to learn by; the marked one was "
-            "exported and run. All are positive semi-definite by construction in any box, have "
-            "separate self and pair parts, and depend on distance alone."
+            "Every class of model with every loss, below two references that are fitted too; the "
+            "marked one was exported and run. All are positive semi-definite by construction in "
+            "any box, have separate self and pair parts, and depend on distance alone."
         )
-        return Section("Models", text, pictures, [Table(header, rows, marked=marked)])
+        return Section("Models", text, pictures, [Table(header, rows, self._judged(), marked)])
+
+    def _judged(self) -> str:
+        result = self.pipeline.trained.result
+        text = (
+            f"χ² of the pair parts against the binned data. ln L: gain in log-likelihood on "
+            f"{result['held_out']} held-out increments of all particles, over no hydrodynamics and "
+            "over fitted RPY."
+        )
+        if result["slope"] is not None:
+            slope = rounded(*result["slope"])
+            text += (
+                f" Held-out motion of particles that no force acts on, measured against predicted "
+                f"by the model that was run: slope {slope}."
+            )
+        return text
 
     # -- motion ---------------------------------------------------------------------------------
     def _motion(self) -> list[Section]:
@@ -462,14 +476,6 @@ def _ratio(learned: Motion, reference: Motion) -> tuple[float, float]:
     error = np.abs(ratio) * np.hypot(a.error / a.value, b.error / b.value)
     weight = 1 / error**2
     return float((ratio * weight).sum() / weight.sum()), float(weight.sum() ** -0.5)
-
-
-def _worst(estimate: MobilityEstimate, theory: BinnedTheory, contact: float) -> float:
-    """Largest deviation of a used bin, in standard errors."""
-    used = estimate.edges[:-1] >= contact - 1e-9
-    par = np.abs(estimate.par - theory.par) / estimate.par_error
-    perp = np.abs(estimate.perp - theory.perp) / estimate.perp_error
-    return float(np.nanmax(np.concatenate([par[used], perp[used]])))
 
 
 def _version(distribution: str) -> str:
