@@ -270,6 +270,8 @@ class Walker {
   }
 
   void advance(View<double, 2> x, std::int64_t replica, std::int64_t step) const {
+    double longest = -1;
+    std::int64_t particle = 0;
     for (std::int64_t i = 0; i < n_; ++i) {
       double square = 0;
       for (int k = 0; k < 3; ++k) {
@@ -277,12 +279,13 @@ class Walker {
         square += move * move;
         x(i, k) += move;
       }
-      const bool finite =
-          std::isfinite(x(i, 0)) && std::isfinite(x(i, 1)) && std::isfinite(x(i, 2));
-      if (!(square <= limit_ * limit_) || !finite) {
-        raise_blow_up(replica, step, i, std::sqrt(square));
+      if (longest < square || std::isnan(square)) {
+        longest = std::isnan(square) ? std::numeric_limits<double>::infinity() : square;
+        particle = i;
       }
     }
+    if (longest <= limit_ * limit_ && std::isfinite(longest)) return;
+    raise_blow_up(replica, step, particle, std::sqrt(longest));
   }
 
   [[noreturn]] void raise_blow_up(std::int64_t replica, std::int64_t step, std::int64_t particle,

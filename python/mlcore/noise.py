@@ -118,7 +118,7 @@ def sqrt_apply(
     n = system.x.shape[1]
     if normal.ndim not in (2, 3) or normal.shape[-2:] != (n, 3):
         raise InvalidArgument(f"z must have the shape ({n}, 3) or (k, {n}, 3), got {normal.shape}")
-    stack = np.ascontiguousarray(normal.reshape(-1, n, 3))
+    stack = np.ascontiguousarray(normal if normal.ndim == 3 else normal[None])
     out = np.empty(stack.shape)
     options: dict[str, Any] = {"psd": psd, "num_threads": num_threads or 0}
     model = getattr(mobility, "core_model", None)

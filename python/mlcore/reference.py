@@ -118,7 +118,7 @@ def sqrt_apply(
 ) -> Array:
     """`mlcore.noise.sqrt_apply` from the reference matrix: g of the shape of z."""
     positions, normals = _rows(x), np.asarray(z, dtype=np.float64)
-    stack = normals.reshape(-1, *positions.shape)
+    stack = normals if normals.ndim == 3 else normals[None]
     out = np.empty(stack.shape)
     matrix = mobility_matrix(mobility, positions, cell, pbc)
     _core.sqrt_apply_matrix(matrix, *_box(cell, pbc), positions, stack, out, reference=True)
