@@ -202,23 +202,30 @@ std::vector<double> all_phases(const Context& context, const detail::WavePart& w
   return phases;
 }
 
-/// Blocks of M left of and on the diagonal for the particles of one tile.
-void periodic_rows(const MobilityPlan& plan, const Particles& particles,
-                   const std::vector<double>& phases, std::int64_t tile, View<double, 2> M) {
-  const std::int64_t n = particles.n;
-  for (std::int64_t i = tile * kTile; i < std::min(n, (tile + 1) * kTile); ++i) {
+/// Pair part of the blocks of M left of the diagonal, and the blocks on it, for one tile.
+void pair_rows(const MobilityPlan& plan, const Particles& particles, std::int64_t tile,
+               View<double, 2> M) {
+  const std::int64_t end = std::min(particles.n, (tile + 1) * kTile);
+  for (std::int64_t i = tile * kTile; i < end; ++i) {
     MLCORE_DISPATCH(mobility_row)
     (particles.geometry, plan.terms, plan.term_count, i, 0, i, M.data, M.shape[1]);
     set_self_block(plan.self, i, M);
   }
-  if (!plan.ewald) return;
-  const kernels::WaveVectors waves = plan.ewald->waves.view();
-  const std::int64_t size = 2 * kTile * waves.count;
+}
+
+/// Wave vectors taken at a time: their phases stay in cache.
+constexpr std::int64_t kWaveChunk = 512;
+
+/// Adds the wave vectors first..first+count-1 to the blocks left of the diagonal for one tile.
+void add_wave_rows(const kernels::WaveVectors& waves, const std::vector<double>& phases,
+                   std::int64_t first, std::int64_t count, std::int64_t tile, std::int64_t n,
+                   View<double, 2> M) {
+  const auto wave_tile = MLCORE_DISPATCH(mobility_wave_tile);
+  const std::int64_t size = 2 * kTile * waves.count, offset = 2 * kTile * first;
   double tensors[6 * kTile * kTile];
   for (std::int64_t other = 0; other <= tile; ++other) {
-    MLCORE_DISPATCH(mobility_wave_tile)
-    (waves.count, waves.weights, phases.data() + tile * size, phases.data() + other * size,
-     tensors);
+    wave_tile(count, waves.weights + 6 * first, phases.data() + tile * size + offset,
+              phases.data() + other * size + offset, tensors);
     add_wave_tile(tensors, tile, other, n, M);
   }
 }
@@ -241,10 +248,21 @@ void periodic_matrix(const Context& context, const MobilityPlan& plan, const Par
   std::vector<double> phases;
   if (plan.ewald) phases = all_phases(context, plan.ewald->waves, particles);
   // A long row goes with a short one, so that every thread has the same work.
-  detail::parallel_for(context, (tiles + 1) / 2, 1, [&](std::int64_t begin, std::int64_t end, int) {
+  const auto for_tiles = [tiles](std::int64_t begin, std::int64_t end, const auto& body) {
     for (std::int64_t t = begin; t < end; ++t) {
-      periodic_rows(plan, particles, phases, t, M);
-      if (tiles - 1 - t != t) periodic_rows(plan, particles, phases, tiles - 1 - t, M);
+      body(t);
+      if (tiles - 1 - t != t) body(tiles - 1 - t);
+    }
+  };
+  detail::parallel_for(context, (tiles + 1) / 2, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for_tiles(begin, end, [&](std::int64_t t) { pair_rows(plan, particles, t, M); });
+    if (!plan.ewald) return;
+    const kernels::WaveVectors waves = plan.ewald->waves.view();
+    for (std::int64_t first = 0; first < waves.count; first += kWaveChunk) {
+      const std::int64_t count = std::min(kWaveChunk, waves.count - first);
+      for_tiles(begin, end, [&](std::int64_t t) {
+        add_wave_rows(waves, phases, first, count, t, particles.n, M);
+      });
     }
   });
   detail::parallel_for(context, tiles, 1, [&](std::int64_t begin, std::int64_t end, int) {

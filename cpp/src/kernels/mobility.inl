@@ -10,7 +10,7 @@ constexpr int kBlock = 64;
 /// Wrapped distances x_i - x_j of one particle to a block of others, and the signs of their
 /// fractional coordinates.
 struct Distances {
-  int count;
+  int count;  // a multiple of the widest vector; distances beyond the block are made up
   double x[kBlock], y[kBlock], z[kBlock];
   double sign[3][kBlock];
 };
@@ -21,12 +21,13 @@ inline __attribute__((always_inline)) double nearest(double x) { return (x + 0x1
 void load_distances(const PairGeometry& g, std::int64_t i, std::int64_t first, int count,
                     Distances& d) {
   const double xi = g.x[i], yi = g.y[i], zi = g.z[i];
-  d.count = count;
   for (int j = 0; j < count; ++j) {
     d.x[j] = xi - g.x[first + j];
     d.y[j] = yi - g.y[first + j];
     d.z[j] = zi - g.z[first + j];
   }
+  for (; count % kTile; ++count) d.x[count] = d.y[count] = d.z[count] = 1.0;
+  d.count = count;
   for (int axis = 0; axis < 3; ++axis) {
     const double ix = g.inverse[axis], iy = g.inverse[3 + axis], iz = g.inverse[6 + axis];
     const double rx = g.rows[3 * axis], ry = g.rows[3 * axis + 1], rz = g.rows[3 * axis + 2];
@@ -125,9 +126,18 @@ void add_tensors(const PairGeometry& g, const PairTerm& term, const Distances& d
 
 /// Velocities caused by a block of forces.
 struct Velocities {
-  const double *fx, *fy, *fz;
+  double fx[kBlock], fy[kBlock], fz[kBlock];  // zero where distances are made up
   double u[kBlock], v[kBlock], w[kBlock];
 };
+
+void load_forces(const double* const force[3], std::int64_t first, int count, Velocities& to) {
+  for (int j = 0; j < count; ++j) {
+    to.fx[j] = force[0][first + j];
+    to.fy[j] = force[1][first + j];
+    to.fz[j] = force[2][first + j];
+  }
+  for (; count % kTile; ++count) to.fx[count] = to.fy[count] = to.fz[count] = 0.0;
+}
 
 template <PairKind kind, class Where>
 inline __attribute__((always_inline)) void add_image_velocities(const PairTerm& term,
@@ -135,16 +145,15 @@ inline __attribute__((always_inline)) void add_image_velocities(const PairTerm& 
                                                                 Velocities& to) {
   const RadialParameters radial = term.radial;
   const TableParameters table = term.table;
-  const double *fx = to.fx, *fy = to.fy, *fz = to.fz;
 #pragma GCC ivdep
   for (int j = 0; j < count; ++j) {
     double x, y, z;
     image.at(j, x, y, z);
     const Pair p = pair_functions<kind>(radial, table, x * x + y * y + z * z);
-    const double q = p.g * (x * fx[j] + y * fy[j] + z * fz[j]);
-    to.u[j] += p.f * fx[j] + q * x;
-    to.v[j] += p.f * fy[j] + q * y;
-    to.w[j] += p.f * fz[j] + q * z;
+    const double q = p.g * (x * to.fx[j] + y * to.fy[j] + z * to.fz[j]);
+    to.u[j] += p.f * to.fx[j] + q * x;
+    to.v[j] += p.f * to.fy[j] + q * y;
+    to.w[j] += p.f * to.fz[j] + q * z;
   }
 }
 
@@ -267,7 +276,7 @@ void mobility_row(const PairGeometry& geometry, const PairTerm* terms, int term_
   for (std::int64_t first = begin; first < end; first += kBlock) {
     const int count = static_cast<int>(end - first < kBlock ? end - first : kBlock);
     load_distances(geometry, i, first, count, d);
-    clear(count, t);
+    clear(d.count, t);
     for (int k = 0; k < term_count; ++k) add_term_tensors(geometry, terms[k], d, t);
     store_rows(count, t, rows + 3 * first, rows + stride + 3 * first,
                rows + 2 * stride + 3 * first);
@@ -283,9 +292,7 @@ void mobility_velocity(const PairGeometry& geometry, const PairTerm* terms, int 
   for (std::int64_t first = begin; first < end; first += kBlock) {
     const int count = static_cast<int>(end - first < kBlock ? end - first : kBlock);
     load_distances(geometry, i, first, count, d);
-    sums.fx = force[0] + first;
-    sums.fy = force[1] + first;
-    sums.fz = force[2] + first;
+    load_forces(force, first, count, sums);
     for (int k = 0; k < term_count; ++k) add_term_velocities(geometry, terms[k], d, sums);
   }
   velocity[0] += total(sums.u);
@@ -301,6 +308,7 @@ void mobility_divergence_row(const PairGeometry& geometry, const PairTerm& term,
   for (std::int64_t first = begin; first < end; first += kBlock) {
     const int count = static_cast<int>(end - first < kBlock ? end - first : kBlock);
     load_distances(geometry, i, first, count, d);
+    // Not d.count: made-up distances would count.
     add_image_divergence(term, Nearest{d}, count, sums);
     for (std::int64_t s = 1; s < term.image_count; ++s) {
       add_image_divergence(term, Image(geometry, term.images + 3 * s, d), count, sums);
