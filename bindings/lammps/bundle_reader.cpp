@@ -66,8 +66,7 @@ class Reader {
       fail("field format must be \"mlcore-bundle\"");
     if (field(manifest_, "manifest", "format_version") != 1)
       fail("field format_version must be 1, this version of mlcore reads no other");
-    if (field(manifest_, "manifest", "kind") != "mobility")
-      fail("field kind must be \"mobility\"");
+    if (field(manifest_, "manifest", "kind") != "mobility") fail("field kind must be \"mobility\"");
   }
 
   void read_mobility() {
@@ -113,7 +112,8 @@ class Reader {
     const std::string path = inside(name);
     std::string content = read_file(path, kMaximumFile);
     if (expected != sha256(content))
-      fail("files: '" + path + "' does not have the sha256 recorded here: it was changed or damaged");
+      fail("files: '" + path +
+           "' does not have the sha256 recorded here: it was changed or damaged");
     return content;
   }
 

@@ -100,11 +100,12 @@ std::unique_ptr<mlmod::MobilitySource> FixMlmod::make_source() {
     return std::make_unique<mlmod::WholeModel>(parameters_.m, warning);
   const mlcore::Cell cell = gather_.cell();
   if (!cell.is_open())
-    warn("TorchScript pair models see nearest images only; a long-ranged mobility is then not "
-         "positive definite in general (a bundle with background rpy adds the periodic part)");
-  return std::make_unique<mlmod::PairModels>(
-      parameters_.m_ii, parameters_.m_ij, cell,
-      std::vector<double>(domain->boxlo, domain->boxlo + 3), warning);
+    warn(
+        "TorchScript pair models see nearest images only; a long-ranged mobility is then not "
+        "positive definite in general (a bundle with background rpy adds the periodic part)");
+  return std::make_unique<mlmod::PairModels>(parameters_.m_ii, parameters_.m_ij, cell,
+                                             std::vector<double>(domain->boxlo, domain->boxlo + 3),
+                                             warning);
 }
 
 void FixMlmod::report() const {

@@ -51,9 +51,8 @@ void GroupGather::exchange() {
   const std::size_t n = all_.size() / kWidth;
   std::vector<std::size_t> order(n);
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return all_[kWidth * a] < all_[kWidth * b];
-  });
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return all_[kWidth * a] < all_[kWidth * b]; });
   configuration_.tags.resize(n);
   configuration_.x.resize(3 * n);
   configuration_.f.resize(3 * n);

@@ -51,7 +51,9 @@ class Reader {
   }
 
   static bool contains(std::string_view text, std::string_view word) {
-    const auto same = [](char a, char b) { return std::toupper(static_cast<unsigned char>(a)) == b; };
+    const auto same = [](char a, char b) {
+      return std::toupper(static_cast<unsigned char>(a)) == b;
+    };
     for (std::size_t i = 0; i + word.size() <= text.size(); ++i)
       if (same(text[i], word[0]) &&
           std::equal(word.begin(), word.end(), text.begin() + static_cast<std::ptrdiff_t>(i),
@@ -65,8 +67,8 @@ class Reader {
     int depth = 0;
     for (std::size_t i = 0; i + 1 < text.size(); ++i) {
       if (text[i] == '<' && text[i + 1] == '/') --depth;
-      if (text[i] == '<' && (std::isalpha(static_cast<unsigned char>(text[i + 1])) ||
-                             text[i + 1] == '_'))
+      if (text[i] == '<' &&
+          (std::isalpha(static_cast<unsigned char>(text[i + 1])) || text[i + 1] == '_'))
         ++depth;
       if (text[i] == '/' && text[i + 1] == '>') --depth;
       if (depth > kMaximumDepth)
@@ -116,8 +118,8 @@ class Reader {
       if (parameters_.type == name)
         fail("<model_data> type: not available yet: " + parameters_.type +
              " (available: " + std::string(here) + ")");
-    fail("<model_data> type '" + parameters_.type + "' is unknown (available: " + std::string(here) +
-         ")");
+    fail("<model_data> type '" + parameters_.type +
+         "' is unknown (available: " + std::string(here) + ")");
   }
 
   bool given(const std::string& tag) const { return parameters_.values.contains(tag); }
@@ -166,8 +168,9 @@ class Reader {
     const bool exact_divergence = !parameters_.bundle.empty();
     if (!exact_divergence || given("delta")) parameters_.delta = number("delta");
     if (!exact_divergence && parameters_.has_drift() && !(parameters_.delta > 0))
-      fail("<delta> must be positive when <flag_thm_drift> is 1: it is the displacement of the "
-           "finite difference");
+      fail(
+          "<delta> must be positive when <flag_thm_drift> is 1: it is the displacement of the "
+          "finite difference");
   }
 
   Parameters parameters_;

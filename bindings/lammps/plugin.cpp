@@ -28,8 +28,8 @@ void check_versions(const LAMMPS_NS::LAMMPS& lammps) {
   const std::string again = "; build the plugin again: mlcore lammps build";
   if (std::string(mlcore::version()) != MLCORE_BUILT_VERSION)
     lammps.error->all(FLERR, "mlcore plugin: built against libmlcore " MLCORE_BUILT_VERSION
-                             ", but libmlcore " + std::string(mlcore::version()) +
-                                 " is loaded" + again);
+                             ", but libmlcore " +
+                                 std::string(mlcore::version()) + " is loaded" + again);
   if (lammps.num_ver != MLCORE_BUILT_LAMMPS)
     lammps.error->all(FLERR, "mlcore plugin: built for LAMMPS version " +
                                  std::to_string(MLCORE_BUILT_LAMMPS) + ", but this is " +

@@ -15,7 +15,7 @@ namespace {
 using File = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
 
 File open_file(const std::string& path, std::size_t& size) {
-  struct stat information {};
+  struct stat information{};
   if (stat(path.c_str(), &information) != 0)
     throw std::runtime_error("cannot open '" + path + "': " + std::strerror(errno));
   if (!S_ISREG(information.st_mode))

@@ -1,8 +1,8 @@
 #include "torchscript_model.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/functorch/BatchedTensorImpl.h>
 #include <ATen/functorch/DynamicLayer.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/python/update_graph_executor_opt.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
@@ -27,9 +27,9 @@ constexpr std::int64_t kBatchRows = 4096;
 class VmapLevel {
  public:
   explicit VmapLevel(std::int64_t batch)
-      : level_(at::functorch::initAndPushDynamicLayer(
-            at::functorch::TransformType::Vmap, c10::SymInt(batch),
-            at::functorch::RandomnessType::Error)) {}
+      : level_(at::functorch::initAndPushDynamicLayer(at::functorch::TransformType::Vmap,
+                                                      c10::SymInt(batch),
+                                                      at::functorch::RandomnessType::Error)) {}
   ~VmapLevel() { at::functorch::popDynamicLayerAndDeleteMetadata(); }
   VmapLevel(const VmapLevel&) = delete;
   VmapLevel& operator=(const VmapLevel&) = delete;
@@ -69,8 +69,8 @@ struct TorchScriptModel::State {
   static at::Tensor checked(const at::Tensor& tensor, const std::vector<std::int64_t>& shape) {
     if (tensor.scalar_type() != at::kFloat || tensor.sizes() != at::IntArrayRef(shape)) {
       std::ostringstream text;
-      text << "returns " << describe(tensor) << ", expected Float of shape " << at::IntArrayRef(shape)
-           << " (MLMOD's column convention)";
+      text << "returns " << describe(tensor) << ", expected Float of shape "
+           << at::IntArrayRef(shape) << " (MLMOD's column convention)";
       throw std::runtime_error(text.str());
     }
     return tensor.contiguous();

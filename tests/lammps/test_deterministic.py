@@ -59,8 +59,11 @@ def test_neighbours_across_the_boundary_and_crossing_it(case: Case) -> None:
         x = np.array([[4.0, 4, 4], [5.0, 4.3, 4]]) + [shift, 0, 0]
         case.atoms(x, (0, 8, 0, 8, 0, 8))
         case.ok(
-            system("p p p", dt=0.02) + FORCES.format(1.5, 0.2, -0.1)
-            + f"fix m all mlmod {name}\n" + dump(10) + "run 200\n"
+            system("p p p", dt=0.02)
+            + FORCES.format(1.5, 0.2, -0.1)
+            + f"fix m all mlmod {name}\n"
+            + dump(10)
+            + "run 200\n"
         )
         frames = np.array([frame[:, 1:4] for frame in case.dump()])
         tracks.append(frames - frames[0])
@@ -90,8 +93,12 @@ def test_subset_group_moves_alone(case: Case) -> None:
     case.atoms(x, (0, 6, 0, 6, 0, 6))
     f, forces = push(5)
     case.ok(
-        system() + forces + "velocity all set 0.5 0.25 0.125\ngroup two id 2 4\n"
-        + f"fix m two mlmod {name}\n" + dump() + "run 1\n"
+        system()
+        + forces
+        + "velocity all set 0.5 0.25 0.125\ngroup two id 2 4\n"
+        + f"fix m two mlmod {name}\n"
+        + dump()
+        + "run 1\n"
     )
     first, last = case.dump()
     chosen = [1, 3]
@@ -110,8 +117,12 @@ def test_order_in_memory_does_not_matter(case: Case) -> None:
     for order in (np.arange(12), np.random.default_rng(3).permutation(12)):
         case.atoms(x[order], (0, 9, 0, 9, 0, 9), ids=[int(i) + 1 for i in order])
         case.ok(
-            system() + "atom_modify sort 5 1.0\n" + forces + f"fix m all mlmod {name}\n"
-            + dump(20) + "run 20\n"
+            system()
+            + "atom_modify sort 5 1.0\n"
+            + forces
+            + f"fix m all mlmod {name}\n"
+            + dump(20)
+            + "run 20\n"
         )
         results.append(case.dump()[-1][:, 1:4])
     np.testing.assert_allclose(results[1], results[0], rtol=0, atol=1e-13)
@@ -123,9 +134,12 @@ def test_atoms_may_come_and_go_between_runs(case: Case) -> None:
     name = case.parameters("dX_MF_ML1", **case.pair_models())
     extra = " ".join(f"{value:.17g}" for value in x[5])
     case.ok(
-        system() + FORCES.format(0.3, -0.2, 0.1) + f"fix m all mlmod {name}\nrun 3\n"
+        system()
+        + FORCES.format(0.3, -0.2, 0.1)
+        + f"fix m all mlmod {name}\nrun 3\n"
         + f"create_atoms 1 single {extra}\ngroup gone id 2\ndelete_atoms group gone compress no\n"
-        + dump(1) + "run 1\n"
+        + dump(1)
+        + "run 1\n"
     )
     before, after = case.dump()
     assert list(after[:, 0]) == [1, 3, 4, 5, 6]

@@ -47,7 +47,7 @@ def test_predictor_and_corrector(case: Case) -> None:
 
 @pytest.mark.parametrize("mode", [PAIR, WHOLE])
 def test_two_ranks_do_what_one_does(case: Case, mode: str) -> None:
-    n = 16
+    n = 16 if mode == PAIR else 8
     x = scattered(n, 6.0, gap=1.05)
     case.atoms(x, box(6))
     boundary = "p p p" if mode == PAIR else "f f f"
@@ -58,8 +58,10 @@ def test_two_ranks_do_what_one_does(case: Case, mode: str) -> None:
     tracks = []
     for ranks in (1, 2):
         case.ok(
-            system(boundary, **LJ, dt=2e-4) + f"fix m all mlmod {name} seed 7 psd repair\n"
-            + dump(50) + "run 50\n",
+            system(boundary, **LJ, dt=2e-4)
+            + f"fix m all mlmod {name} seed 7 psd repair\n"
+            + dump(50)
+            + "run 50\n",
             ranks,
         )
         tracks.append(case.dump()[-1][:, 1:4])
@@ -95,15 +97,16 @@ def test_split_run_and_restart_continue_the_same_trajectory(case: Case, ranks: i
 def test_unwrapped_positions_stay_right_across_boundaries(case: Case) -> None:
     """The same seed in a box whose boundary is crossed and in one where it is far away."""
     x = np.array([[0.05, 4.0, 3.95], [1.4, 4.0, 0.1], [3.9, 0.1, 2.0]])
-    name = case.parameters(
-        PAIR, **case.pair_models(pair=models.zero_pair_model), **noisy(KBT=0.5)
-    )
+    name = case.parameters(PAIR, **case.pair_models(pair=models.zero_pair_model), **noisy(KBT=0.5))
     tracks = []
     for boundary, lengths in (("p p p", box(4)), ("f f f", (-90, 90) * 3)):
         case.atoms(x, lengths)
         case.ok(
-            system(boundary, dt=5e-3) + "fix push all addforce -12.0 18.0 6.0\n"
-            + f"fix m all mlmod {name} seed 11\n" + dump(20) + "run 400\n"
+            system(boundary, dt=5e-3)
+            + "fix push all addforce -12.0 18.0 6.0\n"
+            + f"fix m all mlmod {name} seed 11\n"
+            + dump(20)
+            + "run 400\n"
         )
         frames = np.array([frame[:, 1:4] for frame in case.dump()])
         tracks.append(frames - frames[0])
@@ -123,8 +126,12 @@ def test_whole_model_is_the_pair_model(case: Case) -> None:
     tracks = []
     for name in (pair, whole):
         case.ok(
-            system() + forces + "group some id 1 3 4 6 7\n" + f"fix m some mlmod {name} seed 5\n"
-            + dump(20) + "run 20\n"
+            system()
+            + forces
+            + "group some id 1 3 4 6 7\n"
+            + f"fix m some mlmod {name} seed 5\n"
+            + dump(20)
+            + "run 20\n"
         )
         tracks.append(case.dump()[-1][:, 1:4])
     np.testing.assert_allclose(tracks[1], tracks[0], rtol=0, atol=1e-5)
@@ -139,14 +146,14 @@ def increments(case: Case, words: str, steps: int) -> Array:
     name = case.parameters(PAIR, **case.pair_models(), **noisy(KBT=0.7))
     dt = 1e-7
     case.ok(
-        system(dt=dt) + f"fix m all mlmod {name} {words}\nthermo {steps}\n" + dump()
+        system(dt=dt)
+        + f"fix m all mlmod {name} {words}\nthermo {steps}\n"
+        + dump()
         + f"run {steps}\n"
     )
     frames = np.array([frame[:, 1:4] for frame in case.dump()]).reshape(steps + 1, -1)
     root = np.linalg.cholesky(rpy_matrix(x))  # nothing moves by more than 0.1
-    return np.asarray(
-        np.linalg.solve(root, np.diff(frames, axis=0).T).T / np.sqrt(2 * 0.7 * dt)
-    )
+    return np.asarray(np.linalg.solve(root, np.diff(frames, axis=0).T).T / np.sqrt(2 * 0.7 * dt))
 
 
 def test_displacements_have_the_covariance_of_the_mobility(case: Case) -> None:
@@ -171,8 +178,11 @@ def test_two_fixes_have_noise_of_their_own(case: Case) -> None:
     moves = {}
     for one, two in (("a", "b"), ("b", "a")):
         case.ok(
-            system() + "group p id 1\ngroup q id 2\n"
-            + f"fix {one} p mlmod {name}\nfix {two} q mlmod {name}\n" + dump() + "run 1\n"
+            system()
+            + "group p id 1\ngroup q id 2\n"
+            + f"fix {one} p mlmod {name}\nfix {two} q mlmod {name}\n"
+            + dump()
+            + "run 1\n"
         )
         moves[one + two] = case.dump()[-1][:, 1:4] - x
     assert np.abs(moves["ab"] - moves["ba"]).min() > 1e-6  # depends on the id of the fix
@@ -188,8 +198,11 @@ def test_a_particle_with_uneven_mobility_samples_uniformly(case: Case, drift: in
     files = case.pair_models(models.cosine_self_model, models.zero_pair_model)
     name = case.parameters(PAIR, **files, **noisy(delta=1e-2, flag_thm_drift=drift))
     case.ok(
-        system("p p p", dt=5e-4) + f"fix m all mlmod {name} seed 4 verbose 0\nthermo 10000\n"
-        + "run 400\n" + dump(20) + f"run {16000 if drift else 2000}\n"
+        system("p p p", dt=5e-4)
+        + f"fix m all mlmod {name} seed 4 verbose 0\nthermo 10000\n"
+        + "run 400\n"
+        + dump(20)
+        + f"run {16000 if drift else 2000}\n"
     )
     cosine = np.cos(2 * np.pi * np.array([frame[:, 1] for frame in case.dump()]))
     if drift:
@@ -205,9 +218,7 @@ def test_random_difference_has_the_divergence_as_its_mean(case: Case) -> None:
     files = case.pair_models(pair=models.decaying_pair_model)
     name = case.parameters(PAIR, **files, **quiet(KBT=1.5, flag_thm_drift=1, delta=0.02))
     steps, dt = 4000, 1e-9
-    case.ok(
-        system(dt=dt) + f"fix m all mlmod {name}\nthermo {steps}\n" + dump() + f"run {steps}\n"
-    )
+    case.ok(system(dt=dt) + f"fix m all mlmod {name}\nthermo {steps}\n" + dump() + f"run {steps}\n")
     frames = np.array([frame[:, 1:4] for frame in case.dump()])
     drift = np.diff(frames, axis=0) / dt
     mean = drift.mean(0)
@@ -224,10 +235,8 @@ def test_matrix_that_is_not_positive_definite(case: Case) -> None:
     """Oseen at contact: an error that names eigenvalue and pair, or a shift that is reported."""
     x = np.array([[1.0, 1, 1], [1.15, 1, 1], [3.0, 3, 3]])
     case.atoms(x, box(5))
-    name = case.parameters(
-        PAIR, **case.pair_models(pair=models.oseen_pair_model), **noisy()
-    )
-    run = "thermo_style custom step f_m[1] f_m[2]\nrun 3\n"
+    name = case.parameters(PAIR, **case.pair_models(pair=models.oseen_pair_model), **noisy())
+    run = "thermo 1\nthermo_style custom step f_m[1] f_m[2]\nrun 3\n"
     outcome = case.lmp(system(dt=1e-6) + f"fix m all mlmod {name}\n" + run)
     assert outcome.status == 1
     found = re.search(r"smallest eigenvalue (\S+), closest pair atoms 1 and 2", outcome.output)
@@ -236,7 +245,9 @@ def test_matrix_that_is_not_positive_definite(case: Case) -> None:
     assert float(found[1].rstrip(",")) == pytest.approx(block, rel=0.05)
     output = case.ok(system(dt=1e-6) + f"fix m all mlmod {name} psd repair\n" + run)
     assert len(re.findall("adds", output)) == 1
-    rows = [line.split() for line in output.splitlines() if re.fullmatch(r" +[0-9]( +\S+){2} *", line)]
+    rows = [
+        line.split() for line in output.splitlines() if re.fullmatch(r" +[0-9]( +\S+){2} *", line)
+    ]
     assert [row[2] for row in rows] == ["0", "1", "2", "3"]
     assert float(rows[-1][1]) == pytest.approx(-block, rel=0.05)
 

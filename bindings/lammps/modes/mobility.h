@@ -66,7 +66,7 @@ class MobilityStepper {
   double shift_ = 0;  ///< added to the diagonal of M in this step
   std::int64_t repaired_steps_ = 0;
 
-  std::vector<std::uint32_t> tags_;   ///< of the first stage
+  std::vector<std::uint32_t> tags_;    ///< of the first stage
   std::vector<double> deterministic_;  ///< M f of the first stage
   std::vector<double> extra_;          ///< noise and drift of this step
 };

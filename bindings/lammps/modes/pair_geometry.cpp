@@ -13,8 +13,7 @@ MinimumImage::MinimumImage(const mlcore::Cell& cell) : open_(cell.is_open()) {
   const std::array<double, 3> height = mlcore::heights(cell_);
   double smallest = 0;
   for (int axis = 0; axis < 3; ++axis)
-    if (cell_.pbc[axis])
-      smallest = smallest == 0 ? height[axis] : std::min(smallest, height[axis]);
+    if (cell_.pbc[axis]) smallest = smallest == 0 ? height[axis] : std::min(smallest, height[axis]);
   safe_square_ = 0.25 * smallest * smallest;
 }
 

@@ -132,7 +132,8 @@ void PairModels::apply(const std::vector<double>& f, std::vector<double>& v) {
     const double* m = self_blocks_.data() + 9 * i;
     const double* fi = f.data() + 3 * i;
     double sum[3];
-    for (int d = 0; d < 3; ++d) sum[d] = m[3 * d] * fi[0] + m[3 * d + 1] * fi[1] + m[3 * d + 2] * fi[2];
+    for (int d = 0; d < 3; ++d)
+      sum[d] = m[3 * d] * fi[0] + m[3 * d + 1] * fi[1] + m[3 * d + 2] * fi[2];
     for (std::int64_t j = i + 1; j < n_; ++j, b += 9) {
       const double* fj = f.data() + 3 * j;
       double* vj = v.data() + 3 * j;

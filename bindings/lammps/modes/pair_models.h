@@ -34,8 +34,8 @@ class PairModels final : public MobilitySource {
   bool warned_asymmetry_ = false;
   std::int64_t n_ = 0;
   std::vector<float> self_input_, pair_input_;
-  std::vector<double> self_blocks_;      ///< (n, 9), symmetric
-  const float* pair_blocks_ = nullptr;   ///< (n (n - 1) / 2, 9)
+  std::vector<double> self_blocks_;     ///< (n, 9), symmetric
+  const float* pair_blocks_ = nullptr;  ///< (n (n - 1) / 2, 9)
 };
 
 }  // namespace mlmod

@@ -18,10 +18,9 @@ void WholeModel::evaluate(const Configuration& configuration) {
   const float* output = model_.evaluate(input_, 1, 9 * n * n);
   const std::int64_t bad = TorchScriptModel::first_bad_row(output, 9 * n * n, 1);
   if (bad >= 0)
-    throw std::runtime_error(model_.label() + ": output for atoms " +
-                             std::to_string(configuration.tags[bad / (9 * n)]) + " and " +
-                             std::to_string(configuration.tags[bad % (3 * n) / 3]) +
-                             " is not finite");
+    throw std::runtime_error(
+        model_.label() + ": output for atoms " + std::to_string(configuration.tags[bad / (9 * n)]) +
+        " and " + std::to_string(configuration.tags[bad % (3 * n) / 3]) + " is not finite");
   symmetrize(output);
 }
 

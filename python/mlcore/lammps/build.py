@@ -6,15 +6,16 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mlcore.errors import BackendUnavailable, Error
-from mlcore.lammps.environment import Environment, find_environment, folder_digest
+from mlcore.lammps.environment import Environment, find_environment
 
 __all__ = ["build", "plugin_path"]
 
@@ -38,7 +39,7 @@ def build(force: bool = False, verbose: bool = False) -> Path:
     """
     environment = find_environment()
     source = _source_folder()
-    record = {**environment.record(), "source": _digest(source)}
+    record = _inputs(environment, source)
     folder = _cache_folder()
     with _lock(folder):
         if force or _recorded(folder) != record or not (folder / _PLUGIN).is_file():
@@ -58,7 +59,7 @@ def plugin_path() -> Path:
     recorded = _recorded(folder)
     if recorded is None or not (folder / _PLUGIN).is_file():
         raise BackendUnavailable(f"the LAMMPS plugin is not built yet (looked in {folder}); {how}")
-    now = {**find_environment().record(), "source": _digest(_source_folder())}
+    now = _inputs(find_environment(), _source_folder())
     changed = [name for name, value in now.items() if recorded.get(name) != value]
     if changed:
         raise BackendUnavailable(
@@ -94,8 +95,32 @@ def _cache_folder() -> Path:
     return Path(root).absolute() / f"lammps-{name}"
 
 
-def _digest(source: Path) -> str:
-    return folder_digest(source, {".cpp", ".h", ".txt"})
+def _inputs(environment: Environment, source: Path) -> dict[str, str]:
+    """What a plugin is made from; one that was made from anything else is stale."""
+    own = sorted(path for path in source.rglob("*") if path.suffix in {".cpp", ".h", ".txt"})
+    core = sorted(_core_headers(own, environment.mlcore_include))
+    return {**environment.record(), "source": _digest(own), "mlcore headers": _digest(core)}
+
+
+def _core_headers(files: Iterable[Path], include: Path) -> set[Path]:
+    """Public headers of the core that these files see, directly or through one another."""
+    found: set[Path] = set()
+    waiting = list(files)
+    while waiting:
+        for name in re.findall(r'#include "(mlcore/\S+)"', waiting.pop().read_text()):
+            header = include / name
+            if header not in found and header.is_file():
+                found.add(header)
+                waiting.append(header)
+    return found
+
+
+def _digest(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        content = file.read_bytes()
+        digest.update(f"{file.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _recorded(folder: Path) -> dict[str, str] | None:

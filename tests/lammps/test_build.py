@@ -1,0 +1,101 @@
+"""The plugin as a file: what it links, what it holds, which versions it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mlcore
+import mlcore.lammps
+import numpy as np
+import pytest
+from conftest import Case, system
+from mlcore.errors import BackendUnavailable, InvalidArgument
+from mlcore.paths import get_library
+from test_stochastic import box
+
+
+def lines(*words: str) -> list[str]:
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_links_the_installed_core_and_holds_no_copy_of_it(plugin: Path) -> None:
+    needed = [line for line in lines("readelf", "-d", str(plugin)) if "NEEDED" in line]
+    assert sum("libmlcore.so" in line for line in needed) == 1
+    loaded = [line for line in lines("ldd", str(plugin)) if "libmlcore.so" in line]
+    assert loaded and str(get_library().resolve()) in loaded[0]
+    symbols = [line.split() for line in lines("nm", "-C", str(plugin))]
+    own = {" ".join(s[2:]) for s in symbols if len(s) > 2 and s[1] in "TtWwi"}
+    assert any("mlmod::MobilityStepper" in name for name in own)
+    forbidden = (
+        "mlcore::kernels",
+        "mlcore::cholesky",
+        "mlcore::mobility_",
+        "mlcore::random_normal",
+        "mlcore::reference",
+        "philox",
+        "dpotrf",
+        "dsyev",
+    )
+    assert [name for name in own if any(word in name for word in forbidden)] == []
+    wanted = {" ".join(s[1:]) for s in symbols if s[0] == "U"}
+    assert any(name.startswith("mlcore::cholesky(") for name in wanted)
+    assert any(name.startswith("mlcore::mobility_matrix(") for name in wanted)
+    exported = {s[-1] for s in map(str.split, lines("nm", "-D", "--defined-only", str(plugin)))}
+    assert "lammpsplugin_init" in exported
+
+
+def test_refuses_another_libmlcore(case: Case) -> None:
+    source = case.write(
+        "other.cpp", 'namespace mlcore { const char* version() { return "99.1.2"; } }\n'
+    )
+    other = case.folder / "other.so"
+    subprocess.run(["c++", "-shared", "-fPIC", str(source), "-o", str(other)], check=True)
+    case.atoms(np.ones((1, 3)), box(2))
+    outcome = case.lmp(system() + "run 0\n", prefix=["env", f"LD_PRELOAD={other}"])
+    assert outcome.status == 1
+    assert f"built against libmlcore {mlcore.__version__}" in outcome.output
+    assert "libmlcore 99.1.2 is loaded" in outcome.output
+    assert "mlcore lammps build" in outcome.output
+
+
+def test_plugin_path_tells_how_to_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plugin: Path
+) -> None:
+    assert mlcore.lammps.plugin_path() == plugin
+    assert plugin.name.endswith("plugin.so")
+    monkeypatch.setenv("MLCORE_CACHE", str(tmp_path))
+    with pytest.raises(BackendUnavailable, match="not built yet.*mlcore lammps build"):
+        mlcore.lammps.plugin_path()
+
+
+def test_stale_plugin_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plugin: Path
+) -> None:
+    folder = tmp_path / plugin.parent.name
+    folder.mkdir()
+    (folder / plugin.name).write_bytes(plugin.read_bytes())
+    record = (plugin.parent / "build.json").read_text()
+    (folder / "build.json").write_text(record.replace(f"{mlcore.__version__} ", "0.0.0 "))
+    monkeypatch.setenv("MLCORE_CACHE", str(tmp_path))
+    with pytest.raises(BackendUnavailable, match="before mlcore changed"):
+        mlcore.lammps.plugin_path()
+
+
+def test_run_returns_the_status_of_lammps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("good.lmp").write_text("print ${word} file out.txt\nplugin list\n")
+    assert mlcore.lammps.run("good.lmp", args=["-var", "word", "hello", "-log", "none"]) == 0
+    assert Path("out.txt").read_text() == "hello\n"
+    Path("bad.lmp").write_text("nonsense\n")
+    assert mlcore.lammps.run("bad.lmp", ranks=2, args=["-log", "none"]) != 0
+    with pytest.raises(InvalidArgument, match="absent.lmp"):
+        mlcore.lammps.run("absent.lmp")
+    with pytest.raises(InvalidArgument, match="ranks"):
+        mlcore.lammps.run("good.lmp", ranks=0)
+
+
+def test_import_is_light() -> None:
+    code = "import sys, mlcore.lammps; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
