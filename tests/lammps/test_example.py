@@ -23,7 +23,7 @@ def test_example(tmp_path: Path, model: str, ranks: str) -> None:
     subprocess.run([sys.executable, "make_model.py"], cwd=folder, check=True, capture_output=True)
     words = ["lammps", "run", "-n", ranks, "in.lmp", "-var", "model", model, "-var", "steps", "200"]
     result = subprocess.run(
-        [sys.executable, "-m", "mlcore.cli", *words],
+        [str(Path(sys.executable).parent / "mlcore"), *words],
         cwd=folder,
         capture_output=True,
         text=True,
