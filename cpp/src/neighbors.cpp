@@ -211,6 +211,10 @@ class PairRows {
   std::int64_t first(std::int64_t i) const { return offsets_[i]; }
   std::int64_t size(std::int64_t i) const { return offsets_[i + 1] - offsets_[i]; }
   const Key* row(std::int64_t i) const { return start_[i]; }
+  /// Rows of successive particles lie far apart.
+  void prefetch(std::int64_t i) const {
+    for (std::int64_t k = 0; k < size(i); k += 8) __builtin_prefetch(start_[i] + k);
+  }
   /// The p-th particle to visit.
   std::int64_t visit(std::int64_t p) const { return order_.empty() ? p : order_[p]; }
   const std::vector<std::int32_t>& order() const { return order_; }
@@ -649,11 +653,21 @@ void check_length(const char* name, const View<T, Rank>& view, std::int64_t coun
   }
 }
 
+/// Positions with a fourth coordinate of zero, as the kernels read them.
+std::vector<double> padded(const Context& context, View<const double, 2> x) {
+  std::vector<double> result(4 * x.shape[0]);
+  detail::parallel_for(context, x.shape[0], 4096, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) std::copy_n(x.data + 3 * i, 3, &result[4 * i]);
+  });
+  return result;
+}
+
 template <class Index>
 void fill_row(const double* x, const Frame& frame, const PairRows& rows, std::int64_t i,
               const NeighborArrays<Index>& out) {
   const Key* keys = rows.row(i);
   const std::int64_t size = rows.size(i), first = rows.first(i);
+  if (i + 1 < rows.particles()) rows.prefetch(i + 1);
   if (out.i.data) std::fill_n(out.i.data + first, size, static_cast<Index>(i));
   for (std::int64_t k = 0; out.j.data && k < size; ++k) {
     out.j.data[first + k] = static_cast<Index>(key_particle(keys[k]));
@@ -686,7 +700,7 @@ void fill_arrays(const Context& context, const double* x, const Frame& frame, co
 }  // namespace
 
 struct NeighborSearch::State {
-  View<const double, 2> x;
+  std::vector<double> x;  // (n, 4)
   Frame frame;
   PairRows rows;
 };
@@ -696,9 +710,9 @@ NeighborSearch::NeighborSearch(const Context& context, View<const double, 2> x, 
     : state_(std::make_unique<State>()) {
   const PairCutoff pair_cutoff = checked_cutoff(cutoff, 0);
   check_arguments(x, pair_cutoff);
-  state_->x = x;
   state_->frame = make_frame(cell);
   state_->rows = Search(context, x, pair_cutoff, options, state_->frame).run();
+  state_->x = padded(context, x);
 }
 
 NeighborSearch::~NeighborSearch() = default;
@@ -710,11 +724,11 @@ View<const std::int64_t, 1> NeighborSearch::offsets() const { return state_->row
 
 void NeighborSearch::fill(const Context& context,
                           const NeighborArrays<std::int32_t>& arrays) const {
-  fill_arrays(context, state_->x.data, state_->frame, state_->rows, arrays);
+  fill_arrays(context, state_->x.data(), state_->frame, state_->rows, arrays);
 }
 void NeighborSearch::fill(const Context& context,
                           const NeighborArrays<std::int64_t>& arrays) const {
-  fill_arrays(context, state_->x.data, state_->frame, state_->rows, arrays);
+  fill_arrays(context, state_->x.data(), state_->frame, state_->rows, arrays);
 }
 
 struct NeighborList::State {
@@ -726,13 +740,13 @@ struct NeighborList::State {
 
   bool built = false;
   Cell cell;
-  std::vector<double> x, x_at_search;
-  double margin = 0;  // displacement that may not make a missing pair a neighbor
+  std::vector<double> x, x_at_search;  // (n, 4), (n, 3)
+  double margin = 0;                   // displacement that may not make a missing pair a neighbor
   Frame frame;
   PairRows candidates, rows;
 
   bool must_search(const Context& context, View<const double, 2> now, const Cell& now_cell) const;
-  void search(const Context& context, const Cell& now_cell);
+  void search(const Context& context, View<const double, 2> now, const Cell& now_cell);
   void select(const Context& context);
 };
 
@@ -752,16 +766,16 @@ bool NeighborList::State::must_search(const Context& context, View<const double,
   return std::find(moved.begin(), moved.end(), 1) != moved.end();
 }
 
-void NeighborList::State::search(const Context& context, const Cell& now_cell) {
+void NeighborList::State::search(const Context& context, View<const double, 2> now,
+                                 const Cell& now_cell) {
   built = false;
   frame = make_frame(now_cell);
-  const View<const double, 2> view(x.data(), {static_cast<std::int64_t>(x.size()) / 3, 3});
-  candidates = Search(context, view, searched, options, frame).run();
+  candidates = Search(context, now, searched, options, frame).run();
   double size = searched.largest;
-  for (double value : x) size = std::max(size, std::fabs(value));
+  for (double value : now) size = std::max(size, std::fabs(value));
   for (double value : now_cell.rows) size = std::max(size, std::fabs(value));
   margin = std::max(0.0, 0.5 * searched.skin - 1e-13 * size);
-  x_at_search = x;
+  x_at_search.assign(now.begin(), now.end());
   cell = now_cell;
   built = true;
 }
@@ -816,11 +830,11 @@ bool NeighborList::update(const Context& context, View<const double, 2> x, const
   State& s = *state_;
   check_arguments(x, s.cutoff);
   const bool search = s.must_search(context, x, cell);
-  s.x.assign(x.begin(), x.end());
   if (search) {
     s.rows = PairRows();
-    s.search(context, cell);
+    s.search(context, x, cell);
   }
+  s.x = padded(context, x);
   s.select(context);
   return search;
 }

@@ -47,7 +47,7 @@ struct NeighborArrays {
 /// cutoff beyond half the cell gives several images.
 class MLCORE_API NeighborSearch {
  public:
-  /// Finds the pairs. `x` (n, 3) must stay valid until the last call of fill.
+  /// Finds the pairs of the positions `x` (n, 3), which are copied.
   /// @throws InvalidArgument  wrong shapes, values that are not finite, a bad cell, positions more
   ///                          than 2^30 cells away, a cutoff of hundreds of cells
   NeighborSearch(const Context& context, View<const double, 2> x, const Cell& cell,

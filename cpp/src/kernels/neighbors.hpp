@@ -45,8 +45,8 @@ MLCORE_DECLARE_PER_ISA(
                    std::int32_t* particles, std::int64_t* out);
 
     // Image numbers, vectors and distances of the pairs of particle i; null: not wanted.
-    // wraps: (n, 3) or null. D is (x_j - x_i) + ((S_0 c_0 + S_1 c_1) + S_2 c_2), each operation
-    // rounded once.
+    // x: (n, 4), the last column zero. wraps: (n, 3) or null. D is (x_j - x_i) + ((S_0 c_0 + S_1
+    // c_1) + S_2 c_2), each operation rounded once.
     void neighbor_fill(const std::int64_t* keys, std::int64_t count, std::int64_t i,
                        const double* x, const std::int32_t* wraps, const double* cell,
                        std::int32_t* S, double* D, double* d);)

@@ -205,77 +205,141 @@ void rank_sort(std::int64_t* keys, std::int64_t count, bool unique_particles,
   place_by_rank(particles, keys, count, out);
 }
 
-struct Strip {
-  static constexpr std::int64_t size = 64;
-  std::int32_t j[size], S[3][size];
-  double D[3][size];
+static constexpr std::int64_t kCodeMask = (1 << kNeighborCodeBits) - 1;
+static constexpr std::int64_t kKeyCodeMask = (1 << (3 * kNeighborCodeBits)) - 1;
+
+#if defined(MLCORE_ISA_IS_avx2) || defined(MLCORE_ISA_IS_avx512)
+
+// One pair at a time: its three numbers (and a zero) are the lanes of one register.
+struct PairVectors {
+  const double* x;
+  const std::int32_t* wraps;
+  __m256d own, cell[3];
+  __m128i own_wraps;
+
+  PairVectors(std::int64_t i, const double* x, const std::int32_t* wraps, const double* rows)
+      : x(x), wraps(wraps), own(_mm256_loadu_pd(x + 4 * i)) {
+    for (int k = 0; k < 3; ++k) {
+      cell[k] = _mm256_setr_pd(rows[3 * k], rows[3 * k + 1], rows[3 * k + 2], 0);
+    }
+    own_wraps = wraps ? triple(wraps + 3 * i) : _mm_setzero_si128();
+  }
+
+  static __m128i triple(const std::int32_t* values) {
+    return _mm_setr_epi32(values[0], values[1], values[2], 0);
+  }
+
+  __m128i images(std::int64_t key) const {
+    const __m128i code = _mm_set1_epi32(static_cast<int>(key & kKeyCodeMask));
+    const __m128i parts = _mm_srlv_epi32(
+        code, _mm_setr_epi32(2 * kNeighborCodeBits, kNeighborCodeBits, 0, 3 * kNeighborCodeBits));
+    constexpr int bias = kNeighborCodeBias;
+    __m128i S = _mm_sub_epi32(_mm_and_si128(parts, _mm_set1_epi32(kCodeMask)),
+                              _mm_setr_epi32(bias, bias, bias, 0));
+    if (!wraps) return S;
+    const __m128i other = triple(wraps + 3 * (key >> (3 * kNeighborCodeBits)));
+    return _mm_add_epi32(S, _mm_sub_epi32(own_wraps, other));
+  }
+
+  __m256d displacement(std::int64_t key, __m128i S) const {
+    const __m256d s = _mm256_cvtepi32_pd(S);
+    const __m256d s0 = _mm256_permute4x64_pd(s, 0x00);
+    const __m256d s1 = _mm256_permute4x64_pd(s, 0x55);
+    const __m256d s2 = _mm256_permute4x64_pd(s, 0xaa);
+    const __m256d shift =
+        _mm256_add_pd(_mm256_add_pd(_mm256_mul_pd(s0, cell[0]), _mm256_mul_pd(s1, cell[1])),
+                      _mm256_mul_pd(s2, cell[2]));
+    const __m256d other = _mm256_loadu_pd(x + 4 * (key >> (3 * kNeighborCodeBits)));
+    return _mm256_add_pd(_mm256_sub_pd(other, own), shift);
+  }
 };
 
-static void unpack(const std::int64_t* __restrict keys, std::int64_t count, Strip& strip) {
-  constexpr std::int64_t mask = (1 << kNeighborCodeBits) - 1;
-  for (std::int64_t k = 0; k < count; ++k) {
-    const std::int64_t key = keys[k];
-    strip.j[k] = static_cast<std::int32_t>(key >> (3 * kNeighborCodeBits));
-    const std::int32_t code = static_cast<std::int32_t>(key & ((1 << (3 * kNeighborCodeBits)) - 1));
-    strip.S[0][k] = (code >> (2 * kNeighborCodeBits)) - kNeighborCodeBias;
-    strip.S[1][k] = ((code >> kNeighborCodeBits) & mask) - kNeighborCodeBias;
-    strip.S[2][k] = (code & mask) - kNeighborCodeBias;
-  }
+// Lengths of four vectors whose last lanes are zero: (x^2 + y^2) + z^2.
+static __m256d four_lengths(const __m256d* D) {
+  __m256d square[4];
+  for (int k = 0; k < 4; ++k) square[k] = _mm256_mul_pd(D[k], D[k]);
+  const __m256d low = _mm256_add_pd(_mm256_unpacklo_pd(square[0], square[1]),
+                                    _mm256_unpackhi_pd(square[0], square[1]));
+  const __m256d high = _mm256_add_pd(_mm256_unpacklo_pd(square[2], square[3]),
+                                     _mm256_unpackhi_pd(square[2], square[3]));
+  return _mm256_sqrt_pd(_mm256_add_pd(_mm256_permute2f128_pd(low, high, 0x20),
+                                      _mm256_permute2f128_pd(low, high, 0x31)));
 }
 
-static void add_wraps(const std::int32_t* __restrict wraps, std::int64_t i, std::int64_t count,
-                      Strip& strip) {
-  for (int axis = 0; axis < 3; ++axis) {
-    const std::int32_t own = wraps[3 * i + axis];
-    for (std::int64_t k = 0; k < count; ++k) {
-      strip.S[axis][k] += own - wraps[3 * static_cast<std::int64_t>(strip.j[k]) + axis];
-    }
-  }
+static void store_three(double* out, __m256d v) {
+  _mm_storeu_pd(out, _mm256_castpd256_pd128(v));
+  _mm_store_sd(out + 2, _mm256_extractf128_pd(v, 1));
 }
 
-static void displace(const double* __restrict x, std::int64_t i, const double* cell,
-                     std::int64_t count, Strip& strip) {
-  for (int axis = 0; axis < 3; ++axis) {
-    const double own = x[3 * i + axis];
-    const double c0 = cell[axis], c1 = cell[3 + axis], c2 = cell[6 + axis];
-    for (std::int64_t k = 0; k < count; ++k) {
-      const double shift = (strip.S[0][k] * c0 + strip.S[1][k] * c1) + strip.S[2][k] * c2;
-      strip.D[axis][k] = (x[3 * static_cast<std::int64_t>(strip.j[k]) + axis] - own) + shift;
-    }
-  }
+static void store_three(std::int32_t* out, __m128i v) {
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(out), v);
+  out[2] = _mm_extract_epi32(v, 2);
 }
 
-template <class T>
-static void interleave(const T (*__restrict columns)[Strip::size], std::int64_t count,
-                       T* __restrict rows) {
-  for (std::int64_t k = 0; k < count; ++k) {
-    rows[3 * k] = columns[0][k];
-    rows[3 * k + 1] = columns[1][k];
-    rows[3 * k + 2] = columns[2][k];
+// `size` <= 4 pairs; the last key is repeated for the missing ones.
+static void fill_four(const PairVectors& pair, const std::int64_t* keys, std::int64_t size,
+                      std::int32_t* S, double* D, double* d) {
+  __m256d vectors[4];
+  for (std::int64_t k = 0; k < 4; ++k) {
+    const std::int64_t key = keys[k < size ? k : size - 1];
+    const __m128i images = pair.images(key);
+    if (S && k < size) store_three(S + 3 * k, images);
+    vectors[k] = pair.displacement(key, images);
+    if (D && k < size) store_three(D + 3 * k, vectors[k]);
   }
-}
-
-static void lengths(const Strip& strip, std::int64_t count, double* __restrict d) {
-  for (std::int64_t k = 0; k < count; ++k) {
-    const double x = strip.D[0][k], y = strip.D[1][k], z = strip.D[2][k];
-    d[k] = __builtin_sqrt((x * x + y * y) + z * z);
-  }
+  if (!d) return;
+  double lengths[4];
+  _mm256_storeu_pd(lengths, four_lengths(vectors));
+  for (std::int64_t k = 0; k < size; ++k) d[k] = lengths[k];
 }
 
 void neighbor_fill(const std::int64_t* keys, std::int64_t count, std::int64_t i, const double* x,
                    const std::int32_t* wraps, const double* cell, std::int32_t* S, double* D,
                    double* d) {
-  Strip strip;
-  for (std::int64_t first = 0; first < count; first += Strip::size) {
-    const std::int64_t size = count - first < Strip::size ? count - first : Strip::size;
-    unpack(keys + first, size, strip);
-    if (wraps) add_wraps(wraps, i, size, strip);
-    if (S) interleave(strip.S, size, S + 3 * first);
-    if (!D && !d) continue;
-    displace(x, i, cell, size, strip);
-    if (D) interleave(strip.D, size, D + 3 * first);
-    if (d) lengths(strip, size, d + first);
+  const PairVectors pair(i, x, wraps, cell);
+  std::int64_t k = 0;
+  // Each store reaches one entry into the next pair, which is written after it.
+  for (; k + 4 < count; k += 4) {
+    __m256d vectors[4];
+    for (int lane = 0; lane < 4; ++lane) {
+      const std::int64_t key = keys[k + lane];
+      const __m128i images = pair.images(key);
+      if (S) _mm_storeu_si128(reinterpret_cast<__m128i*>(S + 3 * (k + lane)), images);
+      vectors[lane] = pair.displacement(key, images);
+      if (D) _mm256_storeu_pd(D + 3 * (k + lane), vectors[lane]);
+    }
+    if (d) _mm256_storeu_pd(d + k, four_lengths(vectors));
+  }
+  if (k < count) {
+    fill_four(pair, keys + k, count - k, S ? S + 3 * k : S, D ? D + 3 * k : D, d ? d + k : d);
   }
 }
+
+#else
+
+void neighbor_fill(const std::int64_t* keys, std::int64_t count, std::int64_t i, const double* x,
+                   const std::int32_t* wraps, const double* cell, std::int32_t* S, double* D,
+                   double* d) {
+  for (std::int64_t k = 0; k < count; ++k) {
+    const std::int64_t j = keys[k] >> (3 * kNeighborCodeBits), code = keys[k] & kKeyCodeMask;
+    std::int32_t images[3];
+    for (int axis = 0; axis < 3; ++axis) {
+      const int part = static_cast<int>(code >> ((2 - axis) * kNeighborCodeBits) & kCodeMask);
+      images[axis] = part - kNeighborCodeBias;
+      if (wraps) images[axis] += wraps[3 * i + axis] - wraps[3 * j + axis];
+      if (S) S[3 * k + axis] = images[axis];
+    }
+    double v[3];
+    for (int axis = 0; axis < 3; ++axis) {
+      const double shift =
+          (images[0] * cell[axis] + images[1] * cell[3 + axis]) + images[2] * cell[6 + axis];
+      v[axis] = (x[4 * j + axis] - x[4 * i + axis]) + shift;
+      if (D) D[3 * k + axis] = v[axis];
+    }
+    if (d) d[k] = __builtin_sqrt((v[0] * v[0] + v[1] * v[1]) + v[2] * v[2]);
+  }
+}
+
+#endif
 
 }  // namespace mlcore::kernels::MLCORE_ISA
