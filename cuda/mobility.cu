@@ -88,17 +88,19 @@ __device__ Vec image(const Parameters& p, const Wrapped& w, const double* n) {
 }
 
 __device__ Pair functions_of(const PairTerm& term, double r2) {
+  const double inverse = kernels::inverse_root(r2);
   switch (term.kind) {
     case PairKind::oseen:
-      return kernels::pair_functions<PairKind::oseen>(term.radial, term.table, r2);
+      return kernels::pair_functions<PairKind::oseen>(term.radial, term.table, r2, inverse);
     case PairKind::rpy:
-      return kernels::pair_functions<PairKind::rpy>(term.radial, term.table, r2);
+      return kernels::pair_functions<PairKind::rpy>(term.radial, term.table, r2, inverse);
     case PairKind::periodic_oseen:
-      return kernels::pair_functions<PairKind::periodic_oseen>(term.radial, term.table, r2);
+      return kernels::pair_functions<PairKind::periodic_oseen>(term.radial, term.table, r2,
+                                                               inverse);
     case PairKind::periodic_rpy:
-      return kernels::pair_functions<PairKind::periodic_rpy>(term.radial, term.table, r2);
+      return kernels::pair_functions<PairKind::periodic_rpy>(term.radial, term.table, r2, inverse);
     default:
-      return kernels::pair_functions<PairKind::table>(term.radial, term.table, r2);
+      return kernels::pair_functions<PairKind::table>(term.radial, term.table, r2, inverse);
   }
 }
 
@@ -337,7 +339,8 @@ __global__ void fill_divergence(const Parameters p, const double* all_x, std::in
       const Wrapped w = wrapped(p, load(x, i) - xj);
       for (std::int64_t s = 0; s < term.image_count; ++s) {
         const Vec v = image(p, w, term.images + 3 * s);
-        const double q = kernels::table_divergence(term.table, v.x * v.x + v.y * v.y + v.z * v.z);
+        const double r2 = v.x * v.x + v.y * v.y + v.z * v.z;
+        const double q = kernels::table_divergence(term.table, r2, kernels::inverse_root(r2));
         sum[t].x -= q * v.x;
         sum[t].y -= q * v.y;
         sum[t].z -= q * v.z;

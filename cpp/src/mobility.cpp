@@ -47,6 +47,7 @@ struct Particles {
     }
     const Cell& cell = plan.cell;
     if (!cell.is_open()) wrap(cell, plan.inverse);
+    geometry.periodic = !cell.is_open();
     geometry.x = x[0].data();
     geometry.y = x[1].data();
     geometry.z = x[2].data();
@@ -113,8 +114,7 @@ void open_matrix(const Context& context, const MobilityPlan& plan, const Particl
   const std::int64_t n = particles.n, stride = M.shape[1];
   detail::parallel_for(context, n, kMatrixGrain, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
-      row(particles.geometry, plan.terms, plan.term_count, i, 0, i, M.data, stride);
-      row(particles.geometry, plan.terms, plan.term_count, i, i + 1, n, M.data, stride);
+      row(particles.geometry, plan.terms, plan.term_count, i, 0, n, M.data, stride);
       set_self_block(plan.self, i, M);
     }
   });
@@ -270,14 +270,14 @@ void periodic_matrix(const Context& context, const MobilityPlan& plan, const Par
   });
 }
 
-/// Vectors of one configuration as structure of arrays.
+/// Vectors of one configuration as structure of arrays, padded with zeros.
 struct Components {
   std::vector<double> values[3];
   const double* pointers[3];
 
   explicit Components(View<const double, 2> v) {
     for (int a = 0; a < 3; ++a) {
-      values[a].resize(v.shape[0]);
+      values[a].resize(kTile * tile_count(v.shape[0]));
       for (std::int64_t i = 0; i < v.shape[0]; ++i) values[a][i] = v(i, a);
       pointers[a] = values[a].data();
     }
@@ -298,8 +298,7 @@ void pair_velocities(const Context& context, const MobilityPlan& plan, const Par
       double v[3] = {self[0] * fx + self[1] * fy + self[2] * fz,
                      self[1] * fx + self[3] * fy + self[4] * fz,
                      self[2] * fx + self[4] * fy + self[5] * fz};
-      velocity(particles.geometry, plan.terms, plan.term_count, i, 0, i, force.pointers, v);
-      velocity(particles.geometry, plan.terms, plan.term_count, i, i + 1, n, force.pointers, v);
+      velocity(particles.geometry, plan.terms, plan.term_count, i, n, force.pointers, v);
       for (int a = 0; a < 3; ++a) V(i, a) = v[a];
     }
   });
@@ -413,8 +412,7 @@ void divergence_on_cpu(const Context& context, const MobilityPlan& plan, View<co
   detail::parallel_for(context, particles.n, 8, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
       double d[3] = {};
-      row(particles.geometry, term, i, 0, i, d);
-      row(particles.geometry, term, i, i + 1, particles.n, d);
+      row(particles.geometry, term, i, particles.n, d);
       for (int a = 0; a < 3; ++a) D(i, a) = d[a];
     }
   });

@@ -76,6 +76,7 @@ kernels::TableParameters table_parameters(const PairTable& table) {
   p.dperp = table.dperp.data;
   p.last_interval = static_cast<std::int32_t>(table.par.shape[0] - 2);
   p.spacing = table.cutoff / static_cast<double>(table.par.shape[0] - 1);
+  p.inverse_spacing = 1.0 / p.spacing;
   p.cutoff2 = table.cutoff * table.cutoff;
   return p;
 }

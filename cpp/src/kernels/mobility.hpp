@@ -28,6 +28,7 @@ struct PairGeometry {
   const double* z;
   double rows[9];     // zero along open axes
   double inverse[9];  // columns of open axes are zero
+  bool periodic;      // along any axis
 };
 
 /// Wave vectors grouped by (n2, n3): k = n1 b1 + n2 b2 + n3 b3 over half of reciprocal space.
@@ -46,17 +47,19 @@ struct WaveVectors {
 
 // Symmetric 3x3 tensors are stored as xx xy xz yy yz zz.
 MLCORE_DECLARE_PER_ISA(
-    // Rows 3i..3i+2 of M for the columns of particles begin..end-1 (none of them i).
+    // Rows 3i..3i+2 of M for the columns of particles begin..end-1; the block of i itself, if among
+    // them, holds no sensible numbers.
     void mobility_row(const PairGeometry& geometry, const PairTerm* terms, int term_count,
                       std::int64_t i, std::int64_t begin, std::int64_t end, double* M,
                       std::int64_t stride);
-    // velocity += sum of M_ij F_j over particles begin..end-1; force as structure of arrays.
+    // velocity += sum of M_ij F_j over all j but i; force as structure of arrays, padded with zeros
+    // to a multiple of 8.
     void mobility_velocity(const PairGeometry& geometry, const PairTerm* terms, int term_count,
-                           std::int64_t i, std::int64_t begin, std::int64_t end,
-                           const double* const force[3], double velocity[3]);
-    // divergence -= sum of q d over particles begin..end-1.
+                           std::int64_t i, std::int64_t n, const double* const force[3],
+                           double velocity[3]);
+    // divergence -= sum of q d over all particles but i.
     void mobility_divergence_row(const PairGeometry& geometry, const PairTerm& term, std::int64_t i,
-                                 std::int64_t begin, std::int64_t end, double divergence[3]);
+                                 std::int64_t n, double divergence[3]);
     // Pair functions of one term at given squared distances.
     void mobility_pair(const PairTerm& term, std::int64_t count, const double* r2, double* f,
                        double* g);

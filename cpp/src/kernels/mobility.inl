@@ -2,17 +2,37 @@
 
 #include "kernels/mobility.hpp"
 
+#if defined(MLCORE_ISA_IS_avx512)
+#include <immintrin.h>
+#endif
+
 namespace mlcore::kernels::MLCORE_ISA {
 namespace {
 
 constexpr int kBlock = 64;
+constexpr double kFar = 1e100;  // contributes nothing to any sum
+
+// A vector register of this instruction set.
+#if defined(MLCORE_ISA_IS_avx512)
+constexpr int kLanes = 8, kRows = 4;
+#elif defined(MLCORE_ISA_IS_avx2)
+constexpr int kLanes = 4, kRows = 2;
+#else
+constexpr int kLanes = 2, kRows = 2;
+#endif
+typedef double Vector __attribute__((vector_size(kLanes * 8), aligned(8), may_alias));
+
+inline __attribute__((always_inline)) Vector load(const double* p) {
+  return *reinterpret_cast<const Vector*>(p);
+}
 
 /// Wrapped distances x_i - x_j of one particle to a block of others, and the signs of their
-/// fractional coordinates.
+/// fractional coordinates. `padded` rounds their number up to a multiple of 8; the particle itself
+/// and what pads the block lie far away.
 struct Distances {
-  int count;  // a multiple of the widest vector; distances beyond the block are made up
-  double x[kBlock], y[kBlock], z[kBlock];
-  double sign[3][kBlock];
+  alignas(64) double x[kBlock], y[kBlock], z[kBlock];
+  alignas(64) double sign[3][kBlock];
+  int padded;
 };
 
 /// Nearest integer for |x| < 2^51.
@@ -26,16 +46,10 @@ void load_distances(const PairGeometry& g, std::int64_t i, std::int64_t first, i
     d.y[j] = yi - g.y[first + j];
     d.z[j] = zi - g.z[first + j];
   }
-  for (; count % kTile; ++count) d.x[count] = d.y[count] = d.z[count] = 1.0;
-  d.count = count;
-  for (int axis = 0; axis < 3; ++axis) {
+  for (int axis = 0; g.periodic && axis < 3; ++axis) {
     const double ix = g.inverse[axis], iy = g.inverse[3 + axis], iz = g.inverse[6 + axis];
     const double rx = g.rows[3 * axis], ry = g.rows[3 * axis + 1], rz = g.rows[3 * axis + 2];
     double* sign = d.sign[axis];
-    if (rx == 0 && ry == 0 && rz == 0) {
-      for (int j = 0; j < count; ++j) sign[j] = 1.0;
-      continue;
-    }
     for (int j = 0; j < count; ++j) {
       const double fraction = d.x[j] * ix + d.y[j] * iy + d.z[j] * iz;
       const double shift = nearest(fraction);
@@ -45,145 +59,136 @@ void load_distances(const PairGeometry& g, std::int64_t i, std::int64_t first, i
       d.z[j] -= shift * rz;
     }
   }
+  d.padded = (count + 7) & ~7;
+  for (int j = count; j < d.padded; ++j) {
+    d.x[j] = d.y[j] = d.z[j] = kFar;
+    d.sign[0][j] = d.sign[1][j] = d.sign[2][j] = 1.0;
+  }
+  if (i >= first && i < first + count) d.x[i - first] = d.y[i - first] = d.z[i - first] = kFar;
 }
 
 /// One image of a block of distances.
-struct Image {
-  double n[9];  // rows times the integers of the image
-  const Distances& d;
-
-  inline __attribute__((always_inline)) Image(const PairGeometry& g, const double* image,
-                                              const Distances& d)
-      : d(d) {
-    for (int k = 0; k < 9; ++k) n[k] = image[k / 3] * g.rows[k];
-  }
-
-  inline __attribute__((always_inline)) void at(int j, double& x, double& y, double& z) const {
-    const double a = d.sign[0][j], b = d.sign[1][j], c = d.sign[2][j];
-    x = d.x[j] + (a * n[0] + b * n[3] + c * n[6]);
-    y = d.y[j] + (a * n[1] + b * n[4] + c * n[7]);
-    z = d.z[j] + (a * n[2] + b * n[5] + c * n[8]);
-  }
+struct Places {
+  const double *x, *y, *z;
+  alignas(64) double r2[kBlock], inverse[kBlock];  // r^2 and 1/r
+  alignas(64) double shifted[3][kBlock];
 };
 
-/// The block itself.
-struct Nearest {
-  const Distances& d;
-
-  inline __attribute__((always_inline)) void at(int j, double& x, double& y, double& z) const {
-    x = d.x[j];
-    y = d.y[j];
-    z = d.z[j];
+/// 1/sqrt(x); count is a multiple of 8.
+void inverse_roots(int count, const double* x, double* out) {
+#if defined(MLCORE_ISA_IS_avx512)
+  // The 14 bits of the estimate double with each of two Newton steps.
+  const __m512d half = _mm512_set1_pd(0.5), three_halves = _mm512_set1_pd(1.5);
+  for (int j = 0; j < count; j += 8) {
+    const __m512d v = _mm512_max_pd(_mm512_loadu_pd(x + j), _mm512_set1_pd(1e-290));
+    const __m512d h = _mm512_mul_pd(v, half);
+    __m512d y = _mm512_rsqrt14_pd(v);
+    y = _mm512_mul_pd(y, _mm512_fnmadd_pd(_mm512_mul_pd(h, y), y, three_halves));
+    y = _mm512_mul_pd(y, _mm512_fnmadd_pd(_mm512_mul_pd(h, y), y, three_halves));
+    _mm512_storeu_pd(out + j, y);
   }
-};
+#else
+  for (int j = 0; j < count; ++j) out[j] = inverse_root(x[j]);
+#endif
+}
 
-/// Sum over a block, by halves.
-double total(double* v) {
-  for (int half = kBlock / 2; half >= 1; half /= 2) {
-    for (int j = 0; j < half; ++j) v[j] += v[j + half];
+/// Places of image s of a term.
+void locate(const PairGeometry& g, const PairTerm& term, std::int64_t s, const Distances& d,
+            Places& p) {
+  p.x = d.x;
+  p.y = d.y;
+  p.z = d.z;
+  if (s > 0) {
+    double n[9];
+    for (int k = 0; k < 9; ++k) n[k] = term.images[3 * s + k / 3] * g.rows[k];
+    for (int j = 0; j < d.padded; ++j) {
+      const double a = d.sign[0][j], b = d.sign[1][j], c = d.sign[2][j];
+      p.shifted[0][j] = d.x[j] + (a * n[0] + b * n[3] + c * n[6]);
+      p.shifted[1][j] = d.y[j] + (a * n[1] + b * n[4] + c * n[7]);
+      p.shifted[2][j] = d.z[j] + (a * n[2] + b * n[5] + c * n[8]);
+    }
+    p.x = p.shifted[0];
+    p.y = p.shifted[1];
+    p.z = p.shifted[2];
   }
-  return v[0];
+  const double *x = p.x, *y = p.y, *z = p.z;
+  for (int j = 0; j < d.padded; ++j) p.r2[j] = x[j] * x[j] + y[j] * y[j] + z[j] * z[j];
+  inverse_roots(d.padded, p.r2, p.inverse);
 }
 
 struct Tensors {
-  double xx[kBlock], xy[kBlock], xz[kBlock], yy[kBlock], yz[kBlock], zz[kBlock];
+  alignas(64) double xx[kBlock], xy[kBlock], xz[kBlock], yy[kBlock], yz[kBlock], zz[kBlock];
 };
 
-void clear(int count, Tensors& t) {
-  for (int j = 0; j < count; ++j) {
-    t.xx[j] = t.xy[j] = t.xz[j] = t.yy[j] = t.yz[j] = t.zz[j] = 0.0;
-  }
-}
-
-template <PairKind kind, class Where>
-inline __attribute__((always_inline)) void add_image_tensors(const PairTerm& term,
-                                                             const Where& image, int count,
-                                                             Tensors& t) {
+/// Writes (first) or adds one image of one term.
+template <PairKind kind, bool first>
+void put_tensors(const PairTerm& term, const Places& at, int count, Tensors& t) {
   const RadialParameters radial = term.radial;
   const TableParameters table = term.table;
+  const double *px = at.x, *py = at.y, *pz = at.z;
 #pragma GCC ivdep
   for (int j = 0; j < count; ++j) {
-    double x, y, z;
-    image.at(j, x, y, z);
-    const Pair p = pair_functions<kind>(radial, table, x * x + y * y + z * z);
-    const double gx = p.g * x, gy = p.g * y;
-    t.xx[j] += p.f + gx * x;
-    t.xy[j] += gx * y;
-    t.xz[j] += gx * z;
-    t.yy[j] += p.f + gy * y;
-    t.yz[j] += gy * z;
-    t.zz[j] += p.f + p.g * z * z;
+    const double x = px[j], y = py[j], z = pz[j];
+    const Pair p = pair_functions<kind>(radial, table, at.r2[j], at.inverse[j]);
+    const double gx = p.g * x, gy = p.g * y, gz = p.g * z;
+    t.xx[j] = (first ? 0.0 : t.xx[j]) + (p.f + gx * x);
+    t.xy[j] = (first ? 0.0 : t.xy[j]) + gx * y;
+    t.xz[j] = (first ? 0.0 : t.xz[j]) + gx * z;
+    t.yy[j] = (first ? 0.0 : t.yy[j]) + (p.f + gy * y);
+    t.yz[j] = (first ? 0.0 : t.yz[j]) + gy * z;
+    t.zz[j] = (first ? 0.0 : t.zz[j]) + (p.f + gz * z);
   }
 }
 
-template <PairKind kind>
-void add_tensors(const PairGeometry& g, const PairTerm& term, const Distances& d, Tensors& t) {
-  add_image_tensors<kind>(term, Nearest{d}, d.count, t);
-  for (std::int64_t s = 1; s < term.image_count; ++s) {
-    add_image_tensors<kind>(term, Image(g, term.images + 3 * s, d), d.count, t);
-  }
-}
-
-/// Velocities caused by a block of forces.
+/// Velocities caused by the particles of a block, lane by lane.
 struct Velocities {
-  double fx[kBlock], fy[kBlock], fz[kBlock];  // zero where distances are made up
-  double u[kBlock], v[kBlock], w[kBlock];
+  alignas(64) double u[kBlock], v[kBlock], w[kBlock];
 };
 
-void load_forces(const double* const force[3], std::int64_t first, int count, Velocities& to) {
-  for (int j = 0; j < count; ++j) {
-    to.fx[j] = force[0][first + j];
-    to.fy[j] = force[1][first + j];
-    to.fz[j] = force[2][first + j];
-  }
-  for (; count % kTile; ++count) to.fx[count] = to.fy[count] = to.fz[count] = 0.0;
-}
-
-template <PairKind kind, class Where>
-inline __attribute__((always_inline)) void add_image_velocities(const PairTerm& term,
-                                                                const Where& image, int count,
-                                                                Velocities& to) {
+template <PairKind kind, bool first>
+void put_velocities(const PairTerm& term, const Places& at, int count, const double* const force[3],
+                    Velocities& to) {
   const RadialParameters radial = term.radial;
   const TableParameters table = term.table;
+  const double *px = at.x, *py = at.y, *pz = at.z;
+  const double *fx = force[0], *fy = force[1], *fz = force[2];
 #pragma GCC ivdep
   for (int j = 0; j < count; ++j) {
-    double x, y, z;
-    image.at(j, x, y, z);
-    const Pair p = pair_functions<kind>(radial, table, x * x + y * y + z * z);
-    const double q = p.g * (x * to.fx[j] + y * to.fy[j] + z * to.fz[j]);
-    to.u[j] += p.f * to.fx[j] + q * x;
-    to.v[j] += p.f * to.fy[j] + q * y;
-    to.w[j] += p.f * to.fz[j] + q * z;
+    const double x = px[j], y = py[j], z = pz[j];
+    const Pair p = pair_functions<kind>(radial, table, at.r2[j], at.inverse[j]);
+    const double q = p.g * (x * fx[j] + y * fy[j] + z * fz[j]);
+    to.u[j] = (first ? 0.0 : to.u[j]) + (p.f * fx[j] + q * x);
+    to.v[j] = (first ? 0.0 : to.v[j]) + (p.f * fy[j] + q * y);
+    to.w[j] = (first ? 0.0 : to.w[j]) + (p.f * fz[j] + q * z);
   }
 }
 
-template <PairKind kind>
-void add_velocities(const PairGeometry& g, const PairTerm& term, const Distances& d,
-                    Velocities& to) {
-  add_image_velocities<kind>(term, Nearest{d}, d.count, to);
-  for (std::int64_t s = 1; s < term.image_count; ++s) {
-    add_image_velocities<kind>(term, Image(g, term.images + 3 * s, d), d.count, to);
-  }
-}
-
-template <class Where>
-inline __attribute__((always_inline)) void add_image_divergence(const PairTerm& term,
-                                                                const Where& image, int count,
-                                                                Velocities& to) {
+template <bool first>
+void put_divergence(const PairTerm& term, const Places& at, int count, Velocities& to) {
   const TableParameters table = term.table;
+  const double *px = at.x, *py = at.y, *pz = at.z;
 #pragma GCC ivdep
   for (int j = 0; j < count; ++j) {
-    double x, y, z;
-    image.at(j, x, y, z);
-    const double q = table_divergence(table, x * x + y * y + z * z);
-    to.u[j] += q * x;
-    to.v[j] += q * y;
-    to.w[j] += q * z;
+    const double q = table_divergence(table, at.r2[j], at.inverse[j]);
+    to.u[j] = (first ? 0.0 : to.u[j]) - q * px[j];
+    to.v[j] = (first ? 0.0 : to.v[j]) - q * py[j];
+    to.w[j] = (first ? 0.0 : to.w[j]) - q * pz[j];
   }
 }
 
-void clear(Velocities& v) {
-  for (int j = 0; j < kBlock; ++j) v.u[j] = v.v[j] = v.w[j] = 0.0;
+/// Sum of the first `count` numbers, a multiple of 8.
+double total(const double* v, int count) {
+  Vector sum = load(v);
+  for (int j = kLanes; j < count; j += kLanes) sum += load(v + j);
+  double lanes = 0;
+  for (int l = 0; l < kLanes; ++l) lanes += sum[l];
+  return lanes;
+}
+
+void add_totals(const Velocities& v, int count, double out[3]) {
+  out[0] += total(v.u, count);
+  out[1] += total(v.v, count);
+  out[2] += total(v.w, count);
 }
 
 void store_rows(int count, const Tensors& t, double* __restrict row0, double* __restrict row1,
@@ -207,47 +212,39 @@ void fill_pairs(const PairTerm& term, std::int64_t count, const double* r2, doub
   const TableParameters table = term.table;
 #pragma GCC ivdep
   for (std::int64_t k = 0; k < count; ++k) {
-    const Pair p = pair_functions<kind>(radial, table, r2[k]);
+    const Pair p = pair_functions<kind>(radial, table, r2[k], inverse_root(r2[k]));
     f[k] = p.f;
     g[k] = p.g;
   }
 }
 
-#define MLCORE_FOR_KIND(call, ...)                        \
-  switch (term.kind) {                                    \
-    case PairKind::oseen:                                 \
-      return call<PairKind::oseen>(__VA_ARGS__);          \
-    case PairKind::rpy:                                   \
-      return call<PairKind::rpy>(__VA_ARGS__);            \
-    case PairKind::periodic_oseen:                        \
-      return call<PairKind::periodic_oseen>(__VA_ARGS__); \
-    case PairKind::periodic_rpy:                          \
-      return call<PairKind::periodic_rpy>(__VA_ARGS__);   \
-    case PairKind::table:                                 \
-      return call<PairKind::table>(__VA_ARGS__);          \
+#define MLCORE_FOR_KIND(call)      \
+  switch (term.kind) {             \
+    case PairKind::oseen:          \
+      return call(oseen);          \
+    case PairKind::rpy:            \
+      return call(rpy);            \
+    case PairKind::periodic_oseen: \
+      return call(periodic_oseen); \
+    case PairKind::periodic_rpy:   \
+      return call(periodic_rpy);   \
+    case PairKind::table:          \
+      return call(table);          \
   }
 
-void add_term_tensors(const PairGeometry& g, const PairTerm& term, const Distances& d, Tensors& t) {
-  MLCORE_FOR_KIND(add_tensors, g, term, d, t)
+template <bool first>
+void put_term_tensors(const PairTerm& term, const Places& at, int count, Tensors& t) {
+#define MLCORE_CALL(kind) put_tensors<PairKind::kind, first>(term, at, count, t)
+  MLCORE_FOR_KIND(MLCORE_CALL)
+#undef MLCORE_CALL
 }
 
-void add_term_velocities(const PairGeometry& g, const PairTerm& term, const Distances& d,
-                         Velocities& to) {
-  MLCORE_FOR_KIND(add_velocities, g, term, d, to)
-}
-
-// A vector register of this instruction set.
-#if defined(MLCORE_ISA_IS_avx512)
-constexpr int kLanes = 8, kRows = 4;
-#elif defined(MLCORE_ISA_IS_avx2)
-constexpr int kLanes = 4, kRows = 2;
-#else
-constexpr int kLanes = 2, kRows = 2;
-#endif
-typedef double Vector __attribute__((vector_size(kLanes * 8), aligned(8), may_alias));
-
-inline __attribute__((always_inline)) Vector load(const double* p) {
-  return *reinterpret_cast<const Vector*>(p);
+template <bool first>
+void put_term_velocities(const PairTerm& term, const Places& at, int count,
+                         const double* const force[3], Velocities& to) {
+#define MLCORE_CALL(kind) put_velocities<PairKind::kind, first>(term, at, count, force, to)
+  MLCORE_FOR_KIND(MLCORE_CALL)
+#undef MLCORE_CALL
 }
 
 /// exp(i (n2 theta2 + n3 theta3)) of a tile.
@@ -271,57 +268,79 @@ void mobility_row(const PairGeometry& geometry, const PairTerm* terms, int term_
                   std::int64_t i, std::int64_t begin, std::int64_t end, double* M,
                   std::int64_t stride) {
   Distances d;
+  Places at;
   Tensors t;
+  if (term_count == 0) t = {};
   double* rows = M + 3 * i * stride;
   for (std::int64_t first = begin; first < end; first += kBlock) {
     const int count = static_cast<int>(end - first < kBlock ? end - first : kBlock);
     load_distances(geometry, i, first, count, d);
-    clear(d.count, t);
-    for (int k = 0; k < term_count; ++k) add_term_tensors(geometry, terms[k], d, t);
+    for (int k = 0; k < term_count; ++k) {
+      for (std::int64_t s = 0; s < terms[k].image_count; ++s) {
+        locate(geometry, terms[k], s, d, at);
+        if (k + s == 0) {
+          put_term_tensors<true>(terms[k], at, d.padded, t);
+        } else {
+          put_term_tensors<false>(terms[k], at, d.padded, t);
+        }
+      }
+    }
     store_rows(count, t, rows + 3 * first, rows + stride + 3 * first,
                rows + 2 * stride + 3 * first);
   }
 }
 
 void mobility_velocity(const PairGeometry& geometry, const PairTerm* terms, int term_count,
-                       std::int64_t i, std::int64_t begin, std::int64_t end,
-                       const double* const force[3], double velocity[3]) {
+                       std::int64_t i, std::int64_t n, const double* const force[3],
+                       double velocity[3]) {
   Distances d;
+  Places at;
   Velocities sums;
-  clear(sums);
-  for (std::int64_t first = begin; first < end; first += kBlock) {
-    const int count = static_cast<int>(end - first < kBlock ? end - first : kBlock);
+  for (std::int64_t first = 0; first < n; first += kBlock) {
+    const int count = static_cast<int>(n - first < kBlock ? n - first : kBlock);
     load_distances(geometry, i, first, count, d);
-    load_forces(force, first, count, sums);
-    for (int k = 0; k < term_count; ++k) add_term_velocities(geometry, terms[k], d, sums);
+    const double* const f[3] = {force[0] + first, force[1] + first, force[2] + first};
+    for (int k = 0; k < term_count; ++k) {
+      for (std::int64_t s = 0; s < terms[k].image_count; ++s) {
+        locate(geometry, terms[k], s, d, at);
+        if (first + k + s == 0) {
+          put_term_velocities<true>(terms[k], at, d.padded, f, sums);
+        } else {
+          put_term_velocities<false>(terms[k], at, d.padded, f, sums);
+        }
+      }
+    }
   }
-  velocity[0] += total(sums.u);
-  velocity[1] += total(sums.v);
-  velocity[2] += total(sums.w);
+  const std::int64_t used = n < kBlock ? (n + 7) & ~std::int64_t{7} : kBlock;
+  if (term_count > 0) add_totals(sums, static_cast<int>(used), velocity);
 }
 
 void mobility_divergence_row(const PairGeometry& geometry, const PairTerm& term, std::int64_t i,
-                             std::int64_t begin, std::int64_t end, double divergence[3]) {
+                             std::int64_t n, double divergence[3]) {
   Distances d;
+  Places at;
   Velocities sums;
-  clear(sums);
-  for (std::int64_t first = begin; first < end; first += kBlock) {
-    const int count = static_cast<int>(end - first < kBlock ? end - first : kBlock);
+  for (std::int64_t first = 0; first < n; first += kBlock) {
+    const int count = static_cast<int>(n - first < kBlock ? n - first : kBlock);
     load_distances(geometry, i, first, count, d);
-    // Not d.count: made-up distances would count.
-    add_image_divergence(term, Nearest{d}, count, sums);
-    for (std::int64_t s = 1; s < term.image_count; ++s) {
-      add_image_divergence(term, Image(geometry, term.images + 3 * s, d), count, sums);
+    for (std::int64_t s = 0; s < term.image_count; ++s) {
+      locate(geometry, term, s, d, at);
+      if (first + s == 0) {
+        put_divergence<true>(term, at, d.padded, sums);
+      } else {
+        put_divergence<false>(term, at, d.padded, sums);
+      }
     }
   }
-  divergence[0] -= total(sums.u);
-  divergence[1] -= total(sums.v);
-  divergence[2] -= total(sums.w);
+  const std::int64_t used = n < kBlock ? (n + 7) & ~std::int64_t{7} : kBlock;
+  add_totals(sums, static_cast<int>(used), divergence);
 }
 
 void mobility_pair(const PairTerm& term, std::int64_t count, const double* r2, double* f,
                    double* g) {
-  MLCORE_FOR_KIND(fill_pairs, term, count, r2, f, g)
+#define MLCORE_CALL(kind) fill_pairs<PairKind::kind>(term, count, r2, f, g)
+  MLCORE_FOR_KIND(MLCORE_CALL)
+#undef MLCORE_CALL
 }
 
 void mobility_phases(const WaveVectors& waves, const double* const powers[3], double* phases) {

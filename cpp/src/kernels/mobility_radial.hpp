@@ -35,6 +35,7 @@ struct TableParameters {
   const double* dperp;
   std::int32_t last_interval;  // knots - 2
   double spacing;
+  double inverse_spacing;
   double cutoff2;
 };
 
@@ -52,18 +53,20 @@ MLCORE_RADIAL double root(double x) {
 #endif
 }
 
+/// What `inverse` means below: 1/r, any finite number at r = 0.
+MLCORE_RADIAL double inverse_root(double r2) { return 1.0 / root(r2 > 1e-290 ? r2 : 1e-290); }
+
 MLCORE_RADIAL Pair oseen_pair(const RadialParameters& p, double inverse) {
   const double f = p.stokeslet * inverse;
   return {f, f * inverse * inverse};
 }
 
-/// `inverse` is 1/r, any finite number at r = 0.
-MLCORE_RADIAL Pair rpy_pair(const RadialParameters& p, double r2, double r, double inverse) {
+MLCORE_RADIAL Pair rpy_pair(const RadialParameters& p, double r2, double inverse) {
   const double s = p.radius * inverse;
   const double scale = p.mobility * s;
   const double far_f = scale * (0.75 + 0.5 * s * s);
   const double far_g = scale * (0.75 - 1.5 * s * s) * inverse * inverse;
-  const double near_f = p.mobility * (1.0 - (0.28125 / p.radius) * r);
+  const double near_f = p.mobility * (1.0 - (0.28125 / p.radius) * (r2 * inverse));
   const double near_g = (p.mobility * 0.09375 / p.radius) * inverse;
   const bool overlap = r2 < 4.0 * p.radius * p.radius;
   return {overlap ? near_f : far_f, overlap ? near_g : far_g};
@@ -173,22 +176,19 @@ MLCORE_RADIAL Pair smooth_pair(const RadialParameters& p, double r2) {
 
 /// Real-space part of the Ewald sum, overlap included: the whole tensor less its smooth part.
 template <bool rpy>
-MLCORE_RADIAL Pair ewald_pair(const RadialParameters& p, double r2) {
-  // One division for 1/r and for the one of the error function.
-  const double r = root(r2), x = p.xi * r, safe = r2 > 0 ? r : 1.0;
-  const double q = (x + 3.75) * (1.0 + 2.0 * x);
-  const double both = 1.0 / (safe * q);
-  const double inverse = both * q, inverse2 = inverse * inverse;
-  const Pair whole = rpy ? rpy_pair(p, r2, r, inverse) : oseen_pair(p, inverse);
-  const Pair smooth = smooth_pair(p, p.xi2 * r2, x, inverse2 * p.inverse_xi2, both * safe);
+MLCORE_RADIAL Pair ewald_pair(const RadialParameters& p, double r2, double inverse) {
+  const double x = p.xi * (r2 * inverse);
+  const double inverse_q = 1.0 / ((x + 3.75) * (1.0 + 2.0 * x));
+  const Pair whole = rpy ? rpy_pair(p, r2, inverse) : oseen_pair(p, inverse);
+  const Pair smooth = smooth_pair(p, p.xi2 * r2, x, inverse * inverse * p.inverse_xi2, inverse_q);
   const bool inside = r2 < p.cutoff2;
   return {inside ? whole.f - smooth.f : 0.0, inside ? whole.g - smooth.g : 0.0};
 }
 
 /// Interpolated par and perp; zero beyond the cutoff.
-MLCORE_RADIAL Pair table_pair(const TableParameters& p, double r2) {
+MLCORE_RADIAL Pair table_pair(const TableParameters& p, double r2, double inverse) {
   const bool inside = r2 < p.cutoff2;
-  const double t = root(inside ? r2 : 0.0) / p.spacing;
+  const double t = inside ? r2 * inverse * p.inverse_spacing : 0.0;
   std::int32_t k = static_cast<std::int32_t>(t);
   k = k < p.last_interval ? k : p.last_interval;
   const double u = t - k;
@@ -201,15 +201,14 @@ MLCORE_RADIAL Pair table_pair(const TableParameters& p, double r2) {
   const double perp0 = p.dperp[k] * p.spacing, perp1 = p.dperp[k + 1] * p.spacing;
   const double perp = p.perp[k] + u * (perp0 + u * ((3.0 * rise_perp - 2.0 * perp0 - perp1) +
                                                     u * (perp0 + perp1 - 2.0 * rise_perp)));
-  const double g = r2 > 0.0 ? (par - perp) / r2 : 0.0;
+  const double g = r2 > 0.0 ? (par - perp) * inverse * inverse : 0.0;
   return {inside ? perp : 0.0, inside ? g : 0.0};
 }
 
 /// Divergence of the interpolant is q d: q = (par' + 2 (par - perp) / r) / r.
-MLCORE_RADIAL double table_divergence(const TableParameters& p, double r2) {
+MLCORE_RADIAL double table_divergence(const TableParameters& p, double r2, double inverse) {
   const bool inside = r2 < p.cutoff2 && r2 > 0.0;
-  const double r = root(inside ? r2 : 1.0);
-  const double t = inside ? r / p.spacing : 0.0;
+  const double t = inside ? r2 * inverse * p.inverse_spacing : 0.0;
   std::int32_t k = static_cast<std::int32_t>(t);
   k = k < p.last_interval ? k : p.last_interval;
   const double u = t - k;
@@ -217,22 +216,21 @@ MLCORE_RADIAL double table_divergence(const TableParameters& p, double r2) {
   const double d0 = p.dpar[k] * p.spacing, d1 = p.dpar[k + 1] * p.spacing;
   const double slope =
       d0 + u * (2.0 * (3.0 * rise - 2.0 * d0 - d1) + u * 3.0 * (d0 + d1 - 2.0 * rise));
-  const double g = table_pair(p, r2).g;
-  return inside ? slope / (p.spacing * r) + 2.0 * g : 0.0;
+  const double g = table_pair(p, r2, inverse).g;
+  return inside ? slope * p.inverse_spacing * inverse + 2.0 * g : 0.0;
 }
 
 template <PairKind kind>
 MLCORE_RADIAL Pair pair_functions(const RadialParameters& radial, const TableParameters& table,
-                                  double r2) {
+                                  double r2, double inverse) {
   if constexpr (kind == PairKind::oseen) {
-    return oseen_pair(radial, 1.0 / root(r2));
+    return oseen_pair(radial, inverse);
   } else if constexpr (kind == PairKind::rpy) {
-    const double r = root(r2);
-    return rpy_pair(radial, r2, r, 1.0 / (r2 > 0 ? r : 1.0));
+    return rpy_pair(radial, r2, inverse);
   } else if constexpr (kind == PairKind::table) {
-    return table_pair(table, r2);
+    return table_pair(table, r2, inverse);
   } else {
-    return ewald_pair<kind == PairKind::periodic_rpy>(radial, r2);
+    return ewald_pair<kind == PairKind::periodic_rpy>(radial, r2, inverse);
   }
 }
 

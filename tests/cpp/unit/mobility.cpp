@@ -277,6 +277,20 @@ TEST(Mobility, BatchesAreIndependent) {
   }
 }
 
+TEST(Mobility, OnlyTheSelfPart) {
+  MobilityModel model;
+  model.self = 0.3;
+  const Values x = random_vectors(9, 5), F = random_vectors(9, 1, 2);
+  for (const Cell& cell : {Cell::open(), Cell::cubic(4)}) {
+    const Values M = matrix(model, cell, x), V = apply(model, cell, x, F);
+    for (int p = 0; p < 27; ++p) {
+      for (int q = 0; q < 27; ++q) EXPECT_EQ(M[p * 27 + q], p == q ? 0.3 : 0.0);
+      EXPECT_EQ(V[p], 0.3 * F[p]);
+    }
+    EXPECT_EQ(largest(divergence(model, cell, x)), 0);
+  }
+}
+
 TEST(Mobility, RejectsWhatItCannotDo) {
   const Values x = random_vectors(4, 5);
   const Cell slab = {{7, 0, 0, 0, 7, 0, 0, 0, 7}, {true, false, true}};
