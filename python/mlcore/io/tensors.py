@@ -110,7 +110,7 @@ def _entry(where: str, name: str, entry: Any, size: int) -> tuple[str, tuple[int
             raise FileFormatError(f"{field}: {label} must be a list of non-negative integers")
     if len(offsets) != 2 or not offsets[0] <= offsets[1] <= size:
         raise FileFormatError(
-            f"{field}: data_offsets {offsets} leave the {size} data bytes of the file"
+            f"{field}: data_offsets {offsets} leave the {size} data bytes: truncated file?"
         )
     count = 1
     for extent in shape:

@@ -254,7 +254,7 @@ class NeuralPairModel(PairModel):
             InvalidArgument: naming the argument.
         """
         settings = training or TrainingOptions(
-            epochs=epochs or (1500 if loss == "regression" else 150),
+            epochs=epochs or (1500 if loss == "regression" else 80),
             learning_rate=learning_rate or (0.01 if loss == "regression" else 0.02),
             patience=200 if loss == "regression" else 30,
             min_improvement=1e-5,
