@@ -114,7 +114,7 @@ void open_matrix(const Context& context, const MobilityPlan& plan, const Particl
   const std::int64_t n = particles.n, stride = M.shape[1];
   detail::parallel_for(context, n, kMatrixGrain, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
-      row(particles.geometry, plan.terms, plan.term_count, i, 0, n, M.data, stride);
+      row(particles.geometry, plan.terms, plan.term_count, i, n, M.data, stride);
       set_self_block(plan.self, i, M);
     }
   });
@@ -205,12 +205,10 @@ std::vector<double> all_phases(const Context& context, const detail::WavePart& w
 /// Pair part of the blocks of M left of the diagonal, and the blocks on it, for one tile.
 void pair_rows(const MobilityPlan& plan, const Particles& particles, std::int64_t tile,
                View<double, 2> M) {
-  const std::int64_t end = std::min(particles.n, (tile + 1) * kTile);
-  for (std::int64_t i = tile * kTile; i < end; ++i) {
-    MLCORE_DISPATCH(mobility_row)
-    (particles.geometry, plan.terms, plan.term_count, i, 0, i, M.data, M.shape[1]);
-    set_self_block(plan.self, i, M);
-  }
+  const std::int64_t begin = tile * kTile, end = std::min(particles.n, begin + kTile);
+  MLCORE_DISPATCH(mobility_lower_rows)
+  (particles.geometry, plan.terms, plan.term_count, begin, end, M.data, M.shape[1]);
+  for (std::int64_t i = begin; i < end; ++i) set_self_block(plan.self, i, M);
 }
 
 /// Wave vectors taken at a time: their phases stay in cache.

@@ -47,11 +47,12 @@ struct WaveVectors {
 
 // Symmetric 3x3 tensors are stored as xx xy xz yy yz zz.
 MLCORE_DECLARE_PER_ISA(
-    // Rows 3i..3i+2 of M for the columns of particles begin..end-1; the block of i itself, if among
-    // them, holds no sensible numbers.
+    // Rows 3i..3i+2 of M; the block of i itself holds no sensible numbers.
     void mobility_row(const PairGeometry& geometry, const PairTerm* terms, int term_count,
-                      std::int64_t i, std::int64_t begin, std::int64_t end, double* M,
-                      std::int64_t stride);
+                      std::int64_t i, std::int64_t n, double* M, std::int64_t stride);
+    // Blocks of M left of the diagonal for particles begin..end-1.
+    void mobility_lower_rows(const PairGeometry& geometry, const PairTerm* terms, int term_count,
+                             std::int64_t begin, std::int64_t end, double* M, std::int64_t stride);
     // velocity += sum of M_ij F_j over all j but i; force as structure of arrays, padded with zeros
     // to a multiple of 8.
     void mobility_velocity(const PairGeometry& geometry, const PairTerm* terms, int term_count,

@@ -38,14 +38,20 @@ struct Distances {
 /// Nearest integer for |x| < 2^51.
 inline __attribute__((always_inline)) double nearest(double x) { return (x + 0x1.8p52) - 0x1.8p52; }
 
-void load_distances(const PairGeometry& g, std::int64_t i, std::int64_t first, int count,
-                    Distances& d) {
+/// Distances of particle i to particles first..first+count-1, not yet wrapped, from lane `lane` on.
+void load_lanes(const PairGeometry& g, std::int64_t i, std::int64_t first, int count, int lane,
+                Distances& d) {
   const double xi = g.x[i], yi = g.y[i], zi = g.z[i];
+  double *x = d.x + lane, *y = d.y + lane, *z = d.z + lane;
   for (int j = 0; j < count; ++j) {
-    d.x[j] = xi - g.x[first + j];
-    d.y[j] = yi - g.y[first + j];
-    d.z[j] = zi - g.z[first + j];
+    x[j] = xi - g.x[first + j];
+    y[j] = yi - g.y[first + j];
+    z[j] = zi - g.z[first + j];
   }
+}
+
+/// Wraps `count` distances and pads them.
+void finish_lanes(const PairGeometry& g, int count, Distances& d) {
   for (int axis = 0; g.periodic && axis < 3; ++axis) {
     const double ix = g.inverse[axis], iy = g.inverse[3 + axis], iz = g.inverse[6 + axis];
     const double rx = g.rows[3 * axis], ry = g.rows[3 * axis + 1], rz = g.rows[3 * axis + 2];
@@ -64,6 +70,13 @@ void load_distances(const PairGeometry& g, std::int64_t i, std::int64_t first, i
     d.x[j] = d.y[j] = d.z[j] = kFar;
     d.sign[0][j] = d.sign[1][j] = d.sign[2][j] = 1.0;
   }
+}
+
+/// A block of distances of one particle.
+void load_distances(const PairGeometry& g, std::int64_t i, std::int64_t first, int count,
+                    Distances& d) {
+  load_lanes(g, i, first, count, 0, d);
+  finish_lanes(g, count, d);
   if (i >= first && i < first + count) d.x[i - first] = d.y[i - first] = d.z[i - first] = kFar;
 }
 
@@ -191,18 +204,21 @@ void add_totals(const Velocities& v, int count, double out[3]) {
   out[2] += total(v.w, count);
 }
 
-void store_rows(int count, const Tensors& t, double* __restrict row0, double* __restrict row1,
-                double* __restrict row2) {
+/// Writes `count` tensors from lane `lane` on as three rows of a matrix.
+void store_rows(int count, int lane, const Tensors& t, double* __restrict row0,
+                double* __restrict row1, double* __restrict row2) {
+  const double *xx = t.xx + lane, *xy = t.xy + lane, *xz = t.xz + lane;
+  const double *yy = t.yy + lane, *yz = t.yz + lane, *zz = t.zz + lane;
   for (int j = 0; j < count; ++j) {
-    row0[3 * j] = t.xx[j];
-    row0[3 * j + 1] = t.xy[j];
-    row0[3 * j + 2] = t.xz[j];
-    row1[3 * j] = t.xy[j];
-    row1[3 * j + 1] = t.yy[j];
-    row1[3 * j + 2] = t.yz[j];
-    row2[3 * j] = t.xz[j];
-    row2[3 * j + 1] = t.yz[j];
-    row2[3 * j + 2] = t.zz[j];
+    row0[3 * j] = xx[j];
+    row0[3 * j + 1] = xy[j];
+    row0[3 * j + 2] = xz[j];
+    row1[3 * j] = xy[j];
+    row1[3 * j + 1] = yy[j];
+    row1[3 * j + 2] = yz[j];
+    row2[3 * j] = xz[j];
+    row2[3 * j + 1] = yz[j];
+    row2[3 * j + 2] = zz[j];
   }
 }
 
@@ -247,6 +263,43 @@ void put_term_velocities(const PairTerm& term, const Places& at, int count,
 #undef MLCORE_CALL
 }
 
+/// Sum over all terms and images of a block.
+void sum_tensors(const PairGeometry& geometry, const PairTerm* terms, int term_count,
+                 const Distances& d, Tensors& t) {
+  Places at;
+  if (term_count == 0) t = {};
+  for (int k = 0; k < term_count; ++k) {
+    for (std::int64_t s = 0; s < terms[k].image_count; ++s) {
+      locate(geometry, terms[k], s, d, at);
+      if (k + s == 0) {
+        put_term_tensors<true>(terms[k], at, d.padded, t);
+      } else {
+        put_term_tensors<false>(terms[k], at, d.padded, t);
+      }
+    }
+  }
+}
+
+/// Lanes of a block that belong to one row: columns j..j+count-1 of particle i.
+struct Segment {
+  std::int64_t i, j;
+  int count;
+};
+
+void put_segments(const PairGeometry& geometry, const PairTerm* terms, int term_count,
+                  const Segment* segments, int used, int lanes, Distances& d, Tensors& t, double* M,
+                  std::int64_t stride) {
+  finish_lanes(geometry, lanes, d);
+  sum_tensors(geometry, terms, term_count, d, t);
+  int lane = 0;
+  for (int k = 0; k < used; ++k) {
+    const Segment& s = segments[k];
+    double* row = M + 3 * s.i * stride + 3 * s.j;
+    store_rows(s.count, lane, t, row, row + stride, row + 2 * stride);
+    lane += s.count;
+  }
+}
+
 /// exp(i (n2 theta2 + n3 theta3)) of a tile.
 struct Phase {
   double c[kTile], s[kTile];
@@ -265,29 +318,39 @@ void outer_phase(const WaveVectors& waves, const WaveRow& row, const double* con
 }  // namespace
 
 void mobility_row(const PairGeometry& geometry, const PairTerm* terms, int term_count,
-                  std::int64_t i, std::int64_t begin, std::int64_t end, double* M,
-                  std::int64_t stride) {
+                  std::int64_t i, std::int64_t n, double* M, std::int64_t stride) {
   Distances d;
-  Places at;
   Tensors t;
-  if (term_count == 0) t = {};
   double* rows = M + 3 * i * stride;
-  for (std::int64_t first = begin; first < end; first += kBlock) {
-    const int count = static_cast<int>(end - first < kBlock ? end - first : kBlock);
+  for (std::int64_t first = 0; first < n; first += kBlock) {
+    const int count = static_cast<int>(n - first < kBlock ? n - first : kBlock);
     load_distances(geometry, i, first, count, d);
-    for (int k = 0; k < term_count; ++k) {
-      for (std::int64_t s = 0; s < terms[k].image_count; ++s) {
-        locate(geometry, terms[k], s, d, at);
-        if (k + s == 0) {
-          put_term_tensors<true>(terms[k], at, d.padded, t);
-        } else {
-          put_term_tensors<false>(terms[k], at, d.padded, t);
-        }
-      }
-    }
-    store_rows(count, t, rows + 3 * first, rows + stride + 3 * first,
+    sum_tensors(geometry, terms, term_count, d, t);
+    store_rows(count, 0, t, rows + 3 * first, rows + stride + 3 * first,
                rows + 2 * stride + 3 * first);
   }
+}
+
+void mobility_lower_rows(const PairGeometry& geometry, const PairTerm* terms, int term_count,
+                         std::int64_t begin, std::int64_t end, double* M, std::int64_t stride) {
+  Distances d;
+  Tensors t;
+  Segment segments[kBlock];
+  int used = 0, lanes = 0;
+  for (std::int64_t i = begin; i < end; ++i) {
+    for (std::int64_t j = 0; j < i;) {
+      const int room = kBlock - lanes;
+      const int count = static_cast<int>(i - j < room ? i - j : room);
+      load_lanes(geometry, i, j, count, lanes, d);
+      segments[used++] = {i, j, count};
+      lanes += count;
+      j += count;
+      if (lanes < kBlock) continue;
+      put_segments(geometry, terms, term_count, segments, used, lanes, d, t, M, stride);
+      used = lanes = 0;
+    }
+  }
+  if (lanes) put_segments(geometry, terms, term_count, segments, used, lanes, d, t, M, stride);
 }
 
 void mobility_velocity(const PairGeometry& geometry, const PairTerm* terms, int term_count,
