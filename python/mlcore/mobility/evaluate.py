@@ -281,7 +281,9 @@ def compare(
                 seconds,
                 float(density.sum()),
                 difference(density, densities[0], blocks, resamples, seed),
-                difference(density, densities[rpy[loss]], blocks, resamples, seed),
+                difference(
+                    density, densities[rpy.get(loss, min(rpy.values()))], blocks, resamples, seed
+                ),
                 chi2,
                 count,
                 errors,
