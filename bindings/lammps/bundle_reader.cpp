@@ -36,6 +36,7 @@ class Reader {
                                (status ? " (" + status.message() + ")" : ""));
     manifest_ = parse_json("'" + manifest_path_ + "'", read_file(manifest_path_, kMaximumManifest));
     check_kind();
+    read_units();
     read_mobility();
     read_weights();
     return bundle_;
@@ -67,6 +68,15 @@ class Reader {
     if (field(manifest_, "manifest", "format_version") != 1)
       fail("field format_version must be 1, this version of mlcore reads no other");
     if (field(manifest_, "manifest", "kind") != "mobility") fail("field kind must be \"mobility\"");
+  }
+
+  void read_units() {
+    const json& units = field(manifest_, "manifest", "units");
+    const json& length = field(units, "units", "length");
+    for (const char* name : {"length", "energy", "time"})
+      if (!field(units, "units", name).is_string())
+        fail("field units." + std::string(name) + " must be text");
+    if (length == units["energy"] && length == units["time"]) bundle_.units = length;
   }
 
   void read_mobility() {

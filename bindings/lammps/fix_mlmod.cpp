@@ -95,7 +95,7 @@ void FixMlmod::create(int narg, char** arg) {
 std::unique_ptr<mlmod::MobilitySource> FixMlmod::make_source() {
   const auto warning = [this](const std::string& text) { warn(text); };
   if (!parameters_.bundle.empty())
-    return std::make_unique<mlmod::BundleMobility>(parameters_.bundle);
+    return std::make_unique<mlmod::BundleMobility>(parameters_.bundle, update->unit_style);
   if (parameters_.mode == mlmod::Mode::stochastic_whole)
     return std::make_unique<mlmod::WholeModel>(parameters_.m, warning);
   const mlcore::Cell cell = gather_.cell();

@@ -1,5 +1,7 @@
 #include "bundle_mobility.h"
 
+#include <algorithm>
+#include <array>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -48,7 +50,14 @@ Bundle named_bundle(const std::string& folder) {
 
 }  // namespace
 
-BundleMobility::BundleMobility(const std::string& folder) : bundle_(named_bundle(folder)) {}
+BundleMobility::BundleMobility(const std::string& folder, const std::string& units)
+    : bundle_(named_bundle(folder)) {
+  constexpr std::array styles{"lj", "real", "metal", "si", "cgs", "electron", "micro", "nano"};
+  const bool known = std::find(styles.begin(), styles.end(), bundle_.units) != styles.end();
+  if (known && bundle_.units != units)
+    throw std::runtime_error("bundle '" + folder + "/manifest.json': field units says '" +
+                             bundle_.units + "', this run has units " + units);
+}
 
 template <class Body>
 void BundleMobility::named(Body&& body) const {

@@ -10,7 +10,9 @@ namespace mlmod {
 /// M of an mlcore bundle, evaluated by the core.
 class BundleMobility final : public MobilitySource {
  public:
-  explicit BundleMobility(const std::string& folder);
+  /// Throws std::runtime_error when the bundle is damaged, or was made in another of LAMMPS' unit
+  /// styles than `units`.
+  BundleMobility(const std::string& folder, const std::string& units);
 
   void evaluate(const Configuration& configuration) override;
   void apply(const std::vector<double>& f, std::vector<double>& v) override;
