@@ -94,9 +94,6 @@ class PairTableData:
                 f"mobility.background must be RPY or None for a bundle, not {kind}"
             )
         table = mobility.table
-        if table is None:
-            zeros = np.zeros(2)
-            return cls("rpy", background.radius, background.viscosity, 0.0, 1.0, *[zeros] * 4)
         return cls(
             "none" if background is None else "rpy",
             None if background is None else float(background.radius),
@@ -356,6 +353,10 @@ def _verify(model: PairModel, folder: Path, sizes: tuple[int, ...], mlmod: bool)
     scale = model.total_self_mobility
     bundle = load_bundle(folder)
     mobility = bundle.mobility
+    # every knot and every middle between two, where a run will interpolate
+    r = np.linspace(0.0, model.cutoff, 2 * len(bundle.table.par) - 1)[1:]
+    for got, exact in zip(mobility.pair(r), model.pair(r), strict=True):
+        _agree("bundle", float(np.abs(got - exact).max()) / scale, 1e-8, "pair functions")
     for count in sizes:
         x = _configuration(count, model.cutoff, count)
         want = eager_matrix(model, x)
@@ -366,11 +367,15 @@ def _verify(model: PairModel, folder: Path, sizes: tuple[int, ...], mlmod: bool)
             checks.append(("MLMOD files", mlmod_files.assemble(folder, x), 1e-5))
         for what, found, allowed in checks:
             worst = float(np.abs(found - want).max()) / scale
-            if not worst <= allowed:
-                raise Error(
-                    f"{what}: differs from the model by {worst:.2e} of the self mobility for "
-                    f"{count} particles, more than {allowed:.0e}; nothing was put in place"
-                )
+            _agree(what, worst, allowed, f"{count} particles")
+
+
+def _agree(what: str, worst: float, allowed: float, where: str) -> None:
+    if not worst <= allowed:
+        raise Error(
+            f"{what}: differs from the model by {worst:.2e} of the self mobility ({where}), more "
+            f"than {allowed:.0e}; nothing was put in place"
+        )
 
 
 # -- reading --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def _estimate(
     d = rng.normal(size=(4000, 3))
     d *= (rng.uniform(EDGES[0], EDGES[-1], 4000) / np.linalg.norm(d, axis=1))[:, None]
     r = np.linalg.norm(d, axis=1)
-    parts = [d[(r >= a) & (r < b)][:60] for a, b in zip(EDGES[:-1], EDGES[1:], strict=True)]
+    parts = [d[(r >= a) & (r < b)][:60] for a, b in pairwise(EDGES)]
     count = len(parts)
     error = 4e-5 * np.ones(count)
     blank = MobilityEstimate(
