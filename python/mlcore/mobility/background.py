@@ -193,12 +193,12 @@ class ModeSum:
         batch, count = x.shape[:2]
         unit = self.vectors / self.wavenumbers[:, None]
         projector = (_IDENTITY - unit[:, :, None] * unit[:, None, :]) * weights[:, None, None]
-        flat = projector.reshape(-1, 9)
-        i, j = np.triu_indices(count)
-        out = np.empty((batch, count, count, 3, 3))
+        out = np.empty((batch, count, 3, count, 3))
         for b in range(batch):
             phase = x[b] @ self.vectors.T
             cos, sin = np.cos(phase), np.sin(phase)
-            blocks = ((cos[i] * cos[j] + sin[i] * sin[j]) @ flat).reshape(-1, 3, 3)
-            out[b, i, j] = out[b, j, i] = blocks
-        return out.transpose(0, 1, 3, 2, 4).reshape(batch, 3 * count, 3 * count)
+            for d, e in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)):
+                w = projector[:, d, e]
+                out[b, :, d, :, e] = (cos * w) @ cos.T + (sin * w) @ sin.T
+                out[b, :, e, :, d] = out[b, :, d, :, e]
+        return out.reshape(batch, 3 * count, 3 * count)

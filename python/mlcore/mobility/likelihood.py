@@ -444,7 +444,12 @@ class Likelihood:
         z = np.einsum("bij,bj->bi", inverse, rest)
         logdet = 2 * np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(1)
         value = -0.5 * ((z * z).sum(1) + logdet + size * np.log(2 * np.pi))
-        y = scale * (inverse[:, None] @ d_noise @ inverse.transpose(0, 2, 1)[:, None])
+        # L^-1 dC L^-T of all parameters in two products: (b,i,pj), then (b,ip,j)
+        y = inverse @ (scale * d_noise).transpose(0, 2, 1, 3).reshape(count, size, p * size)
+        y = y.reshape(count, size * p, size) @ inverse.transpose(0, 2, 1)
+        quadratic = (y @ z[..., None]).reshape(count, size, p)
+        quadratic = np.einsum("bip,bi->bp", quadratic, z)
+        y = np.ascontiguousarray(y.reshape(count, size, p, size).transpose(0, 2, 1, 3))
         means = np.zeros((count, size, p))
         means[..., :4] = inc.lag * np.einsum("bpij,bj->bip", d_steady, force)
         q = self.basis.size
@@ -454,7 +459,6 @@ class Likelihood:
         white = inverse @ means
         flat = y.reshape(count, p, -1)
         trace = np.einsum("bpii->bp", y)
-        quadratic = np.einsum("bi,bpij,bj->bp", z, y, z, optimize=True)
         gradient = 0.5 * (quadratic - trace) + np.einsum("bip,bi->bp", white, z)
         information = 0.5 * flat @ flat.transpose(0, 2, 1) + white.transpose(0, 2, 1) @ white
         return value, gradient, information
