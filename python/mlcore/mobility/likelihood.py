@@ -18,11 +18,14 @@ information matrix is Fisher's: I_ab = tr(C^-1 C_a C^-1 C_b)/2 + mu_a.C^-1.mu_b.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from mlcore.errors import InvalidArgument
 from mlcore.mobility.background import FiniteLag, ModeSum, configuration_terms, overlap_correction
@@ -35,6 +38,21 @@ __all__ = ["Images", "Likelihood", "Point", "minimum_images"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _one_blas_thread(function: Callable[P, T]) -> Callable[P, T]:
+    """Thousands of products of matrices too small to share: more threads only wait for each other."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        with threadpool_limits(limits=1, user_api="blas"):
+            return function(*args, **kwargs)
+
+    return call
+
 
 _CHUNK_BYTES = 1 << 26
 
@@ -250,6 +268,7 @@ class Likelihood:
         forces = self.increments.forces
         return self.pushing is not None or (forces is not None and bool(np.any(forces)))
 
+    @_one_blas_thread
     def recentre(self, radius: float) -> None:
         """Expand the deficit of the flow modes, linear in log radius, about another radius."""
         if self.finite_lag is None or self.background != "rpy" or radius == self._centre:
@@ -387,6 +406,7 @@ class Likelihood:
         return np.asarray(mean)
 
     # -- likelihood -----------------------------------------------------------------------------
+    @_one_blas_thread
     def log_likelihoods(self, vector: Array) -> Array:
         """(B,) log density of every increment; -inf where the covariance is not positive definite."""
         point = Point(np.asarray(vector, dtype=np.float64), self.basis.size)
@@ -410,6 +430,7 @@ class Likelihood:
         """Log-likelihood of all increments."""
         return float(self.log_likelihoods(vector).sum())
 
+    @_one_blas_thread
     def expand(self, vector: Array, folds: Index | None = None) -> tuple[Array, Array, Array]:
         """Value (K,), gradient (K,p) and Fisher information (K,p,p) of the log-likelihood.
 
