@@ -33,7 +33,9 @@ void check_vectors(const char* name, View<const double, Rank> v, std::array<std:
   detail::raise<InvalidArgument>(name, " must have the shape (", want, "), got (", got, ")");
 }
 
-/// Positions of one configuration as structure of arrays, wrapped into the cell.
+std::int64_t tile_count(std::int64_t n) { return (n + kTile - 1) / kTile; }
+
+/// Positions of one configuration as structure of arrays, wrapped into the cell, padded with zeros.
 struct Particles {
   std::int64_t n;
   std::vector<double> x[3];
@@ -41,7 +43,7 @@ struct Particles {
   kernels::PairGeometry geometry;
 
   Particles(const MobilityPlan& plan, View<const double, 2> positions) : n(positions.shape[0]) {
-    for (int a = 0; a < 3; ++a) x[a].resize(n);
+    for (int a = 0; a < 3; ++a) x[a].resize(kTile * tile_count(n));
     for (std::int64_t i = 0; i < n; ++i) {
       for (int a = 0; a < 3; ++a) x[a][i] = positions(i, a);
     }
@@ -155,8 +157,6 @@ class TilePowers {
   std::vector<double> values_[3];
   const double* pointers_[3];
 };
-
-std::int64_t tile_count(std::int64_t n) { return (n + kTile - 1) / kTile; }
 
 /// Adds a tile of the wave part to the blocks of M below the diagonal.
 void add_wave_tile(const double* tensors, std::int64_t ti, std::int64_t tj, std::int64_t n,
@@ -282,21 +282,36 @@ struct Components {
   }
 };
 
+/// self F_i
+void self_velocity(const double self[6], const Components& force, std::int64_t i, double v[3]) {
+  const double fx = force.pointers[0][i], fy = force.pointers[1][i], fz = force.pointers[2][i];
+  v[0] = self[0] * fx + self[1] * fy + self[2] * fz;
+  v[1] = self[1] * fx + self[3] * fy + self[4] * fz;
+  v[2] = self[2] * fx + self[4] * fy + self[5] * fz;
+}
+
+/// All but the wave part.
 void pair_velocities(const Context& context, const MobilityPlan& plan, const Particles& particles,
                      const Components& force, View<double, 2> V) {
-  const auto velocity = MLCORE_DISPATCH(mobility_velocity);
   const std::int64_t n = particles.n;
-  double self[6];  // the wave part comes later, for all particles at once
+  const kernels::RadialParameters& radial = plan.terms[0].radial;
+  const bool open_rpy = plan.term_count == 1 && plan.terms[0].kind == kernels::PairKind::rpy;
+  double self[6];  // what the loops below leave out
   for (int m = 0; m < 6; ++m) {
     self[m] = plan.self[m] - (plan.ewald ? plan.ewald->wave_self[m] : 0.0);
+    if (open_rpy && (m == 0 || m == 3 || m == 5)) self[m] -= radial.mobility;
   }
   detail::parallel_for(context, n, 8, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const double fx = force.pointers[0][i], fy = force.pointers[1][i], fz = force.pointers[2][i];
-      double v[3] = {self[0] * fx + self[1] * fy + self[2] * fz,
-                     self[1] * fx + self[3] * fy + self[4] * fz,
-                     self[2] * fx + self[4] * fy + self[5] * fz};
-      velocity(particles.geometry, plan.terms, plan.term_count, i, n, force.pointers, v);
+      double v[3];
+      self_velocity(self, force, i, v);
+      if (open_rpy) {
+        MLCORE_DISPATCH(mobility_velocity_open_rpy)
+        (particles.geometry, radial, i, n, force.pointers, v);
+      } else {
+        MLCORE_DISPATCH(mobility_velocity)
+        (particles.geometry, plan.terms, plan.term_count, i, n, force.pointers, v);
+      }
       for (int a = 0; a < 3; ++a) V(i, a) = v[a];
     }
   });

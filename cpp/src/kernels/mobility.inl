@@ -87,22 +87,27 @@ struct Places {
   alignas(64) double shifted[3][kBlock];
 };
 
-/// 1/sqrt(x); count is a multiple of 8.
-void inverse_roots(int count, const double* x, double* out) {
+/// 1/r of a vector of r^2; any finite number at 0.
+inline __attribute__((always_inline)) Vector inverse_roots(Vector r2) {
 #if defined(MLCORE_ISA_IS_avx512)
   // The 14 bits of the estimate double with each of two Newton steps.
-  const __m512d half = _mm512_set1_pd(0.5), three_halves = _mm512_set1_pd(1.5);
-  for (int j = 0; j < count; j += 8) {
-    const __m512d v = _mm512_max_pd(_mm512_loadu_pd(x + j), _mm512_set1_pd(1e-290));
-    const __m512d h = _mm512_mul_pd(v, half);
-    __m512d y = _mm512_rsqrt14_pd(v);
-    y = _mm512_mul_pd(y, _mm512_fnmadd_pd(_mm512_mul_pd(h, y), y, three_halves));
-    y = _mm512_mul_pd(y, _mm512_fnmadd_pd(_mm512_mul_pd(h, y), y, three_halves));
-    _mm512_storeu_pd(out + j, y);
-  }
+  const Vector v = (Vector)_mm512_max_pd((__m512d)r2, _mm512_set1_pd(1e-290));
+  const Vector h = 0.5 * v;
+  Vector y = (Vector)_mm512_rsqrt14_pd((__m512d)v);
+  y = y * (1.5 - h * y * y);
+  return y * (1.5 - h * y * y);
 #else
-  for (int j = 0; j < count; ++j) out[j] = inverse_root(x[j]);
+  Vector y;
+  for (int l = 0; l < kLanes; ++l) y[l] = inverse_root(r2[l]);
+  return y;
 #endif
+}
+
+/// The same for an array; count is a multiple of 8.
+void inverse_roots(int count, const double* r2, double* out) {
+  for (int j = 0; j < count; j += kLanes) {
+    *reinterpret_cast<Vector*>(out + j) = inverse_roots(load(r2 + j));
+  }
 }
 
 /// Places of image s of a term.
@@ -376,6 +381,30 @@ void mobility_velocity(const PairGeometry& geometry, const PairTerm* terms, int 
   }
   const std::int64_t used = n < kBlock ? (n + 7) & ~std::int64_t{7} : kBlock;
   if (term_count > 0) add_totals(sums, static_cast<int>(used), velocity);
+}
+
+void mobility_velocity_open_rpy(const PairGeometry& geometry, const RadialParameters& radial,
+                                std::int64_t i, std::int64_t n, const double* const force[3],
+                                double velocity[3]) {
+  const RadialParameters p = radial;
+  const double xi = geometry.x[i], yi = geometry.y[i], zi = geometry.z[i];
+  Vector u = {}, v = {}, w = {};
+  for (std::int64_t j = 0; j < n; j += kLanes) {
+    const Vector x = xi - load(geometry.x + j), y = yi - load(geometry.y + j),
+                 z = zi - load(geometry.z + j);
+    const Vector fx = load(force[0] + j), fy = load(force[1] + j), fz = load(force[2] + j);
+    const Vector r2 = x * x + y * y + z * z;
+    const auto pair = rpy_pair(p, r2, inverse_roots(r2));
+    const Vector q = pair.g * (x * fx + y * fy + z * fz);
+    u += pair.f * fx + q * x;
+    v += pair.f * fy + q * y;
+    w += pair.f * fz + q * z;
+  }
+  for (int l = 0; l < kLanes; ++l) {
+    velocity[0] += u[l];
+    velocity[1] += v[l];
+    velocity[2] += w[l];
+  }
 }
 
 void mobility_divergence_row(const PairGeometry& geometry, const PairTerm& term, std::int64_t i,

@@ -41,9 +41,11 @@ struct TableParameters {
 
 enum class PairKind : int { oseen, rpy, periodic_oseen, periodic_rpy, table };
 
-struct Pair {
-  double f, g;
+template <class T>
+struct PairOf {
+  T f, g;
 };
+using Pair = PairOf<double>;
 
 MLCORE_RADIAL double root(double x) {
 #ifdef __CUDA_ARCH__
@@ -61,14 +63,16 @@ MLCORE_RADIAL Pair oseen_pair(const RadialParameters& p, double inverse) {
   return {f, f * inverse * inverse};
 }
 
-MLCORE_RADIAL Pair rpy_pair(const RadialParameters& p, double r2, double inverse) {
-  const double s = p.radius * inverse;
-  const double scale = p.mobility * s;
-  const double far_f = scale * (0.75 + 0.5 * s * s);
-  const double far_g = scale * (0.75 - 1.5 * s * s) * inverse * inverse;
-  const double near_f = p.mobility * (1.0 - (0.28125 / p.radius) * (r2 * inverse));
-  const double near_g = (p.mobility * 0.09375 / p.radius) * inverse;
-  const bool overlap = r2 < 4.0 * p.radius * p.radius;
+/// T is double or a vector of doubles.
+template <class T>
+MLCORE_RADIAL PairOf<T> rpy_pair(const RadialParameters& p, T r2, T inverse) {
+  const T s = p.radius * inverse;
+  const T scale = p.mobility * s;
+  const T far_f = scale * (0.75 + 0.5 * s * s);
+  const T far_g = scale * (0.75 - 1.5 * s * s) * inverse * inverse;
+  const T near_f = p.mobility - (p.mobility * 0.28125 / p.radius) * (r2 * inverse);
+  const T near_g = (p.mobility * 0.09375 / p.radius) * inverse;
+  const auto overlap = r2 < 4.0 * p.radius * p.radius;
   return {overlap ? near_f : far_f, overlap ? near_g : far_g};
 }
 
