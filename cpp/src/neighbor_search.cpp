@@ -372,9 +372,8 @@ class Search {
         static_cast<std::int64_t>(scratch.segments.size()), centre, inside_, outside_,
         scratch.index.data(), scratch.code.data(), &undecided);
     const std::int64_t i = order_[p];
-    const std::int64_t kept = undecided || options_.half || !cutoff_.uniform()
-                                  ? keep_some(i, found, scratch)
-                                  : keep_all(i, found, scratch);
+    const std::int64_t kept = undecided || !cutoff_.uniform() ? keep_some(i, found, scratch)
+                                                              : keep_all(i, found, scratch);
     Key* row = rows.reserve(chunk, kept);
     store(scratch, kept, row);
     rows.commit(chunk, i, kept);
@@ -385,9 +384,21 @@ class Search {
     Key* keys = scratch.keys.data();
     MLCORE_DISPATCH(neighbor_keys)
     (scratch.index.data(), scratch.code.data(), found, order_.data(), keys);
+    const Key self = make_key(i, kHomeCode);
+    if (options_.half) return keep_from(options_.self_pairs ? self : self + 1, keys, found);
     if (options_.self_pairs) return found;
-    *std::find(keys, keys + found, make_key(i, kHomeCode)) = keys[found - 1];
+    *std::find(keys, keys + found, self) = keys[found - 1];
     return found - 1;
+  }
+
+  static std::int64_t keep_from(Key smallest, Key* keys, std::int64_t count) {
+    std::int64_t kept = 0;
+    for (std::int64_t k = 0; k < count; ++k) {
+      const Key key = keys[k];
+      keys[kept] = key;
+      kept += key >= smallest;
+    }
+    return kept;
   }
 
   std::int64_t keep_some(std::int64_t i, std::int64_t found, Scratch& scratch) const {

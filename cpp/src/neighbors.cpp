@@ -227,6 +227,8 @@ void NeighborList::State::search(const Context& context, View<const double, 2> n
 /// Of the pairs within cutoff + skin at the last search, those within the cutoff now.
 void NeighborList::State::select(const Context& context) {
   const std::int64_t n = candidates.particles();
+  const bool uniform = cutoff.uniform();
+  const double largest = cutoff.largest;
   rows = PairRows(n, detail::resolve_threads(context));
   detail::parallel_for(context, n, 64, [&](std::int64_t begin, std::int64_t end, int chunk) {
     std::vector<double> d;
@@ -241,7 +243,7 @@ void NeighborList::State::select(const Context& context) {
       std::int64_t kept = 0;
       for (std::int64_t k = 0; k < size; ++k) {
         row[kept] = keys[k];
-        kept += d[k] < (cutoff.uniform() ? cutoff.largest : cutoff.of(i, key_particle(keys[k])));
+        kept += d[k] < (uniform ? largest : cutoff.of(i, key_particle(keys[k])));
       }
       rows.commit(chunk, i, kept);
     }
