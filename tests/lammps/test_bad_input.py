@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 
-import models
 import numpy as np
 import pytest
 import torch
-from conftest import Case, system
+import traced_models as models
+from lammps_case import Case, system
 from test_deterministic import scattered
 from test_stochastic import PAIR, WHOLE, box, noisy
 

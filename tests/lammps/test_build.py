@@ -10,7 +10,7 @@ import mlcore
 import mlcore.lammps
 import numpy as np
 import pytest
-from conftest import Case, system
+from lammps_case import Case, system
 from mlcore.errors import BackendUnavailable, InvalidArgument
 from mlcore.paths import get_library
 from test_stochastic import box

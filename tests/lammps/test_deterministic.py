@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-import models
 import numpy as np
 import pytest
 import torch
-from conftest import Array, Case, dump, system
+import traced_models as models
+from lammps_case import Array, Case, dump, system
 
 FORCES = "fix push all addforce {} {} {}\n"
 

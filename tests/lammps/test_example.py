@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Case, system
+from lammps_case import Case, system
 from mlcore.lammps.environment import find_environment
 from mlcore.lammps.run import command, environment_variables
 from test_deterministic import scattered

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Array, Case, dump, system
+from lammps_case import Array, Case, dump, system
 from mlcore import random
 from mlcore.export import write_bundle
 from mlcore.mobility.tensors import RPY, PairMobility

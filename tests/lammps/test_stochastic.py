@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-import models
 import numpy as np
 import pytest
-from conftest import Array, Case, dump, system
+import traced_models as models
+from lammps_case import Array, Case, dump, system
 from test_deterministic import push, rpy_matrix, scattered
 
 PAIR, WHOLE = "dX_MF_Q1_ML1_Pair", "dX_MF_Q1_ML1_N2N"
