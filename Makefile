@@ -10,11 +10,13 @@ CXX_FILES = $(shell git ls-files '*.cpp' '*.hpp' '*.h' '*.inl' '*.cu' '*.cuh')
 .PHONY: build stubs demo test lint unit sanitize python-tests clean
 
 $(VENV)/installed: pyproject.toml constraints.txt scripts/requirements.py
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade pip
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@start=$$(date +%s); \
+	$(PIP) install --quiet --upgrade pip && \
 	$(BIN)/python scripts/requirements.py build train lammps dev | \
-	  $(PIP) install --quiet --requirement /dev/stdin --constraint constraints.txt
-	touch $@
+	  $(PIP) install --quiet --requirement /dev/stdin --constraint constraints.txt && \
+	echo "environment: downloaded and installed in $$(( $$(date +%s) - start )) s"
+	@touch $@
 
 # Incremental: the C++ core and the Python package, importable from the source tree.
 build: $(VENV)/installed
@@ -31,6 +33,11 @@ stubs: build
 	  build/stubs/mlcore/_core.pyi > python/mlcore/_core.pyi
 	$(BIN)/ruff check --quiet --fix-only python/mlcore/_core.pyi
 	$(BIN)/ruff format --quiet python/mlcore/_core.pyi
+
+demo:
+	$(MAKE) build
+	$(BIN)/mlcore lammps build
+	$(BIN)/mlcore mobility demo examples/colloids/demo.toml --out out/demo
 
 test:
 	$(MAKE) $(VENV)/installed
