@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
+import timeit
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,15 @@ from mlcore import _core
 from mlcore.mobility import RPY
 from mlcore.noise import sqrt_apply
 
-SECONDS = 1.0
+SECONDS = 0.6
 
 
 def best_time(call: Callable[[], Any]) -> float:
-    """Shortest of several runs, in seconds."""
-    call()
-    times: list[float] = []
-    while sum(times) < SECONDS or len(times) < 3:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    """Shortest of several runs, in seconds per call."""
+    timer = timeit.Timer(call)
+    count, seconds = timer.autorange()
+    repeats = max(2, int(SECONDS / seconds))
+    return min([seconds, *timer.repeat(repeats, count)]) / count
 
 
 def dilute(n: int) -> Any:

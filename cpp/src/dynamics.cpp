@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <sstream>
+#include <string>
 #include <vector>
 
 #include "mlcore/linalg.hpp"
@@ -196,7 +198,9 @@ class Walker {
   View<double, 2> displacement() const { return rows(6); }
 
   static std::string where(std::int64_t replica, std::int64_t step) {
-    return "at step " + std::to_string(step) + " of replica " + std::to_string(replica) + ": ";
+    std::ostringstream text;
+    text << "at step " << step << " of replica " << replica << ": ";
+    return text.str();
   }
 
   /// V = M F from the stored matrix (before it is factored).
