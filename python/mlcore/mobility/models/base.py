@@ -241,9 +241,9 @@ class PairModel(ABC):
         """Table of R on uniform knots 0..cutoff with an interpolation error far below delta.
 
         The number of knots is doubled from `count` until a thousand interpolated blocks in a row of
-        M could not outweigh half of delta.
+        M could not outweigh half of delta, and none is off by more than 2e-9 of the self mobility.
         """
-        allowed = self.local_mobility / 2000
+        allowed = min(self.local_mobility / 2000, 2e-9 * self.total_self_mobility)
         while True:
             r = np.linspace(0.0, self.cutoff, count)
             table = self.remainder(r)
