@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.io.tensors import parse_json, read_tensors, write_tensors
-from mlcore.mobility.background import overlap_correction
 from mlcore.mobility.models.shells import ShellBasis
 
 if TYPE_CHECKING:
@@ -228,13 +227,14 @@ class PairModel(ABC):
         par, _, perp, _ = self.remainder(r)
         if self.background == "none":
             return par, perp
-        p = self.parameters
-        far = 1 / (8 * np.pi * p.viscosity * r)
-        ratio = (p.radius / r) ** 2
-        extra = overlap_correction(r, p.radius, p.viscosity)
+        # outside and inside each by its own formula: their difference cancels badly for small r
+        a, inside = self.parameters.radius, r < 2 * self.parameters.radius
+        q = np.where(inside, 2.0, r / a)
+        far_par, far_perp = 1.5 / q - 1 / q**3, 0.75 / q + 0.5 / q**3
+        near_par, near_perp = 1 - 6 * r / (32 * a), 1 - 9 * r / (32 * a)
         return (
-            par + far * (2 - 4 * ratio / 3) + extra[0],
-            perp + far * (1 + 2 * ratio / 3) + extra[1],
+            par + self.stokes * np.where(inside, near_par, far_par),
+            perp + self.stokes * np.where(inside, near_perp, far_perp),
         )
 
     def knots(self, count: int = 2048) -> tuple[Array, tuple[Array, Array, Array, Array]]:
