@@ -18,6 +18,7 @@ information matrix is Fisher's: I_ab = tr(C^-1 C_a C^-1 C_b)/2 + mu_a.C^-1.mu_b.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -289,6 +290,15 @@ class Likelihood:
     def centre(self) -> float:
         """Radius the deficit is expanded about (nan without finite lag)."""
         return self._centre
+
+    def without_shells(self) -> Likelihood:
+        """The same data under background and delta alone; shares the prepared parts."""
+        bare = copy.copy(self)
+        bare.basis = ShellBasis(np.zeros(0), self.basis.cutoff)
+        bare.par, bare.dpar, bare.perp = (a[:, :0] for a in (self.par, self.dpar, self.perp))
+        bare.drifts = None
+        bare._forced = self._forced[..., :0]
+        return bare
 
     def push(self, cutoff: float) -> None:
         """Find the pairs a learned force with this cutoff acts between."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mlcore.errors import Error
 
-__all__ = ["Expandable", "Maximum", "Prior", "log_evidence", "maximise"]
+__all__ = ["Expandable", "Maximum", "Prior", "log_evidence", "maximise", "maximise_bare"]
 
 Array = NDArray[np.float64]
 
@@ -186,6 +186,18 @@ def maximise(
         reason,
         history,
     )
+
+
+def maximise_bare(loss: Any, prior: Prior, start: Array, shells: int, steps: int = 60) -> Array:
+    """Best parameters without remainder: shell weights (from the fifth on) held at zero."""
+    if not hasattr(loss, "without_shells"):
+        return maximise(loss, prior, start, steps=steps).vector
+    keep = np.r_[0:4, 4 + shells : len(start)]
+    covariance = prior.covariance[np.ix_(keep, keep)]
+    small = Prior(prior.mean[keep], covariance, prior.lower[keep])
+    out = start.copy()
+    out[keep] = maximise(loss.without_shells(), small, start[keep], steps=steps).vector
+    return out
 
 
 def log_evidence(prior: Prior, vector: Array, gradient: Array, information: Array) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from mlcore.mobility.likelihood import Likelihood
 from mlcore.mobility.losses import LikelihoodLoss, NeuralForce, ParametricForce, RegressionLoss
 from mlcore.mobility.models.base import LOCAL_FLOOR, FitResult, Loss, PairModel, PairParameters
 from mlcore.mobility.regression import Regression
-from mlcore.mobility.scoring import Prior, maximise
+from mlcore.mobility.scoring import Prior, maximise_bare
 from mlcore.training.loop import train
 from mlcore.training.options import TrainingOptions, TrainingResult
 
@@ -218,7 +219,8 @@ class NeuralPairModel(PairModel):
         mean[2:4] = share * scale
         if isinstance(terms, Likelihood) and terms.force is not None:
             mean[4 + self.basis.size :] = terms.force.start
-        found = maximise(terms, Prior(mean, np.diag(spread**2), lower), mean, steps=15).vector
+        prior = Prior(mean, np.diag(spread**2), lower)
+        found = maximise_bare(terms, prior, mean, self.basis.size, steps=15)
         if isinstance(terms, Likelihood) and terms.centre > 0:
             terms.recentre(float(np.exp(found[0])))
         start = (float(found[0]), float(found[1]))
@@ -264,12 +266,14 @@ class NeuralPairModel(PairModel):
             checkpoint_every=200 if loss == "regression" else 10,
             progress=progress,
         )
+        begin = time.perf_counter()
         if loss == "regression":
             self.result = self._fit_regression(data, settings, options)
         elif loss == "likelihood":
             self.result = self._fit_likelihood(data, settings, options)
         else:
             raise InvalidArgument(f"loss must be 'regression' or 'likelihood', not {loss!r}")
+        self.result.seconds = time.perf_counter() - begin
         return self.result
 
     def _start(self, guess: tuple[float, float]) -> tuple[float, float]:

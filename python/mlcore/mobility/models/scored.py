@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,14 @@ from mlcore.mobility.background import overlap_correction
 from mlcore.mobility.likelihood import Likelihood, Point
 from mlcore.mobility.models.base import LOCAL_FLOOR, FitResult, Loss, PairModel, PairParameters
 from mlcore.mobility.regression import Regression
-from mlcore.mobility.scoring import Expandable, Maximum, Prior, maximise, predictive_deviation
+from mlcore.mobility.scoring import (
+    Expandable,
+    Maximum,
+    Prior,
+    maximise,
+    maximise_bare,
+    predictive_deviation,
+)
 
 __all__ = ["ScoredPairModel"]
 
@@ -48,6 +56,7 @@ class ScoredPairModel(PairModel):
         Raises:
             InvalidArgument: naming the argument.
         """
+        begin = time.perf_counter()
         progress = bool(options.pop("progress", False))
         if loss == "regression":
             self.result = self._fit_regression(data, options)
@@ -55,6 +64,7 @@ class ScoredPairModel(PairModel):
             self.result = self._fit_likelihood(data, options, progress)
         else:
             raise InvalidArgument(f"loss must be 'regression' or 'likelihood', not {loss!r}")
+        self.result.seconds = time.perf_counter() - begin
         return self.result
 
     def _envelope(self) -> Array:
@@ -99,8 +109,8 @@ class ScoredPairModel(PairModel):
         free = np.zeros(len(start), dtype=bool)
         free[:2] = self.fit_background
         free[2] = True
-        shells, start = self._tuned(terms, start, scale, free, terms.folds())
-        found = maximise(terms, self._prior(start, scale, free, shells), start)
+        shells, begin = self._tuned(terms, start, scale, free, terms.folds())
+        found = maximise(terms, self._prior(start, scale, free, shells), begin)
         self._adopt(found, None)
         return self._told("regression", -2 * found.value, found)
 
@@ -122,12 +132,12 @@ class ScoredPairModel(PairModel):
         free = terms.free(self.fit_background)
         folds = _block_folds(data.labels("blocks"), 5)
         with _bar(progress) as report:
-            shells, start = self._tuned(terms, start, scale, free, folds)
+            shells, begin = self._tuned(terms, start, scale, free, folds)
             first = self._prior(start, scale, free, shells)
-            found = maximise(terms, first, start, report=report)
-            for _ in range(6):
+            found = maximise(terms, first, begin, report=report)
+            for _ in range(4):
                 now = float(np.exp(found.vector[0]))
-                if not terms.centre > 0 or abs(np.log(now / terms.centre)) < 1e-3:
+                if not terms.centre > 0 or abs(np.log(now / terms.centre)) < 0.01:
                     break
                 terms.recentre(now)
                 found = maximise(terms, first, found.vector, report=report)
@@ -148,17 +158,14 @@ class ScoredPairModel(PairModel):
         free: NDArray[np.bool_],
         folds: NDArray[np.int64],
     ) -> tuple[Array, Array]:
-        """Prior covariance of the shells and a start, from a fit without remainder."""
+        """Prior covariance of the shells, and the best fit without remainder to begin from."""
         q = self.basis.size
-        bare = maximise(terms, self._prior(start, scale, free, np.zeros((q, q))), start)
         if q == 0:
             return np.zeros((0, 0)), start
+        bare = maximise_bare(terms, self._prior(start, scale, free, np.zeros((q, q))), start, q)
         self._free = free
-        shells, _ = self._choose(terms, bare.vector, scale, folds)
-        begin = start.copy()
-        # the prior mean stays at `start`; only what the bare fit found locally moves on
-        begin[2:4] = bare.vector[2:4]
-        return shells, begin
+        shells, _ = self._choose(terms, bare, scale, folds)
+        return shells, bare
 
     def _adopt(self, found: Maximum, noise: bool | None) -> None:
         point = Point(found.vector, self.basis.size)
