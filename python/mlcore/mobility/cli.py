@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,10 +77,10 @@ def demo(
     fresh: Fresh = False,
 ) -> None:
     """Everything: estimate, train, export, run in LAMMPS, compare, report."""
-    from mlcore.mobility.summary import summarise
-
     start = time.perf_counter()
     with _pipeline(config or _example(), out, fresh, "cost") as pipeline:
+        from mlcore.mobility.summary import summarise
+
         summary = summarise(pipeline)
     _tell(summary, time.perf_counter() - start)
 
@@ -112,6 +113,7 @@ def _tell(summary: Summary, seconds: float) -> None:
 @contextmanager
 def _pipeline(config: Path, out: Path, fresh: bool, last: StageName) -> Iterator[Pipeline]:
     """A pipeline that has run up to a stage, with its progress on standard error."""
+    _thread_counts()
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -138,3 +140,16 @@ def _pipeline(config: Path, out: Path, fresh: bool, last: StageName) -> Iterator
         pipeline = Pipeline(checked, out, fresh, progress, told)
         pipeline.run(last)
         yield pipeline
+
+
+def _thread_counts() -> None:
+    """The core takes all cores, BLAS and torch one: on small matrices theirs wait for each other.
+
+    Set before NumPy and torch are imported, which read these variables once; what the user set
+    stays.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if "OMP_NUM_THREADS" not in os.environ:
+        os.environ.setdefault("MLCORE_NUM_THREADS", str(cores))
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mlcore.mobility.simulate import (
     insert_particles,
     learned_input,
     run_lammps,
+    usable_cores,
     write_data,
 )
 from mlcore.mobility.tensors import Mobility
@@ -95,16 +97,26 @@ def run_learned(
     seed: int,
     progress: Progress | None = None,
 ) -> tuple[list[Array], list[Timing]]:
-    """Runs the learned model from every start; unwrapped positions (T, n, 3) and timings."""
-    runs, timings = [], []
-    for index, start in enumerate(starts):
+    """Runs the learned model from every start, one core each; positions (T, n, 3) and timings."""
+    steps = run.duration / run.time_step
+    done = [0.0] * len(starts)
+
+    def one(index: int) -> tuple[Array, Timing]:
+        def report(step: float) -> None:
+            done[index] = step / steps
+            if progress:
+                progress(sum(done) / len(done))
+
         place = folder / f"run{index + 1}"
         place.mkdir(parents=True, exist_ok=True)
-        write_data(place / "start.data", start, run.box)
+        write_data(place / "start.data", starts[index], run.box)
         script = learned_input(run, config.system.interaction, parameters.resolve(), seed + index)
-        timings.append(run_lammps(place, script, plugin=True, progress=progress))
-        runs.append(read_trajectory(place / "trajectory.dump").positions)
-    return runs, timings
+        timing = run_lammps(place, script, plugin=True, progress=report)
+        return read_trajectory(place / "trajectory.dump").positions, timing
+
+    with ThreadPoolExecutor(min(len(starts), usable_cores())) as pool:
+        results = list(pool.map(one, range(len(starts))))
+    return [positions for positions, _ in results], [timing for _, timing in results]
 
 
 def brownian_theory(

@@ -373,7 +373,6 @@ class Pipeline:
         seed = self.config.seed
         self.progress(f"{run.name}: equilibrium", float("nan"))
         start = equilibrium(folder / "equilibrium", run, self.config, seed)
-        steps = run.duration / run.time_step
         runs, timings = run_learned(
             folder,
             run,
@@ -381,7 +380,7 @@ class Pipeline:
             self.exported.folder / "bundle" / "bundle.mlmod_params",
             start.starts,
             seed,
-            lambda step: self.progress(f"{run.name}: learned model in LAMMPS", step / steps),
+            lambda part: self.progress(f"{run.name}: learned model in LAMMPS", part),
         )
         learned = observe(runs, run.frame, run, start.static)
         reference = self._reference(run, start.starts, start.static)

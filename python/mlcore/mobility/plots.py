@@ -145,8 +145,11 @@ def plot_cost(labels: Sequence[str], seconds: Sequence[float], units: Units) -> 
     """CPU time per simulated time, one bar each, on a logarithmic scale."""
     figure, (axes,) = _figure(1, 1, (7.2, 0.9 + 0.55 * len(labels)))
     colors = [VERMILION if "explicit" in label else BLUE for label in labels]
+    hatches = ["//" if "scaled" in label else "" for label in labels]
     rows = np.arange(len(labels))[::-1]
-    axes.barh(rows, seconds, color=colors, height=0.6)
+    axes.barh(
+        rows, seconds, color=colors, height=0.6, hatch=hatches, edgecolor="white", linewidth=0
+    )
     for row, value in zip(rows, seconds, strict=True):
         axes.annotate(
             f" {_quantity(value)}",
@@ -257,11 +260,14 @@ def _scattering(axes: Axes, system: Dynamics, units: Units) -> None:
             axes.errorbar(spectrum.lags, value, error, **points)
     axes.set_xlabel(f"time t ({units.time})")
     axes.set_ylabel("F(k, t) / S(k)")
-    axes.set_yscale("log")
-    axes.minorticks_off()
     low = axes.get_ylim()[0]
-    ticks = [t for t in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0) if t >= low]
-    axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
+    if 0 < low < 0.9:
+        axes.set_yscale("log")
+        axes.minorticks_off()
+        ticks = [
+            t for t in (0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0) if t > low
+        ]
+        axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
     axes.legend(title=f"k (1/{units.length}); line: learned", frameon=False)
     axes.set_title("how density waves decay")
 
@@ -279,7 +285,7 @@ def _diffusion(axes: Axes, system: Dynamics, units: Units) -> None:
         k, value, error = spectrum.k, spectrum.value * scale, spectrum.error * scale
         label = system.labels[role]
         axes.errorbar(k * (1 + shift[role]), value, error, label=label, capsize=3, **style)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * max(np.max(s.value + s.error) for s in system.spectra.values()) * scale)
     axes.set_xlabel(f"wave number k (1/{units.length})")
     axes.set_ylabel(f"D(k) ({_power(power)}{units.length}²/{units.time})")
     first, second = next(iter(system.spectra.values())).window

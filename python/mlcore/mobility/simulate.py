@@ -24,6 +24,7 @@ __all__ = [
     "learned_input",
     "run_lammps",
     "run_solvent",
+    "usable_cores",
     "write_data",
 ]
 
@@ -38,6 +39,13 @@ class Timing:
     seconds: float
     steps: int
     log: Path
+
+
+def usable_cores() -> int:
+    """CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def insert_particles(count: int, box: float, gap: float, seed: int) -> Array:
@@ -154,7 +162,8 @@ def run_lammps(
     from mlcore.lammps.run import command, environment_variables
 
     write_text(folder / "in.lammps", script)
-    environment = environment_variables() if plugin else _stock_environment()
+    one = {"MLCORE_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    environment = environment_variables(one) if plugin else _stock_environment()
     return _run([*command(), "-in", "in.lammps"], environment, folder, progress)
 
 
@@ -170,7 +179,7 @@ def run_solvent(folder: Path, script: Path, cost: Cost, seed: int) -> Timing:
 def _stock_environment() -> dict[str, str]:
     from mlcore.lammps.environment import find_environment
 
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("LAMMPS_PLUGIN_PATH", None)
     folders = [str(find_environment().mpi_library.parent), environment.get("LD_LIBRARY_PATH", "")]
     return environment | {"LD_LIBRARY_PATH": ":".join(folder for folder in folders if folder)}

@@ -283,7 +283,7 @@ class _Summariser:
             kind, loss = row["model"], row["loss"]
             if (kind, loss) == self.config.train.run:
                 marked = len(rows)
-            if len(row["history"]) > 1:
+            if kind == "neural" and len(row["history"]) > 1:
                 histories[f"{_NAMES.get(kind, kind)}, {loss}"] = row["history"]
             worst = np.nanmax(np.abs(row["bin_errors"]))
             gains = [row[name] for name in ("over_none", "over_rpy")]
@@ -416,22 +416,21 @@ class _Summariser:
         if stage is None or cost is None:
             return None
         explicit = float(stage.result["seconds_per_time"])
-        labels, seconds = [f"explicit solvent, N = {cost.particles}"], [explicit]
-        rows = [[labels[0], f"{explicit * 1e3:.3g}", "1"]]
+        bars = [(f"explicit solvent, N = {cost.particles}", explicit, "")]
         for run in self.config.simulate:
-            result = self.pipeline.simulated[run.name].result
-            value = float(result["seconds_per_time"])
+            value = float(self.pipeline.simulated[run.name].result["seconds_per_time"])
             volume = (run.box / cost.box) ** 3
-            gain = explicit * volume / value
-            labels.append(f"learned model, N = {run.particles}")
-            seconds.append(value)
-            scaled = "" if abs(volume - 1) < 1e-6 else " (solvent scaled by volume)"
-            rows.append([labels[-1], f"{value * 1e3:.3g}", f"{gain:.3g}{scaled}"])
-            if abs(volume - 1) < 1e-6:
-                meaning = (
-                    f"explicit solvent / learned model per simulated time, N = {run.particles}"
-                )
-                self.numbers.append(Number("Speed-up", f"{gain:.0f} ×", meaning))
+            same = abs(volume - 1) < 1e-6
+            if not same:
+                name = f"explicit solvent, N = {run.particles}, scaled by volume"
+                bars.append((name, explicit * volume, ""))
+            gain = f"{explicit * volume / value:.0f} ×"
+            bars.append((f"learned model, N = {run.particles}", value, gain))
+            if same:
+                meaning = f"explicit solvent / learned per simulated time, N = {run.particles}"
+                self.numbers.append(Number("Speed-up", gain, meaning))
+        rows = [[name, f"{value * 1e3:.3g}", gain] for name, value, gain in bars]
+        labels, seconds = [name for name, *_ in bars], [value for _, value, _ in bars]
         header = ["", f"ms per {self.units.time}", "speed-up"]
         text = (
             "CPU time on one core for one unit of simulated time, measured in this run: stock "
