@@ -27,7 +27,15 @@ from mlcore.mobility.simulate import (
 )
 from mlcore.mobility.tensors import Mobility
 
-__all__ = ["Equilibrium", "Motion", "brownian_theory", "equilibrium", "observe", "run_learned"]
+__all__ = [
+    "Equilibrium",
+    "Motion",
+    "brownian_theory",
+    "equilibrium",
+    "observe",
+    "run_learned",
+    "short_time",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -151,6 +159,24 @@ def brownian_theory(
         progress=report if progress else False,
     )
     return list(np.asarray(frames, dtype=np.float64))
+
+
+def short_time(mobility: Mobility, runs: Sequence[Array], run: Simulation, static: Array) -> Array:
+    """D(k) = kBT H(k) / S(k) at kBT = 1, exact for a mobility on sampled configurations; (K,).
+
+    Args:
+        mobility: whose matrices are taken.
+        runs: (T, n, 3) positions each.
+        run: gives the box.
+        static: (K,) S(k).
+    """
+    count = max(2, min(200, 4000 // run.particles))
+    frames = np.concatenate([x[1:] for x in runs])
+    picked = frames[np.linspace(0, len(frames) - 1, count).astype(int)]
+    cell = run.box * np.eye(3)
+    waves = observables.smallest_wavevectors(cell)
+    matrices = [np.asarray(mobility.matrix(x, cell)) for x in picked]
+    return observables.hydrodynamic_function(list(picked), matrices, waves)[0] / static
 
 
 def observe(

@@ -25,7 +25,14 @@ from mlcore.mobility.estimators import WCA, MobilityEstimate
 from mlcore.mobility.finite_lag import FiniteLag
 from mlcore.mobility.increments import Increments, active_increments, passive_increments
 from mlcore.mobility.models import PairModel
-from mlcore.mobility.motion import Motion, brownian_theory, equilibrium, observe, run_learned
+from mlcore.mobility.motion import (
+    Motion,
+    brownian_theory,
+    equilibrium,
+    observe,
+    run_learned,
+    short_time,
+)
 from mlcore.mobility.simulate import run_solvent
 from mlcore.mobility.stages import Stage, Stages, digest
 from mlcore.mobility.tensors import RPY, PairMobility
@@ -384,10 +391,16 @@ class Pipeline:
         )
         learned = observe(runs, run.frame, run, start.static)
         reference = self._reference(run, start.starts, start.static)
+        known = {"learned": self.learned} | ({"theory": self.theory} if self.theory else {})
+        exact = {
+            name: (self.config.system.kBT * short_time(m, runs, run, start.static)).tolist()
+            for name, m in known.items()
+        }
         seconds = sum(t.seconds for t in timings)
         return {
             "learned": learned.to_json(),
             "reference": reference.to_json(),
+            "short_time": exact,
             "seconds_per_time": seconds / (len(timings) * run.duration),
             "seconds_per_step": seconds / sum(t.steps for t in timings),
         }

@@ -19,6 +19,7 @@ from mlcore.mobility import plots
 from mlcore.mobility.estimators import MobilityEstimate
 from mlcore.mobility.finite_lag import FlowDeficit
 from mlcore.mobility.motion import Motion
+from mlcore.mobility.observables import DiffusionSpectrum
 from mlcore.mobility.pipeline import Pipeline
 from mlcore.mobility.plots import Dynamics, PairLine, PairPanel, PairPoints
 from mlcore.mobility.report import Number, Picture, Report, Section, Table, rounded, write_report
@@ -348,18 +349,24 @@ class _Summariser:
         )
         figure = plots.plot_dynamics(system, self.units)
         picture = self._save(f"motion_{name}", figure, f"{title}: learned model against {other}.")
-        ratio, error = _ratio(learned, reference)
-        told = rounded(ratio, error)
-        self.numbers.append(
-            Number(
-                f"D(k), N = {run.particles}", told, f"learned / {other}, mean of three smallest k"
-            )
+        told = rounded(
+            *_ratio(learned.spectrum, reference.spectrum.value, reference.spectrum.error)
         )
+        meaning = f"learned in LAMMPS / {other}, mean of three smallest k"
+        if role == "theory":
+            exact = {k: np.array(v) for k, v in result["short_time"].items()}
+            told = rounded(*_ratio(learned.spectrum, exact["theory"], 0 * exact["theory"]))
+            of_matrices = float(np.mean(exact["learned"] / exact["theory"]))
+            meaning = (
+                f"learned in LAMMPS / exact short-time value of {self._theory_name()}, mean of "
+                f"three smallest k; by their matrices alone {of_matrices:.3f}"
+            )
+        self.numbers.append(Number(f"D(k), N = {run.particles}", told, meaning))
         return Section(
             f"Motion: {title}",
             self._motion_text(run, role, told),
             [picture],
-            [self._motion_table(learned, reference, other)],
+            [self._motion_table(learned, reference, other, result["short_time"])],
         )
 
     def _motion_text(self, run: Any, role: str, ratio: str) -> str:
@@ -367,7 +374,7 @@ class _Summariser:
             f"Brownian time step {run.time_step:g} {self.units.time}: {self._step(run)} "
             f"{run.runs} run(s) of {run.duration:g} {self.units.time}. D(k) is the slope of "
             "−ln F(k,t)/k² over the window; S(k) of the known interaction, sampled by Langevin "
-            f"dynamics without hydrodynamics, serves both sides. D(k) learned / reference: {ratio}."
+            f"dynamics without hydrodynamics, serves both sides. Mean ratio of D(k): {ratio}."
         )
         if role == "data" and self.config.system.kinematic_viscosity:
             text += (
@@ -389,10 +396,14 @@ class _Summariser:
         rate = 2 * self.main.self_mobility * stiffness * run.time_step
         return text + f" Where the repulsion reaches kBT it relaxes in {1 / rate:.0f} steps."
 
-    def _motion_table(self, learned: Motion, reference: Motion, other: str) -> Table:
+    def _motion_table(
+        self, learned: Motion, reference: Motion, other: str, exact: dict[str, list[float]]
+    ) -> Table:
         a, b = learned.spectrum, reference.spectrum
         power = -round(np.log10(self.scale))
-        header = [f"k (1/{self.units.length})", "S(k)", "D(k) learned", f"D(k) {other}", "ratio"]
+        names = {"learned": "learned, t → 0", "theory": f"{self._theory_name()}, t → 0"}
+        header = [f"k (1/{self.units.length})", "S(k)", "learned in LAMMPS", other, "ratio"]
+        header += [names[name] for name in exact]
         rows = []
         for q in range(len(a.k)):
             ratio = a.value[q] / b.value[q]
@@ -404,11 +415,16 @@ class _Summariser:
                     rounded(a.value[q], a.error[q], self.scale),
                     rounded(b.value[q], b.error[q], self.scale),
                     rounded(ratio, error),
+                    *(f"{values[q] * self.scale:.2f}" for values in exact.values()),
                 ]
             )
         window = f"{a.window[0]:g}–{a.window[1]:g} {self.units.time}"
         unit = f"10^{power} {self.units.length}²/{self.units.time}"
-        return Table(header, rows, f"Window {window}; D(k) in {unit}.")
+        note = (
+            f"D(k) in {unit}, window {window}; t → 0: from the mobility matrices themselves, "
+            "averaged over configurations of the run."
+        )
+        return Table(header, rows, note)
 
     # -- cost -----------------------------------------------------------------------------------
     def _cost(self) -> Section | None:
@@ -468,11 +484,10 @@ class _Summariser:
         return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
 
 
-def _ratio(learned: Motion, reference: Motion) -> tuple[float, float]:
-    """Mean over k of D(k) learned / reference, weighted by error, and its standard error."""
-    a, b = learned.spectrum, reference.spectrum
-    ratio = a.value / b.value
-    error = np.abs(ratio) * np.hypot(a.error / a.value, b.error / b.value)
+def _ratio(spectrum: DiffusionSpectrum, value: Array, value_error: Array) -> tuple[float, float]:
+    """Mean over k of D(k) over another, weighted by error, and its standard error."""
+    ratio = spectrum.value / value
+    error = np.abs(ratio) * np.hypot(spectrum.error / spectrum.value, value_error / value)
     weight = 1 / error**2
     return float((ratio * weight).sum() / weight.sum()), float(weight.sum() ** -0.5)
 
