@@ -90,13 +90,17 @@ class PairPanel:
 
 @dataclass(frozen=True)
 class Dynamics:
-    """Motion of one system: curves by role ("data", "learned", "theory") and their labels."""
+    """Motion of one system: curves by role ("data", "learned", "theory") and their labels.
+
+    ``exact`` (K,): D(k) of the theory at short times, without statistical error, or None.
+    """
 
     name: str
     title: str
     labels: dict[str, str]
     displacements: dict[str, Curve]
     spectra: dict[str, DiffusionSpectrum]
+    exact: Array | None = None
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -285,6 +289,10 @@ def _diffusion(axes: Axes, system: Dynamics, units: Units) -> None:
         k, value, error = spectrum.k, spectrum.value * scale, spectrum.error * scale
         label = system.labels[role]
         axes.errorbar(k * (1 + shift[role]), value, error, label=label, capsize=3, **style)
+    if system.exact is not None:
+        k = next(iter(system.spectra.values())).k
+        style = {"color": VERMILION, "linestyle": (0, (5, 2)), "linewidth": 1.4, "zorder": 0}
+        axes.plot(k, system.exact * scale, label="theory, t → 0, exact", **style)
     axes.set_ylim(0, 1.15 * max(np.max(s.value + s.error) for s in system.spectra.values()) * scale)
     axes.set_xlabel(f"wave number k (1/{units.length})")
     axes.set_ylabel(f"D(k) ({_power(power)}{units.length}²/{units.time})")

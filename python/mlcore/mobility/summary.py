@@ -346,20 +346,21 @@ class _Summariser:
             {"learned": "learned, in LAMMPS", role: other},
             {role: reference.displacement, "learned": learned.displacement},
             {role: reference.spectrum, "learned": learned.spectrum},
+            np.array(result["short_time"]["theory"]) if role == "theory" else None,
         )
         figure = plots.plot_dynamics(system, self.units)
         picture = self._save(f"motion_{name}", figure, f"{title}: learned model against {other}.")
         told = rounded(
             *_ratio(learned.spectrum, reference.spectrum.value, reference.spectrum.error)
         )
-        meaning = f"learned in LAMMPS / {other}, mean of three smallest k"
+        meaning = f"learned in LAMMPS / {other}, three smallest k"
         if role == "theory":
             exact = {k: np.array(v) for k, v in result["short_time"].items()}
             told = rounded(*_ratio(learned.spectrum, exact["theory"], 0 * exact["theory"]))
             of_matrices = float(np.mean(exact["learned"] / exact["theory"]))
             meaning = (
-                f"learned in LAMMPS / exact short-time value of {self._theory_name()}, mean of "
-                f"three smallest k; by their matrices alone {of_matrices:.3f}"
+                f"learned in LAMMPS / {self._theory_name()} (t → 0, exact), three smallest k; by "
+                f"their matrices alone {of_matrices:.3f}"
             )
         self.numbers.append(Number(f"D(k), N = {run.particles}", told, meaning))
         return Section(
