@@ -28,7 +28,13 @@ ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="TOML file that says what to do, see examples.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Do finished stages again.")]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh/--resume",
+        help="Start over, or go on from what is finished, in the middle of a training too.",
+    ),
+]
 
 
 @app.command()
