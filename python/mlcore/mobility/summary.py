@@ -353,13 +353,13 @@ class _Summariser:
         told = rounded(
             *_ratio(learned.spectrum, reference.spectrum.value, reference.spectrum.error)
         )
-        meaning = f"learned in LAMMPS / {other}, three smallest k"
+        meaning = f"learned in LAMMPS / {other}, mean of three smallest k"
         if role == "theory":
             exact = {k: np.array(v) for k, v in result["short_time"].items()}
             told = rounded(*_ratio(learned.spectrum, exact["theory"], 0 * exact["theory"]))
             of_matrices = float(np.mean(exact["learned"] / exact["theory"]))
             meaning = (
-                f"learned in LAMMPS / {self._theory_name()} (t → 0, exact), three smallest k; by "
+                f"learned in LAMMPS / {self._theory_name()} (t → 0, exact), mean of three smallest k; by "
                 f"their matrices alone {of_matrices:.3f}"
             )
         self.numbers.append(Number(f"D(k), N = {run.particles}", told, meaning))
@@ -380,7 +380,7 @@ class _Summariser:
         if role == "data" and self.config.system.kinematic_viscosity:
             text += (
                 "\n\nAt short times the explicit solvent lags behind: particles and flow have "
-                "inertia, which Brownian dynamics has not. Beyond, the slopes agree."
+                "inertia, which Brownian dynamics has not. The slopes beyond are what is compared."
             )
         return text
 
@@ -486,11 +486,14 @@ class _Summariser:
 
 
 def _ratio(spectrum: DiffusionSpectrum, value: Array, value_error: Array) -> tuple[float, float]:
-    """Mean over k of D(k) over another, weighted by error, and its standard error."""
+    """Mean over k of D(k) over another, and its standard error.
+
+    Not weighted: the errors come from few blocks, and weights made of them would favour those that
+    happen to be small.
+    """
     ratio = spectrum.value / value
     error = np.abs(ratio) * np.hypot(spectrum.error / spectrum.value, value_error / value)
-    weight = 1 / error**2
-    return float((ratio * weight).sum() / weight.sum()), float(weight.sum() ** -0.5)
+    return float(ratio.mean()), float(np.linalg.norm(error) / len(error))
 
 
 def _version(distribution: str) -> str:
