@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mlcore
@@ -12,6 +16,7 @@ import numpy as np
 import pytest
 from lammps_case import Case, system
 from mlcore.errors import BackendUnavailable, InvalidArgument
+from mlcore.lammps.environment import find_environment
 from mlcore.paths import get_library
 from test_stochastic import box
 
@@ -80,6 +85,33 @@ def test_stale_plugin_is_named(
     (folder / "build.json").write_text(record.replace(f"{mlcore.__version__} ", "0.0.0 "))
     monkeypatch.setenv("MLCORE_CACHE", str(tmp_path))
     with pytest.raises(BackendUnavailable, match="before mlcore changed"):
+        mlcore.lammps.plugin_path()
+
+
+def test_rebuilt_core_of_equal_size_makes_the_plugin_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plugin: Path
+) -> None:
+    """Neither version, path, size nor time of libmlcore tell; its content does."""
+    core = shutil.copy2(get_library(), tmp_path / "libmlcore.so")
+    environment = replace(find_environment(), mlcore_library=core)
+    module = sys.modules["mlcore.lammps.build"]  # the package's `build` is the function
+    monkeypatch.setattr(module, "find_environment", lambda: environment)
+    monkeypatch.setenv("MLCORE_CACHE", str(tmp_path))
+    folder = tmp_path / plugin.parent.name
+    folder.mkdir()
+    shutil.copy2(plugin, folder)
+    record = json.loads((plugin.parent / "build.json").read_text())
+    record["mlcore"] = environment.record()["mlcore"]
+    (folder / "build.json").write_text(json.dumps(record))
+    assert mlcore.lammps.plugin_path() == folder / plugin.name
+
+    before = core.stat()
+    content = bytearray(core.read_bytes())
+    content[len(content) // 2] ^= 1
+    core.write_bytes(content)
+    os.utime(core, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert core.stat().st_size == before.st_size
+    with pytest.raises(BackendUnavailable, match="before libmlcore changed"):
         mlcore.lammps.plugin_path()
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlcore.errors import BackendUnavailable, Error
+from mlcore.io.atomic import write_text
 from mlcore.lammps.environment import Environment, find_environment
 
 __all__ = ["build", "plugin_path"]
@@ -44,7 +45,7 @@ def build(force: bool = False, verbose: bool = False) -> Path:
     with _lock(folder):
         if force or _recorded(folder) != record or not (folder / _PLUGIN).is_file():
             _compile(environment, source, folder, verbose)
-            (folder / _RECORD).write_text(json.dumps(record, indent=1))
+            write_text(folder / _RECORD, json.dumps(record, indent=1))
     return folder / _PLUGIN
 
 
@@ -99,7 +100,12 @@ def _inputs(environment: Environment, source: Path) -> dict[str, str]:
     """What a plugin is made from; one that was made from anything else is stale."""
     own = sorted(path for path in source.rglob("*") if path.suffix in {".cpp", ".h", ".txt"})
     core = sorted(_core_headers(own, environment.mlcore_include))
-    return {**environment.record(), "source": _digest(own), "mlcore headers": _digest(core)}
+    return {
+        **environment.record(),
+        "source": _digest(own),
+        "mlcore headers": _digest(core),
+        "libmlcore": _digest([environment.mlcore_library]),
+    }
 
 
 def _core_headers(files: Iterable[Path], include: Path) -> set[Path]:
