@@ -17,16 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.errors import BackendUnavailable, InvalidArgument
-from mlcore.mobility.tensors import _System
+from mlcore.arrays import Particles
+from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from mlcore.mobility.tensors import Mobility, Pbc, Positions
+    from mlcore.arrays import Pbc, Positions
+    from mlcore.mobility.tensors import Mobility
 
 __all__ = ["Constant", "Force", "Harmonic", "LennardJones", "Yukawa", "brownian", "force_field"]
 
 Array = npt.NDArray[np.float64]
 Report = Callable[[int, int], None]
+_CPU = "dynamics run"
 _CHUNK_SECONDS = 0.3  # between signs of life, and for Ctrl-C to be heard
 
 
@@ -121,13 +123,13 @@ def force_field(
     Raises:
         InvalidArgument: a shape or value is wrong, or two particles coincide.
     """
-    system = _cpu_system(x, cell, pbc)
-    if system.batched:
-        raise InvalidArgument(f"x must have the shape (n, 3), got {tuple(system.x.shape)}")
-    field = _core_field(forces, system.x.shape[1])
-    out = np.empty(system.x.shape[1:])
-    energy = _core.force_field(field, *system.box, system.x[0], out, num_threads=num_threads or 0)
-    return energy, system.like_source(out)
+    particles = Particles.of(x, cell, pbc, cpu=_CPU)
+    positions = particles.single()
+    field = core_field(forces, len(positions))
+    out = np.empty(positions.shape)
+    threads = num_threads or 0
+    energy = _core.force_field(field, *particles.box, positions, out, num_threads=threads)
+    return energy, particles.kind.like(out)
 
 
 def brownian(
@@ -189,19 +191,19 @@ def brownian(
             eigenvalue and closest pair.
         Error: the run has blown up; names replica, step and particle.
     """
-    system = _cpu_system(x0, cell, pbc)
+    particles = Particles.of(x0, cell, pbc, name="x0", cpu=_CPU)
     model = getattr(mobility, "core_model", None)
     if model is None:
         raise InvalidArgument(
             "mobility must be one the core knows (RPY, Oseen, PairMobility), got "
             f"{type(mobility).__name__}"
         )
-    count = _frame_count(steps, every)
+    count = frame_count(steps, every)
     for name, value, bits in (("seed", seed, 64), ("stream", stream, 30)):
         if not 0 <= value < 2**bits:
             raise InvalidArgument(f"{name} must lie in 0..2**{bits}-1, got {value}")
-    replicas, n, _ = system.x.shape
-    field = _core_field(forces, n)
+    replicas, n, _ = particles.x.shape
+    field = core_field(forces, n)
     options = _core.BrownianOptions(
         dt=dt,
         kT=kT,
@@ -214,12 +216,12 @@ def brownian(
         max_displacement=max_displacement,
     )
     frames = np.empty((replicas, count + 1, n, 3))
-    frames[:, 0] = system.x
+    frames[:, 0] = particles.x
     with _reporter(progress) as report:
         for first, last in _chunks(count):
             _core.brownian(
                 model,
-                *system.box,
+                *particles.box,
                 field,
                 options,
                 frames,
@@ -228,17 +230,11 @@ def brownian(
                 num_threads=num_threads or 0,
             )
             report(last, count)
-    return system.like_source(frames if system.batched else frames[0])
+    return particles.kind.like(frames if particles.batched else frames[0])
 
 
-def _cpu_system(x: Any, cell: Any, pbc: Any) -> _System:
-    system = _System.of(x, cell, pbc)
-    if system.kind not in ("numpy", "torch"):
-        raise BackendUnavailable("dynamics run on the CPU; move the positions there first")
-    return system
-
-
-def _frame_count(steps: int, every: int) -> int:
+def frame_count(steps: int, every: int) -> int:
+    """Frames after the first; InvalidArgument where they are no whole number."""
     if every < 1:
         raise InvalidArgument(f"every must be at least 1, got {every}")
     if steps < 0 or steps % every:
@@ -274,7 +270,7 @@ def _reporter(progress: bool | Report) -> Iterator[Report]:
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _core_field(forces: Force | Sequence[Force], n: int) -> Any:
+def core_field(forces: Force | Sequence[Force], n: int) -> Any:
     """The core's ForceField of n particles."""
     parts = [forces] if isinstance(forces, Force) else list(forces)
     traps = [part for part in parts if isinstance(part, Harmonic)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.errors import BackendUnavailable, InvalidArgument
+from mlcore.arrays import Box, Kind, box, host, is_atoms
+from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    import ase
     import torch
 
-    Positions = ase.Atoms | npt.ArrayLike | torch.Tensor
+    from mlcore.arrays import Pbc, Positions
+
     Cutoff = float | npt.ArrayLike | Mapping[tuple[int | str, int | str], float]
-    Pbc = bool | Sequence[bool] | npt.NDArray[np.bool_] | None
 
 __all__ = ["NeighborList", "neighbor_csr", "neighbor_list"]
 
@@ -83,8 +83,8 @@ def neighbor_list(
     system = _System.of(positions, cell, pbc, types)
     arrays, _ = _core.neighbor_list(
         *_letters(quantities, system),
-        cell=system.cell,
-        pbc=system.pbc,
+        cell=system.box[0],
+        pbc=system.box[1],
         cutoff=_cutoff(cutoff, system),
         options=_core.NeighborOptions(half, sorted, self_pairs),
         wide=_is_wide(index_dtype),
@@ -117,15 +117,15 @@ def neighbor_csr(
     arrays, offsets = _core.neighbor_list(
         "jS",
         system.positions,
-        cell=system.cell,
-        pbc=system.pbc,
+        cell=system.box[0],
+        pbc=system.box[1],
         cutoff=_cutoff(cutoff, system),
         options=_core.NeighborOptions(half, sorted, self_pairs),
         wide=_is_wide(index_dtype),
         with_offsets=True,
         num_threads=num_threads,
     )
-    return tuple(system.like(array) for array in (offsets, *arrays))
+    return tuple(system.kind.like(array) for array in (offsets, *arrays))
 
 
 class NeighborList:
@@ -182,11 +182,8 @@ class NeighborList:
         if self._list is None:
             cutoff = _cutoff(self.cutoff, system)
             self._list = _core.NeighborList(cutoff, self.skin, self._options)
-        searched = bool(
-            self._list.update(
-                system.positions, system.cell, system.pbc, num_threads=self._num_threads
-            )
-        )
+        threads = self._num_threads
+        searched = bool(self._list.update(system.positions, *system.box, num_threads=threads))
         self._system = system
         self.searches += searched
         return searched
@@ -201,7 +198,7 @@ class NeighborList:
         """What :func:`neighbor_csr` returns, for the positions of the last update."""
         system = self._updated()
         arrays = (self._list.offsets(), *self._list.get("jS", self._wide, self._num_threads))
-        return tuple(system.like(array) for array in arrays)
+        return tuple(system.kind.like(array) for array in arrays)
 
     def __len__(self) -> int:
         """Number of pairs."""
@@ -218,47 +215,42 @@ class _System:
     """Positions as the core takes them, and how to give results back in the caller's kind."""
 
     positions: npt.NDArray[np.float64]
-    cell: npt.NDArray[np.float64]
-    pbc: tuple[bool, bool, bool]
+    box: Box
     types: npt.NDArray[np.int64] | None
-    tensor: torch.Tensor | None
+    kind: Kind
+    source: Any
 
     @classmethod
     def of(cls, positions: Any, cell: Any, pbc: Pbc, types: npt.ArrayLike | None) -> _System:
-        if _is_atoms(positions):
-            cell = positions.cell[:] if cell is None else cell
+        if is_atoms(positions):
+            cell = positions.cell if cell is None else cell
             pbc = positions.pbc if pbc is None else pbc
             types = positions.numbers if types is None else types
             positions = positions.positions
-        tensor = positions if _is_tensor(positions) else None
         array = _floats("positions", positions)
         if array.size == 0 and array.ndim == 1:
             array = array.reshape(0, 3)
-        return cls(array, _cell(cell), _pbc(pbc), _types(types, len(array)), tensor)
+        where = box(cell, pbc, periodic=False, detach=True)
+        kinds = _types(types, len(array))
+        return cls(array, where, kinds, Kind.of(positions), positions)
 
     @property
     def differentiable(self) -> bool:
-        return self.tensor is not None and self.tensor.requires_grad
-
-    def like(self, array: npt.NDArray[Any]) -> Any:
-        if self.tensor is None:
-            return array
-        return sys.modules["torch"].from_numpy(array)
+        return self.kind.name == "torch" and bool(self.source.requires_grad)
 
     def give(self, quantities: str, arrays: tuple[npt.NDArray[Any], ...]) -> Any:
         if self.differentiable and set(quantities) & set("Dd"):
             results = self._differentiable(quantities, arrays)
         else:
-            results = tuple(self.like(array) for array in arrays)
+            results = tuple(self.kind.like(array) for array in arrays)
         return results[0] if len(quantities) == 1 else results
 
     def _differentiable(self, quantities: str, arrays: tuple[npt.NDArray[Any], ...]) -> Any:
         """`arrays` are those of "ijS"; vectors and distances are worked out by torch."""
         torch = sys.modules["torch"]
-        assert self.tensor is not None
         found = dict(zip("ijS", map(torch.from_numpy, arrays), strict=True))
-        x = self.tensor.to(torch.float64)
-        shift = found["S"].to(torch.float64) @ torch.from_numpy(self.cell)
+        x = self.source.to(torch.float64)
+        shift = found["S"].to(torch.float64) @ torch.from_numpy(self.box[0])
         found["D"] = x[found["j"].long()] - x[found["i"].long()] + shift
         found["d"] = _safe_norm(found["D"])
         return tuple(found[letter] for letter in quantities)
@@ -281,55 +273,8 @@ def _letters(quantities: str, system: _System) -> tuple[str, npt.NDArray[np.floa
     return quantities, system.positions
 
 
-def _is_atoms(value: Any) -> bool:
-    return all(hasattr(value, name) for name in ("positions", "numbers", "cell", "pbc"))
-
-
-def _is_tensor(value: Any) -> bool:
-    torch = sys.modules.get("torch")  # a tensor exists only where torch has been imported
-    return torch is not None and isinstance(value, torch.Tensor)
-
-
-def _floats(name: str, value: Any) -> npt.NDArray[np.float64]:
-    if _is_tensor(value):
-        if value.device.type != "cpu":
-            raise BackendUnavailable(
-                f"neighbor lists are built on the CPU; {name} lies on {value.device}: "
-                f"pass {name}.cpu()"
-            )
-        value = value.detach().numpy()
-    elif hasattr(value, "__cuda_array_interface__"):
-        raise BackendUnavailable(
-            f"neighbor lists are built on the CPU; {name} lies on a GPU: copy it to the host"
-        )
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"got the dtype {array.dtype}")
-        return array.astype(np.float64, copy=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"{name} must be an array of real numbers: {error}") from error
-
-
-def _cell(cell: Any) -> npt.NDArray[np.float64]:
-    if cell is None:
-        return np.zeros((3, 3))
-    rows = _floats("cell", cell[:] if type(cell).__module__.startswith("ase.") else cell)
-    if rows.shape == (3,):
-        rows = np.diag(rows)
-    if rows.shape != (3, 3):
-        raise InvalidArgument(
-            f"cell must be (3, 3) row vectors or (3,) edge lengths, got the shape {rows.shape}"
-        )
-    return rows
-
-
-def _pbc(pbc: Pbc) -> tuple[bool, bool, bool]:
-    flags = np.asarray(False if pbc is None else pbc)
-    if flags.shape not in ((), (3,)) or flags.dtype.kind not in "biu":
-        raise InvalidArgument(f"pbc must be one flag or three, got {pbc!r}")
-    a, b, c = np.broadcast_to(flags, 3)
-    return bool(a), bool(b), bool(c)
+def _floats(name: str, values: Any) -> npt.NDArray[np.float64]:
+    return host(name, values, "neighbor lists are built", detach=True)
 
 
 def _types(types: npt.ArrayLike | None, n: int) -> npt.NDArray[np.int64] | None:

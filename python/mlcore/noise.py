@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.errors import BackendUnavailable, InvalidArgument
-from mlcore.mobility.tensors import _System
+from mlcore.arrays import Particles
+from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
     import torch
 
-    from mlcore.mobility.tensors import Mobility, Pbc, Positions
+    from mlcore.arrays import Pbc, Positions
+    from mlcore.mobility.tensors import Mobility
 
 __all__ = ["NoiseReport", "cholesky", "sqrt_apply"]
 
@@ -109,22 +110,18 @@ def sqrt_apply(
         raise InvalidArgument(f'method must be "cholesky", got {method!r}')
     if psd not in ("error", "repair"):
         raise InvalidArgument(f'psd must be "error" or "repair", got {psd!r}')
-    system = _System.of(x, cell, pbc)
-    if system.kind not in ("numpy", "torch"):
-        raise BackendUnavailable("sqrt_apply runs on the CPU; move x there first")
-    if system.batched:
-        raise InvalidArgument(f"x must have the shape (n, 3), got {tuple(system.x.shape)}")
-    normal = np.asarray(z, dtype=np.float64)
-    n = system.x.shape[1]
+    particles = Particles.of(x, cell, pbc, cpu="sqrt_apply runs")
+    positions, normal = particles.single(), particles.real("z", z)
+    n = len(positions)
     if normal.ndim not in (2, 3) or normal.shape[-2:] != (n, 3):
         raise InvalidArgument(f"z must have the shape ({n}, 3) or (k, {n}, 3), got {normal.shape}")
-    stack = np.ascontiguousarray(normal if normal.ndim == 3 else normal[None])
+    stack = normal if normal.ndim == 3 else normal[None]
     out = np.empty(stack.shape)
     options: dict[str, Any] = {"psd": psd, "num_threads": num_threads or 0}
     model = getattr(mobility, "core_model", None)
     if model is not None:
-        report = _core.sqrt_apply(model, *system.box, system.x[0], stack, out, **options)
+        report = _core.sqrt_apply(model, *particles.box, positions, stack, out, **options)
     else:
-        matrix = np.array(mobility.matrix(system.x[0], *system.box), dtype=np.float64, order="C")
-        report = _core.sqrt_apply_matrix(matrix, *system.box, system.x[0], stack, out, **options)
-    return system.like_source(out.reshape(normal.shape)), NoiseReport(*report)
+        matrix = np.array(mobility.matrix(positions, *particles.box), dtype=np.float64, order="C")
+        report = _core.sqrt_apply_matrix(matrix, *particles.box, positions, stack, out, **options)
+    return particles.kind.like(out.reshape(normal.shape)), NoiseReport(*report)

@@ -36,10 +36,11 @@ def normal(
     for name, value, bits in (("seed", seed, 64), ("stream", stream, 30), ("step", step, 64)):
         if not 0 <= value < 2**bits:
             raise InvalidArgument(f"{name} must lie in 0..2**{bits}-1, got {value}")
-    return _core.random_normal(seed, stream, step, _tags(tags), num_threads=num_threads)
+    return _core.random_normal(seed, stream, step, checked_tags(tags), num_threads=num_threads)
 
 
-def _tags(tags: npt.ArrayLike) -> npt.NDArray[np.uint32]:
+def checked_tags(tags: npt.ArrayLike) -> npt.NDArray[np.uint32]:
+    """(n,) particle identities as the core takes them."""
     array = np.atleast_1d(np.asarray(tags))
     if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
         raise InvalidArgument(

@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.dynamics import Force, _core_field, _frame_count
-from mlcore.mobility.tensors import _box
-from mlcore.random import _tags
+from mlcore.arrays import box
+from mlcore.dynamics import Force, core_field, frame_count
+from mlcore.random import checked_tags
 
 if TYPE_CHECKING:
-    from mlcore.mobility.tensors import CoreMobility, Pbc
+    from mlcore.arrays import Pbc
+    from mlcore.mobility.tensors import CoreMobility
 
 __all__ = [
     "brownian",
@@ -37,7 +38,7 @@ Array = npt.NDArray[np.float64]
 
 def normal(seed: int, stream: int, step: int, tags: npt.ArrayLike) -> Array:
     """`mlcore.random.normal`, one particle at a time: (n, 3)."""
-    return _core.random_normal(seed, stream, step, _tags(tags), reference=True)
+    return _core.random_normal(seed, stream, step, checked_tags(tags), reference=True)
 
 
 def neighbor_list(
@@ -53,7 +54,7 @@ def neighbor_list(
     arrays: tuple[Any, ...] = _core.neighbor_list_reference(
         quantities,
         _rows(positions),
-        *_box(cell, pbc),
+        *box(cell, pbc, periodic=False),
         _core.NeighborCutoff(cutoff),
         _core.NeighborOptions(half, True, self_pairs),
     )
@@ -66,7 +67,7 @@ def mobility_matrix(
     """``mobility.matrix``, one pair and image at a time: (3n, 3n)."""
     positions = _rows(x)[None]
     out = np.empty((1, positions[0].size, positions[0].size))
-    _core.mobility_matrix(mobility.core_model, *_box(cell, pbc), positions, out, reference=True)
+    _core.mobility_matrix(mobility.core_model, *box(cell, pbc), positions, out, reference=True)
     return cast(Array, out[0])
 
 
@@ -81,7 +82,7 @@ def mobility_apply(
     positions = _rows(x)[None]
     out = np.empty(positions.shape)
     _core.mobility_apply(
-        mobility.core_model, *_box(cell, pbc), positions, _rows(forces)[None], out, reference=True
+        mobility.core_model, *box(cell, pbc), positions, _rows(forces)[None], out, reference=True
     )
     return cast(Array, out[0])
 
@@ -92,7 +93,7 @@ def mobility_divergence(
     """``mobility.divergence``, one pair and image at a time: (n, 3)."""
     positions = _rows(x)[None]
     out = np.empty(positions.shape)
-    _core.mobility_divergence(mobility.core_model, *_box(cell, pbc), positions, out, reference=True)
+    _core.mobility_divergence(mobility.core_model, *box(cell, pbc), positions, out, reference=True)
     return cast(Array, out[0])
 
 
@@ -121,7 +122,7 @@ def sqrt_apply(
     stack = normals if normals.ndim == 3 else normals[None]
     out = np.empty(stack.shape)
     matrix = mobility_matrix(mobility, positions, cell, pbc)
-    _core.sqrt_apply_matrix(matrix, *_box(cell, pbc), positions, stack, out, reference=True)
+    _core.sqrt_apply_matrix(matrix, *box(cell, pbc), positions, stack, out, reference=True)
     return out.reshape(normals.shape)
 
 
@@ -132,7 +133,7 @@ def force_field(
     positions = _rows(x)
     out = np.empty(positions.shape)
     energy: float = _core.force_field(
-        _core_field(forces, len(positions)), *_box(cell, pbc), positions, out, reference=True
+        core_field(forces, len(positions)), *box(cell, pbc), positions, out, reference=True
     )
     return energy, out
 
@@ -155,7 +156,7 @@ def brownian(
 ) -> Array:
     """`mlcore.dynamics.brownian` of one replica on the reference operations: (frames, n, 3)."""
     start = _rows(x0)
-    frames = np.empty((1, _frame_count(steps, every) + 1, *start.shape))
+    frames = np.empty((1, frame_count(steps, every) + 1, *start.shape))
     frames[:, 0] = start
     options = _core.BrownianOptions(
         dt=dt,
@@ -168,10 +169,10 @@ def brownian(
         psd="error",
         max_displacement=0.0,
     )
-    field = _core_field(forces, len(start))
+    field = core_field(forces, len(start))
     _core.brownian(
         mobility.core_model,
-        *_box(cell, pbc),
+        *box(cell, pbc),
         field,
         options,
         frames,

@@ -12,9 +12,8 @@ Sources: J. Rotne and S. Prager, J. Chem. Phys. 50, 4831 (1969); H. Yamakawa, J.
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
+from mlcore.arrays import Particles, host
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    import ase
     import torch
 
-    Positions = ase.Atoms | npt.ArrayLike | torch.Tensor
-    Pbc = bool | Sequence[bool] | npt.NDArray[np.bool_] | None
+    from mlcore.arrays import Pbc, Positions
 
 __all__ = ["RPY", "CoreMobility", "Mobility", "Oseen", "PairMobility", "PairTable"]
 
@@ -147,12 +145,9 @@ class CoreMobility(Mobility):
         out: Any = None,
         num_threads: int | None = None,
     ) -> Any:
-        system = _System.of(x, cell, pbc)
-        result = system.output(out, "matrix")
-        _core.mobility_matrix(
-            self.core_model, *system.box, system.x, result.array, **system.options(num_threads)
-        )
-        return result.give()
+        particles = Particles.of(x, cell, pbc)
+        side = 3 * particles.x.shape[1]
+        return self._run(_core.mobility_matrix, particles, (side, side), out, num_threads)
 
     def apply(
         self,
@@ -164,18 +159,10 @@ class CoreMobility(Mobility):
         out: Any = None,
         num_threads: int | None = None,
     ) -> Any:
-        system = _System.of(x, cell, pbc)
-        force = system.like_positions("forces", forces)
-        result = system.output(out, "vectors")
-        _core.mobility_apply(
-            self.core_model,
-            *system.box,
-            system.x,
-            force,
-            result.array,
-            **system.options(num_threads),
-        )
-        return result.give()
+        particles = Particles.of(x, cell, pbc)
+        force = particles.vectors("forces", forces)
+        shape = particles.x.shape[1:]
+        return self._run(_core.mobility_apply, particles, shape, out, num_threads, force)
 
     def divergence(
         self,
@@ -186,12 +173,24 @@ class CoreMobility(Mobility):
         out: Any = None,
         num_threads: int | None = None,
     ) -> Any:
-        system = _System.of(x, cell, pbc)
-        result = system.output(out, "vectors")
-        _core.mobility_divergence(
-            self.core_model, *system.box, system.x, result.array, **system.options(num_threads)
-        )
-        return result.give()
+        particles = Particles.of(x, cell, pbc)
+        shape = particles.x.shape[1:]
+        return self._run(_core.mobility_divergence, particles, shape, out, num_threads)
+
+    def _run(
+        self,
+        operation: Callable[..., None],
+        particles: Particles,
+        shape: tuple[int, ...],
+        out: Any,
+        num_threads: int | None,
+        *inputs: Any,
+    ) -> Any:
+        array, result = particles.output(out, tuple(shape))
+        threads, stream = num_threads or 0, particles.kind.stream()
+        arrays = (particles.x, *inputs, array)
+        operation(self.core_model, *particles.box, *arrays, num_threads=threads, stream=stream)
+        return result
 
 
 class Oseen(CoreMobility):
@@ -415,160 +414,6 @@ class PairMobility(CoreMobility):
         )
 
 
-@dataclass(frozen=True)
-class _Output:
-    """A result as the core fills it, (B, ...), and how the caller gets it back."""
-
-    array: Any
-    result: Any
-    given: Any
-
-    def give(self) -> Any:
-        return self.result if self.given is None else self.given
-
-
-@dataclass(frozen=True)
-class _System:
-    """Positions as the core takes them, (B, n, 3), with their box and what kind they were."""
-
-    x: Any
-    kind: str  # "numpy", "torch", "torch-cuda", "cupy"
-    batched: bool
-    source: Any
-    box: tuple[Array, tuple[bool, bool, bool]]
-
-    @classmethod
-    def of(cls, x: Any, cell: Any, pbc: Any) -> _System:
-        if hasattr(x, "get_positions"):
-            cell = x.cell.array if cell is None else cell
-            pbc = x.pbc if pbc is None else pbc
-            x = x.get_positions()
-        array, kind = _as_array("x", x)
-        shape = tuple(array.shape)
-        if len(shape) not in (2, 3) or shape[-1] != 3:
-            raise InvalidArgument(f"x must have the shape (n, 3) or (B, n, 3), got {shape}")
-        batched = len(shape) == 3
-        return cls(array if batched else array[None], kind, batched, x, _box(cell, pbc))
-
-    def like_positions(self, name: str, values: Any) -> Any:
-        array, kind = _as_array(name, values)
-        self._check_device(name, kind)
-        shape = tuple(self.x.shape if self.batched else self.x.shape[1:])
-        if tuple(array.shape) != shape:
-            raise InvalidArgument(
-                f"{name} must have the shape {shape} of x, got {tuple(array.shape)}"
-            )
-        return array if self.batched else array[None]
-
-    def like_source(self, array: Array) -> Any:
-        """A NumPy result as the kind the positions were given in (CPU kinds only)."""
-        return sys.modules["torch"].from_numpy(array) if self.kind == "torch" else array
-
-    def output(self, out: Any, what: str) -> _Output:
-        batch, n, _ = self.x.shape
-        full = (batch, 3 * n, 3 * n) if what == "matrix" else (batch, n, 3)
-        shape = full if self.batched else full[1:]
-        result = self._empty(shape) if out is None else self._given(out, shape)
-        array = _as_array("out", result)[0] if self.kind == "torch" else result
-        return _Output(array if self.batched else array[None], result, out)
-
-    def options(self, num_threads: int | None) -> dict[str, Any]:
-        return {"num_threads": num_threads or 0, "stream": self._stream()}
-
-    def _check_device(self, name: str, kind: str) -> None:
-        host = ("numpy", "torch")
-        if (kind in host) != (self.kind in host):
-            places = {True: "the CPU", False: "a GPU"}
-            raise InvalidArgument(
-                f"all arrays must live on the same device, but x is on {places[self.kind in host]} "
-                f"and {name} on {places[kind in host]}"
-            )
-
-    def _given(self, out: Any, shape: tuple[int, ...]) -> Any:
-        kind = _kind(out)
-        self._check_device("out", kind)
-        if kind != self.kind:
-            raise InvalidArgument(f"out must be of the kind of x ({self.kind}), got {kind}")
-        if tuple(out.shape) != shape:
-            raise InvalidArgument(f"out must have the shape {shape}, got {tuple(out.shape)}")
-        double = str(out.dtype) in ("float64", "torch.float64")
-        packed = out.is_contiguous() if kind.startswith("torch") else out.flags.c_contiguous
-        if not double or not packed:
-            raise InvalidArgument(
-                f"out must be C-contiguous float64, got {out.dtype}, "
-                f"{'' if packed else 'not '}C-contiguous"
-            )
-        return out
-
-    def _empty(self, shape: tuple[int, ...]) -> Any:
-        if self.kind.startswith("torch"):
-            torch = sys.modules["torch"]
-            return torch.empty(shape, dtype=torch.float64, device=self.source.device)
-        if self.kind == "cupy":
-            return sys.modules["cupy"].empty(shape, dtype=np.float64)
-        return np.empty(shape)
-
-    def _stream(self) -> int:
-        if self.kind == "torch-cuda":
-            return int(sys.modules["torch"].cuda.current_stream(self.source.device).cuda_stream)
-        if self.kind == "cupy":
-            return int(sys.modules["cupy"].cuda.get_current_stream().ptr)
-        return 0
-
-
-def _kind(values: Any) -> str:
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(values, torch.Tensor):
-        return "torch-cuda" if values.is_cuda else "torch"
-    if hasattr(values, "__cuda_array_interface__"):
-        cupy = sys.modules.get("cupy")
-        if cupy is None or not isinstance(values, cupy.ndarray):
-            raise InvalidArgument(
-                f"GPU arrays must be torch tensors or CuPy arrays, got {type(values).__name__}"
-            )
-        return "cupy"
-    return "numpy"
-
-
-def _as_array(name: str, values: Any) -> tuple[Any, str]:
-    """C-contiguous float64, NumPy on the CPU, else where it is."""
-    kind = _kind(values)
-    if kind.startswith("torch"):
-        if values.requires_grad:
-            raise InvalidArgument(
-                f"{name} requires gradients, which do not flow through mobilities; detach it"
-            )
-        values = values.double().contiguous()
-        return (values if kind == "torch-cuda" else values.numpy()), kind
-    if kind == "cupy":
-        return sys.modules["cupy"].ascontiguousarray(values, dtype=np.float64), kind
-    try:
-        return np.asarray(values, dtype=np.float64, order="C"), kind
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"{name} must be an array of real numbers: {error}") from None
-
-
-def _box(cell: Any, pbc: Any) -> tuple[Array, tuple[bool, bool, bool]]:
-    if pbc is None:
-        pbc = cell is not None
-    flags = np.asarray(pbc)
-    if flags.shape not in ((), (3,)):
-        raise InvalidArgument(f"pbc must be one flag or three, got the shape {flags.shape}")
-    periodic = np.broadcast_to(flags.astype(bool), 3)
-    if cell is None:
-        if periodic.any():
-            raise InvalidArgument("pbc is set, but there is no cell; give the cell or pbc=False")
-        return np.zeros((3, 3)), (False, False, False)
-    rows = np.asarray(getattr(cell, "array", cell), dtype=np.float64)
-    if rows.shape == (3,):
-        rows = np.diag(rows)
-    if rows.shape != (3, 3):
-        raise InvalidArgument(f"cell must have the shape (3, 3) or (3,), got {rows.shape}")
-    if not np.isfinite(rows).all():
-        raise InvalidArgument("cell must be finite")
-    return np.ascontiguousarray(rows), (bool(periodic[0]), bool(periodic[1]), bool(periodic[2]))
-
-
 def _positive(name: str, value: float) -> float:
     if not (np.isfinite(value) and value > 0):
         raise InvalidArgument(f"{name} must be positive and finite, got {value}")
@@ -589,10 +434,7 @@ def _distances(r: npt.ArrayLike) -> Array:
 
 
 def _column(name: str, values: Any) -> Array:
-    try:
-        column = np.array(values, dtype=np.float64, order="C")
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"{name} must be an array of real numbers: {error}") from None
+    column = np.array(host(name, values, "tables are read"))
     if column.ndim != 1:
         raise InvalidArgument(f"{name} must be 1-d, got the shape {column.shape}")
     if not np.isfinite(column).all():

@@ -1,0 +1,311 @@
+"""Arrays in, arrays of the same kind out: NumPy, torch (CPU, CUDA), CuPy and ``ase.Atoms``.
+
+The room behind the faces of the operations. One on particles reads
+
+    particles = Particles.of(x, cell, pbc)
+    array, result = particles.output(out, (n, 3))
+    _core.operation(*particles.box, particles.x, array, stream=particles.kind.stream())
+    return result
+
+and one on any other array
+
+    array, kind = real("values", values)
+    filled, result = kind.output(out, shape)
+
+What runs on the CPU alone takes `host` in place of `real`, or names itself to `Particles.of`, and
+gives what it made back by ``kind.like``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlcore.errors import BackendUnavailable, InvalidArgument
+
+if TYPE_CHECKING:
+    import ase
+    import torch
+
+    Positions = ase.Atoms | npt.ArrayLike | torch.Tensor
+    Pbc = bool | Sequence[bool] | npt.NDArray[np.bool_] | None
+
+__all__ = ["Box", "Kind", "Particles", "box", "host", "is_atoms", "real"]
+
+Array = npt.NDArray[np.float64]
+Box = tuple[Array, tuple[bool, bool, bool]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an argument was, so that a result can be alike.
+
+    Attributes:
+        name: "numpy", "torch", "torch-cuda", "cupy", or "other-gpu" (known only to be refused).
+        device: of a tensor.
+    """
+
+    name: str
+    device: Any = None
+
+    @classmethod
+    def of(cls, values: Any) -> Kind:
+        """The kind of an argument; what is not an array becomes NumPy's."""
+        if _is_instance(values, "torch", "Tensor"):
+            return cls("torch" if values.device.type == "cpu" else "torch-cuda", values.device)
+        if hasattr(values, "__cuda_array_interface__"):
+            return cls("cupy" if _is_instance(values, "cupy", "ndarray") else "other-gpu")
+        return cls("numpy")
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.name in ("numpy", "torch")
+
+    def require_cpu(self, name: str, runs: str) -> None:
+        """Raises BackendUnavailable: "``runs`` on the CPU; ``name`` lies on ..."."""
+        if not self.on_cpu:
+            raise BackendUnavailable(
+                f"{runs} on the CPU; {name} lies on {self.device or 'a GPU'}: copy it to the host"
+            )
+
+    def require_device_of(self, first: Kind, name: str, name_of_first: str) -> None:
+        """Raises InvalidArgument where one array is on the CPU and the other is not."""
+        if self.on_cpu != first.on_cpu:
+            places = {True: "the CPU", False: "a GPU"}
+            raise InvalidArgument(
+                f"all arrays must live on the same device, but {name_of_first} is on "
+                f"{places[first.on_cpu]} and {name} on {places[self.on_cpu]}"
+            )
+
+    def take(
+        self, name: str, values: Any, dtype: npt.DTypeLike = np.float64, detach: bool = False
+    ) -> Any:
+        """C-contiguous real numbers as the core reads them: NumPy on the CPU, else where they are.
+
+        Raises:
+            InvalidArgument: they are no real numbers, or a tensor requires gradients (unless
+                ``detach``).
+        """
+        if self.name.startswith("torch"):
+            return self._take_tensor(name, values, dtype, detach)
+        if self.name == "other-gpu":
+            raise InvalidArgument(
+                f"GPU arrays must be torch tensors or CuPy arrays, got {type(values).__name__}"
+            )
+        if self.name == "cupy":
+            return sys.modules["cupy"].ascontiguousarray(values, dtype=dtype)
+        try:
+            array = np.asarray(values)
+            if array.dtype.kind not in "fiubO":
+                raise TypeError(f"got the dtype {array.dtype}")
+            return array.astype(dtype, order="C", copy=False)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"{name} must be an array of real numbers: {error}") from None
+
+    def _take_tensor(self, name: str, values: Any, dtype: npt.DTypeLike, detach: bool) -> Any:
+        if values.is_complex():
+            raise InvalidArgument(f"{name} must be an array of real numbers, got {values.dtype}")
+        if values.requires_grad and not detach:
+            raise InvalidArgument(
+                f"{name} requires gradients, which do not flow through here; detach it"
+            )
+        values = values.detach().to(_torch_dtype(dtype)).contiguous()
+        return values.numpy() if self.on_cpu else values
+
+    def output(
+        self, out: Any, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float64, like: str = "x"
+    ) -> tuple[Any, Any]:
+        """Where a result goes: (the array the core fills, the same as the caller gets it).
+
+        Args:
+            out: the caller's array, or None for a new one.
+            shape: of the result.
+            dtype: of the result.
+            like: name of the argument whose kind this is, for messages.
+
+        Raises:
+            InvalidArgument: ``out`` has another kind, shape or dtype or is not C-contiguous.
+        """
+        if out is None:
+            out = self._empty(shape, dtype)
+        else:
+            self._check_output(out, shape, np.dtype(dtype).name, like)
+        return (self.take("out", out, dtype) if self.name == "torch" else out), out
+
+    def _check_output(self, out: Any, shape: tuple[int, ...], dtype: str, like: str) -> None:
+        kind = Kind.of(out)
+        kind.require_device_of(self, "out", like)
+        if kind.name != self.name:
+            raise InvalidArgument(
+                f"out must be of the kind of {like} ({self.name}), got {kind.name}"
+            )
+        if tuple(out.shape) != shape:
+            raise InvalidArgument(f"out must have the shape {shape}, got {tuple(out.shape)}")
+        packed = out.is_contiguous() if self.device is not None else out.flags.c_contiguous
+        if str(out.dtype) not in (dtype, f"torch.{dtype}") or not packed:
+            raise InvalidArgument(
+                f"out must be C-contiguous {dtype}, got {out.dtype}, "
+                f"{'' if packed else 'not '}C-contiguous"
+            )
+
+    def _empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
+        if self.name.startswith("torch"):
+            torch = sys.modules["torch"]
+            return torch.empty(shape, dtype=_torch_dtype(dtype), device=self.device)
+        return (sys.modules["cupy"] if self.name == "cupy" else np).empty(shape, dtype=dtype)
+
+    def like(self, array: npt.NDArray[Any]) -> Any:
+        """A NumPy array as this kind, without a copy; CPU kinds only."""
+        return sys.modules["torch"].from_numpy(array) if self.name == "torch" else array
+
+    def stream(self) -> int:
+        """Address of the current CUDA stream, 0 on the CPU."""
+        if self.name == "torch-cuda":
+            return int(sys.modules["torch"].cuda.current_stream(self.device).cuda_stream)
+        if self.name == "cupy":
+            return int(sys.modules["cupy"].cuda.get_current_stream().ptr)
+        return 0
+
+
+def real(name: str, values: Any, dtype: npt.DTypeLike = np.float64) -> tuple[Any, Kind]:
+    """Real numbers as the core reads them, and what kind they were; see `Kind.take`."""
+    kind = Kind.of(values)
+    return kind.take(name, values, dtype), kind
+
+
+def host(
+    name: str,
+    values: Any,
+    runs: str,
+    dtype: npt.DTypeLike = np.float64,
+    detach: bool = False,
+) -> npt.NDArray[Any]:
+    """NumPy array of real numbers; see `Kind.take` and `Kind.require_cpu`."""
+    kind = Kind.of(values)
+    kind.require_cpu(name, runs)
+    array: npt.NDArray[Any] = kind.take(name, values, dtype, detach)
+    return array
+
+
+def is_atoms(value: Any) -> bool:
+    """Whether this is ``ase.Atoms``, or looks like it."""
+    return all(hasattr(value, name) for name in ("positions", "numbers", "cell", "pbc"))
+
+
+def box(cell: Any, pbc: Any, periodic: bool = True, detach: bool = False) -> Box:
+    """A periodic cell as the core takes it.
+
+    Args:
+        cell: (3, 3) row vectors, (3,) edge lengths, ``ase`` cell, or None.
+        pbc: one flag or three; None: ``periodic`` where there is a cell.
+        periodic: what pbc=None means.
+        detach: takes a tensor that requires gradients.
+
+    Returns:
+        (3, 3) rows, zero without a cell, and three flags.
+
+    Raises:
+        InvalidArgument: a shape or value is wrong, or pbc is set without a cell.
+    """
+    flags = np.asarray((periodic and cell is not None) if pbc is None else pbc)
+    if flags.shape not in ((), (3,)) or flags.dtype.kind not in "biuf":
+        raise InvalidArgument(f"pbc must be one flag or three, got {pbc!r}")
+    a, b, c = np.broadcast_to(flags.astype(bool), 3).tolist()
+    if cell is None:
+        if a or b or c:
+            raise InvalidArgument("pbc is set, but there is no cell; give the cell or pbc=False")
+        return np.zeros((3, 3)), (False, False, False)
+    rows = host("cell", getattr(cell, "array", cell), "cells are read", detach=detach)
+    if rows.shape == (3,):
+        rows = np.diag(rows)
+    if rows.shape != (3, 3):
+        raise InvalidArgument(f"cell must have the shape (3, 3) or (3,), got {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise InvalidArgument("cell must be finite")
+    return np.ascontiguousarray(rows), (a, b, c)
+
+
+@dataclass(frozen=True)
+class Particles:
+    """Positions as the core takes them, with their box and what kind they were.
+
+    Attributes:
+        x: (B, n, 3).
+        kind: of the caller's positions.
+        batched: whether the caller gave the leading dimension.
+        box: cell and flags, as `box` gives them.
+        name: of the caller's argument.
+    """
+
+    x: Any
+    kind: Kind
+    batched: bool
+    box: Box
+    name: str
+
+    @classmethod
+    def of(cls, x: Any, cell: Any, pbc: Any, *, name: str = "x", cpu: str = "") -> Particles:
+        """Positions (n, 3) or (B, n, 3) or Atoms, which bring cell and pbc where those are None.
+
+        Args:
+            x, cell, pbc: the caller's; see `box`.
+            name: of x in messages.
+            cpu: who "runs" on the CPU alone, e.g. "dynamics run"; "" takes GPU arrays too.
+        """
+        if is_atoms(x):
+            cell = x.cell if cell is None else cell
+            pbc = x.pbc if pbc is None else pbc
+            x = x.positions
+        kind = Kind.of(x)
+        if cpu:
+            kind.require_cpu(name, cpu)
+        array = kind.take(name, x)
+        shape = tuple(array.shape)
+        if len(shape) not in (2, 3) or shape[-1] != 3:
+            raise InvalidArgument(f"{name} must have the shape (n, 3) or (B, n, 3), got {shape}")
+        batched = len(shape) == 3
+        return cls(array if batched else array[None], kind, batched, box(cell, pbc), name)
+
+    def single(self) -> Any:
+        """(n, 3) positions; InvalidArgument for a batch."""
+        if self.batched:
+            raise InvalidArgument(
+                f"{self.name} must have the shape (n, 3), got {tuple(self.x.shape)}"
+            )
+        return self.x[0]
+
+    def real(self, name: str, values: Any) -> Any:
+        """Another argument on the device of the positions."""
+        array, kind = real(name, values)
+        kind.require_device_of(self.kind, name, self.name)
+        return array
+
+    def vectors(self, name: str, values: Any) -> Any:
+        """Another argument of the shape of the positions, as (B, n, 3)."""
+        array = self.real(name, values)
+        shape = tuple(self.x.shape if self.batched else self.x.shape[1:])
+        if tuple(array.shape) != shape:
+            raise InvalidArgument(
+                f"{name} must have the shape {shape} of {self.name}, got {tuple(array.shape)}"
+            )
+        return array if self.batched else array[None]
+
+    def output(self, out: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
+        """`Kind.output` of one result of ``shape`` per configuration: the core fills (B, *shape)."""
+        full = (self.x.shape[0], *shape) if self.batched else shape
+        array, result = self.kind.output(out, full, like=self.name)
+        return (array if self.batched else array[None]), result
+
+
+def _is_instance(values: Any, module: str, name: str) -> bool:
+    found = sys.modules.get(module)  # such an array exists only where its library is imported
+    return found is not None and isinstance(values, getattr(found, name))
+
+
+def _torch_dtype(dtype: npt.DTypeLike) -> Any:
+    return getattr(sys.modules["torch"], np.dtype(dtype).name)
