@@ -130,16 +130,18 @@ def test_half_the_passive_runs_against_finite_lag_theory(passive, tau, rpy):
 
 @pytest.mark.parametrize("tau", [20.0, 80.0])
 def test_standard_errors_of_half_the_passive_runs(passive, tau):
-    """Half the data: sqrt(2) times the errors of all of it, at most 1.6 on average.
+    """Half the data: sqrt(2) times the errors of all of it; at most 1.6 times, but for one value.
 
-    Errors from 64 blocks, here and in the table, are themselves known to 9 %, so one ratio of 14
-    may lie two standard deviations (25 %) above.
+    The table's errors come from 64 blocks and are known to 9 % themselves. Errors of all 16 runs
+    from blocks and pairs resampled apart, known to 3 %, are 1.14 times the table's in one bin at
+    tau = 80, so half the runs cannot be below 1.6 there: 1.14 sqrt(2) = 1.61.
     """
     estimate = passive[tau]
     ratio = np.r_[estimate.par_error[2:], estimate.perp_error[2:]] * 1e3 / PASSIVE_ERRORS[tau]
     assert estimate.blocks == 64
-    assert 1.2 < ratio.mean() <= 1.6
-    assert ratio.max() <= 1.6 * 1.25
+    assert 1.2 < ratio.mean() < 1.5
+    above = ratio > 1.6
+    assert above.sum() <= (1 if tau == 80.0 else 0) and ratio.max() < 1.7
 
 
 def test_single_colloid_in_the_infinite_box():
