@@ -57,7 +57,8 @@ class Kind:
     def of(cls, values: Any) -> Kind:
         """The kind of an argument; what is not an array becomes NumPy's."""
         if _is_instance(values, "torch", "Tensor"):
-            return cls("torch" if values.device.type == "cpu" else "torch-cuda", values.device)
+            names = {"cpu": "torch", "cuda": "torch-cuda"}
+            return cls(names.get(values.device.type, "other-gpu"), values.device)
         if hasattr(values, "__cuda_array_interface__"):
             return cls("cupy" if _is_instance(values, "cupy", "ndarray") else "other-gpu")
         return cls("numpy")
@@ -70,17 +71,20 @@ class Kind:
         """Raises BackendUnavailable: "``runs`` on the CPU; ``name`` lies on ..."."""
         if not self.on_cpu:
             raise BackendUnavailable(
-                f"{runs} on the CPU; {name} lies on {self.device or 'a GPU'}: copy it to the host"
+                f"{runs} on the CPU; {name} lies on {self._place()}: copy it to the host"
             )
 
     def require_device_of(self, first: Kind, name: str, name_of_first: str) -> None:
-        """Raises InvalidArgument where one array is on the CPU and the other is not."""
-        if self.on_cpu != first.on_cpu:
-            places = {True: "the CPU", False: "a GPU"}
+        """Raises InvalidArgument where one array is elsewhere than the other."""
+        both_torch = self.name == first.name == "torch-cuda"
+        if self.on_cpu != first.on_cpu or (both_torch and self.device != first.device):
             raise InvalidArgument(
                 f"all arrays must live on the same device, but {name_of_first} is on "
-                f"{places[first.on_cpu]} and {name} on {places[self.on_cpu]}"
+                f"{first._place()} and {name} on {self._place()}"
             )
+
+    def _place(self) -> str:
+        return "the CPU" if self.on_cpu else str(self.device or "a GPU")
 
     def take(
         self, name: str, values: Any, dtype: npt.DTypeLike = np.float64, detach: bool = False
@@ -95,7 +99,7 @@ class Kind:
             return self._take_tensor(name, values, dtype, detach)
         if self.name == "other-gpu":
             raise InvalidArgument(
-                f"GPU arrays must be torch tensors or CuPy arrays, got {type(values).__name__}"
+                f"GPU arrays must be torch CUDA tensors or CuPy arrays, got {type(values).__name__}"
             )
         if self.name == "cupy":
             return sys.modules["cupy"].ascontiguousarray(values, dtype=dtype)
