@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -193,7 +193,28 @@ class CoreMobility(Mobility):
         return result
 
 
-class Oseen(CoreMobility):
+class _Spheres(CoreMobility):
+    """An analytic mobility of equal spheres, told apart by ``kernel``."""
+
+    kernel: ClassVar[str]
+
+    def _set(self, radius: float, viscosity: float, tolerance: float) -> None:
+        self.radius = _positive("radius", radius)
+        self.viscosity = _positive("viscosity", viscosity)
+        self.tolerance = _tolerance(tolerance)
+        self.core_model = _core.MobilityModel(**self.core_options())
+
+    def core_options(self) -> dict[str, Any]:
+        """What ``_core.MobilityModel`` takes."""
+        return {
+            "kernel": self.kernel,
+            "radius": self.radius,
+            "viscosity": self.viscosity,
+            "tolerance": self.tolerance,
+        }
+
+
+class Oseen(_Spheres):
     """Point forces: the Oseen tensor between particles, Stokes drag on each.
 
     Not positive definite for particles closer than about 1.5 radii; use `RPY` for square roots.
@@ -204,16 +225,10 @@ class Oseen(CoreMobility):
         tolerance: error of periodic sums relative to the self part.
     """
 
+    kernel = "oseen"
+
     def __init__(self, viscosity: float, radius: float, tolerance: float = 1e-10) -> None:
-        self.viscosity = _positive("viscosity", viscosity)
-        self.radius = _positive("radius", radius)
-        self.tolerance = _tolerance(tolerance)
-        self.core_model = _core.MobilityModel(
-            kernel="oseen",
-            radius=self.radius,
-            viscosity=self.viscosity,
-            tolerance=self.tolerance,
-        )
+        self._set(radius, viscosity, tolerance)
 
     def __repr__(self) -> str:
         return f"Oseen(viscosity={self.viscosity!r}, radius={self.radius!r})"
@@ -223,7 +238,7 @@ class Oseen(CoreMobility):
         return 2 * perp, perp
 
 
-class RPY(CoreMobility):
+class RPY(_Spheres):
     """Rotne-Prager-Yamakawa tensor of equal spheres, overlapping ones included.
 
     Positive definite for any configuration. In a periodic cell (any lattice) it is the sum over all
@@ -235,16 +250,10 @@ class RPY(CoreMobility):
         tolerance: error of periodic sums relative to 1/(6 pi viscosity radius), 1e-14..1e-2.
     """
 
+    kernel = "rpy"
+
     def __init__(self, radius: float, viscosity: float, tolerance: float = 1e-10) -> None:
-        self.radius = _positive("radius", radius)
-        self.viscosity = _positive("viscosity", viscosity)
-        self.tolerance = _tolerance(tolerance)
-        self.core_model = _core.MobilityModel(
-            kernel="rpy",
-            radius=self.radius,
-            viscosity=self.viscosity,
-            tolerance=self.tolerance,
-        )
+        self._set(radius, viscosity, tolerance)
 
     def __repr__(self) -> str:
         return f"RPY(radius={self.radius!r}, viscosity={self.viscosity!r})"
@@ -394,14 +403,8 @@ class PairMobility(CoreMobility):
         return par + far_par, perp + far_perp
 
     def _core_model(self) -> Any:
-        analytic: dict[str, Any] = {"kernel": "none"}
-        if self.background is not None:
-            analytic = {
-                "kernel": "rpy" if isinstance(self.background, RPY) else "oseen",
-                "radius": self.background.radius,
-                "viscosity": self.background.viscosity,
-                "tolerance": self.background.tolerance,
-            }
+        background = self.background
+        analytic = {"kernel": "none"} if background is None else background.core_options()
         table = self.table
         return _core.MobilityModel(
             **analytic,
