@@ -7,7 +7,6 @@ that need no torch; what is here adds derivatives by the parameters of a network
 from __future__ import annotations
 
 import hashlib
-import itertools
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from mlcore.errors import InvalidArgument
 from mlcore.mobility.background import overlap_correction
 from mlcore.mobility.forces import RadialForce
 from mlcore.mobility.likelihood import Images, Likelihood
+from mlcore.mobility.networks import perceptron
 from mlcore.mobility.regression import Regression
 
 __all__ = [
@@ -74,17 +74,7 @@ class NeuralForce(torch.nn.Module):
         if not (np.isfinite(cutoff) and cutoff > 0 and np.isfinite(scale) and scale > 0):
             raise InvalidArgument(f"cutoff and scale must be positive, not {cutoff!r}, {scale!r}")
         self.cutoff, self.scale = float(cutoff), float(scale)
-        generator = torch.Generator().manual_seed(seed)
-        widths = [1, *hidden, 1]
-        layers: list[torch.nn.Module] = []
-        for inside, outside in itertools.pairwise(widths):
-            layer = torch.nn.Linear(inside, outside, dtype=torch.float64)
-            with torch.no_grad():
-                bound = (3.0 / inside) ** 0.5
-                layer.weight.uniform_(-bound, bound, generator=generator)
-                layer.bias.uniform_(-1, 1, generator=generator)
-            layers += [layer, torch.nn.Tanh()]
-        self.network = torch.nn.Sequential(*layers[:-1])
+        self.network = perceptron(hidden, 1, torch.nn.Tanh, seed)
 
     def forward(self, r: torch.Tensor) -> torch.Tensor:
         """f(r)."""

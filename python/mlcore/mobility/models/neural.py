@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,6 +17,7 @@ from mlcore.mobility.increments import Increments
 from mlcore.mobility.likelihood import Likelihood
 from mlcore.mobility.losses import LikelihoodLoss, NeuralForce, ParametricForce, RegressionLoss
 from mlcore.mobility.models.base import LOCAL_FLOOR, FitResult, Loss, PairModel, PairParameters
+from mlcore.mobility.networks import perceptron
 from mlcore.mobility.regression import Regression
 from mlcore.mobility.scoring import Prior, maximise_bare
 from mlcore.training.loop import train
@@ -58,19 +58,9 @@ class SpectralNetwork(torch.nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        widths = [1, *hidden, outputs]
-        layers: list[torch.nn.Module] = []
-        for inside, outside in itertools.pairwise(widths):
-            layer = torch.nn.Linear(inside, outside, dtype=torch.float64)
-            with torch.no_grad():
-                bound = (3.0 / inside) ** 0.5
-                layer.weight.uniform_(-bound, bound, generator=generator)
-                layer.bias.uniform_(-1, 1, generator=generator)
-            layers += [layer, torch.nn.SiLU()]
-        self.network = torch.nn.Sequential(*layers[:-1])
+        self.network = perceptron(hidden, outputs, torch.nn.SiLU, seed)
         with torch.no_grad():
-            last = layers[-2]
+            last = self.network[-1]
             assert isinstance(last, torch.nn.Linear)
             last.weight *= 0.1
             last.bias.fill_(-3.0)
