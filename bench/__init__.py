@@ -1,0 +1,1 @@
+"""Benchmarks of mlcore beside its peers; `python -m bench` runs them all."""
