@@ -81,27 +81,36 @@ def demo(
     ] = None,
     out: Out = Path("out/demo"),
     fresh: Fresh = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where the trajectories are, instead of CONFIG's."),
+    ] = None,
 ) -> None:
     """Everything: estimate, train, export, run in LAMMPS, compare, report."""
     start = time.perf_counter()
-    with _pipeline(config or _example(), out, fresh, "cost") as pipeline:
+    with _pipeline(config or _example(data), out, fresh, "cost", data) as pipeline:
         from mlcore.mobility.summary import summarise
 
         summary = summarise(pipeline)
     _tell(summary, time.perf_counter() - start)
 
 
-def _example() -> Path:
-    """The colloid example of a checkout."""
+def _example(data: Path | None) -> Path:
+    """The colloid example: a checkout's with its trajectories, or the wheel's without them."""
     from mlcore.errors import InvalidArgument
 
     name = Path("examples") / "colloids" / "demo.toml"
-    for root in (Path.cwd(), *Path(__file__).resolve().parents):
-        if (root / name).is_file():
-            return root / name
-    raise InvalidArgument(
-        f"CONFIG: there is no {name} here; name a TOML file, or run in a checkout of mlcore"
-    )
+    roots = (Path.cwd(), *Path(__file__).resolve().parents)
+    found = [root / name for root in roots if (root / name).is_file()]
+    if not found:
+        raise InvalidArgument(f"CONFIG: there is no {name} here; name a TOML file")
+    found.sort(key=lambda file: not (file.parent / "data").is_dir())
+    if data is None and not (found[0].parent / "data").is_dir():
+        raise InvalidArgument(
+            "--data: the example's trajectories are not part of the installed package; they are in "
+            "examples/colloids/data of mlcore's source: name that folder with --data FOLDER"
+        )
+    return found[0]
 
 
 def _tell(summary: Summary, seconds: float) -> None:
@@ -117,7 +126,9 @@ def _tell(summary: Summary, seconds: float) -> None:
 
 
 @contextmanager
-def _pipeline(config: Path, out: Path, fresh: bool, last: StageName) -> Iterator[Pipeline]:
+def _pipeline(
+    config: Path, out: Path, fresh: bool, last: StageName, data: Path | None = None
+) -> Iterator[Pipeline]:
     """A pipeline that has run up to a stage, with its progress on standard error."""
     _thread_counts()
     from rich.console import Console
@@ -128,6 +139,8 @@ def _pipeline(config: Path, out: Path, fresh: bool, last: StageName) -> Iterator
     from mlcore.mobility.stages import Stage
 
     checked = load_config(config)
+    if data is not None:
+        checked = checked.with_data(data)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)

@@ -285,6 +285,16 @@ class Config(_Section):
         """Where the configuration came from, for messages and provenance."""
         return self._source
 
+    def with_data(self, folder: Path) -> Config:
+        """The same run on files of these names in another folder."""
+        place = Path(glob.escape(str(folder.resolve())))
+        moved = {
+            kind: section.model_copy(update={"files": str(place / Path(section.files).name)})
+            for kind, section in self.data
+            if section is not None
+        }
+        return self.model_copy(update={"data": self.data.model_copy(update=moved)})
+
 
 def load_config(path: str | Path) -> Config:
     """Read and check a TOML file.

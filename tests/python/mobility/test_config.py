@@ -105,3 +105,18 @@ def test_absent_file_and_absent_data(tmp_path):
     config = load_config(write(tmp_path, SMALLEST))
     with pytest.raises(mlcore.FileFormatError, match=r"no file matches .*a\*\.dump"):
         config.data.active.paths(config.folder)
+
+
+def test_data_from_another_folder(tmp_path):
+    """Only the trajectories move: the names stay, and so does what else is beside the TOML file."""
+    other = tmp_path / "other [1]"
+    other.mkdir()
+    (other / "a1.dump").touch()
+    path = write(tmp_path, SMALLEST.replace("a*.dump", "data/a*.dump"))
+    config = load_config(path).with_data(other)
+    assert config.data.active.paths(config.folder) == [other / "a1.dump"]
+    assert config.folder == tmp_path and config.source == str(path)
+    assert config.data.passive is None
+    with pytest.raises(mlcore.FileFormatError, match="no file matches"):
+        missing = load_config(path).with_data(tmp_path / "none")
+        missing.data.active.paths(missing.folder)
