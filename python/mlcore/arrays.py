@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Positions = ase.Atoms | npt.ArrayLike | torch.Tensor
     Pbc = bool | Sequence[bool] | npt.NDArray[np.bool_] | None
 
-__all__ = ["Box", "Kind", "Particles", "box", "host", "is_atoms", "real"]
+__all__ = ["Box", "Kind", "Particles", "box", "host", "is_atoms", "positive", "real"]
 
 Array = npt.NDArray[np.float64]
 Box = tuple[Array, tuple[bool, bool, bool]]
@@ -194,6 +194,13 @@ def host(
     kind.require_cpu(name, runs)
     array: npt.NDArray[Any] = kind.take(name, values, dtype, detach)
     return array
+
+
+def positive(name: str, value: float) -> float:
+    """A number as float; InvalidArgument unless it is positive and finite."""
+    if not (np.isfinite(value) and value > 0):
+        raise InvalidArgument(f"{name} must be positive and finite, got {value}")
+    return float(value)
 
 
 def is_atoms(value: Any) -> bool:

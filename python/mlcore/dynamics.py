@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Particles
+from mlcore.arrays import Particles, positive
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -307,5 +307,4 @@ def _rows(name: str, values: npt.ArrayLike, n: int) -> Array:
 
 def _check_positive(owner: str, **values: float) -> None:
     for name, value in values.items():
-        if not (np.isfinite(value) and value > 0):
-            raise InvalidArgument(f"{owner}: {name} must be positive and finite, got {value}")
+        positive(f"{owner}: {name}", value)

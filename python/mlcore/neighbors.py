@@ -82,7 +82,8 @@ def neighbor_list(
     """
     system = _System.of(positions, cell, pbc, types)
     arrays, _ = _core.neighbor_list(
-        *_letters(quantities, system),
+        _letters(quantities, system),
+        system.positions,
         cell=system.box[0],
         pbc=system.box[1],
         cutoff=_cutoff(cutoff, system),
@@ -191,7 +192,7 @@ class NeighborList:
     def get(self, quantities: str) -> Any:
         """What :func:`neighbor_list` returns, for the positions of the last update."""
         system = self._updated()
-        letters, _ = _letters(quantities, system)
+        letters = _letters(quantities, system)
         return system.give(quantities, self._list.get(letters, self._wide, self._num_threads))
 
     def csr(self) -> Any:
@@ -234,12 +235,13 @@ class _System:
         kinds = _types(types, len(array))
         return cls(array, where, kinds, Kind.of(positions), positions)
 
-    @property
-    def differentiable(self) -> bool:
-        return self.kind.name == "torch" and bool(self.source.requires_grad)
+    def differentiates(self, quantities: str) -> bool:
+        """Whether torch works out some of the quantities, for their gradients."""
+        tracked = self.kind.name == "torch" and self.source.requires_grad
+        return tracked and bool(set(quantities) & set("Dd"))
 
     def give(self, quantities: str, arrays: tuple[npt.NDArray[Any], ...]) -> Any:
-        if self.differentiable and set(quantities) & set("Dd"):
+        if self.differentiates(quantities):
             results = self._differentiable(quantities, arrays)
         else:
             results = tuple(self.kind.like(array) for array in arrays)
@@ -263,14 +265,12 @@ def _safe_norm(vectors: torch.Tensor) -> torch.Tensor:
     return square.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)
 
 
-def _letters(quantities: str, system: _System) -> tuple[str, npt.NDArray[np.float64]]:
+def _letters(quantities: str, system: _System) -> str:
     if not quantities or set(quantities) - set(_LETTERS):
         raise InvalidArgument(
             f"quantities must be letters out of 'i', 'j', 'S', 'D', 'd', got {quantities!r}"
         )
-    if system.differentiable and set(quantities) & set("Dd"):
-        return "ijS", system.positions
-    return quantities, system.positions
+    return "ijS" if system.differentiates(quantities) else quantities
 
 
 def _floats(name: str, values: Any) -> npt.NDArray[np.float64]:

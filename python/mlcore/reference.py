@@ -5,7 +5,7 @@ Each takes the arguments of the fast face, as far as they mean something here, N
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -65,10 +65,8 @@ def mobility_matrix(
     mobility: CoreMobility, x: npt.ArrayLike, cell: Any = None, pbc: Pbc = None
 ) -> Array:
     """``mobility.matrix``, one pair and image at a time: (3n, 3n)."""
-    positions = _rows(x)[None]
-    out = np.empty((1, positions[0].size, positions[0].size))
-    _core.mobility_matrix(mobility.core_model, *box(cell, pbc), positions, out, reference=True)
-    return cast(Array, out[0])
+    size = np.size(x)
+    return _filled(_core.mobility_matrix, mobility, x, cell, pbc, (size, size))
 
 
 def mobility_apply(
@@ -79,22 +77,14 @@ def mobility_apply(
     pbc: Pbc = None,
 ) -> Array:
     """``mobility.apply`` by way of the matrix: (n, 3)."""
-    positions = _rows(x)[None]
-    out = np.empty(positions.shape)
-    _core.mobility_apply(
-        mobility.core_model, *box(cell, pbc), positions, _rows(forces)[None], out, reference=True
-    )
-    return cast(Array, out[0])
+    return _filled(_core.mobility_apply, mobility, x, cell, pbc, np.shape(x), _rows(forces)[None])
 
 
 def mobility_divergence(
     mobility: CoreMobility, x: npt.ArrayLike, cell: Any = None, pbc: Pbc = None
 ) -> Array:
     """``mobility.divergence``, one pair and image at a time: (n, 3)."""
-    positions = _rows(x)[None]
-    out = np.empty(positions.shape)
-    _core.mobility_divergence(mobility.core_model, *box(cell, pbc), positions, out, reference=True)
-    return cast(Array, out[0])
+    return _filled(_core.mobility_divergence, mobility, x, cell, pbc, np.shape(x))
 
 
 def cholesky(matrix: npt.ArrayLike) -> Array:
@@ -185,3 +175,18 @@ def brownian(
 
 def _rows(values: npt.ArrayLike) -> Array:
     return np.ascontiguousarray(values, dtype=np.float64)
+
+
+def _filled(
+    operation: Callable[..., None],
+    mobility: CoreMobility,
+    x: npt.ArrayLike,
+    cell: Any,
+    pbc: Pbc,
+    shape: tuple[int, ...],
+    *inputs: Array,
+) -> Array:
+    out = np.empty((1, *shape))
+    arrays = (_rows(x)[None], *inputs, out)
+    operation(mobility.core_model, *box(cell, pbc), *arrays, reference=True)
+    return cast(Array, out[0])

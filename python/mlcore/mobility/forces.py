@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mlcore.arrays import positive
 from mlcore.errors import InvalidArgument
 
 __all__ = ["RadialForce", "TabulatedForce", "YukawaForce"]
@@ -32,12 +33,6 @@ class RadialForce(Protocol):
     def named(self, parameters: Array) -> dict[str, float]: ...
 
 
-def _positive(name: str, value: float) -> float:
-    if not (np.isfinite(value) and value > 0):
-        raise InvalidArgument(f"{name} must be positive, not {value!r}")
-    return float(value)
-
-
 class YukawaForce:
     """Screened Coulomb: energy A exp(-kappa r)/r, f = A exp(-kappa r) (1 + kappa r)/r^2.
 
@@ -50,8 +45,8 @@ class YukawaForce:
     """
 
     def __init__(self, amplitude: float, kappa: float, cutoff: float) -> None:
-        self._start = np.log([_positive("amplitude", amplitude), _positive("kappa", kappa)])
-        self.cutoff = _positive("cutoff", cutoff)
+        self._start = np.log([positive("amplitude", amplitude), positive("kappa", kappa)])
+        self.cutoff = positive("cutoff", cutoff)
 
     @property
     def size(self) -> int:
@@ -91,7 +86,7 @@ class TabulatedForce:
     """
 
     def __init__(self, first: float, cutoff: float, knots: int = 12) -> None:
-        self.cutoff = _positive("cutoff", cutoff)
+        self.cutoff = positive("cutoff", cutoff)
         if not 0 <= first < cutoff:
             raise InvalidArgument(f"first must lie between 0 and the cutoff, not {first!r}")
         if not 1 <= knots <= 512:

@@ -33,7 +33,7 @@ from mlcore.mobility.background import FiniteLag, ModeSum, configuration_terms, 
 from mlcore.mobility.forces import RadialForce
 from mlcore.mobility.increments import Increments
 from mlcore.mobility.models.shells import ShellBasis
-from mlcore.mobility.regression import _lattice
+from mlcore.mobility.regression import lattice_vectors
 
 __all__ = ["Images", "Likelihood", "Point", "minimum_images"]
 
@@ -102,7 +102,7 @@ def find_images(cell: Array | None, x: Array, cutoff: float) -> Images:
     """All pairs and images within the cutoff, sorted by configuration."""
     count = x.shape[1]
     i, j = np.triu_indices(count, 1)
-    lattice = _lattice(cell, cutoff)
+    lattice = lattice_vectors(cell, cutoff)
     found: list[tuple[NDArray[Any], ...]] = []
     rows = max(1, 2_000_000 // max(len(i), 1))
     for start in range(0, len(x), rows):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mlcore.errors import InvalidArgument
+from mlcore.arrays import positive
 from mlcore.mobility.background import overlap_correction
 from mlcore.mobility.forces import RadialForce
 from mlcore.mobility.likelihood import Images, Likelihood
@@ -71,9 +71,7 @@ class NeuralForce(torch.nn.Module):
         self, cutoff: float, scale: float, hidden: tuple[int, ...] = (16, 16), seed: int = 0
     ) -> None:
         super().__init__()
-        if not (np.isfinite(cutoff) and cutoff > 0 and np.isfinite(scale) and scale > 0):
-            raise InvalidArgument(f"cutoff and scale must be positive, not {cutoff!r}, {scale!r}")
-        self.cutoff, self.scale = float(cutoff), float(scale)
+        self.cutoff, self.scale = positive("cutoff", cutoff), positive("scale", scale)
         self.network = perceptron(hidden, 1, torch.nn.Tanh, seed)
 
     def forward(self, r: torch.Tensor) -> torch.Tensor:

@@ -37,7 +37,7 @@ def bin_vectors(estimate: Any) -> list[Array]:
     return [r * unit for r in np.asarray(estimate.r, dtype=np.float64)]
 
 
-def _lattice(cell: Array | None, reach: float) -> Array:
+def lattice_vectors(cell: Array | None, reach: float) -> Array:
     """Lattice vectors that can bring a nearest-image vector within reach, origin first."""
     if cell is None:
         return np.zeros((1, 3))
@@ -172,7 +172,7 @@ class Regression:
         if finite_lag is not None and background == "rpy":
             modes = ModeRows.of(_required(cell), finite_lag, vectors)
             self.modes = ModeRows(modes.wavenumbers, modes.rows[keep])
-        lattice = _lattice(cell, basis.cutoff)
+        lattice = lattice_vectors(cell, basis.cutoff)
         rows = [_shell_rows(basis, lattice, v) for v in vectors]
         stack = [_self_row(basis, lattice), *(r[0] for r in rows), *(r[1] for r in rows)]
         self.shells = np.array(stack)[keep]

@@ -84,7 +84,7 @@ class Maximum:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def _bounded_step(hessian: Array, slope: Array, lower: Array) -> Array:
+def bounded_step(hessian: Array, slope: Array, lower: Array) -> Array:
     """argmin of d.H.d/2 - slope.d with d >= lower, by bounded least squares."""
     from scipy.optimize import lsq_linear
 
@@ -152,7 +152,7 @@ def maximise(
         gradient, information = g[0], h[0]
         slope = gradient[free] - precision @ (vector - prior.mean)[free]
         hessian = information[np.ix_(free, free)] + precision
-        d = _bounded_step(hessian, slope, (prior.lower - vector)[free])
+        d = bounded_step(hessian, slope, (prior.lower - vector)[free])
         gain = float(slope @ d)
         history.append({"epoch": float(step), "loss": -objective})
         if report is not None:

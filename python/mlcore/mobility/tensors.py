@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Particles, host
+from mlcore.arrays import Particles, host, positive
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -199,8 +199,8 @@ class _Spheres(CoreMobility):
     kernel: ClassVar[str]
 
     def _set(self, radius: float, viscosity: float, tolerance: float) -> None:
-        self.radius = _positive("radius", radius)
-        self.viscosity = _positive("viscosity", viscosity)
+        self.radius = positive("radius", radius)
+        self.viscosity = positive("viscosity", viscosity)
         self.tolerance = _tolerance(tolerance)
         self.core_model = _core.MobilityModel(**self.core_options())
 
@@ -339,7 +339,7 @@ class PairMobility(CoreMobility):
                 f"background must be RPY, Oseen or None, got {type(background).__name__}"
             )
         self.background = background
-        self.cutoff = _positive("cutoff", cutoff)
+        self.cutoff = positive("cutoff", cutoff)
         columns = {"par": par, "dpar": dpar, "perp": perp, "dperp": dperp}
         values = {name: _column(name, value) for name, value in columns.items()}
         lengths = {len(value) for value in values.values()}
@@ -377,7 +377,7 @@ class PairMobility(CoreMobility):
 
         if knots < 4:
             raise InvalidArgument(f"knots must be at least 4, got {knots}")
-        r = np.linspace(0.0, _positive("cutoff", cutoff), knots)
+        r = np.linspace(0.0, positive("cutoff", cutoff), knots)
         columns: dict[str, Array] = {}
         for name, function in (("par", par), ("perp", perp)):
             values = _column(name, function(r))
@@ -415,12 +415,6 @@ class PairMobility(CoreMobility):
             perp=table.perp,
             dperp=table.dperp,
         )
-
-
-def _positive(name: str, value: float) -> float:
-    if not (np.isfinite(value) and value > 0):
-        raise InvalidArgument(f"{name} must be positive and finite, got {value}")
-    return float(value)
 
 
 def _tolerance(value: float) -> float:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlcore.errors import InvalidArgument
 from mlcore.mobility.models.scored import ScoredPairModel
-from mlcore.mobility.scoring import Expandable, _bounded_step
+from mlcore.mobility.scoring import Expandable, bounded_step
 
 __all__ = ["KernelRidgePairModel"]
 
@@ -88,7 +88,7 @@ class KernelRidgePairModel(ScoredPairModel):
         for fold in held_out or range(len(gradients)):
             g = gradients.sum(0) - gradients[fold]
             h = information.sum(0) - information[fold]
-            d = _bounded_step(h[pick] + precision, g[free] - offset, (prior.lower - start)[free])
+            d = bounded_step(h[pick] + precision, g[free] - offset, (prior.lower - start)[free])
             gain += float(gradients[fold][free] @ d - 0.5 * d @ information[fold][pick] @ d)
         return gain
 
