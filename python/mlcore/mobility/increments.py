@@ -12,7 +12,7 @@ Two conventions of where the mobility of an increment is evaluated:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from mlcore.data.trajectory import Trajectory
 from mlcore.errors import InvalidArgument
+from mlcore.mobility.intervals import Interactions, active_intervals, checked_runs, frames_in
 
 __all__ = ["Increments", "active_increments", "passive_increments"]
 
 Array = NDArray[np.float64]
-Interactions = Callable[[Array, Array | None, NDArray[np.bool_] | None], Array]
 Where = Literal["start", "middle"]
 
 
@@ -164,14 +164,12 @@ def passive_increments(
     Raises:
         InvalidArgument: naming the argument.
     """
-    from mlcore.mobility.estimators import _checked_runs, _frames_in
-
     if where not in ("start", "middle"):
         raise InvalidArgument(f"where must be 'start' or 'middle', not {where!r}")
-    runs = _checked_runs(trajectories)
+    runs = checked_runs(trajectories)
     parts = []
     for label, run in enumerate(runs):
-        steps = _frames_in(lag, run, "lag")
+        steps = frames_in(lag, run, "lag")
         if where == "middle" and steps % 2:
             raise InvalidArgument(f"lag of {steps} frames has no middle frame: take an even number")
         starts = np.arange(0, len(run) - steps, stride or steps)
@@ -218,28 +216,16 @@ def active_increments(
     Raises:
         InvalidArgument: naming the argument, or no interval is left.
     """
-    from mlcore.mobility.estimators import (
-        _active_blocks,
-        _checked_runs,
-        _frames_in,
-        _mean_interactions,
-    )
-
-    runs = _checked_runs(trajectories, need="forces")
+    runs = checked_runs(trajectories, need="forces")
     parts = []
     for label, run in enumerate(runs):
-        assert run.forces is not None
-        steps = _frames_in(lag, run, "lag")
-        for starts in _active_blocks(run, steps, skip, block):
-            force = run.forces[starts + steps]
-            if interactions is not None:
-                force = force + _mean_interactions(run, starts, steps, interactions)
+        for x, displacement, force in active_intervals(run, lag, skip, block, interactions):
             parts.append(
                 {
-                    "positions": run.positions[starts + steps // 2],
-                    "displacements": run.positions[starts + steps] - run.positions[starts],
+                    "positions": x,
+                    "displacements": displacement,
                     "forces": force,
-                    "runs": np.full(len(starts), label, dtype=np.float64),
+                    "runs": np.full(len(x), label, dtype=np.float64),
                 }
             )
     if not parts:
