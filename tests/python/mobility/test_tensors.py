@@ -495,6 +495,8 @@ def test_not_finite(name: str, bad: float) -> None:
         (lambda: RPY(1.0, 1.0).matrix(np.zeros((4, 2))), "x must have the shape"),
         (lambda: RPY(1.0, 1.0).matrix(np.zeros(3)), "x must have the shape"),
         (lambda: RPY(1.0, 1.0).matrix([["a", "b", "c"]]), "x must be an array of real numbers"),
+        (lambda: RPY(1.0, 1.0).matrix(positions(4) + 1j), "x must be an array of real numbers"),
+        (lambda: RPY(1.0, 1.0).matrix(torch.ones(4, 3) + 1j), "x must be an array of real numbers"),
         (lambda: RPY(1.0, 1.0).apply(positions(4), positions(5)), "forces must have the shape"),
         (lambda: RPY(1.0, 1.0).matrix(positions(4), np.eye(2)), "cell must have the shape"),
         (lambda: RPY(1.0, 1.0).matrix(positions(4), [1, 1, np.nan]), "cell must be finite"),

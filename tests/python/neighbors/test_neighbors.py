@@ -336,6 +336,13 @@ def test_bad_input_is_named(change: dict[str, Any], names: str) -> None:
         mlcore.neighbor_list(**{**good, **change})
 
 
+def test_reference_takes_the_same_defaults() -> None:
+    x, cell = [[0.1, 0.0, 0.0], [2.9, 0.0, 0.0]], [3.0, 3.0, 3.0]
+    for pbc in (None, True):
+        found = mlcore.neighbor_list("ijSDd", x, 1.0, cell, pbc)
+        assert_same(found, mlcore.reference.neighbor_list("ijSDd", x, 1.0, cell, pbc))
+
+
 def test_gpu_arrays_are_refused() -> None:
     class OnGpu:
         @property
