@@ -9,6 +9,7 @@ void export_neighbors(pybind11::module_& m);
 void export_mobility(pybind11::module_& m);
 void export_random(pybind11::module_& m);
 void export_linalg(pybind11::module_& m);
+void export_machine(pybind11::module_& m);
 void export_noise(pybind11::module_& m);
 void export_dynamics(pybind11::module_& m);
 

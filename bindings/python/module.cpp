@@ -56,6 +56,7 @@ PYBIND11_MODULE(_core, m) {
   mlcore::python::export_mobility(m);
   mlcore::python::export_random(m);
   mlcore::python::export_linalg(m);
+  mlcore::python::export_machine(m);
   mlcore::python::export_noise(m);
   mlcore::python::export_dynamics(m);
 }

@@ -37,6 +37,7 @@ _SUBMODULES = (
     "export",
     "io",
     "lammps",
+    "machine",
     "mobility",
     "neighbors",
     "noise",

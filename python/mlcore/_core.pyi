@@ -20,7 +20,10 @@ __all__: list[str] = [
     "brownian",
     "cholesky",
     "cuda_status",
+    "first_touch_rate",
+    "fma_rate",
     "force_field",
+    "gather_rate",
     "lower_multiply",
     "mobility_apply",
     "mobility_divergence",
@@ -34,6 +37,7 @@ __all__: list[str] = [
     "simd_level",
     "sqrt_apply",
     "sqrt_apply_matrix",
+    "stream_rate",
     "symmetric_eigenvalues",
 ]
 
@@ -136,6 +140,14 @@ def cholesky(
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> None: ...
 def cuda_status() -> dict[str, typing.Any]: ...
+def first_touch_rate(
+    bytes: typing.SupportsInt | typing.SupportsIndex,
+    huge_pages: bool,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> float: ...
+def fma_rate(
+    single_precision: bool, num_threads: typing.SupportsInt | typing.SupportsIndex = 0
+) -> float: ...
 def force_field(
     field: ForceField,
     cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
@@ -143,6 +155,10 @@ def force_field(
     x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     out: numpy.ndarray,
     reference: bool = False,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> float: ...
+def gather_rate(
+    bytes: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> float: ...
 def lower_multiply(
@@ -242,6 +258,11 @@ def sqrt_apply_matrix(
     reference: bool = False,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> tuple[typing.Any, ...]: ...
+def stream_rate(
+    use: str,
+    bytes: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> float: ...
 def symmetric_eigenvalues(
     matrix: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     reference: bool = False,
