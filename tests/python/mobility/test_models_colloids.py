@@ -87,6 +87,15 @@ def test_held_out_likelihood(table) -> None:  # type: ignore[no-untyped-def]
     assert rows[0].model == "no hydrodynamics" and rows[0].over_none.value == 0.0
 
 
+def test_likelihood_trained_models_are_not_below_the_better_of_the_fitted_rpy(table) -> None:  # type: ignore[no-untyped-def]
+    rows, _ = table
+    best = max(row.over_none.value for row in rows[1:3])
+    trained = [row for row in rows[3:] if row.loss == "likelihood"]
+    assert len(trained) == 3
+    for row in trained:
+        assert row.over_none.value >= best - 1.0, row
+
+
 def test_single_forces_are_predicted(table) -> None:  # type: ignore[no-untyped-def]
     single = _increments(_runs("active_single_s*.dump.gz"))
     for model, _ in table[1]:
