@@ -25,8 +25,8 @@ from mlcore.data.trajectory import Trajectory
 from mlcore.errors import InvalidArgument
 from mlcore.mobility.estimate import BinnedTheory, ChiSquare, Kind, MobilityEstimate
 from mlcore.mobility.intervals import Interactions, active_intervals, force_segments
-from mlcore.mobility.intervals import checked_runs as _checked_runs
-from mlcore.mobility.intervals import frames_in as _frames_in
+from mlcore.mobility.intervals import checked_runs
+from mlcore.mobility.intervals import frames_in
 
 __all__ = [
     "WCA",
@@ -237,7 +237,7 @@ def active_estimate(
             message names why the forces cannot tell the parts apart.
     """
     bounds = _checked_edges(edges)
-    runs = _checked_runs(trajectories, need="forces")
+    runs = checked_runs(trajectories, need="forces")
     pairs = _Pairs(bounds, samples, np.random.default_rng(seed))
     normals, rights, design = [], [], _DesignCheck()
     for run in runs:
@@ -480,11 +480,11 @@ def passive_sums(
     if not (np.isfinite(kT) and kT > 0):
         raise InvalidArgument(f"kT should be a positive energy, got {kT}")
     need = "velocities" if kind == "displacement-velocity" else None
-    runs = _checked_runs(trajectories, need=need)
+    runs = checked_runs(trajectories, need=need)
     pairs = _Pairs(_checked_edges(edges), samples, np.random.default_rng(seed))
     rows, weights = [], []
     for run in runs:
-        first, second, middle, norm = _products(kind, run, _frames_in(lag, run, "lag"), lag, kT)
+        first, second, middle, norm = _products(kind, run, frames_in(lag, run, "lag"), lag, kT)
         duration = run.times[-1] - run.times[0]
         length = max(4 * lag, duration / 8) if block is None else block
         count = min(len(middle), max(1, round(duration / length)))
