@@ -24,9 +24,13 @@ from mlcore.data.geometry import minimum_image
 from mlcore.data.trajectory import Trajectory
 from mlcore.errors import InvalidArgument
 from mlcore.mobility.estimate import BinnedTheory, ChiSquare, Kind, MobilityEstimate
-from mlcore.mobility.intervals import Interactions, active_intervals, force_segments
-from mlcore.mobility.intervals import checked_runs
-from mlcore.mobility.intervals import frames_in
+from mlcore.mobility.intervals import (
+    Interactions,
+    active_intervals,
+    checked_runs,
+    force_segments,
+    frames_in,
+)
 
 __all__ = [
     "WCA",
