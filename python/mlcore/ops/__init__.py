@@ -1,0 +1,14 @@
+"""The core's operations as torch custom operators, differentiable and known to `torch.compile`.
+
+Importing this package imports torch (`pip install 'mlcore[train]'`); `import mlcore` does not.
+Each operation is registered as ``torch.ops.mlcore.<name>`` and re-exported here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+if importlib.util.find_spec("torch") is None:
+    raise ModuleNotFoundError("mlcore.ops needs torch: pip install 'mlcore[train]'", name="torch")
+
+__all__: list[str] = []
