@@ -76,7 +76,7 @@ class Case:
 
 @dataclass
 class Row:
-    """One measured call. Times in seconds."""
+    """One measured call. Times in seconds; `spread` is that of the middle half over the median."""
 
     bench: str
     workload: str
@@ -86,6 +86,7 @@ class Row:
     wall: float | None = None
     cpu: float | None = None
     runs: int = 0
+    spread: float = 0.0
     limit: float | None = None
     must: float | None = None
     against: Sequence[str] = ()
@@ -154,7 +155,7 @@ def once(call: Call, inner: int) -> tuple[float, float]:
 
 def enough(samples: list[tuple[float, float]], budget: float, inner: int) -> bool:
     total = inner * sum(wall for wall, _ in samples)
-    few = 3 if total > 6 * budget else 7
+    few = 2 if total > 20 * budget else 3 if total > 6 * budget else 7
     return len(samples) >= few and (total > budget or len(samples) >= 200)
 
 
@@ -163,9 +164,15 @@ def fill(row: Row, samples: list[tuple[float, float]], case: Case, threads: int)
     row.wall = sorted(w for w, _ in samples)[middle] / case.scale
     row.cpu = sorted(c for _, c in samples)[middle] / case.scale
     row.seconds = min(row.wall, row.cpu) if threads == 1 else row.wall
-    row.runs = len(samples)
+    row.runs, row.spread = len(samples), spread([s[threads == 1] for s in samples])
     row.limit, row.must, row.against = case.limit, case.must, tuple(case.against)
     row.load, row.note = os.getloadavg()[0], case.note
+
+
+def spread(samples: Sequence[float]) -> float:
+    """Width of the middle half of the samples, over their median."""
+    ordered, n = sorted(samples), len(samples)
+    return (ordered[(3 * n) // 4] - ordered[n // 4]) / ordered[n // 2] if ordered[n // 2] else 0.0
 
 
 # --------------------------------------------------------------------------------------- reporting
@@ -226,18 +233,25 @@ def print_table(rows: Sequence[Row]) -> None:
             )
 
 
-def save(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
-    """Write the rows as JSON, whole or not at all."""
+def write_json(value: Any, path: str | os.PathLike[str]) -> None:
+    """Whole or not at all."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
-    part.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    part.write_text(json.dumps(value, indent=1) + "\n")
     part.replace(target)
 
 
+def save(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
+    """Write the rows as JSON."""
+    write_json([asdict(row) for row in rows], path)
+
+
 def load(path: str | os.PathLike[str]) -> list[Row]:
-    """Read what `save` wrote."""
-    return [Row(**record) for record in json.loads(Path(path).read_text())]
+    """Rows of a file of `save`, or of `python -m bench`."""
+    content = json.loads(Path(path).read_text())
+    records = content["rows"] if isinstance(content, dict) else content
+    return [Row(**record) for record in records]
 
 
 # ---------------------------------------------------------------------------------------- programs
