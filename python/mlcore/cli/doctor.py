@@ -63,6 +63,7 @@ def examine() -> list[Finding]:
         ("SIMD", _simd),
         ("threads", _threads),
         ("BLAS", _blas),
+        ("GEMM", _gemm),
         ("CUDA", _cuda),
         ("torch", _torch),
         ("LAMMPS", _lammps),
@@ -112,6 +113,13 @@ def _blas() -> Finding:
     library.scipy_openblas_get_config.restype = ctypes.c_char_p
     config = library.scipy_openblas_get_config()
     return Finding("BLAS", config.decode() if config else "scipy-openblas32")
+
+
+def _gemm() -> Finding:
+    from mlcore.cli import gemm
+
+    found = gemm.measure()
+    return Finding("GEMM", found.state, found.remedy, optional=True)
 
 
 def _cuda() -> Finding:

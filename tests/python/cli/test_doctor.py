@@ -7,7 +7,7 @@ import pytest
 from mlcore import cli
 from mlcore.cli import doctor
 
-NAMES = ["mlcore", "SIMD", "threads", "BLAS", "CUDA", "torch", "LAMMPS", "MPI", "plugin"]
+NAMES = ["mlcore", "SIMD", "threads", "BLAS", "GEMM", "CUDA", "torch", "LAMMPS", "MPI", "plugin"]
 
 
 def finding(name):
