@@ -1,0 +1,204 @@
+"""Random calls of every operation. To add one, write a function here:
+
+    @operation(rtol=1e-12)
+    def voxels(rng: np.random.Generator) -> Results:
+        ...random sizes, options and values from rng...
+        return {"field": mlcore.rasterize(...)}
+
+It runs in one process per instruction set with the same numbers. Integers must come out the same,
+floats to `rtol` of the array's largest entry. Within a process one thread and several must give the
+same bytes. Raising an `mlcore.Error` is a result, too: every level must raise the same kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mlcore
+import numpy as np
+from mlcore.dynamics import Constant, Harmonic, LennardJones, Yukawa, brownian, force_field
+from mlcore.mobility import RPY, Oseen, PairMobility
+
+Results = dict[str, np.ndarray]
+Function = Callable[[np.random.Generator], Results]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A function of random numbers.
+
+    Attributes:
+        run: gives results by name.
+        rtol: error allowed in floats, relative to the largest entry; 0: the same bits.
+    """
+
+    run: Function
+    rtol: float
+
+
+OPERATIONS: dict[str, Operation] = {}
+
+
+def operation(rtol: float = 1e-12) -> Callable[[Function], Function]:
+    """Enters a function into OPERATIONS under its name."""
+
+    def enter(run: Function) -> Function:
+        OPERATIONS[run.__name__] = Operation(run, rtol)
+        return run
+
+    return enter
+
+
+# ------------------------------------------------------------------------------------- ingredients
+def size(rng: np.random.Generator, most: int) -> int:
+    """Often around the width of a vector, sometimes 0 or 1."""
+    near = rng.choice([0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33])
+    return min(int(near if rng.random() < 0.4 else rng.integers(0, most + 1)), most)
+
+
+def box(rng: np.random.Generator, edge: float) -> np.ndarray:
+    """A cell of about this size: cubic, orthogonal, triclinic or left-handed."""
+    kind = rng.integers(4)
+    cell = np.diag(edge * (np.ones(3) if kind == 0 else rng.uniform(0.6, 1.6, 3)))
+    if kind >= 2:
+        cell += rng.uniform(-0.3, 0.3, (3, 3)) * edge
+    return cell[[1, 0, 2]] if kind == 3 else cell
+
+
+def places(rng: np.random.Generator, n: int, cell: np.ndarray) -> np.ndarray:
+    """Positions at random, some outside the cell; or on a lattice, where distances are equal."""
+    if rng.random() < 0.25:
+        points = rng.integers(0, 5, (n, 3)) / 4
+        return points @ cell
+    return rng.uniform(-0.5, 1.5, (n, 3)) @ cell
+
+
+def spread_out(rng: np.random.Generator, n: int, distance: float) -> tuple[np.ndarray, float]:
+    """Positions in a cube that are not closer than about `distance`, and the cube's edge."""
+    side = max(int(np.ceil(n ** (1 / 3))), 1)
+    corners = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    chosen = rng.permutation(len(corners))[:n]
+    x = corners[chosen] * 1.5 * distance + rng.uniform(0, 0.5 * distance, (n, 3))
+    return x, 1.5 * distance * side
+
+
+# -------------------------------------------------------------------------------------- operations
+@operation(rtol=0)
+def neighbors(rng: np.random.Generator) -> Results:
+    n, edge = size(rng, 300), 6.0
+    cell = box(rng, edge)
+    cutoff = float(
+        rng.choice([0.25, 0.5, 1.0]) * edge if rng.random() < 0.3 else rng.uniform(0.5, 4)
+    )
+    arrays = mlcore.neighbor_list(
+        "ijSDd",
+        places(rng, n, cell),
+        cutoff,
+        cell,
+        tuple(bool(flag) for flag in rng.integers(0, 2, 3)),
+        half=bool(rng.integers(2)),
+        sorted=bool(rng.integers(2)),
+        self_pairs=bool(rng.integers(2)),
+    )
+    return dict(zip("ijSDd", arrays, strict=True))
+
+
+@operation(rtol=0)
+def neighbors_moving(rng: np.random.Generator) -> Results:
+    n, edge = size(rng, 150), 6.0
+    cell = box(rng, edge)
+    moving = mlcore.NeighborList(rng.uniform(0.5, 2.5), skin=rng.uniform(0, 0.5))
+    x, results = places(rng, n, cell), {}
+    for step in range(4):
+        built = moving.update(x, cell, True)
+        i, j, distance = moving.get("ijd")
+        results |= {f"i{step}": i, f"j{step}": j, f"d{step}": distance}
+        results[f"built{step}"] = np.array(built)
+        x = x + rng.normal(0, 0.05, x.shape)
+    return results
+
+
+def mobility_kernel(rng: np.random.Generator) -> RPY | Oseen | PairMobility:
+    kind = rng.integers(3)
+    if kind == 0:
+        return RPY(rng.uniform(0.5, 1.5), rng.uniform(0.5, 2))
+    if kind == 1:
+        return Oseen(rng.uniform(0.5, 2), rng.uniform(0.5, 1))
+    reach = rng.uniform(2, 4)
+    height = rng.uniform(0.01, 0.1)
+
+    def pair(r: np.ndarray) -> np.ndarray:
+        return height * (1 - np.minimum(r / reach, 1)) ** 4
+
+    return PairMobility.from_functions(1.0, reach, pair, pair)
+
+
+@operation(rtol=1e-11)
+def mobility(rng: np.random.Generator) -> Results:
+    kernel, n = mobility_kernel(rng), size(rng, 60)
+    x, edge = spread_out(rng, n, rng.uniform(0.3, 3))
+    forces = rng.normal(size=(n, 3))
+    cell = None if rng.random() < 0.6 else np.eye(3) * max(edge, 6.0)
+    return {
+        "matrix": kernel.matrix(x, cell),
+        "apply": kernel.apply(x, forces, cell),
+        "divergence": kernel.divergence(x, cell),
+    }
+
+
+@operation(rtol=1e-9)
+def noise(rng: np.random.Generator) -> Results:
+    n = size(rng, 40)
+    x, _ = spread_out(rng, n, rng.uniform(1, 3))
+    z = rng.normal(size=(n, 3) if rng.random() < 0.5 else (3, n, 3))
+    vectors, _ = mlcore.noise.sqrt_apply(RPY(1.0, 1.0), x, z)
+    return {"vectors": vectors}
+
+
+@operation(rtol=1e-9)
+def cholesky(rng: np.random.Generator) -> Results:
+    m = size(rng, 200)
+    a = rng.normal(size=(m, m + 2))
+    shift = -10.0 if rng.random() < 0.1 else 1.0  # some are not positive definite
+    return {"factor": mlcore.noise.cholesky(a @ a.T / (m + 2) + shift * np.eye(m))}
+
+
+@operation(rtol=1e-13)
+def random(rng: np.random.Generator) -> Results:
+    tags = rng.integers(0, 2**32, size(rng, 3000))
+    seed, step = (int(k) for k in rng.integers(0, 2**63, 2))
+    return {"normal": mlcore.random.normal(seed, int(rng.integers(0, 2**30)), step, tags)}
+
+
+def forces_on(rng: np.random.Generator, n: int) -> list[object]:
+    pairs = [LennardJones(1.0, rng.uniform(0.5, 2), rng.choice([None, 2.5]))]
+    pairs += [Yukawa(rng.uniform(0.5, 2), rng.uniform(0.5, 2), 3.0)] * int(rng.integers(2))
+    pairs += [Harmonic(rng.uniform(0.5, 2))] * int(rng.integers(2))
+    return pairs + [Constant(rng.normal(size=(n, 3)))] * int(rng.integers(2))
+
+
+@operation(rtol=1e-11)
+def forces(rng: np.random.Generator) -> Results:
+    n = size(rng, 200)
+    x, edge = spread_out(rng, n, 1.0)
+    cell = None if rng.random() < 0.5 else np.eye(3) * max(edge, 7.0)
+    energy, field = force_field(forces_on(rng, n), x, cell)
+    return {"energy": np.array(energy), "forces": field}
+
+
+@operation(rtol=1e-8)
+def brownian_steps(rng: np.random.Generator) -> Results:
+    n, replicas = size(rng, 20), int(rng.integers(1, 4))
+    x, _ = spread_out(rng, n, 1.2)
+    frames = brownian(
+        RPY(0.5, 1.0),
+        np.stack([x + rng.uniform(0, 0.1, x.shape) for _ in range(replicas)]),
+        forces=forces_on(rng, n),
+        dt=1e-4,
+        kT=1.0,
+        steps=4,
+        scheme=str(rng.choice(["euler_maruyama", "midpoint"])),
+        seed=int(rng.integers(2**63)),
+    )
+    return {"frames": frames}
