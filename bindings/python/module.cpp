@@ -59,4 +59,5 @@ PYBIND11_MODULE(_core, m) {
   mlcore::python::export_machine(m);
   mlcore::python::export_noise(m);
   mlcore::python::export_dynamics(m);
+  mlcore::python::export_recurrent(m);
 }

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from mlcore.neighbors import neighbor_list as neighbor_list
     from mlcore.paths import get_cmake_dir as get_cmake_dir
     from mlcore.paths import get_include as get_include
+    from mlcore.recurrent import LSTM as LSTM
 
 _ATTRIBUTES = {
+    "LSTM": "mlcore.recurrent",
     "NeighborList": "mlcore.neighbors",
     "get_cmake_dir": "mlcore.paths",
     "get_include": "mlcore.paths",
@@ -42,6 +44,7 @@ _SUBMODULES = (
     "neighbors",
     "noise",
     "random",
+    "recurrent",
     "reference",
     "training",
 )

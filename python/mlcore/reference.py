@@ -15,6 +15,7 @@ from mlcore import _core
 from mlcore.arrays import box
 from mlcore.dynamics import Force, core_field, frame_count
 from mlcore.random import checked_tags
+from mlcore.recurrent import LSTM
 
 if TYPE_CHECKING:
     from mlcore.arrays import Pbc
@@ -24,6 +25,7 @@ __all__ = [
     "brownian",
     "cholesky",
     "force_field",
+    "lstm",
     "mobility_apply",
     "mobility_divergence",
     "mobility_matrix",
@@ -171,6 +173,16 @@ def brownian(
         reference=True,
     )
     return cast(Array, frames[0])
+
+
+def lstm(weights: Any, x: npt.ArrayLike) -> npt.NDArray[Any]:
+    """`mlcore.LSTM`, by the formula, from the zero state: y (B, S, O) after every frame."""
+    network = LSTM(weights)
+    frames = np.ascontiguousarray(x, dtype=network.dtype)
+    state = np.zeros((2, network.layers, len(frames), network.hidden), network.dtype)
+    out = np.empty((*frames.shape[:2], network.outputs), network.dtype)
+    network.core.advance(frames, *state, out, reference=True)
+    return out
 
 
 def _rows(values: npt.ArrayLike) -> Array:

@@ -11,4 +11,6 @@ import importlib.util
 if importlib.util.find_spec("torch") is None:
     raise ModuleNotFoundError("mlcore.ops needs torch: pip install 'mlcore[train]'", name="torch")
 
-__all__: list[str] = []
+from mlcore.ops.recurrent import lstm
+
+__all__ = ["lstm"]
