@@ -2,6 +2,9 @@
 
 #include "mlcore/context.hpp"
 #include "mobility_cuda.hpp"
+#include "recurrent_cuda.hpp"
+#include "stencil_cuda.hpp"
+#include "voxels_cuda.hpp"
 
 namespace mlcore {
 
@@ -18,18 +21,113 @@ namespace {
 
 }  // namespace
 
-void mobility_matrix(const Context&, const MobilityModel&, const detail::MobilityPlan&,
-                     View<const double, 3>, View<double, 3>) {
+void mobility_matrix(const Context&, const MobilityModel&, const Cell&, View<const double, 3>,
+                     View<double, 3>) {
   unavailable();
 }
 
-void mobility_apply(const Context&, const MobilityModel&, const detail::MobilityPlan&,
-                    View<const double, 3>, View<const double, 3>, View<double, 3>) {
+void mobility_matrix(const Context&, const MobilityModel&, const Cell&, View<const float, 3>,
+                     View<float, 3>) {
   unavailable();
 }
 
-void mobility_divergence(const Context&, const MobilityModel&, const detail::MobilityPlan&,
-                         View<const double, 3>, View<double, 3>) {
+void mobility_apply(const Context&, const MobilityModel&, const Cell&, View<const double, 3>,
+                    View<const double, 3>, View<double, 3>) {
+  unavailable();
+}
+
+void mobility_apply(const Context&, const MobilityModel&, const Cell&, View<const float, 3>,
+                    View<const float, 3>, View<float, 3>) {
+  unavailable();
+}
+
+void mobility_divergence(const Context&, const MobilityModel&, const Cell&, View<const double, 3>,
+                         View<double, 3>) {
+  unavailable();
+}
+
+void mobility_divergence(const Context&, const MobilityModel&, const Cell&, View<const float, 3>,
+                         View<float, 3>) {
+  unavailable();
+}
+
+void lstm_run(const Context&, const LstmModel<float>&, std::shared_ptr<LstmWeightsOnDevice>&,
+              const LstmCall<float>&) {
+  unavailable();
+}
+
+void lstm_run(const Context&, const LstmModel<double>&, std::shared_ptr<LstmWeightsOnDevice>&,
+              const LstmCall<double>&) {
+  unavailable();
+}
+
+template <class T>
+void convolve(const Context&, const detail::ConvolutionPlan&, const T*, const T*,
+              const Epilogue<T>&, T*) {
+  unavailable();
+}
+template void convolve<float>(const Context&, const detail::ConvolutionPlan&, const float*,
+                              const float*, const Epilogue<float>&, float*);
+template void convolve<double>(const Context&, const detail::ConvolutionPlan&, const double*,
+                               const double*, const Epilogue<double>&, double*);
+
+template <class T>
+void weight_gradient(const Context&, const detail::ConvolutionPlan&, const T*, const T*, T*) {
+  unavailable();
+}
+template void weight_gradient<float>(const Context&, const detail::ConvolutionPlan&, const float*,
+                                     const float*, float*);
+template void weight_gradient<double>(const Context&, const detail::ConvolutionPlan&,
+                                      const double*, const double*, double*);
+
+template <class T>
+void differentiate(const Context&, const detail::DifferencePlan&, const T*, T*) {
+  unavailable();
+}
+template void differentiate<float>(const Context&, const detail::DifferencePlan&, const float*,
+                                   float*);
+template void differentiate<double>(const Context&, const detail::DifferencePlan&, const double*,
+                                    double*);
+
+template <class T>
+void rasterize(const Context&, const kernels::VoxelStencil&, const VoxelPoints&, View<const T, 2>,
+               View<T, 5>, const VoxelOptions&) {
+  unavailable();
+}
+
+template <class T>
+void gather(const Context&, const kernels::VoxelStencil&, const VoxelPoints&, View<const T, 5>,
+            View<T, 2>, const VoxelOptions&) {
+  unavailable();
+}
+
+template <class T>
+void voxel_position_gradient(const Context&, const kernels::VoxelStencil&, const VoxelPoints&,
+                             View<const T, 2>, View<const T, 5>, View<double, 2>,
+                             const VoxelOptions&) {
+  unavailable();
+}
+
+#define MLCORE_INSTANTIATE(T)                                                                     \
+  template void rasterize<T>(const Context&, const kernels::VoxelStencil&, const VoxelPoints&,    \
+                             View<const T, 2>, View<T, 5>, const VoxelOptions&);                  \
+  template void gather<T>(const Context&, const kernels::VoxelStencil&, const VoxelPoints&,       \
+                          View<const T, 5>, View<T, 2>, const VoxelOptions&);                     \
+  template void voxel_position_gradient<T>(const Context&, const kernels::VoxelStencil&,          \
+                                           const VoxelPoints&, View<const T, 2>, View<const T, 5>, \
+                                           View<double, 2>, const VoxelOptions&);
+MLCORE_INSTANTIATE(float)
+MLCORE_INSTANTIATE(double)
+#undef MLCORE_INSTANTIATE
+
+void bin_atoms(const Context&, const kernels::VoxelStencil&, const std::array<double, 9>&,
+               View<const double, 2>, const VoxelBins&) {
+  unavailable();
+}
+
+void unbin_atoms(const Context&, const kernels::VoxelStencil&, const std::array<double, 9>&,
+                 View<const std::int64_t, 1>, View<const double, 2>, View<const std::int32_t, 2>,
+                 View<const std::int64_t, 2>, View<double, 2>) {
   unavailable();
 }
 
