@@ -13,6 +13,8 @@ function(mlcore_add_kernels target)
   set(flags_avx512 -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mprefer-vector-width=512)
   # Pair sets are defined by distances rounded after each operation.
   set(flags_of_neighbors -ffp-contract=off)
+  # Which voxel holds a point does not depend on the instruction set.
+  set(flags_of_voxel_places -ffp-contract=off)
   # Written with explicit multiply-adds: a batch gives the bits of its members.
   set(flags_of_recurrent -ffp-contract=off)
   set(flags_of_dynamics -ffp-contract=off)

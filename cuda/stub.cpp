@@ -77,8 +77,8 @@ void weight_gradient(const Context&, const detail::ConvolutionPlan&, const T*, c
 }
 template void weight_gradient<float>(const Context&, const detail::ConvolutionPlan&, const float*,
                                      const float*, float*);
-template void weight_gradient<double>(const Context&, const detail::ConvolutionPlan&,
-                                      const double*, const double*, double*);
+template void weight_gradient<double>(const Context&, const detail::ConvolutionPlan&, const double*,
+                                      const double*, double*);
 
 template <class T>
 void differentiate(const Context&, const detail::DifferencePlan&, const T*, T*) {
@@ -108,12 +108,12 @@ void voxel_position_gradient(const Context&, const kernels::VoxelStencil&, const
   unavailable();
 }
 
-#define MLCORE_INSTANTIATE(T)                                                                     \
-  template void rasterize<T>(const Context&, const kernels::VoxelStencil&, const VoxelPoints&,    \
-                             View<const T, 2>, View<T, 5>, const VoxelOptions&);                  \
-  template void gather<T>(const Context&, const kernels::VoxelStencil&, const VoxelPoints&,       \
-                          View<const T, 5>, View<T, 2>, const VoxelOptions&);                     \
-  template void voxel_position_gradient<T>(const Context&, const kernels::VoxelStencil&,          \
+#define MLCORE_INSTANTIATE(T)                                                                      \
+  template void rasterize<T>(const Context&, const kernels::VoxelStencil&, const VoxelPoints&,     \
+                             View<const T, 2>, View<T, 5>, const VoxelOptions&);                   \
+  template void gather<T>(const Context&, const kernels::VoxelStencil&, const VoxelPoints&,        \
+                          View<const T, 5>, View<T, 2>, const VoxelOptions&);                      \
+  template void voxel_position_gradient<T>(const Context&, const kernels::VoxelStencil&,           \
                                            const VoxelPoints&, View<const T, 2>, View<const T, 5>, \
                                            View<double, 2>, const VoxelOptions&);
 MLCORE_INSTANTIATE(float)

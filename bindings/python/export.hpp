@@ -13,5 +13,6 @@ void export_machine(pybind11::module_& m);
 void export_noise(pybind11::module_& m);
 void export_dynamics(pybind11::module_& m);
 void export_recurrent(pybind11::module_& m);
+void export_voxels(pybind11::module_& m);
 
 }  // namespace mlcore::python

@@ -60,4 +60,5 @@ PYBIND11_MODULE(_core, m) {
   mlcore::python::export_noise(m);
   mlcore::python::export_dynamics(m);
   mlcore::python::export_recurrent(m);
+  mlcore::python::export_voxels(m);
 }
