@@ -96,7 +96,7 @@ class Row:
 
     @property
     def ours(self) -> bool:
-        return self.call == OURS or self.call.startswith(OURS + " ")
+        return self.call.startswith(OURS)
 
     @property
     def reference(self) -> bool:

@@ -66,12 +66,18 @@ def test_spread_is_the_middle_half_over_the_median() -> None:
 
 
 def test_best_peer_leaves_out_ours_references_and_those_not_named() -> None:
-    rows = [row("mlcore", 1), row("mlcore float32", 0.5), row("(limit)", 0.1), row("slow", 9)]
+    rows = [
+        row("mlcore", 1),
+        row("mlcore float32", 0.5),
+        row("mlcore, carried", 0.4),
+        row("(limit)", 0.1),
+        row("slow", 9),
+    ]
     rows += [row("fast", 3), row("broken", None)]
     assert best_peer(rows).call == "fast"
     rows[0].against = ("slow",)
     assert best_peer(rows).call == "slow"
-    assert best_peer(rows[:3]) is None
+    assert best_peer(rows[:4]) is None
 
 
 def test_verdicts() -> None:

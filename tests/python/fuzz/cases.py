@@ -202,3 +202,35 @@ def brownian_steps(rng: np.random.Generator) -> Results:
         seed=int(rng.integers(2**63)),
     )
     return {"frames": frames}
+
+
+def lstm_runs(rng: np.random.Generator, dtype: type) -> Results:
+    d, h, layers, batch, frames = (int(k) for k in rng.integers(1, [40, 40, 4, 9, 6]))
+    names = {}
+    for layer in range(layers):
+        names[f"weight_ih_l{layer}"] = (4 * h, h if layer else d)
+        names[f"weight_hh_l{layer}"] = (4 * h, h)
+        names |= {f"bias_{part}_l{layer}": (4 * h,) for part in ("ih", "hh") if rng.random() < 0.8}
+    names |= {"out.weight": (d, h), "out.bias": (d,)}
+    network = mlcore.LSTM(
+        {k: rng.normal(0, 0.4, shape).astype(dtype) for k, shape in names.items()}
+    )
+    x = rng.normal(size=(batch, frames, d)).astype(dtype)
+    y, (hidden, cell) = network.advance(x)
+    return {
+        "step": network.step(x),
+        "rollout": network.rollout(x, int(rng.integers(0, 5)), carry=bool(rng.integers(2))),
+        "y": y,
+        "h": hidden,
+        "c": cell,
+    }
+
+
+@operation(rtol=1e-12)
+def recurrent(rng: np.random.Generator) -> Results:
+    return lstm_runs(rng, np.float64)
+
+
+@operation(rtol=2e-5)
+def recurrent_float32(rng: np.random.Generator) -> Results:
+    return lstm_runs(rng, np.float32)
