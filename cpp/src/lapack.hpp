@@ -16,22 +16,16 @@
 extern "C" {
 
 // Trailing std::size_t arguments are the lengths of the characters, as gfortran passes them.
-void MLCORE_LAPACK(dpotrf_)(const char* uplo, const int* n, double* a, const int* lda, int* info,
-                            std::size_t);
-void MLCORE_LAPACK(dgemm_)(const char* transa, const char* transb, const int* m, const int* n,
-                           const int* k, const double* alpha, const double* a, const int* lda,
-                           const double* b, const int* ldb, const double* beta, double* c,
-                           const int* ldc, std::size_t, std::size_t);
-void MLCORE_LAPACK(dtrsm_)(const char* side, const char* uplo, const char* transa, const char* diag,
-                           const int* m, const int* n, const double* alpha, const double* a,
-                           const int* lda, double* b, const int* ldb, std::size_t, std::size_t,
-                           std::size_t, std::size_t);
 void MLCORE_LAPACK(dtrsv_)(const char* uplo, const char* trans, const char* diag, const int* n,
                            const double* a, const int* lda, double* x, const int* incx, std::size_t,
                            std::size_t, std::size_t);
 void MLCORE_LAPACK(dsyevd_)(const char* jobz, const char* uplo, const int* n, double* a,
                             const int* lda, double* w, double* work, const int* lwork, int* iwork,
                             const int* liwork, int* info, std::size_t, std::size_t);
+
+void MLCORE_LAPACK(dstevd_)(const char* jobz, const int* n, double* d, double* e, double* z,
+                            const int* ldz, double* work, const int* lwork, int* iwork,
+                            const int* liwork, int* info, std::size_t);
 
 #ifdef MLCORE_LAPACK_PREFIX
 void MLCORE_LAPACK(openblas_set_num_threads)(int threads);

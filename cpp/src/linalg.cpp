@@ -5,154 +5,125 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/cholesky.hpp"
 #include "kernels/linalg.hpp"
 #include "lapack.hpp"
+#include "mlcore/buffer.hpp"
 #include "parallel.hpp"
 
 namespace mlcore {
 namespace {
 
-constexpr std::int64_t kSmall = 32;     // below this, calling LAPACK costs more than the work
-constexpr std::int64_t kColumns = 128;  // block column of the tiled factorisation
-constexpr std::int64_t kRows = 192;     // rows of one tile
+constexpr std::int64_t kSerial = 384;   // up to this size one thread factors
+constexpr std::int64_t kTileRows = 96;  // handed to a thread at a time
 constexpr std::int64_t kMultiplyGrain = 16384;
+constexpr std::int64_t kGroupRows = 256;  // rows of a symmetric product summed apart, at least
+constexpr std::int64_t kMostGroups = 8;
+constexpr std::int64_t kRereadRows = 32;  // rows that stay in cache for further vectors
 
-std::int64_t check_square(const char* name, View<const double, 2> A) {
+template <class T>
+std::int64_t check_square(const char* name, View<const T, 2> A) {
   MLCORE_CHECK(A.device == Device::cpu, name, " must lie in CPU memory");
   MLCORE_CHECK(A.shape[0] == A.shape[1] && A.shape[0] <= std::numeric_limits<int>::max(), name,
                " must be square, got the shape (", A.shape[0], ", ", A.shape[1], ")");
   return A.shape[0];
 }
 
-bool factor_block(int m, double* a, int stride) {
-  int info = 0;
-  MLCORE_LAPACK(dpotrf_)("U", &m, a, &stride, &info, 1);
-  return info == 0;
+void check_vectors(std::int64_t m, View<const double, 2> x, View<double, 2> out) {
+  MLCORE_CHECK(x.shape == out.shape && x.shape[1] == m, "x and out must have the shape (k, ", m,
+               "), got (", x.shape[0], ", ", x.shape[1], ") and (", out.shape[0], ", ",
+               out.shape[1], ")");
 }
 
-/// Rows `begin..end` of block column `first`: subtract what the finished columns contribute.
-void subtract_finished(View<double, 2> A, std::int64_t first, std::int64_t width,
-                       std::int64_t begin, std::int64_t end) {
-  const int columns = static_cast<int>(width), rows = static_cast<int>(end - begin);
-  const int inner = static_cast<int>(first), stride = static_cast<int>(A.shape[1]);
-  const double minus = -1, one = 1;
-  MLCORE_LAPACK(dgemm_)
-  ("T", "N", &columns, &rows, &inner, &minus, &A(first, 0), &stride, &A(begin, 0), &stride, &one,
-   &A(begin, first), &stride, 1, 1);
-}
-
-void solve_rows(View<double, 2> A, std::int64_t first, std::int64_t width, std::int64_t begin,
-                std::int64_t end) {
-  const int columns = static_cast<int>(width), rows = static_cast<int>(end - begin);
-  const int stride = static_cast<int>(A.shape[1]);
-  const double one = 1;
-  MLCORE_LAPACK(dtrsm_)
-  ("L", "U", "T", "N", &columns, &rows, &one, &A(first, first), &stride, &A(begin, first), &stride,
-   1, 1, 1, 1);
-}
-
-/// Calls body(begin, end) for the tiles of rows first..m-1.
+/// Calls body(begin, end) for tiles of rows; a short row of a triangle goes with a long one, so
+/// that every thread has the same work.
 template <class Body>
-void for_tiles(const Context& context, std::int64_t first, std::int64_t m, const Body& body) {
-  const std::int64_t tiles = (m - first + kRows - 1) / kRows;
-  detail::parallel_for(context, tiles, 1, [&](std::int64_t begin, std::int64_t end, int) {
+void for_tiles(const Context& context, std::int64_t rows, const Body& body) {
+  const std::int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  const auto tile = [&](std::int64_t t) {
+    body(t * kTileRows, std::min(rows, (t + 1) * kTileRows));
+  };
+  detail::parallel_for(context, (tiles + 1) / 2, 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t t = begin; t < end; ++t) {
-      body(first + t * kRows, std::min(m, first + (t + 1) * kRows));
+      tile(t);
+      if (tiles - 1 - t != t) tile(tiles - 1 - t);
     }
   });
 }
 
-/// Lower triangle of A becomes L, block column by block column; what lies above may change too.
-bool factor_tiled(const Context& context, View<double, 2> A) {
-  const std::int64_t m = A.shape[0];
-  for (std::int64_t first = 0; first < m; first += kColumns) {
-    const std::int64_t width = std::min(kColumns, m - first), next = first + width;
-    if (first > 0) {
-      for_tiles(context, first, m, [&](std::int64_t begin, std::int64_t end) {
-        subtract_finished(A, first, width, begin, end);
-      });
-    }
-    if (!factor_block(static_cast<int>(width), &A(first, first), static_cast<int>(m))) return false;
-    for_tiles(context, next, m, [&](std::int64_t begin, std::int64_t end) {
-      solve_rows(A, first, width, begin, end);
+/// factor_block with its outermost panels shared among threads.
+template <class T>
+bool factor_shared(const Context& context, View<T, 2> A, T* work) {
+  const std::int64_t m = A.shape[0], width = kernels::panel_width(m);
+  T* const packed = work;
+  T* const triangle = packed + kernels::packed_size(m, width);
+  T* const inverse = triangle + kernels::packed_size(width, width);
+  T* const rest = inverse + kernels::packed_size(width, 1);
+  for (std::int64_t first = 0; first < m; first += width) {
+    const std::int64_t columns = std::min(width, m - first), next = first + columns;
+    if (!MLCORE_DISPATCH(factor_block<T>)(columns, &A(first, first), m, rest)) return false;
+    if (next == m) break;
+    MLCORE_DISPATCH(pack_triangle<T>)(columns, &A(first, first), m, triangle, inverse);
+    for_tiles(context, m - next, [&](std::int64_t begin, std::int64_t end) {
+      MLCORE_DISPATCH(solve_rows<T>)
+      (begin, end, columns, &A(next, first), m, triangle, inverse, packed);
+    });
+    for_tiles(context, m - next, [&](std::int64_t begin, std::int64_t end) {
+      MLCORE_DISPATCH(subtract_products<T>)(begin, end, columns, packed, &A(next, next), m);
     });
   }
   return true;
 }
 
-bool factor(const Context& context, View<double, 2> A) {
-  const std::int64_t m = A.shape[0];
-  if (m <= kSmall) return MLCORE_DISPATCH(small_cholesky)(m, A.data);
-  detail::prepare_lapack();
-  if (m <= 2 * kColumns) return factor_block(static_cast<int>(m), A.data, static_cast<int>(m));
-  return factor_tiled(context, A);
-}
-
-/// What a factorisation overwrites and the symmetric upper part does not hold: the block diagonal.
-class Saved {
- public:
-  explicit Saved(View<const double, 2> A)
-      : width_(std::min(A.shape[0], kColumns)), blocks_(A.shape[0] * width_) {
-    for_each(A.shape[0], [&](std::int64_t i, std::int64_t j, double& kept) { kept = A(i, j); });
-  }
-
-  void restore(View<double, 2> A) {
-    const std::int64_t m = A.shape[0];
-    for_each(m, [&](std::int64_t i, std::int64_t j, double& kept) { A(i, j) = kept; });
-    for (std::int64_t i = 0; i < m; ++i) {
-      for (std::int64_t j = 0; j < i / kColumns * kColumns; ++j) A(i, j) = A(j, i);
-    }
-  }
-
- private:
-  template <class Body>
-  void for_each(std::int64_t m, const Body& body) {
-    for (std::int64_t i = 0; i < m; ++i) {
-      const std::int64_t first = i / kColumns * kColumns;
-      for (std::int64_t j = first; j < std::min(m, first + kColumns); ++j) {
-        body(i, j, blocks_[i * width_ + j - first]);
-      }
-    }
-  }
-
-  std::int64_t width_;
-  std::vector<double> blocks_;
-};
-
-bool diagonal_is_finite(View<const double, 2> A) {
+template <class T>
+bool diagonal_is_finite(View<const T, 2> A) {
   for (std::int64_t i = 0; i < A.shape[0]; ++i) {
     if (!std::isfinite(A(i, i))) return false;
   }
   return true;
 }
 
-void clear_upper(const Context& context, View<double, 2> A) {
+/// The lower triangle becomes L; what lies above is neither read nor changed.
+template <class T>
+bool factor(const Context& context, View<T, 2> A) {
   const std::int64_t m = A.shape[0];
-  const std::int64_t grain =
-      std::max<std::int64_t>(1, kMultiplyGrain / std::max<std::int64_t>(m, 1));
+  const Buffer buffer(sizeof(T) * kernels::factor_work(m));
+  T* const work = static_cast<T*>(buffer.data());
+  const bool done = m <= kSerial ? MLCORE_DISPATCH(factor_block<T>)(m, A.data, m, work)
+                                 : factor_shared(context, A, work);
+  // A NaN or an infinity anywhere in a row reaches that row's pivot.
+  return done && diagonal_is_finite<T>(A);
+}
+
+template <class T>
+void clear_upper(const Context& context, View<T, 2> A) {
+  const std::int64_t m = A.shape[0];
+  const std::int64_t grain = std::max<std::int64_t>(1, kMultiplyGrain / m);
   detail::parallel_for(context, m, grain, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t i = begin; i < end; ++i) std::fill(&A(i, 0) + i + 1, &A(i, 0) + m, 0.0);
+    for (std::int64_t i = begin; i < end; ++i) std::fill(&A(i, 0) + i + 1, &A(i, 0) + m, T(0));
   });
 }
 
-}  // namespace
-
-bool try_cholesky(const Context& context, View<double, 2> A) {
-  check_square("A", A);
+template <class T>
+bool try_in_place(const Context& context, View<T, 2> A) {
+  const std::int64_t m = check_square<T>("A", A);
   if (A.empty()) return true;
-  Saved saved(A);
-  // A NaN or an infinity anywhere in a row reaches that row's pivot.
-  if (factor(context, A) && diagonal_is_finite(A)) {
+  std::vector<T> diagonal(m);
+  for (std::int64_t i = 0; i < m; ++i) diagonal[i] = A(i, i);
+  if (factor(context, A)) {
     clear_upper(context, A);
     return true;
   }
-  saved.restore(A);
-  check_finite("the matrix", View<const double, 2>(A));
+  for (std::int64_t i = 0; i < m; ++i) {
+    A(i, i) = diagonal[i];
+    for (std::int64_t j = 0; j < i; ++j) A(i, j) = A(j, i);
+  }
+  check_finite("the matrix", View<const T, 2>(A));
   return false;
 }
 
-void cholesky(const Context& context, View<double, 2> A) {
-  if (try_cholesky(context, A)) return;
+template <class T>
+[[noreturn]] void raise_indefinite(const Context& context, View<const T, 2> A) {
   const std::int64_t m = A.shape[0];
   std::vector<double> copy(A.begin(), A.end()), values(m);
   symmetric_eigenvalues(context, {copy.data(), {m, m}}, {values.data(), {m}});
@@ -164,23 +135,135 @@ void cholesky(const Context& context, View<double, 2> A) {
   throw NotPositiveDefinite(message.str(), values.front());
 }
 
-void lower_multiply(const Context& context, View<const double, 2> L, View<const double, 2> x,
+template <class T>
+void factor_copy(const Context& context, View<const T, 2> A, View<T, 2> L) {
+  constexpr double kSymmetry = sizeof(T) == 8 ? 1e-10 : 1e-5;
+  const std::int64_t m = check_square<T>("A", A);
+  MLCORE_CHECK(L.shape == A.shape && L.device == Device::cpu, "L must have the shape (", m, ", ", m,
+               ") of A, got (", L.shape[0], ", ", L.shape[1], ")");
+  if (A.empty()) return;
+  const std::int64_t tiles = (m + kTileRows - 1) / kTileRows;
+  std::vector<double> worst(tiles, 0.0), largest(tiles, 0.0);
+  for_tiles(context, m, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t t = begin / kTileRows;
+    MLCORE_DISPATCH(copy_lower<T>)(begin, end, m, A.data, L.data, &worst[t], &largest[t]);
+  });
+  double asymmetry = 0, size = 0;
+  bool finite = true;
+  for (std::int64_t t = 0; t < tiles; ++t) {
+    finite = finite && std::isfinite(worst[t]);
+    asymmetry = std::max(asymmetry, worst[t]);
+    size = std::max(size, largest[t]);
+  }
+  if (!finite) check_finite("the matrix", A);
+  MLCORE_CHECK(asymmetry <= kSymmetry * size,
+               "the matrix must be symmetric, but M - M^T has an "
+               "entry of ",
+               asymmetry);
+  if (!factor(context, L)) raise_indefinite<T>(context, A);
+}
+
+template <class T>
+void multiply_lower(const Context& context, View<const T, 2> L, View<const double, 2> x,
                     View<double, 2> out) {
   const std::int64_t m = check_square("L", L);
-  MLCORE_CHECK(x.shape == out.shape && x.shape[1] == m, "x and out must have the shape (k, ", m,
-               "), got (", x.shape[0], ", ", x.shape[1], ") and (", out.shape[0], ", ",
-               out.shape[1], ")");
+  check_vectors(m, x, out);
   if (x.empty()) return;
-  const auto rows = MLCORE_DISPATCH(lower_rows);
-  const std::int64_t count = x.shape[0] * m;
-  const std::int64_t grain = std::max<std::int64_t>(1, kMultiplyGrain / m);
-  detail::parallel_for(context, count, grain, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t i = begin; i < end;) {
-      const std::int64_t k = i / m, stop = std::min(end, (k + 1) * m);
-      rows(i - k * m, stop - k * m, m, L.data, x.data + k * m, out.data + k * m);
-      i = stop;
+  const auto rows = MLCORE_DISPATCH(lower_rows<T>);
+  const std::int64_t blocks = (m + kRereadRows - 1) / kRereadRows;
+  const std::int64_t grain = std::max<std::int64_t>(1, kMultiplyGrain / m / kRereadRows);
+  detail::parallel_for(context, blocks, grain, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = kRereadRows * begin; i < std::min(m, kRereadRows * end);
+         i += kRereadRows) {
+      for (std::int64_t k = 0; k < x.shape[0]; ++k) {
+        rows(i, std::min(m, i + kRereadRows), m, L.data, x.data + k * m, out.data + k * m);
+      }
     }
   });
+}
+
+/// Rows end here so that each of `groups` has the same share of the triangle.
+std::int64_t group_end(std::int64_t m, std::int64_t groups, std::int64_t group) {
+  if (group == groups) return m;
+  const double share = std::sqrt(static_cast<double>(group) / static_cast<double>(groups));
+  return static_cast<std::int64_t>(share * static_cast<double>(m)) / 8 * 8;
+}
+
+template <class T>
+void multiply_symmetric(const Context& context, View<const T, 2> A, View<const double, 2> x,
+                        View<double, 2> out, bool upwards) {
+  const std::int64_t m = check_square("A", A), columns = x.shape[0];
+  check_vectors(m, x, out);
+  if (x.empty()) return;
+  // As many groups of rows, each with sums of its own, for any number of threads.
+  const std::int64_t groups = std::clamp<std::int64_t>(m / kGroupRows, 1, kMostGroups);
+  const std::int64_t block = columns > 4 ? kRereadRows : m;
+  const Buffer buffer(sizeof(double) * groups * columns * m);
+  double* const sums = static_cast<double*>(buffer.data());
+  const auto add_group = [&](std::int64_t g) {
+    double* y = sums + g * columns * m;
+    const std::int64_t low = group_end(m, groups, g), high = group_end(m, groups, g + 1);
+    for (std::int64_t c = 0; c < columns; ++c) std::fill(y + c * m, y + c * m + high, 0.0);
+    const std::int64_t blocks = (high - low + block - 1) / block;
+    for (std::int64_t b = 0; b < blocks; ++b) {
+      const std::int64_t begin = low + block * (upwards ? blocks - 1 - b : b);
+      MLCORE_DISPATCH(symmetric_rows<T>)
+      (begin, std::min(high, begin + block), m, A.data, columns, upwards, x.data, y);
+    }
+  };
+  detail::parallel_for(context, groups, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t g = begin; g < end; ++g) add_group(upwards ? begin + end - 1 - g : g);
+  });
+  for (std::int64_t c = 0; c < columns; ++c) {
+    double* target = out.data + c * m;
+    std::copy_n(sums + (groups - 1) * columns * m + c * m, m, target);
+    for (std::int64_t g = 0; g + 1 < groups; ++g) {
+      const double* part = sums + g * columns * m + c * m;
+      const std::int64_t count = group_end(m, groups, g + 1);
+      for (std::int64_t i = 0; i < count; ++i) target[i] += part[i];
+    }
+  }
+}
+
+}  // namespace
+
+bool try_cholesky(const Context& context, View<double, 2> A) { return try_in_place(context, A); }
+bool try_cholesky(const Context& context, View<float, 2> A) { return try_in_place(context, A); }
+
+void cholesky(const Context& context, View<double, 2> A) {
+  if (!try_in_place(context, A)) raise_indefinite<double>(context, A);
+}
+
+void cholesky(const Context& context, View<float, 2> A) {
+  if (!try_in_place(context, A)) raise_indefinite<float>(context, A);
+}
+
+void cholesky(const Context& context, View<const double, 2> A, View<double, 2> L) {
+  factor_copy(context, A, L);
+}
+
+void cholesky(const Context& context, View<const float, 2> A, View<float, 2> L) {
+  factor_copy(context, A, L);
+}
+
+void lower_multiply(const Context& context, View<const double, 2> L, View<const double, 2> x,
+                    View<double, 2> out) {
+  multiply_lower(context, L, x, out);
+}
+
+void lower_multiply(const Context& context, View<const float, 2> L, View<const double, 2> x,
+                    View<double, 2> out) {
+  multiply_lower(context, L, x, out);
+}
+
+void symmetric_multiply(const Context& context, View<const double, 2> A, View<const double, 2> x,
+                        View<double, 2> out, bool upwards) {
+  multiply_symmetric(context, A, x, out, upwards);
+}
+
+void symmetric_multiply(const Context& context, View<const float, 2> A, View<const double, 2> x,
+                        View<double, 2> out, bool upwards) {
+  multiply_symmetric(context, A, x, out, upwards);
 }
 
 void lower_transpose_solve(const Context&, View<const double, 2> L, View<double, 1> x) {
@@ -193,7 +276,7 @@ void lower_transpose_solve(const Context&, View<const double, 2> L, View<double,
 }
 
 void symmetric_eigenvalues(const Context&, View<double, 2> A, View<double, 1> values) {
-  const std::int64_t m = check_square("A", A);
+  const std::int64_t m = check_square<double>("A", A);
   MLCORE_CHECK(values.shape[0] == m, "values must have the length ", m, ", got ", values.shape[0]);
   if (A.empty()) return;
   check_finite("A", View<const double, 2>(A));
