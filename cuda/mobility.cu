@@ -8,6 +8,7 @@
 
 #include "device.cuh"
 #include "mobility_cuda.hpp"
+#include "mobility_plan.hpp"
 
 namespace mlcore::cuda {
 namespace {
@@ -99,6 +100,8 @@ __device__ Pair functions_of(const PairTerm& term, double r2) {
                                                                inverse);
     case PairKind::periodic_rpy:
       return kernels::pair_functions<PairKind::periodic_rpy>(term.radial, term.table, r2, inverse);
+    case PairKind::regularized:
+      return kernels::pair_functions<PairKind::regularized>(term.radial, term.table, r2, inverse);
     default:
       return kernels::pair_functions<PairKind::table>(term.radial, term.table, r2, inverse);
   }
@@ -506,9 +509,7 @@ int common_device(View<const double, 3> x, const Views&... others) {
   return device;
 }
 
-}  // namespace
-
-void mobility_matrix(const Context& context, const MobilityModel& model,
+void planned_matrix(const Context& context, const MobilityModel& model,
                      const detail::MobilityPlan& plan, View<const double, 3> x, View<double, 3> M) {
   if (x.empty()) return;
   Call call(context, model, plan, x, common_device(x, M));
@@ -529,7 +530,7 @@ void mobility_matrix(const Context& context, const MobilityModel& model,
   call.finish();
 }
 
-void mobility_apply(const Context& context, const MobilityModel& model,
+void planned_apply(const Context& context, const MobilityModel& model,
                     const detail::MobilityPlan& plan, View<const double, 3> x,
                     View<const double, 3> F, View<double, 3> V) {
   if (x.empty()) return;
@@ -551,7 +552,7 @@ void mobility_apply(const Context& context, const MobilityModel& model,
   call.finish();
 }
 
-void mobility_divergence(const Context& context, const MobilityModel& model,
+void planned_divergence(const Context& context, const MobilityModel& model,
                          const detail::MobilityPlan& plan, View<const double, 3> x,
                          View<double, 3> D) {
   if (x.empty()) return;
@@ -564,6 +565,53 @@ void mobility_divergence(const Context& context, const MobilityModel& model,
     fill_divergence<<<grid, kWarp * kWarpsPerBlock, 0, call.stream>>>(p, call.x(), call.n, D.data);
   }
   call.finish();
+}
+
+[[noreturn]] void not_yet(const char* what) {
+  detail::raise<BackendUnavailable>(what, " runs on the CPU alone");
+}
+
+void check_kernel(const MobilityModel& model) {
+  if (!model.radii.empty()) not_yet("RPY with radii of single particles");
+  if (model.kernel == Kernel::rpy_wall) not_yet("the wall kernel");
+}
+
+}  // namespace
+
+void mobility_matrix(const Context& context, const MobilityModel& model, const Cell& cell,
+                     View<const double, 3> x, View<double, 3> M) {
+  check_kernel(model);
+  planned_matrix(context, model,
+                 detail::mobility_plan(model, cell, detail::EwaldUse::matrix, x.shape[1]), x, M);
+}
+
+void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,
+                    View<const double, 3> x, View<const double, 3> F, View<double, 3> V) {
+  check_kernel(model);
+  planned_apply(context, model,
+                detail::mobility_plan(model, cell, detail::EwaldUse::apply, x.shape[1]), x, F, V);
+}
+
+void mobility_divergence(const Context& context, const MobilityModel& model, const Cell& cell,
+                         View<const double, 3> x, View<double, 3> D) {
+  check_kernel(model);
+  planned_divergence(context, model,
+                     detail::mobility_plan(model, cell, detail::EwaldUse::none, x.shape[1]), x, D);
+}
+
+void mobility_matrix(const Context&, const MobilityModel&, const Cell&, View<const float, 3>,
+                     View<float, 3>) {
+  not_yet("single precision");
+}
+
+void mobility_apply(const Context&, const MobilityModel&, const Cell&, View<const float, 3>,
+                    View<const float, 3>, View<float, 3>) {
+  not_yet("single precision");
+}
+
+void mobility_divergence(const Context&, const MobilityModel&, const Cell&, View<const float, 3>,
+                         View<float, 3>) {
+  not_yet("single precision");
 }
 
 }  // namespace mlcore::cuda

@@ -1,8 +1,10 @@
 // Stands in for the CUDA sources when the library is built without nvcc.
 
+#include "dynamics_cuda.hpp"
 #include "mlcore/context.hpp"
 #include "mobility_cuda.hpp"
 #include "recurrent_cuda.hpp"
+#include "stencil_active_cuda.hpp"
 #include "stencil_cuda.hpp"
 #include "voxels_cuda.hpp"
 
@@ -128,6 +130,46 @@ void bin_atoms(const Context&, const kernels::VoxelStencil&, const std::array<do
 void unbin_atoms(const Context&, const kernels::VoxelStencil&, const std::array<double, 9>&,
                  View<const std::int64_t, 1>, View<const double, 2>, View<const std::int32_t, 2>,
                  View<const std::int64_t, 2>, View<double, 2>) {
+  unavailable();
+}
+
+void active_neighbors(const Context&, const ActiveGrid&, View<const std::int64_t, 2>,
+                      View<const std::int64_t, 2>, std::int64_t, View<std::int32_t, 2>) {
+  unavailable();
+}
+
+template <class T>
+void conv3d_active(const Context&, View<const std::int32_t, 1>, View<const T, 2>,
+                   View<const T, 5>, const ActiveEpilogue<T>&, View<T, 2>) {
+  unavailable();
+}
+
+template <class T>
+void scatter3d_active(const Context&, View<const std::int32_t, 1>, View<const T, 2>,
+                      View<const T, 5>, View<T, 2>) {
+  unavailable();
+}
+
+template <class T>
+void conv3d_active_weight_gradient(const Context&, View<const std::int32_t, 1>, View<const T, 2>,
+                                   View<const T, 2>, View<T, 5>) {
+  unavailable();
+}
+
+#define MLCORE_INSTANTIATE(T)                                                                   \
+  template void conv3d_active<T>(const Context&, View<const std::int32_t, 1>, View<const T, 2>, \
+                                 View<const T, 5>, const ActiveEpilogue<T>&, View<T, 2>);       \
+  template void scatter3d_active<T>(const Context&, View<const std::int32_t, 1>,                \
+                                    View<const T, 2>, View<const T, 5>, View<T, 2>);            \
+  template void conv3d_active_weight_gradient<T>(                                               \
+      const Context&, View<const std::int32_t, 1>, View<const T, 2>, View<const T, 2>, View<T, 5>);
+MLCORE_INSTANTIATE(float)
+MLCORE_INSTANTIATE(double)
+#undef MLCORE_INSTANTIATE
+
+void verlet(const Context&, const ParticleSystem&, const VerletOptions&, const VerletStages&,
+            View<const double, 2>, View<double, 4>, View<double, 4>, View<double, 3>, std::int64_t,
+            std::int64_t) {
   unavailable();
 }
 

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numbers>
-#include <numeric>
 #include <string>
 #include <vector>
 
 #include "mobility_cuda.hpp"
+#include "mobility_open.hpp"
 #include "mobility_plan.hpp"
 #include "parallel.hpp"
 
@@ -20,8 +21,8 @@ using kernels::kTile;
 
 constexpr std::int64_t kMatrixGrain = 8;
 
-template <int Rank>
-void check_vectors(const char* name, View<const double, Rank> v, std::array<std::int64_t, Rank> s) {
+template <int Rank, class Real>
+void check_vectors(const char* name, View<const Real, Rank> v, std::array<std::int64_t, Rank> s) {
   bool same = true;
   for (int k = 0; k < Rank; ++k) same = same && v.shape[k] == s[k];
   if (same) return;
@@ -37,28 +38,20 @@ std::int64_t tile_count(std::int64_t n) { return (n + kTile - 1) / kTile; }
 
 /// Positions of one configuration as structure of arrays, wrapped into the cell, padded with zeros.
 struct Particles {
-  std::int64_t n;
+  std::int64_t n = 0;
   std::vector<double> x[3];
   std::vector<double> fraction[3];
   kernels::PairGeometry geometry;
 
-  Particles(const MobilityPlan& plan, View<const double, 2> positions) : n(positions.shape[0]) {
-    for (int a = 0; a < 3; ++a) x[a].resize(kTile * tile_count(n));
-    for (std::int64_t i = 0; i < n; ++i) {
-      for (int a = 0; a < 3; ++a) x[a][i] = positions(i, a);
+  void set(const MobilityPlan& plan, View<const double, 2> positions) {
+    n = positions.shape[0];
+    for (int a = 0; a < 3; ++a) {
+      x[a].assign(kTile * tile_count(n), 0.0);
+      for (std::int64_t i = 0; i < n; ++i) x[a][i] = positions(i, a);
     }
     const Cell& cell = plan.cell;
     if (!cell.is_open()) wrap(cell, plan.inverse);
-    geometry.periodic = !cell.is_open();
-    geometry.x = x[0].data();
-    geometry.y = x[1].data();
-    geometry.z = x[2].data();
-    for (int a = 0; a < 3; ++a) {
-      for (int k = 0; k < 3; ++k) {
-        geometry.rows[3 * a + k] = cell.pbc[a] ? cell.rows[3 * a + k] : 0.0;
-        geometry.inverse[3 * k + a] = cell.pbc[a] ? plan.inverse[3 * k + a] : 0.0;
-      }
-    }
+    geometry = detail::pair_geometry(plan, x[0].data(), x[1].data(), x[2].data());
   }
 
  private:
@@ -76,31 +69,17 @@ struct Particles {
   }
 };
 
-/// The Oseen tensor has no value for two particles at one place.
-void check_apart(const Particles& particles) {
-  std::vector<std::int64_t> order(particles.n);
-  std::iota(order.begin(), order.end(), 0);
-  const auto* x = particles.x;
-  const auto before = [&](std::int64_t i, std::int64_t j) {
-    for (int a = 0; a < 3; ++a) {
-      if (x[a][i] != x[a][j]) return x[a][i] < x[a][j];
-    }
-    return i < j;
-  };
-  std::sort(order.begin(), order.end(), before);
-  for (std::int64_t k = 1; k < particles.n; ++k) {
-    const std::int64_t i = order[k - 1], j = order[k];
-    MLCORE_CHECK(x[0][i] != x[0][j] || x[1][i] != x[1][j] || x[2][i] != x[2][j], "particles ",
-                 std::min(i, j), " and ", std::max(i, j),
-                 " coincide; the Oseen tensor is singular there (the RPY tensor is not)");
-  }
-}
-
-Particles prepared(const MobilityModel& model, const MobilityPlan& plan, View<const double, 2> x) {
+/// Wrapped positions in memory that each thread keeps from call to call.
+const Particles& prepared(const MobilityModel& model, const MobilityPlan& plan,
+                          View<const double, 2> x) {
+  static thread_local Particles kept;
   check_finite("x", x);
-  Particles particles(plan, x);
-  if (model.kernel == Kernel::oseen) check_apart(particles);
-  return particles;
+  kept.set(plan, x);
+  if (model.kernel == Kernel::oseen) {
+    const double* columns[3] = {kept.x[0].data(), kept.x[1].data(), kept.x[2].data()};
+    detail::check_apart(columns, kept.n);
+  }
+  return kept;
 }
 
 void set_self_block(const double self[6], std::int64_t i, View<double, 2> M) {
@@ -126,8 +105,11 @@ void open_matrix(const Context& context, const MobilityPlan& plan, const Particl
 /// particle repeat it.
 class TilePowers {
  public:
-  explicit TilePowers(const detail::WavePart& waves) {
-    for (int a = 0; a < 3; ++a) values_[a].resize(2 * kTile * (2 * waves.extent[a] + 1));
+  /// In memory that each thread keeps from call to call.
+  static TilePowers& of(const detail::WavePart& waves) {
+    static thread_local TilePowers kept;
+    for (int a = 0; a < 3; ++a) kept.values_[a].resize(2 * kTile * (2 * waves.extent[a] + 1));
+    return kept;
   }
 
   void fill(const detail::WavePart& waves, const Particles& particles, std::int64_t tile) {
@@ -192,7 +174,7 @@ std::vector<double> all_phases(const Context& context, const detail::WavePart& w
   std::vector<double> phases(tile_count(particles.n) * size);
   detail::parallel_for(context, tile_count(particles.n), 1,
                        [&](std::int64_t begin, std::int64_t end, int) {
-                         TilePowers powers(waves);
+                         TilePowers& powers = TilePowers::of(waves);
                          for (std::int64_t t = begin; t < end; ++t) {
                            powers.fill(waves, particles, t);
                            MLCORE_DISPATCH(mobility_phases)
@@ -273,12 +255,15 @@ struct Components {
   std::vector<double> values[3];
   const double* pointers[3];
 
-  explicit Components(View<const double, 2> v) {
+  /// In memory that each thread keeps from call to call.
+  static const Components& of(View<const double, 2> v) {
+    static thread_local Components kept;
     for (int a = 0; a < 3; ++a) {
-      values[a].resize(kTile * tile_count(v.shape[0]));
-      for (std::int64_t i = 0; i < v.shape[0]; ++i) values[a][i] = v(i, a);
-      pointers[a] = values[a].data();
+      kept.values[a].assign(kTile * tile_count(v.shape[0]), 0.0);
+      for (std::int64_t i = 0; i < v.shape[0]; ++i) kept.values[a][i] = v(i, a);
+      kept.pointers[a] = kept.values[a].data();
     }
+    return kept;
   }
 };
 
@@ -294,27 +279,20 @@ void self_velocity(const double self[6], const Components& force, std::int64_t i
 void pair_velocities(const Context& context, const MobilityPlan& plan, const Particles& particles,
                      const Components& force, View<double, 2> V) {
   const std::int64_t n = particles.n;
-  const kernels::RadialParameters& radial = plan.terms[0].radial;
-  const bool open_rpy = plan.term_count == 1 && plan.terms[0].kind == kernels::PairKind::rpy;
   double self[6];  // what the loops below leave out
   for (int m = 0; m < 6; ++m) {
     self[m] = plan.self[m] - (plan.ewald ? plan.ewald->wave_self[m] : 0.0);
-    if (open_rpy && (m == 0 || m == 3 || m == 5)) self[m] -= radial.mobility;
   }
-  detail::parallel_for(context, n, 8, [&](std::int64_t begin, std::int64_t end, int) {
+  const auto body = [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
       double v[3];
       self_velocity(self, force, i, v);
-      if (open_rpy) {
-        MLCORE_DISPATCH(mobility_velocity_open_rpy)
-        (particles.geometry, radial, i, n, force.pointers, v);
-      } else {
-        MLCORE_DISPATCH(mobility_velocity)
-        (particles.geometry, plan.terms, plan.term_count, i, n, force.pointers, v);
-      }
+      MLCORE_DISPATCH(mobility_velocity)
+      (particles.geometry, plan.terms, plan.term_count, i, n, force.pointers, v);
       for (int a = 0; a < 3; ++a) V(i, a) = v[a];
     }
-  });
+  };
+  detail::parallel_for(context, n, 8, std::ref(body));
 }
 
 void load_tile(const Components& force, std::int64_t tile, std::int64_t n, double out[3 * kTile]) {
@@ -327,14 +305,16 @@ void load_tile(const Components& force, std::int64_t tile, std::int64_t n, doubl
 }
 
 /// sum_j F_j exp(i k.x_j) times the weights: (count, 6), cosine part then sine part.
-/// Threads share the wave vectors, so the order of summation
-/// does not depend on their number.
-std::vector<double> weighted_structure(const Context& context, const detail::WavePart& waves,
+/// Threads share the wave vectors, so the order of summation does not depend on their number. In
+/// memory that each thread keeps from call to call.
+const std::vector<double>& weighted_structure(const Context& context, const detail::WavePart& waves,
                                        const Particles& particles, const Components& force) {
   const kernels::WaveVectors view = waves.view();
-  std::vector<double> sums(6 * view.count, 0.0);
-  detail::parallel_for(context, view.row_count, 8, [&](std::int64_t begin, std::int64_t end, int) {
-    TilePowers powers(waves);
+  static thread_local std::vector<double> kept;
+  std::vector<double>& sums = kept;  // of this thread, whichever one runs the body
+  sums.assign(6 * view.count, 0.0);
+  const auto body = [&](std::int64_t begin, std::int64_t end, int) {
+    TilePowers& powers = TilePowers::of(waves);
     double tile_force[3 * kTile];
     for (std::int64_t t = 0; t < tile_count(particles.n); ++t) {
       powers.fill(waves, particles, t);
@@ -352,7 +332,8 @@ std::vector<double> weighted_structure(const Context& context, const detail::Wav
         s[2] = w[2] * x + w[4] * y + w[5] * z;
       }
     }
-  });
+  };
+  detail::parallel_for(context, view.row_count, 8, std::ref(body));
   return sums;
 }
 
@@ -360,10 +341,10 @@ std::vector<double> weighted_structure(const Context& context, const detail::Wav
 void add_wave_velocities(const Context& context, const MobilityPlan& plan,
                          const Particles& particles, const Components& force, View<double, 2> V) {
   const detail::WavePart& waves = plan.ewald->waves;
-  const std::vector<double> sums = weighted_structure(context, waves, particles, force);
+  const std::vector<double>& sums = weighted_structure(context, waves, particles, force);
   const std::int64_t n = particles.n;
-  detail::parallel_for(context, tile_count(n), 1, [&](std::int64_t begin, std::int64_t end, int) {
-    TilePowers powers(waves);
+  const auto body = [&](std::int64_t begin, std::int64_t end, int) {
+    TilePowers& powers = TilePowers::of(waves);
     for (std::int64_t t = begin; t < end; ++t) {
       powers.fill(waves, particles, t);
       double v[3 * kTile] = {};
@@ -373,11 +354,12 @@ void add_wave_velocities(const Context& context, const MobilityPlan& plan,
         for (int a = 0; a < 3; ++a) V(t * kTile + lane, a) += v[a * kTile + lane];
       }
     }
-  });
+  };
+  detail::parallel_for(context, tile_count(n), 1, std::ref(body));
 }
 
-template <int Rank, class... Views>
-bool on_gpu(View<const double, Rank> x, const Views&... others) {
+template <int Rank, class Real, class... Views>
+bool on_gpu(View<const Real, Rank> x, const Views&... others) {
   const bool gpu = x.device == Device::cuda;
   MLCORE_CHECK(((others.device == x.device) && ...),
                "all arrays must live on the same device, but x is on ", gpu ? "the GPU" : "the CPU",
@@ -385,17 +367,31 @@ bool on_gpu(View<const double, Rank> x, const Views&... others) {
   return gpu;
 }
 
-void check_table_device(const MobilityModel& model) {
+void check_parameters_device(const MobilityModel& model) {
   const PairTable& t = model.table;
-  if (t.cutoff <= 0) return;
-  MLCORE_CHECK(t.par.device == Device::cpu && t.dpar.device == Device::cpu &&
-                   t.perp.device == Device::cpu && t.dperp.device == Device::cpu,
-               "the arrays of a table must live on the CPU");
+  MLCORE_CHECK(model.radii.device == Device::cpu && t.par.device == Device::cpu &&
+                   t.dpar.device == Device::cpu && t.perp.device == Device::cpu &&
+                   t.dperp.device == Device::cpu,
+               "radii and the arrays of a table must live on the CPU");
+}
+
+/// Kernels of open space go their own way; Oseen and RPY under a table go with it.
+bool takes_open_path(const MobilityModel& model, const Cell& cell) {
+  const bool plain = model.radii.empty() &&
+                     (model.kernel == Kernel::oseen || model.kernel == Kernel::rpy);
+  return detail::has_open_kernel(model, cell) && !(plain && model.table.cutoff > 0);
+}
+
+MobilityModel table_of(const MobilityModel& model) {
+  MobilityModel table = model;
+  table.kernel = Kernel::none;
+  table.radii = {};
+  return table;
 }
 
 void matrix_on_cpu(const Context& context, const MobilityModel& model, const MobilityPlan& plan,
                    View<const double, 2> x, View<double, 2> M) {
-  const Particles particles = prepared(model, plan, x);
+  const Particles& particles = prepared(model, plan, x);
   if (particles.n == 0) return;
   if (plan.cell.is_open()) {
     open_matrix(context, plan, particles, M);
@@ -406,18 +402,17 @@ void matrix_on_cpu(const Context& context, const MobilityModel& model, const Mob
 
 void apply_on_cpu(const Context& context, const MobilityModel& model, const MobilityPlan& plan,
                   View<const double, 2> x, View<const double, 2> F, View<double, 2> V) {
-  const Particles particles = prepared(model, plan, x);
+  const Particles& particles = prepared(model, plan, x);
   check_finite("F", F);
   if (particles.n == 0) return;
-  const Components force(F);
+  const Components& force = Components::of(F);
   pair_velocities(context, plan, particles, force, V);
   if (plan.ewald) add_wave_velocities(context, plan, particles, force, V);
 }
 
 void divergence_on_cpu(const Context& context, const MobilityPlan& plan, View<const double, 2> x,
                        View<double, 2> D) {
-  check_finite("x", x);
-  const Particles particles(plan, x);
+  const Particles& particles = prepared({}, plan, x);
   std::fill(D.begin(), D.end(), 0.0);
   if (plan.table_term < 0) return;
   const kernels::PairTerm& term = plan.terms[plan.table_term];
@@ -440,12 +435,93 @@ View<T, 3> batch_of_one(View<T, 2> v) {
 /// Batches run in parallel; a single configuration runs in parallel inside.
 template <class Body>
 void for_each_in_batch(const Context& context, std::int64_t count, const Body& body) {
-  if (count == 1) {
-    body(0);
-    return;
-  }
-  detail::parallel_for(context, count, 1, [&](std::int64_t begin, std::int64_t end, int) {
+  const auto some = [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t b = begin; b < end; ++b) body(b);
+  };
+  if (count == 1) return body(0);
+  detail::parallel_for(context, count, 1, std::ref(some));
+}
+
+/// Double-precision copy of a single-precision batch.
+class Widened {
+ public:
+  explicit Widened(View<const float, 3> v) : values_(v.begin(), v.end()), shape_(v.shape) {}
+  View<const double, 3> view() const { return {values_.data(), shape_}; }
+
+ private:
+  std::vector<double> values_;
+  View<const float, 3>::Shape shape_;
+};
+
+/// Calls body with a double-precision array and rounds what it fills.
+template <class Body>
+void rounded(View<float, 3> out, const Body& body) {
+  std::vector<double> values(out.size());
+  body(View<double, 3>(values.data(), out.shape));
+  for (std::int64_t k = 0; k < out.size(); ++k) out.data[k] = static_cast<float>(values[k]);
+}
+
+template <class Real>
+void check_matrix(const MobilityModel& model, View<const Real, 3> x, View<Real, 3> M) {
+  const std::int64_t batch = x.shape[0], n = x.shape[1];
+  check_vectors<3>("x", x, {batch, n, 3});
+  MLCORE_CHECK(n < (std::int64_t{1} << 29), "x holds too many particles for a matrix: ", n);
+  check_vectors<3, Real>("M", M, {batch, 3 * n, 3 * n});
+  check_parameters_device(model);
+}
+
+template <class Real>
+void check_apply(const MobilityModel& model, View<const Real, 3> x, View<const Real, 3> F,
+                 View<Real, 3> V) {
+  const std::int64_t batch = x.shape[0], n = x.shape[1];
+  check_vectors<3>("x", x, {batch, n, 3});
+  check_vectors<3>("F", F, {batch, n, 3});
+  check_vectors<3, Real>("V", V, {batch, n, 3});
+  check_parameters_device(model);
+}
+
+template <class Real>
+void check_divergence(const MobilityModel& model, View<const Real, 3> x, View<Real, 3> D) {
+  const std::int64_t batch = x.shape[0], n = x.shape[1];
+  check_vectors<3>("x", x, {batch, n, 3});
+  check_vectors<3, Real>("D", D, {batch, n, 3});
+  check_parameters_device(model);
+}
+
+void planned_matrix(const Context& context, const MobilityModel& model, const Cell& cell,
+                    View<const double, 3> x, View<double, 3> M) {
+  const MobilityPlan plan = detail::mobility_plan(model, cell, EwaldUse::matrix, x.shape[1]);
+  for_each_in_batch(context, x.shape[0],
+                    [&](std::int64_t b) { matrix_on_cpu(context, model, plan, x[b], M[b]); });
+}
+
+void planned_apply(const Context& context, const MobilityModel& model, const Cell& cell,
+                   View<const double, 3> x, View<const double, 3> F, View<double, 3> V) {
+  const MobilityPlan plan = detail::mobility_plan(model, cell, EwaldUse::apply, x.shape[1]);
+  for_each_in_batch(context, x.shape[0],
+                    [&](std::int64_t b) { apply_on_cpu(context, model, plan, x[b], F[b], V[b]); });
+}
+
+void planned_divergence(const Context& context, const MobilityModel& model, const Cell& cell,
+                        View<const double, 3> x, View<double, 3> D) {
+  const MobilityPlan plan = detail::mobility_plan(model, cell, EwaldUse::none, x.shape[1]);
+  for_each_in_batch(context, x.shape[0],
+                    [&](std::int64_t b) { divergence_on_cpu(context, plan, x[b], D[b]); });
+}
+
+template <class Real>
+void open_matrices(const Context& context, const MobilityModel& model, View<const Real, 3> x,
+                   View<Real, 3> M, bool add) {
+  for_each_in_batch(context, x.shape[0], [&](std::int64_t b) {
+    detail::open_matrix<Real>(context, model, x[b], M[b], add);
+  });
+}
+
+template <class Real>
+void open_applies(const Context& context, const MobilityModel& model, View<const Real, 3> x,
+                  View<const Real, 3> F, View<Real, 3> V, bool add) {
+  for_each_in_batch(context, x.shape[0], [&](std::int64_t b) {
+    detail::open_apply<Real>(context, model, x[b], F[b], V[b], add);
   });
 }
 
@@ -453,54 +529,86 @@ void for_each_in_batch(const Context& context, std::int64_t count, const Body& b
 
 void mobility_matrix(const Context& context, const MobilityModel& model, const Cell& cell,
                      View<const double, 3> x, View<double, 3> M) {
-  const std::int64_t batch = x.shape[0], n = x.shape[1];
-  check_vectors<3>("x", x, {batch, n, 3});
-  check_vectors<3>("M", M, {batch, 3 * n, 3 * n});
-  check_table_device(model);
-  const detail::MobilityPlan plan = detail::mobility_plan(model, cell, EwaldUse::matrix, n);
-  if (on_gpu(x, M)) return cuda::mobility_matrix(context, model, plan, x, M);
-  for_each_in_batch(context, batch,
-                    [&](std::int64_t b) { matrix_on_cpu(context, model, plan, x[b], M[b]); });
+  check_matrix(model, x, M);
+  detail::check_mobility(model, cell, x.shape[1]);
+  if (on_gpu(x, M)) return cuda::mobility_matrix(context, model, cell, x, M);
+  if (!takes_open_path(model, cell)) return planned_matrix(context, model, cell, x, M);
+  const bool add = model.table.cutoff > 0;
+  if (add) planned_matrix(context, table_of(model), cell, x, M);
+  open_matrices(context, model, x, M, add);
 }
 
 void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,
                     View<const double, 3> x, View<const double, 3> F, View<double, 3> V) {
-  const std::int64_t batch = x.shape[0], n = x.shape[1];
-  check_vectors<3>("x", x, {batch, n, 3});
-  check_vectors<3>("F", F, {batch, n, 3});
-  check_vectors<3>("V", V, {batch, n, 3});
-  check_table_device(model);
-  const detail::MobilityPlan plan = detail::mobility_plan(model, cell, EwaldUse::apply, n);
-  if (on_gpu(x, F, V)) return cuda::mobility_apply(context, model, plan, x, F, V);
-  for_each_in_batch(context, batch,
-                    [&](std::int64_t b) { apply_on_cpu(context, model, plan, x[b], F[b], V[b]); });
+  check_apply(model, x, F, V);
+  detail::check_mobility(model, cell, x.shape[1]);
+  if (on_gpu(x, F, V)) return cuda::mobility_apply(context, model, cell, x, F, V);
+  if (!takes_open_path(model, cell)) return planned_apply(context, model, cell, x, F, V);
+  const bool add = model.table.cutoff > 0;
+  if (add) planned_apply(context, table_of(model), cell, x, F, V);
+  open_applies(context, model, x, F, V, add);
 }
 
 void mobility_divergence(const Context& context, const MobilityModel& model, const Cell& cell,
                          View<const double, 3> x, View<double, 3> D) {
-  const std::int64_t batch = x.shape[0], n = x.shape[1];
-  check_vectors<3>("x", x, {batch, n, 3});
-  check_vectors<3>("D", D, {batch, n, 3});
-  check_table_device(model);
-  const detail::MobilityPlan plan = detail::mobility_plan(model, cell, EwaldUse::none, n);
-  if (on_gpu(x, D)) return cuda::mobility_divergence(context, model, plan, x, D);
-  for_each_in_batch(context, batch,
-                    [&](std::int64_t b) { divergence_on_cpu(context, plan, x[b], D[b]); });
+  check_divergence(model, x, D);
+  detail::check_mobility(model, cell, x.shape[1]);
+  if (on_gpu(x, D)) return cuda::mobility_divergence(context, model, cell, x, D);
+  planned_divergence(context, table_of(model), cell, x, D);
+  if (!detail::has_open_kernel(model, cell)) return;
+  for (std::int64_t b = 0; b < x.shape[0]; ++b) detail::add_open_divergence(model, x[b], D[b]);
 }
 
 void mobility_matrix(const Context& context, const MobilityModel& model, const Cell& cell,
-                     View<const double, 2> x, View<double, 2> M) {
-  mobility_matrix(context, model, cell, batch_of_one(x), batch_of_one(M));
+                     View<const float, 3> x, View<float, 3> M) {
+  check_matrix(model, x, M);
+  detail::check_mobility(model, cell, x.shape[1]);
+  if (on_gpu(x, M)) return cuda::mobility_matrix(context, model, cell, x, M);
+  if (detail::has_open_kernel(model, cell) && model.table.cutoff == 0) {
+    return open_matrices(context, model, x, M, false);
+  }
+  const Widened wide(x);
+  rounded(M, [&](View<double, 3> m) { mobility_matrix(context, model, cell, wide.view(), m); });
 }
 
 void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,
-                    View<const double, 2> x, View<const double, 2> F, View<double, 2> V) {
-  mobility_apply(context, model, cell, batch_of_one(x), batch_of_one(F), batch_of_one(V));
+                    View<const float, 3> x, View<const float, 3> F, View<float, 3> V) {
+  check_apply(model, x, F, V);
+  detail::check_mobility(model, cell, x.shape[1]);
+  if (on_gpu(x, F, V)) return cuda::mobility_apply(context, model, cell, x, F, V);
+  if (detail::has_open_kernel(model, cell) && model.table.cutoff == 0) {
+    return open_applies(context, model, x, F, V, false);
+  }
+  const Widened wide(x), force(F);
+  rounded(V, [&](View<double, 3> v) {
+    mobility_apply(context, model, cell, wide.view(), force.view(), v);
+  });
 }
 
 void mobility_divergence(const Context& context, const MobilityModel& model, const Cell& cell,
-                         View<const double, 2> x, View<double, 2> D) {
-  mobility_divergence(context, model, cell, batch_of_one(x), batch_of_one(D));
+                         View<const float, 3> x, View<float, 3> D) {
+  check_divergence(model, x, D);
+  detail::check_mobility(model, cell, x.shape[1]);
+  if (on_gpu(x, D)) return cuda::mobility_divergence(context, model, cell, x, D);
+  const Widened wide(x);
+  rounded(D, [&](View<double, 3> d) { mobility_divergence(context, model, cell, wide.view(), d); });
 }
+
+#define MLCORE_FOR_ONE(Real)                                                                     \
+  void mobility_matrix(const Context& context, const MobilityModel& model, const Cell& cell,     \
+                       View<const Real, 2> x, View<Real, 2> M) {                                 \
+    mobility_matrix(context, model, cell, batch_of_one(x), batch_of_one(M));                     \
+  }                                                                                              \
+  void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,      \
+                      View<const Real, 2> x, View<const Real, 2> F, View<Real, 2> V) {           \
+    mobility_apply(context, model, cell, batch_of_one(x), batch_of_one(F), batch_of_one(V));     \
+  }                                                                                              \
+  void mobility_divergence(const Context& context, const MobilityModel& model, const Cell& cell, \
+                           View<const Real, 2> x, View<Real, 2> D) {                             \
+    mobility_divergence(context, model, cell, batch_of_one(x), batch_of_one(D));                 \
+  }
+MLCORE_FOR_ONE(double)
+MLCORE_FOR_ONE(float)
+#undef MLCORE_FOR_ONE
 
 }  // namespace mlcore

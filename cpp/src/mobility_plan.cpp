@@ -224,6 +224,8 @@ void add_diagonal(double value, double self[6]) {
 }
 
 kernels::PairKind kind_of(const MobilityModel& model, bool periodic) {
+  if (model.kernel == Kernel::regularized_oseen) return kernels::PairKind::regularized;
+  if (model.kernel == Kernel::rpy_wall) return kernels::PairKind::rpy;
   if (model.kernel == Kernel::rpy) {
     return periodic ? kernels::PairKind::periodic_rpy : kernels::PairKind::rpy;
   }
@@ -298,25 +300,51 @@ void add_kernel(const MobilityModel& model, EwaldUse use, std::int64_t n, Mobili
   for (int m = 0; m < 6; ++m) plan.self[m] += plan.ewald->self[m];
 }
 
+/// Images of the table, kept by each thread for the next call.
+std::shared_ptr<const std::vector<double>> table_images(const Cell& cell, double cutoff) {
+  struct Kept {
+    Cell cell;
+    double cutoff = -1;
+    std::shared_ptr<const std::vector<double>> images;
+  };
+  static thread_local Kept kept;
+  if (kept.cutoff != cutoff || kept.cell.rows != cell.rows || kept.cell.pbc != cell.pbc) {
+    kept = {cell, cutoff, std::make_shared<const std::vector<double>>(pair_images(cell, cutoff))};
+  }
+  return kept.images;
+}
+
 void add_table(const PairTable& table, MobilityPlan& plan) {
-  plan.table_images = pair_images(plan.cell, table.cutoff);
+  plan.table_images = table_images(plan.cell, table.cutoff);
   plan.table_term = plan.term_count;
   kernels::PairTerm& term = plan.terms[plan.term_count++];
   term = {kernels::PairKind::table,
           {},
           table_parameters(table),
-          static_cast<std::int64_t>(plan.table_images.size() / 3),
-          plan.table_images.data()};
+          static_cast<std::int64_t>(plan.table_images->size() / 3),
+          plan.table_images->data()};
   add_own_images(plan.cell, term, table.cutoff, plan.self);
+}
+
+void check_radii(const MobilityModel& model, const Cell& cell, std::int64_t n) {
+  if (model.radii.empty() && model.radii.data == nullptr) return;
+  MLCORE_CHECK(model.kernel == Kernel::rpy && cell.is_open(),
+               "radii of single particles are known to the RPY kernel in open space alone");
+  MLCORE_CHECK(model.radii.shape[0] == n, "radii must hold one radius per particle (", n,
+               "), got ", model.radii.shape[0]);
+  for (std::int64_t i = 0; i < n; ++i) {
+    MLCORE_CHECK(model.radii(i) > 0 && std::isfinite(model.radii(i)),
+                 "radii must be positive and finite, but entry ", i, " is ", model.radii(i));
+  }
 }
 
 }  // namespace
 
-void check_mobility(const MobilityModel& model, const Cell& cell) {
+void check_mobility(const MobilityModel& model, const Cell& cell, std::int64_t n) {
   const bool analytic = model.kernel != Kernel::none;
-  MLCORE_CHECK(
-      model.kernel == Kernel::none || model.kernel == Kernel::oseen || model.kernel == Kernel::rpy,
-      "kernel must be none, oseen or rpy");
+  const int number = static_cast<int>(model.kernel);
+  MLCORE_CHECK(number >= 0 && number <= static_cast<int>(Kernel::rpy_wall),
+               "kernel must be none, oseen, rpy, regularized_oseen or rpy_wall");
   MLCORE_CHECK(!analytic || (model.radius > 0 && std::isfinite(model.radius)),
                "radius must be positive and finite, got ", model.radius);
   MLCORE_CHECK(!analytic || (model.viscosity > 0 && std::isfinite(model.viscosity)),
@@ -329,14 +357,22 @@ void check_mobility(const MobilityModel& model, const Cell& cell) {
   MLCORE_CHECK(!analytic || cell.is_open() || cell.fully_periodic(),
                "pbc must be all true or all false for the Oseen and RPY kernels, got (",
                cell.pbc[0], ", ", cell.pbc[1], ", ", cell.pbc[2], ")");
+  const bool open_only =
+      model.kernel == Kernel::regularized_oseen || model.kernel == Kernel::rpy_wall;
+  MLCORE_CHECK(!open_only || cell.is_open(), "the ",
+               model.kernel == Kernel::rpy_wall ? "wall" : "regularised Oseen",
+               " kernel is known in open space alone: leave out the cell, or set pbc to false");
+  check_radii(model, cell, n);
   const PairTable& table = model.table;
   MLCORE_CHECK(table.cutoff >= 0 && std::isfinite(table.cutoff),
                "table cutoff must be finite and not negative, got ", table.cutoff);
   if (table.cutoff == 0) return;
-  const std::int64_t n = table.par.shape[0];
-  MLCORE_CHECK(n >= 2 && n < (std::int64_t{1} << 31), "a table needs at least 2 knots, got ", n);
-  MLCORE_CHECK(table.dpar.shape[0] == n && table.perp.shape[0] == n && table.dperp.shape[0] == n,
-               "par, dpar, perp and dperp must have the same length, got ", n, ", ",
+  const std::int64_t knots = table.par.shape[0];
+  MLCORE_CHECK(knots >= 2 && knots < (std::int64_t{1} << 31),
+               "a table needs at least 2 knots, got ", knots);
+  MLCORE_CHECK(table.dpar.shape[0] == knots && table.perp.shape[0] == knots &&
+                   table.dperp.shape[0] == knots,
+               "par, dpar, perp and dperp must have the same length, got ", knots, ", ",
                table.dpar.shape[0], ", ", table.perp.shape[0], " and ", table.dperp.shape[0]);
 }
 
@@ -368,9 +404,24 @@ std::vector<double> pair_images(const Cell& cell, double cutoff) {
   return images;
 }
 
+kernels::PairGeometry pair_geometry(const MobilityPlan& plan, const double* x, const double* y,
+                                    const double* z) {
+  kernels::PairGeometry geometry;
+  geometry.x = x;
+  geometry.y = y;
+  geometry.z = z;
+  geometry.periodic = !plan.cell.is_open();
+  for (int a = 0; a < 3; ++a) {
+    for (int k = 0; k < 3; ++k) {
+      geometry.rows[3 * a + k] = plan.cell.pbc[a] ? plan.cell.rows[3 * a + k] : 0.0;
+      geometry.inverse[3 * k + a] = plan.cell.pbc[a] ? plan.inverse[3 * k + a] : 0.0;
+    }
+  }
+  return geometry;
+}
+
 MobilityPlan mobility_plan(const MobilityModel& model, const Cell& cell, EwaldUse use,
                            std::int64_t n) {
-  check_mobility(model, cell);
   MobilityPlan plan;
   plan.cell = tidy_cell(cell);
   plan.inverse = inverse(plan.cell.rows);

@@ -46,17 +46,21 @@ struct MobilityPlan {
   kernels::PairTerm terms[2];
   int term_count = 0;
   int table_term = -1;                    // index of the table among the terms
-  std::vector<double> table_images;       // (m, 3)
+  std::shared_ptr<const std::vector<double>> table_images;  // (m, 3)
   std::shared_ptr<const EwaldSum> ewald;  // null in open space and without a kernel
   double self[6] = {};                    // M_ii: xx xy xz yy yz zz
 };
 
-/// Checks model and cell.
-void check_mobility(const MobilityModel& model, const Cell& cell);
+/// Checks model and cell for n particles.
+void check_mobility(const MobilityModel& model, const Cell& cell, std::int64_t n);
 
-/// Checks model and cell, then plans for n particles. Reads the table (CPU memory).
+/// Plans for n particles with a checked model and cell. Reads the table (CPU memory).
 MobilityPlan mobility_plan(const MobilityModel& model, const Cell& cell, EwaldUse use,
                            std::int64_t n);
+
+/// Structure of arrays of wrapped positions with the cell of a plan.
+kernels::PairGeometry pair_geometry(const MobilityPlan& plan, const double* x, const double* y,
+                                    const double* z);
 
 /// Images (see kernels::PairTerm) that may bring a wrapped distance below the cutoff.
 std::vector<double> pair_images(const Cell& cell, double cutoff);

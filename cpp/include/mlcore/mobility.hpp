@@ -8,8 +8,8 @@
 
 namespace mlcore {
 
-/// Analytic far-field kernel of a mobility.
-enum class Kernel : int { none = 0, oseen = 1, rpy = 2 };
+/// Analytic kernel of a mobility.
+enum class Kernel : int { none = 0, oseen = 1, rpy = 2, regularized_oseen = 3, rpy_wall = 4 };
 
 /// Two radial functions on uniform knots r_k = k h, k = 0..n-1, with cubic Hermite interpolation
 /// between them; exactly zero for r >= cutoff = (n - 1) h.
@@ -23,9 +23,18 @@ struct PairTable {
 
 /// M_ij = K(r_ij) + par(r) rr + perp(r) (I - rr),  M_ii = K_self I + self I.
 ///
-/// K is the Oseen tensor or the Rotne-Prager-Yamakawa tensor of equal spheres, overlapping ones
-/// included (Yamakawa, J. Chem. Phys. 53, 436 (1970); Rotne and Prager, 50, 4831 (1969)), with
-/// K_self = 1 / (6 pi eta a). In a periodic box K is the sum over all images without the k = 0
+/// K is one of
+///  - oseen: the Oseen tensor;
+///  - rpy: the Rotne-Prager-Yamakawa tensor, overlapping spheres included (Yamakawa, J. Chem. Phys.
+///    53, 436 (1970); Rotne and Prager, 50, 4831 (1969)), of spheres of one radius or of `radii`
+///    (Zuk et al., J. Fluid Mech. 741, R5 (2014): apart, overlapping, one inside the other);
+///  - regularized_oseen: the regularised Stokeslet of the blob 15 e^4 / (8 pi (r^2 + e^2)^(7/2))
+///    (Cortez, Fauci and Medovikov, Phys. Fluids 17, 031504 (2005)) of width e = 3 a / 2;
+///  - rpy_wall: rpy above a no-slip wall at z = 0 (Swan and Brady, Phys. Fluids 19, 113306 (2007));
+///    every particle must lie at z >= a. M_ii depends on z.
+/// K_self = 1 / (6 pi eta a), and K is free of divergence but for the self part near the wall.
+///
+/// In a periodic box K (oseen or rpy of one radius) is the sum over all images without the k = 0
 /// mode (Hasimoto, J. Fluid Mech. 5, 317 (1959); Beenakker, J. Chem. Phys. 85, 1581 (1986)) and the
 /// self part holds a particle's own images. The table is summed over every image within its
 /// cutoff, a particle's own images included.
@@ -37,29 +46,31 @@ struct MobilityModel {
   PairTable table;           ///< short-ranged part
   double tolerance = 1e-10;  ///< error of the Ewald sums relative to K_self, 1e-14 .. 1e-2
   double splitting = 0;      ///< Ewald parameter, 1/length; 0: the fastest; no effect on results
+  View<const double, 1> radii;  ///< (n,) radii > 0 for Kernel::rpy in open space; empty: `radius`
 };
 
 /// Mobility matrix of n particles.
 ///
-/// Cells: open, or periodic along all axes (any lattice); with Kernel::none any mixture of the two.
-/// Positions may lie outside the cell.
+/// Cells: open, or periodic along all axes (any lattice; oseen and rpy of one radius); with
+/// Kernel::none any mixture of the two. Positions may lie outside the cell.
 ///
 /// @param x  (n, 3)
 /// @param M  (3n, 3n), symmetric; row 3i + a, column 3j + b
-/// @throws InvalidArgument  a shape, parameter or cell is wrong, positions are not finite, or two
-///                          particles coincide (Oseen)
+/// @throws InvalidArgument  a shape, parameter or cell is wrong, positions are not finite, two
+///                          particles coincide (Oseen), or one reaches through the wall
 MLCORE_API void mobility_matrix(const Context& context, const MobilityModel& model,
                                 const Cell& cell, View<const double, 2> x, View<double, 2> M);
 
-/// Velocities V = M F without storing M.
+/// Velocities V = M F without storing M. In open space without a table every pair is computed once
+/// and nothing is allocated.
 ///
 /// @param x,F,V  (n, 3)
 /// @throws InvalidArgument  as mobility_matrix
 MLCORE_API void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,
                                View<const double, 2> x, View<const double, 2> F, View<double, 2> V);
 
-/// Divergence D_i = sum_j d/dx_j . M_ij. The Oseen and RPY parts are free of divergence; tables
-/// contribute the derivative of their interpolant.
+/// Divergence D_i = sum_j d/dx_j . M_ij. All kernels are free of divergence but for the self part
+/// near a wall; tables contribute the derivative of their interpolant.
 ///
 /// @param x,D  (n, 3)
 /// @throws InvalidArgument  as mobility_matrix
@@ -75,5 +86,21 @@ MLCORE_API void mobility_apply(const Context& context, const MobilityModel& mode
 /// x, D (B, n, 3).
 MLCORE_API void mobility_divergence(const Context& context, const MobilityModel& model,
                                     const Cell& cell, View<const double, 3> x, View<double, 3> D);
+
+/// In single precision. Open space without a table is computed in it: an entry of M is off by
+/// some 1e-6 of itself or of K_self, a velocity by some 1e-6 of sum_j |M_ij| |F_j|. Everything else
+/// is computed in double precision and rounded.
+MLCORE_API void mobility_matrix(const Context& context, const MobilityModel& model,
+                                const Cell& cell, View<const float, 3> x, View<float, 3> M);
+MLCORE_API void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,
+                               View<const float, 3> x, View<const float, 3> F, View<float, 3> V);
+MLCORE_API void mobility_divergence(const Context& context, const MobilityModel& model,
+                                    const Cell& cell, View<const float, 3> x, View<float, 3> D);
+MLCORE_API void mobility_matrix(const Context& context, const MobilityModel& model,
+                                const Cell& cell, View<const float, 2> x, View<float, 2> M);
+MLCORE_API void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,
+                               View<const float, 2> x, View<const float, 2> F, View<float, 2> V);
+MLCORE_API void mobility_divergence(const Context& context, const MobilityModel& model,
+                                    const Cell& cell, View<const float, 2> x, View<float, 2> D);
 
 }  // namespace mlcore

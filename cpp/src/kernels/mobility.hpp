@@ -58,11 +58,6 @@ MLCORE_DECLARE_PER_ISA(
     void mobility_velocity(const PairGeometry& geometry, const PairTerm* terms, int term_count,
                            std::int64_t i, std::int64_t n, const double* const force[3],
                            double velocity[3]);
-    // velocity += sum of M_ij F_j over all j, i included, for the open RPY tensor; positions, too,
-    // are padded to a multiple of 8.
-    void mobility_velocity_open_rpy(const PairGeometry& geometry, const RadialParameters& radial,
-                                    std::int64_t i, std::int64_t n, const double* const force[3],
-                                    double velocity[3]);
     // divergence -= sum of q d over all particles but i.
     void mobility_divergence_row(const PairGeometry& geometry, const PairTerm& term, std::int64_t i,
                                  std::int64_t n, double divergence[3]);

@@ -249,6 +249,8 @@ void fill_pairs(const PairTerm& term, std::int64_t count, const double* r2, doub
       return call(periodic_oseen); \
     case PairKind::periodic_rpy:   \
       return call(periodic_rpy);   \
+    case PairKind::regularized:    \
+      return call(regularized);    \
     case PairKind::table:          \
       return call(table);          \
   }
@@ -381,30 +383,6 @@ void mobility_velocity(const PairGeometry& geometry, const PairTerm* terms, int 
   }
   const std::int64_t used = n < kBlock ? (n + 7) & ~std::int64_t{7} : kBlock;
   if (term_count > 0) add_totals(sums, static_cast<int>(used), velocity);
-}
-
-void mobility_velocity_open_rpy(const PairGeometry& geometry, const RadialParameters& radial,
-                                std::int64_t i, std::int64_t n, const double* const force[3],
-                                double velocity[3]) {
-  const RadialParameters p = radial;
-  const double xi = geometry.x[i], yi = geometry.y[i], zi = geometry.z[i];
-  Vector u = {}, v = {}, w = {};
-  for (std::int64_t j = 0; j < n; j += kLanes) {
-    const Vector x = xi - load(geometry.x + j), y = yi - load(geometry.y + j),
-                 z = zi - load(geometry.z + j);
-    const Vector fx = load(force[0] + j), fy = load(force[1] + j), fz = load(force[2] + j);
-    const Vector r2 = x * x + y * y + z * z;
-    const auto pair = rpy_pair(p, r2, inverse_roots(r2));
-    const Vector q = pair.g * (x * fx + y * fy + z * fz);
-    u += pair.f * fx + q * x;
-    v += pair.f * fy + q * y;
-    w += pair.f * fz + q * z;
-  }
-  for (int l = 0; l < kLanes; ++l) {
-    velocity[0] += u[l];
-    velocity[1] += v[l];
-    velocity[2] += w[l];
-  }
 }
 
 void mobility_divergence_row(const PairGeometry& geometry, const PairTerm& term, std::int64_t i,

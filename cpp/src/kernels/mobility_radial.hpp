@@ -39,7 +39,7 @@ struct TableParameters {
   double cutoff2;
 };
 
-enum class PairKind : int { oseen, rpy, periodic_oseen, periodic_rpy, table };
+enum class PairKind : int { oseen, rpy, periodic_oseen, periodic_rpy, table, regularized };
 
 template <class T>
 struct PairOf {
@@ -74,6 +74,64 @@ MLCORE_RADIAL PairOf<T> rpy_pair(const RadialParameters& p, T r2, T inverse) {
   const T near_g = (p.mobility * 0.09375 / p.radius) * inverse;
   const auto overlap = r2 < 4.0 * p.radius * p.radius;
   return {overlap ? near_f : far_f, overlap ? near_g : far_g};
+}
+
+/// Blob of width 3 a / 2.
+MLCORE_RADIAL Pair regularized_pair(const RadialParameters& p, double r2) {
+  const double e2 = 2.25 * p.radius * p.radius, i = 1.0 / root(r2 + e2), i3 = i * i * i;
+  return {p.stokeslet * (i + e2 * i3), p.stokeslet * i3};
+}
+
+/// Spheres of radii a and b: Zuk et al., J. Fluid Mech. 741, R5 (2014).
+MLCORE_RADIAL Pair unequal_pair(const RadialParameters& p, double r2, double inverse, double a,
+                                double b) {
+  const double gap2 = (a - b) * (a - b), reach2 = (a + b) * (a + b);
+  const double i2 = inverse * inverse, sum2 = (reach2 + gap2) * (1.0 / 6.0);
+  if (r2 > reach2) {
+    return {p.stokeslet * inverse * (1.0 + sum2 * i2),
+            p.stokeslet * inverse * i2 * (1.0 - 3.0 * sum2 * i2)};
+  }
+  if (r2 <= gap2) return {p.stokeslet * 4.0 / (3.0 * (a > b ? a : b)), 0.0};
+  const double over = p.stokeslet / (24.0 * (a * b)), r = r2 * inverse, q = gap2 * inverse;
+  return {over * (16.0 * (a + b) - q * q * inverse - 6.0 * q - 9.0 * r),
+          3.0 * over * (q - r) * (q - r) * inverse * i2};
+}
+
+/// What the wall z = 0 adds to a block, over 1 / (8 pi eta): Swan and Brady, Phys. Fluids 19, 113306
+/// (2007). Symmetric but for xz, yz against zx, zy.
+template <class T>
+struct WallBlock {
+  T xx, xy, yy, zz, xz, yz, zx, zy;
+};
+
+/// d = x_i - x_j, heights zi and zj, `inverse` that of the distance to the image of j, `up` that of
+/// zi + zj. Swapping i and j transposes the block to the last bit. T is a number, a vector of
+/// numbers or a number with derivatives; Real its plain number.
+template <class Real, class T, class A>
+MLCORE_RADIAL WallBlock<T> wall_block(T dx, T dy, T zi, T zj, T inverse, T up, A a2) {
+  const T ex = dx * inverse, ey = dy * inverse, ez = (zi + zj) * inverse, e2 = ez * ez;
+  const T hi = zi * up, hj = zj * up, h = hi * hj;
+  const T i2 = inverse * inverse, i3 = a2 * (inverse * i2), i5 = a2 * (i3 * i2);
+  constexpr Real third = Real(1) / Real(3), one = 1, two = 2;
+  const T he = h * e2;
+  const T f1 = third * (two * ((one - Real(5) * e2) * i5) - two * ((one - Real(3) * e2) * i3)) -
+               (one + two * he) * inverse;
+  const T f2 = third * (Real(6) * ((one - Real(5) * e2) * i3) -
+                        Real(10) * ((one - Real(7) * e2) * i5)) -
+               (one - Real(6) * he) * inverse;
+  const T slope = two * (ez * inverse), level = f2 * ez - (Real(20) * third) * (ez * i5);
+  const T to_wall = level + slope * hj, from_wall = level + slope * hi;
+  WallBlock<T> t;
+  t.xx = f1 + f2 * (ex * ex);
+  t.xy = f2 * (ex * ey);
+  t.yy = f1 + f2 * (ey * ey);
+  t.zz = f1 - f2 * e2 + e2 * ((Real(4) * h - two) * inverse) -
+         (Real(4) * third) * (Real(3) * (e2 * i3) + (two - Real(15) * e2) * i5);
+  t.zx = ex * to_wall;
+  t.zy = ey * to_wall;
+  t.xz = -(ex * from_wall);
+  t.yz = -(ey * from_wall);
+  return t;
 }
 
 /// exp(-y) for 0 <= y <= 700.
@@ -233,6 +291,8 @@ MLCORE_RADIAL Pair pair_functions(const RadialParameters& radial, const TablePar
     return rpy_pair(radial, r2, inverse);
   } else if constexpr (kind == PairKind::table) {
     return table_pair(table, r2, inverse);
+  } else if constexpr (kind == PairKind::regularized) {
+    return regularized_pair(radial, r2);
   } else {
     return ewald_pair<kind == PairKind::periodic_rpy>(radial, r2, inverse);
   }

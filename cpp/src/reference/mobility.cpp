@@ -180,16 +180,81 @@ void add_ewald(const MobilityModel& m, const Box& box, const Vector& d, bool sel
   for (int p = 0; p < 3; ++p) t[4 * p] += own;
 }
 
-void add_kernel(const MobilityModel& m, const Box& box, const Vector& d, bool self, Tensor& t) {
-  if (m.kernel == Kernel::none) return;
-  if (box.cell.fully_periodic()) return add_ewald(m, box, d, self, t);
-  if (self) {
-    for (int p = 0; p < 3; ++p) t[4 * p] += stokes(m);
-  } else if (overlap(m, d)) {
-    add_overlapping(m, d, t);
-  } else {
-    add_far(m, d, 1.0, t);
+/// Zuk et al. (2014), eq. (3.3), for radii a and b in units of 1 / (6 pi eta).
+void add_unequal(const MobilityModel& m, const Vector& d, double a, double b, Tensor& t) {
+  const double r = std::sqrt(dot(d, d)), unit = 1.0 / (6.0 * pi * m.viscosity);
+  const double gap = a - b, big = std::max(a, b);
+  if (r <= std::fabs(gap)) return add_pair(t, d, unit / big, unit / big);
+  if (r > a + b) {
+    const double ratio = (a * a + b * b) / (r * r), scale = 0.75 * unit / r;
+    return add_pair(t, d, scale * (2 - 2 * ratio / 3), scale * (1 + ratio / 3));
   }
+  const double cube = 32 * r * r * r, scale = unit / (a * b);
+  const double across =
+      scale * (16 * r * r * r * (a + b) - std::pow(gap * gap + 3 * r * r, 2)) / cube;
+  add_pair(t, d, across + scale * 3 * std::pow(gap * gap - r * r, 2) / cube, across);
+}
+
+/// Cortez et al. (2005), eq. (10).
+void add_regularized(const MobilityModel& m, const Vector& d, Tensor& t) {
+  const double r2 = dot(d, d), e2 = 2.25 * m.radius * m.radius;
+  const double scale = 1.0 / (8.0 * pi * m.viscosity) / std::pow(r2 + e2, 1.5);
+  add_pair(t, d, scale * (2 * r2 + 2 * e2), scale * (r2 + 2 * e2));
+}
+
+/// Swan and Brady (2007), appendix C, as commonly printed; heights zi, zj.
+void add_wall(const MobilityModel& m, const Vector& d, double zi, double zj, Tensor& t) {
+  const double a = m.radius;
+  const Vector e0 = {d[0] / a, d[1] / a, (zi + zj) / a};
+  const double size = std::sqrt(dot(e0, e0));
+  const double i1 = 1 / size, i3 = i1 * i1 * i1, i5 = i3 * i1 * i1, h = zj / (zi + zj);
+  const double ex = e0[0] / size, ey = e0[1] / size, ez = e0[2] / size, e2 = ez * ez;
+  const double f1 = -(3 * (1 + 2 * h * (1 - h) * e2) * i1 + 2 * (1 - 3 * e2) * i3 -
+                      2 * (1 - 5 * e2) * i5) / 3;
+  const double f2 = -(3 * (1 - 6 * h * (1 - h) * e2) * i1 - 6 * (1 - 5 * e2) * i3 +
+                      10 * (1 - 7 * e2) * i5) / 3;
+  const double f3 = ez * 2 / 3 * (3 * h * (1 - 6 * (1 - h) * e2) * i1 - 6 * (1 - 5 * e2) * i3 +
+                                  10 * (2 - 7 * e2) * i5);
+  const double f4 = ez * 2 / 3 * (3 * h * i1 - 10 * i5);
+  const double f5 = -(3 * h * h * e2 * i1 + 3 * e2 * i3 + (2 - 15 * e2) * i5) * 4 / 3;
+  const double block[9] = {f1 + f2 * ex * ex, f2 * ex * ey, f2 * ex * ez + f3 * ex,
+                           f2 * ex * ey, f1 + f2 * ey * ey, f2 * ey * ez + f3 * ey,
+                           f2 * ex * ez + f4 * ex, f2 * ey * ez + f4 * ey,
+                           f1 + (f2 * ez + f3 + f4) * ez + f5};
+  for (int p = 0; p < 9; ++p) t[p] += 0.75 * stokes(m) * block[p];
+}
+
+/// The self part of a sphere at height z: Swan and Brady (2007), eqs. (B1), (B2).
+void add_self_at_wall(const MobilityModel& m, double z, Tensor& t) {
+  const double s = m.radius / z;
+  const double along = -9.0 / 16 * s + std::pow(s, 3) / 8 - std::pow(s, 5) / 16;
+  const double up = -9.0 / 8 * s + std::pow(s, 3) / 2 - std::pow(s, 5) / 8;
+  t[0] += stokes(m) * along;
+  t[4] += stokes(m) * along;
+  t[8] += stokes(m) * up;
+}
+
+MobilityModel without_wall(const MobilityModel& m) {
+  MobilityModel free = m;
+  if (m.kernel == Kernel::rpy_wall) free.kernel = Kernel::rpy;
+  return free;
+}
+
+void add_kernel(const MobilityModel& given, const Box& box, View<const double, 2> x, std::int64_t i,
+                std::int64_t j, Tensor& t) {
+  const MobilityModel m = without_wall(given);
+  const Vector d = between(x, i, j);
+  if (m.kernel == Kernel::none) return;
+  if (box.cell.fully_periodic()) return add_ewald(m, box, d, i == j, t);
+  if (m.kernel == Kernel::regularized_oseen) return add_regularized(m, d, t);
+  if (!m.radii.empty()) return add_unequal(m, d, m.radii(i), m.radii(j), t);
+  if (i == j) {
+    for (int p = 0; p < 3; ++p) t[4 * p] += stokes(m);
+    if (given.kernel == Kernel::rpy_wall) add_self_at_wall(m, x(i, 2), t);
+    return;
+  }
+  overlap(m, d) ? add_overlapping(m, d, t) : add_far(m, d, 1.0, t);
+  if (given.kernel == Kernel::rpy_wall) add_wall(m, d, x(i, 2), x(j, 2), t);
 }
 
 }  // namespace
@@ -201,7 +266,7 @@ void mobility_matrix(const MobilityModel& model, const Cell& cell, View<const do
     for (std::int64_t j = 0; j < x.shape[0]; ++j) {
       const Vector d = between(x, i, j);
       Tensor t{};
-      add_kernel(model, box, d, i == j, t);
+      add_kernel(model, box, x, i, j, t);
       for (int p = 0; p < 3 && i == j; ++p) t[4 * p] += model.self;
       for_each_image(box, d, model.table.cutoff, [&](const Vector& image) {
         if (i != j || dot(image, image) > 0) add_table(model.table, image, t);
@@ -241,6 +306,10 @@ void mobility_divergence(const MobilityModel& model, const Cell& cell, View<cons
         const double slope = par[1] + 2 * (par[0] - perp[0]) / r;
         for (int k = 0; k < 3; ++k) total[k] -= slope * d[k] / r;
       });
+    }
+    if (model.kernel == Kernel::rpy_wall) {
+      const double z = x(i, 2), s = model.radius / z;
+      total[2] += stokes(model) / z * (9.0 / 8 * s - 1.5 * std::pow(s, 3) + 0.625 * std::pow(s, 5));
     }
     for (int k = 0; k < 3; ++k) D(i, k) = total[k];
   }

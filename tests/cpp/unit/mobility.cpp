@@ -124,6 +124,30 @@ MobilityModel oseen() {
   return model;
 }
 
+MobilityModel regularized() {
+  MobilityModel model = rpy();
+  model.kernel = Kernel::regularized_oseen;
+  return model;
+}
+
+MobilityModel wall() {
+  MobilityModel model = rpy();
+  model.kernel = Kernel::rpy_wall;
+  return model;
+}
+
+/// Radii for up to 100 particles, far apart from each other.
+MobilityModel unequal(int n) {
+  static const Values radii = [] {
+    Values r = random_vectors(34, 2.5, 21);
+    for (double& v : r) v += 0.1;
+    return r;
+  }();
+  MobilityModel model = rpy();
+  model.radii = {radii.data(), {n}};
+  return model;
+}
+
 const Table& shared_table() {
   static const Table table(6.5, 100);
   return table;
@@ -175,6 +199,104 @@ TEST(Mobility, MatchesReferenceForAnySize) {
           << c.name << " n=" << n;
     }
   }
+}
+
+/// Kernels of open space, some with a table, for n particles above the wall.
+std::vector<Case> open_cases(int n) {
+  std::vector<Case> open = {{"regularised", regularized(), Cell::open()},
+                            {"wall", wall(), Cell::open()},
+                            {"unequal", unequal(n), Cell::open()}};
+  for (int k = 0; k < 3; ++k) {
+    Case with_table = open[k];
+    with_table.model.table = shared_table().view();
+    with_table.model.self = 0.4;
+    open.push_back(with_table);
+  }
+  return open;
+}
+
+Values above_wall(int n, unsigned seed = 3) {
+  Values x = random_vectors(n, 9, seed);
+  for (int i = 0; i < n; ++i) x[3 * i + 2] += 1.1;
+  return x;
+}
+
+std::vector<float> narrow(const Values& v) { return {v.begin(), v.end()}; }
+Values wide(const std::vector<float>& v) { return {v.begin(), v.end()}; }
+
+TEST(Mobility, OpenKernelsMatchTheReference) {
+  for (int n : {0, 1, 2, 7, 8, 9, 15, 16, 17, 33, 70}) {
+    for (const Case& c : open_cases(n)) {
+      const Values x = above_wall(n), F = random_vectors(n, 1, 4);
+      const Values expected = reference_matrix(c.model, c.cell, x);
+      const double scale = largest(expected);
+      EXPECT_LE(difference(matrix(c.model, c.cell, x), expected), 1e-13 * scale) << c.name << n;
+      const Values V = apply(c.model, c.cell, x, F);
+      EXPECT_LE(difference(V, product(expected, F)), 1e-12 * scale) << c.name << " n=" << n;
+      Values D(x.size());
+      mlcore::reference::mobility_divergence(c.model, c.cell, vectors(x), {D.data(), {n, 3}});
+      EXPECT_LE(difference(divergence(c.model, c.cell, x), D), 1e-12 * (1 + largest(D)));
+      const Values M = matrix(c.model, c.cell, x);
+      for (int p = 0; p < 3 * n; ++p) {
+        for (int q = 0; q < p; ++q) EXPECT_EQ(M[p * 3 * n + q], M[q * 3 * n + p]) << c.name;
+      }
+    }
+  }
+}
+
+// Several tiles, several blocks, and a last one that is not full.
+TEST(Mobility, ManyTilesMatchTheMatrix) {
+  for (int n : {257, 513, 1100, 4000}) {
+    Values x = random_vectors(n, 40, 5);
+    for (int i = 0; i < n; ++i) x[3 * i + 2] += 1.1;
+    const Values F = random_vectors(n, 1, 6);
+    Values radii(n, 1.1);
+    for (int i = 0; i < n; i += 3) radii[i] = 0.3;
+    MobilityModel mixed = rpy();
+    mixed.radii = {radii.data(), {n}};
+    for (const MobilityModel& model : {rpy(), oseen(), regularized(), wall(), mixed}) {
+      const Values V = apply(model, Cell::open(), x, F);
+      EXPECT_EQ(V, apply(model, Cell::open(), x, F, 2));
+      EXPECT_EQ(V, apply(model, Cell::open(), x, F, 7));
+      if (n > 600 && model.kernel != Kernel::rpy) continue;
+      if (n > 2000) continue;
+      const Values M = matrix(model, Cell::open(), x);
+      EXPECT_LE(difference(V, product(M, F)), 1e-12 * largest(V)) << n;
+    }
+  }
+}
+
+TEST(Mobility, SinglePrecisionIsCloseToDouble) {
+  for (int n : {1, 15, 16, 17, 70, 600}) {
+    const std::vector<float> x = narrow(above_wall(n)), F = narrow(random_vectors(n, 1, 4));
+    std::vector<Case> all = n <= 100 ? open_cases(n) : std::vector<Case>{};
+    all.push_back({"rpy", rpy(), Cell::open()});
+    all.push_back({"oseen", oseen(), Cell::open()});
+    all.push_back({"periodic", rpy(), Cell::cubic(14)});
+    const std::int64_t m = 3 * n;
+    for (const Case& c : all) {
+      if (n > 100 && !c.cell.is_open()) continue;
+      std::vector<float> M(m * m), V(m);
+      const mlcore::View<const float, 2> xs(x.data(), {n, 3}), Fs(F.data(), {n, 3});
+      mlcore::mobility_matrix(Context{1}, c.model, c.cell, xs, {M.data(), {m, m}});
+      mlcore::mobility_apply(Context{1}, c.model, c.cell, xs, Fs, {V.data(), {n, 3}});
+      const Values exact = matrix(c.model, c.cell, wide(x));
+      Values sizes = exact, force = wide(F);
+      for (double& v : sizes) v = std::fabs(v);
+      EXPECT_LE(difference(wide(M), exact), 1e-6 * largest(exact)) << c.name << n;
+      const double scale = largest(product(sizes, force));
+      EXPECT_LE(difference(wide(V), product(exact, force)), 1e-6 * scale) << c.name << n;
+    }
+  }
+}
+
+TEST(Mobility, UnequalRadiiBecomeEqualOnes) {
+  const int n = 30;
+  const Values x = random_vectors(n, 8, 9), radii(n, 1.1);
+  MobilityModel model = rpy();
+  model.radii = {radii.data(), {n}};
+  const Values M = matrix(rpy(), Cell::open(), x);
+  EXPECT_LE(difference(matrix(model, Cell::open(), x), M), 1e-14 * largest(M));
 }
 
 TEST(Mobility, IsExactlySymmetric) {
@@ -305,6 +427,23 @@ TEST(Mobility, RejectsWhatItCannotDo) {
   EXPECT_THROW(apply(rpy(), Cell::open(), x, bad), mlcore::InvalidArgument);
   bad[5] = std::numeric_limits<double>::infinity();
   EXPECT_THROW(divergence(rpy(), Cell::open(), bad), mlcore::InvalidArgument);
+  Values low = above_wall(4), radii(4, 1.0);
+  radii[3] = -1;
+  low[8] = 1.09;
+  EXPECT_THROW(matrix(wall(), Cell::open(), low), mlcore::InvalidArgument);
+  EXPECT_THROW(apply(wall(), Cell::open(), low, x), mlcore::InvalidArgument);
+  EXPECT_THROW(divergence(wall(), Cell::open(), low), mlcore::InvalidArgument);
+  EXPECT_THROW(matrix(wall(), Cell::cubic(20), x), mlcore::InvalidArgument);
+  EXPECT_THROW(matrix(regularized(), Cell::cubic(20), x), mlcore::InvalidArgument);
+  EXPECT_THROW(apply(oseen(), Cell::open(), {1, 2, 3, 4, 5, 6, 1, 2, 3}, {1, 0, 0, 1, 0, 0, 0, 0, 0}),
+               mlcore::InvalidArgument);
+  MobilityModel mixed = rpy();
+  mixed.radii = {radii.data(), {3}};
+  EXPECT_THROW(matrix(mixed, Cell::open(), x), mlcore::InvalidArgument);
+  mixed.radii = {radii.data(), {4}};
+  EXPECT_THROW(matrix(mixed, Cell::cubic(20), x), mlcore::InvalidArgument);
+  mixed.kernel = Kernel::oseen;
+  EXPECT_THROW(matrix(mixed, Cell::open(), x), mlcore::InvalidArgument);
   Values M(143);
   EXPECT_THROW(mlcore::mobility_matrix({}, rpy(), Cell::open(), vectors(x), {M.data(), {11, 13}}),
                mlcore::InvalidArgument);

@@ -1,0 +1,36 @@
+#pragma once
+
+// Mobilities in open space without a table: tiles of particles, every pair computed once.
+
+#include "kernels/mobility_open.hpp"
+#include "mlcore/mobility.hpp"
+
+namespace mlcore::detail {
+
+/// Whether a kernel in this cell is one of kernels::OpenKind.
+bool has_open_kernel(const MobilityModel& model, const Cell& cell);
+
+/// The block of M on the diagonal, without `self`: xx xy xz yy yz zz. z is the height over the wall.
+void open_self_block(const MobilityModel& model, std::int64_t i, double z, double self[6]);
+
+/// Throws InvalidArgument where positions are wrong for the kernel.
+template <class Real>
+void check_open_positions(const MobilityModel& model, View<const Real, 2> x);
+
+/// Fills M, or adds to it.
+template <class Real>
+void open_matrix(const Context& context, const MobilityModel& model, View<const Real, 2> x,
+                 View<Real, 2> M, bool add);
+
+/// Fills V, or adds to it. Allocates nothing.
+template <class Real>
+void open_apply(const Context& context, const MobilityModel& model, View<const Real, 2> x,
+                View<const Real, 2> F, View<Real, 2> V, bool add);
+
+/// Adds the divergence of a kernel.
+void add_open_divergence(const MobilityModel& model, View<const double, 2> x, View<double, 2> D);
+
+/// Throws InvalidArgument when two particles of (3, n) coincide.
+[[gnu::cold]] void check_apart(const double* const x[3], std::int64_t n);
+
+}  // namespace mlcore::detail
