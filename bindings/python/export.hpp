@@ -14,5 +14,7 @@ void export_noise(pybind11::module_& m);
 void export_dynamics(pybind11::module_& m);
 void export_recurrent(pybind11::module_& m);
 void export_voxels(pybind11::module_& m);
+void export_stencil(pybind11::module_& m);
+void export_stencil_active(pybind11::module_& m);
 
 }  // namespace mlcore::python

@@ -1,8 +1,10 @@
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include "export.hpp"
 #include "mlcore/context.hpp"
 #include "mlcore/error.hpp"
+#include "pooled_arrays.hpp"
 
 namespace py = pybind11;
 
@@ -52,6 +54,8 @@ PYBIND11_MODULE(_core, m) {
     result["name"] = std::string(status.name);
     return result;
   });
+  m.def("empty", &mlcore::python::pooled_bytes, py::arg("shape"), py::arg("dtype"),
+        "Uninitialised C-contiguous array on memory that is reused.");
   mlcore::python::export_neighbors(m);
   mlcore::python::export_mobility(m);
   mlcore::python::export_random(m);
@@ -61,4 +65,6 @@ PYBIND11_MODULE(_core, m) {
   mlcore::python::export_dynamics(m);
   mlcore::python::export_recurrent(m);
   mlcore::python::export_voxels(m);
+  mlcore::python::export_stencil(m);
+  mlcore::python::export_stencil_active(m);
 }

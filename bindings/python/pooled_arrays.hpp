@@ -5,6 +5,8 @@
 #include <pybind11/numpy.h>
 
 #include <array>
+#include <cstdint>
+#include <vector>
 
 #include "mlcore/buffer.hpp"
 #include "mlcore/view.hpp"
@@ -21,6 +23,16 @@ pybind11::array_t<T> pooled_array(const std::array<std::int64_t, Rank>& shape) {
   auto* buffer = new Buffer(bytes);
   pybind11::capsule owner(buffer, [](void* p) { delete static_cast<Buffer*>(p); });
   return pybind11::array_t<T>(shape, static_cast<T*>(buffer->data()), owner);
+}
+
+/// The same for a dtype known at run time.
+inline pybind11::array pooled_bytes(const std::vector<std::int64_t>& shape,
+                                    const pybind11::dtype& dtype) {
+  std::size_t bytes = static_cast<std::size_t>(dtype.itemsize());
+  for (std::int64_t extent : shape) bytes *= static_cast<std::size_t>(extent);
+  auto* buffer = new Buffer(bytes);
+  pybind11::capsule owner(buffer, [](void* p) { delete static_cast<Buffer*>(p); });
+  return pybind11::array(dtype, shape, buffer->data(), owner);
 }
 
 }  // namespace mlcore::python

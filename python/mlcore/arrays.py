@@ -18,6 +18,7 @@ gives what it made back by ``kind.like``.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mlcore import _core
 from mlcore.errors import BackendUnavailable, InvalidArgument
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Box", "Kind", "Particles", "box", "host", "is_atoms", "positive", "real"]
 
+_POOLED = 1 << 16  # bytes from which memory is taken from the pool, see mlcore/buffer.hpp
 Array = npt.NDArray[np.float64]
 Box = tuple[Array, tuple[bool, bool, bool]]
 
@@ -158,6 +161,8 @@ class Kind:
             )
 
     def _empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
+        if self.on_cpu and _bytes(shape, dtype) >= _POOLED:
+            return self.like(_core.empty(shape, np.dtype(dtype)))
         if self.name.startswith("torch"):
             torch = sys.modules["torch"]
             return torch.empty(shape, dtype=_torch_dtype(dtype), device=self.device)
@@ -316,6 +321,13 @@ class Particles:
 def _is_instance(values: Any, module: str, name: str) -> bool:
     found = sys.modules.get(module)  # such an array exists only where its library is imported
     return found is not None and isinstance(values, getattr(found, name))
+
+
+def _bytes(shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size >= 1 << 62:
+        raise InvalidArgument(f"a result of the shape {shape} does not fit into memory")
+    return size
 
 
 def _torch_dtype(dtype: npt.DTypeLike) -> Any:
