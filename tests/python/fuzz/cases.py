@@ -31,20 +31,22 @@ class Operation:
     Attributes:
         run: gives results by name.
         rtol: error allowed in floats, relative to the largest entry; 0: the same bits.
+        atol: what is allowed besides, where sums of larger numbers may cancel.
     """
 
     run: Function
     rtol: float
+    atol: float
 
 
 OPERATIONS: dict[str, Operation] = {}
 
 
-def operation(rtol: float = 1e-12) -> Callable[[Function], Function]:
+def operation(rtol: float = 1e-12, atol: float = 0.0) -> Callable[[Function], Function]:
     """Enters a function into OPERATIONS under its name."""
 
     def enter(run: Function) -> Function:
-        OPERATIONS[run.__name__] = Operation(run, rtol)
+        OPERATIONS[run.__name__] = Operation(run, rtol, atol)
         return run
 
     return enter
@@ -226,11 +228,11 @@ def lstm_runs(rng: np.random.Generator, dtype: type) -> Results:
     }
 
 
-@operation(rtol=1e-12)
+@operation(rtol=1e-12, atol=1e-14)
 def recurrent(rng: np.random.Generator) -> Results:
     return lstm_runs(rng, np.float64)
 
 
-@operation(rtol=2e-5)
+@operation(rtol=2e-5, atol=1e-5)
 def recurrent_float32(rng: np.random.Generator) -> Results:
     return lstm_runs(rng, np.float32)

@@ -42,7 +42,7 @@ def answers(name: str, level: str, count: int, seconds: str, file: Path) -> list
     return content["cases"]
 
 
-def difference(expected: Results, found: Results, rtol: float) -> str:
+def difference(expected: Results, found: Results, rtol: float, atol: float = 0.0) -> str:
     """What differs; empty when nothing does."""
     if expected.keys() != found.keys():
         return f"{sorted(expected)} became {sorted(found)}"
@@ -54,7 +54,7 @@ def difference(expected: Results, found: Results, rtol: float) -> str:
             if a.tobytes() != b.tobytes():
                 return f"{name}: {np.sum(a != b)} entries differ"
             continue
-        bound = rtol * np.abs(a).max(initial=0.0)
+        bound = atol + rtol * np.abs(a).max(initial=0.0)
         if not np.all(np.abs(a - b) <= bound):  # nan is a difference
             return f"{name}: off by {np.abs(a - b).max():.2e}, allowed {bound:.2e}"
     return ""
@@ -70,7 +70,7 @@ def test_levels_agree(name: str, tmp_path: Path) -> None:
     for level in others:
         found = answers(name, level, len(expected), "1000", tmp_path / level)
         for index, (a, b) in enumerate(zip(expected, found, strict=True)):
-            told = difference(a, b, OPERATIONS[name].rtol)
+            told = difference(a, b, OPERATIONS[name].rtol, OPERATIONS[name].atol)
             assert not told, f"{name}, seed {SEED}, case {index}, {slowest} to {level}: {told}"
 
 
