@@ -55,7 +55,7 @@ class Case:
         calls: what is timed, by name. "mlcore" is ours, "mlcore ..." a variant of ours, a name in
             parentheses a reference that is not counted as a peer.
         limit: seconds the machine's limit allows.
-        must: how many times faster than the best peer "mlcore" has to be.
+        must: how many times faster than the best peer "mlcore" has to be with one thread.
         against: the peers `must` counts; all of them by default.
         scale: steps in one call; times are per step.
         inner: calls in one timing, for calls of microseconds.
@@ -165,7 +165,8 @@ def fill(row: Row, samples: list[tuple[float, float]], case: Case, threads: int)
     row.cpu = sorted(c for _, c in samples)[middle] / case.scale
     row.seconds = min(row.wall, row.cpu) if threads == 1 else row.wall
     row.runs, row.spread = len(samples), spread([s[threads == 1] for s in samples])
-    row.limit, row.must, row.against = case.limit, case.must, tuple(case.against)
+    row.limit, row.against = case.limit, tuple(case.against)
+    row.must = case.must if threads == 1 else None
     row.load, row.note = os.getloadavg()[0], case.note
 
 
@@ -216,7 +217,7 @@ def verdict(row: Row, ratio: float | None) -> str:
 def print_table(rows: Sequence[Row]) -> None:
     print(
         f"{'workload':34} {'thr':>3}  {'call':28} {'time':>9} {'best peer / it':>14} "
-        f"{'it / limit':>10}  bar, note"
+        f"{'it / limit':>12}  bar, note"
     )
     for (_, workload, threads), group in by_workload(rows).items():
         best = best_peer(group)
@@ -228,7 +229,7 @@ def print_table(rows: Sequence[Row]) -> None:
             print(
                 f"{workload:34} {threads:3}  {row.call:28} {seconds_text(row.seconds):>9} "
                 f"{f'{ratio:.2f}' if ratio else '-':>14} "
-                f"{f'{row.seconds / row.limit:.1f}' if row.limit else '-':>10}  "
+                f"{f'{row.seconds / row.limit:.1f}' if row.limit else '-':>12}  "
                 f"{verdict(row, ratio)} {row.note if row.call == OURS else ''}".rstrip()
             )
 
