@@ -17,8 +17,11 @@ from dataclasses import dataclass
 
 import mlcore
 import numpy as np
+from mlcore import stencil as stencil_of
+from mlcore import voxels as voxels_of
 from mlcore.dynamics import Constant, Harmonic, LennardJones, Yukawa, brownian, force_field
 from mlcore.mobility import RPY, Oseen, PairMobility
+from mlcore.voxels import Gaussian, Kernel, Sphere, VoxelGrid
 
 Results = dict[str, np.ndarray]
 Function = Callable[[np.random.Generator], Results]
@@ -236,3 +239,94 @@ def recurrent(rng: np.random.Generator) -> Results:
 @operation(rtol=2e-5, atol=1e-5)
 def recurrent_float32(rng: np.random.Generator) -> Results:
     return lstm_runs(rng, np.float32)
+
+
+def voxel_runs(rng: np.random.Generator, dtype: type) -> Results:
+    cell = box(rng, 6.0)
+    pbc = tuple(bool(flag) for flag in rng.integers(0, 2, 3))
+    grid = VoxelGrid([int(k) for k in rng.integers(1, 12, 3)], cell, pbc)
+    kernels: list[Kernel] = ["nearest", "cic", "tsc", Gaussian(rng.uniform(0.3, 1.0), 3.0)]
+    kernels += [Sphere(rng.uniform(0.2, 1.5)), Sphere(rng.uniform(0.4, 1.5), edge=0.3)]
+    choice = int(rng.integers(len(kernels)))
+    n, channels = size(rng, 200), int(rng.choice([1, 2, 3, 4, 7, 8, 9, 16, 17]))
+    x = places(rng, n, cell)
+    features = rng.normal(size=(n, channels)).astype(dtype)
+    options = {
+        "kernel": kernels[choice],
+        "density": bool(rng.integers(2)),
+        "layout": str(rng.choice(["channels_first", "channels_last"])),
+    }
+    field = voxels_of.rasterize(grid, x, features, **options)
+    results = {"field": field, "gathered": voxels_of.gather(grid, field, x, **options)}
+    if choice not in (0, 4):  # those have no derivatives
+        results["gradient"] = voxels_of.position_gradient(grid, x, features, field, **options)
+    return results
+
+
+@operation(rtol=1e-12)
+def voxels(rng: np.random.Generator) -> Results:
+    return voxel_runs(rng, np.float64)
+
+
+@operation(rtol=1e-5)
+def voxels_float32(rng: np.random.Generator) -> Results:
+    return voxel_runs(rng, np.float32)
+
+
+@operation(rtol=0)
+def bins(rng: np.random.Generator) -> Results:
+    cell = box(rng, 6.0)
+    grid = VoxelGrid([int(k) for k in rng.integers(1, 12, 3)], cell)
+    x = places(rng, size(rng, 500), cell)
+    found = voxels_of.bin_atoms(grid, x)
+    back = voxels_of.unbin(grid, found)
+    assert np.array_equal(back, x), "binning has lost something"
+    return vars(found) | {"positions": back}
+
+
+def stencil_runs(rng: np.random.Generator, dtype: type) -> Results:
+    k, stride = int(rng.choice([1, 3, 5])), int(rng.choice([1, 1, 2, 3]))
+    groups = int(rng.choice([1, 1, 2]))
+    c, o = (groups * int(m) for m in rng.integers(1, 10, 2))
+    boundary = str(rng.choice(["periodic", "zero", "halo"]))
+    extents = rng.integers(1, 12, 3) + (2 * (k // 2) if boundary == "halo" else 0)
+    last = bool(rng.integers(2))
+    shape = (*extents, c) if last else (c, *extents)
+    field = rng.normal(size=(int(rng.integers(1, 3)), *shape)).astype(dtype)
+    weight = rng.normal(size=(o, c // groups, k, k, k)).astype(dtype)
+    bias = rng.normal(size=o).astype(dtype) if rng.integers(2) else None
+    moves = {
+        "boundary": boundary,
+        "stride": stride,
+        "groups": groups,
+        "layout": "channels_last" if last else "channels_first",
+    }
+    activation = rng.choice([None, "relu", "silu", "gelu", "tanh", "sigmoid"])
+    result = stencil_of.conv3d(field, weight, bias, activation=activation, **moves)
+    return {
+        "result": result,
+        "scattered": stencil_of.scatter3d(result, weight, **moves),
+        "weights": stencil_of.conv3d_weight_gradient(field, result, k, **moves),
+    }
+
+
+@operation(rtol=1e-12)
+def stencil(rng: np.random.Generator) -> Results:
+    return stencil_runs(rng, np.float64)
+
+
+@operation(rtol=2e-5)
+def stencil_float32(rng: np.random.Generator) -> Results:
+    return stencil_runs(rng, np.float32)
+
+
+@operation(rtol=1e-12, atol=1e-13)
+def differences(rng: np.random.Generator) -> Results:
+    order = int(rng.choice([2, 4, 6]))
+    options = {"order": order, "boundary": str(rng.choice(["periodic", "zero", "halo"]))}
+    extents = rng.integers(1, 12, 3) + (order if options["boundary"] == "halo" else 0)
+    field, spacing = rng.normal(size=(2, *extents)), rng.uniform(0.5, 2, 3)
+    return {
+        "laplacian": stencil_of.laplacian(field, spacing, **options),
+        "gradient": stencil_of.gradient(field, spacing, **options),
+    }
