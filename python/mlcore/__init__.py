@@ -24,8 +24,16 @@ if TYPE_CHECKING:
     from mlcore.paths import get_cmake_dir as get_cmake_dir
     from mlcore.paths import get_include as get_include
     from mlcore.recurrent import LSTM as LSTM
+    from mlcore.stencil import conv3d as conv3d
+    from mlcore.stencil import gradient as gradient
+    from mlcore.stencil import laplacian as laplacian
+    from mlcore.stencil import scatter3d as scatter3d
 
 _ATTRIBUTES = {
+    "conv3d": "mlcore.stencil",
+    "gradient": "mlcore.stencil",
+    "laplacian": "mlcore.stencil",
+    "scatter3d": "mlcore.stencil",
     "LSTM": "mlcore.recurrent",
     "NeighborList": "mlcore.neighbors",
     "get_cmake_dir": "mlcore.paths",
@@ -46,6 +54,7 @@ _SUBMODULES = (
     "random",
     "recurrent",
     "reference",
+    "stencil",
     "training",
 )
 

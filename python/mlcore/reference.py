@@ -13,9 +13,16 @@ import numpy.typing as npt
 
 from mlcore import _core
 from mlcore.arrays import box
-from mlcore.dynamics import Force, core_field, frame_count
+from mlcore.dynamics import (
+    Force,
+    SystemForce,
+    core_field,
+    core_system,
+    frame_count,
+)
 from mlcore.random import checked_tags
 from mlcore.recurrent import LSTM
+from mlcore.stencil import Stencil, convolve, finite_difference, scatter
 
 if TYPE_CHECKING:
     from mlcore.arrays import Pbc
@@ -24,15 +31,21 @@ if TYPE_CHECKING:
 __all__ = [
     "brownian",
     "cholesky",
+    "conv3d",
     "force_field",
+    "gradient",
+    "laplacian",
     "lstm",
     "mobility_apply",
     "mobility_divergence",
     "mobility_matrix",
     "neighbor_list",
     "normal",
+    "scatter3d",
     "sqrt_apply",
     "symmetric_eigenvalues",
+    "system_forces",
+    "verlet",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -175,6 +188,39 @@ def brownian(
     return cast(Array, frames[0])
 
 
+def system_forces(
+    forces: SystemForce | Sequence[SystemForce], x: npt.ArrayLike, box: float | None = None
+) -> tuple[float, Array]:
+    """Potential energy and forces (n, d) of what `mlcore.dynamics.verlet` moves, pair by pair."""
+    positions = _rows(x)
+    out = np.empty(positions.shape)
+    energy: float = _core.system_forces_reference(core_system(forces, box), positions, out)
+    return energy, out
+
+
+def verlet(
+    x0: npt.ArrayLike,
+    v0: npt.ArrayLike,
+    *,
+    forces: SystemForce | Sequence[SystemForce] = (),
+    dt: float,
+    steps: int,
+    every: int = 1,
+    mass: npt.ArrayLike = 1.0,
+    box: float | None = None,
+) -> tuple[Array, Array, Array]:
+    """`mlcore.dynamics.verlet` of one replica: positions, velocities (T, n, d), energies (T, 2)."""
+    start = _rows(x0)
+    shape = (1, frame_count(steps, every) + 1, *start.shape)
+    positions, velocities, energies = np.zeros(shape), np.zeros(shape), np.zeros((*shape[:2], 2))
+    positions[:, 0], velocities[:, 0] = start, v0
+    masses = np.array(np.broadcast_to(mass, (1, len(start))), dtype=np.float64)
+    options = _core.VerletOptions(dt=dt, every=every, integrator="velocity_verlet")
+    system = core_system(forces, box)
+    _core.verlet_reference(system, options, masses, positions, velocities, energies)
+    return positions[0], velocities[0], energies[0]
+
+
 def lstm(weights: Any, x: npt.ArrayLike) -> npt.NDArray[Any]:
     """`mlcore.LSTM`, by the formula, from the zero state: y (B, S, O) after every frame."""
     network = LSTM(weights)
@@ -202,3 +248,66 @@ def _filled(
     arrays = (_rows(x)[None], *inputs, out)
     operation(mobility.core_model, *box(cell, pbc), *arrays, reference=True)
     return cast(Array, out[0])
+
+
+def conv3d(
+    field: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    boundary: str = "periodic",
+    activation: str | None = None,
+    residual: npt.ArrayLike | None = None,
+    mask: npt.ArrayLike | None = None,
+    stride: int = 1,
+    groups: int = 1,
+    layout: str = "channels_first",
+) -> npt.NDArray[Any]:
+    """`mlcore.conv3d`, one product at a time, in float64."""
+    extra = {
+        "bias": None if bias is None else np.asarray(bias, np.float64),
+        "activation": activation,
+        "residual": None if residual is None else np.asarray(residual, np.float64),
+        "mask": mask,
+    }
+    stencil = Stencil(boundary, stride, groups, layout)
+    arrays = np.asarray(field, np.float64), np.asarray(weight, np.float64)
+    return cast("npt.NDArray[Any]", convolve(stencil, *arrays, extra, reference=True))
+
+
+def scatter3d(
+    values: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    boundary: str = "halo",
+    stride: int = 1,
+    groups: int = 1,
+    extents: Sequence[int] | None = None,
+    layout: str = "channels_first",
+) -> npt.NDArray[Any]:
+    """`mlcore.scatter3d`, one product at a time, in float64."""
+    stencil = Stencil(boundary, stride, groups, layout)
+    arrays = np.asarray(values, np.float64), np.asarray(weight, np.float64)
+    return cast("npt.NDArray[Any]", scatter(stencil, *arrays, extents, reference=True))
+
+
+def laplacian(
+    field: npt.ArrayLike,
+    spacing: float | Sequence[float] = 1.0,
+    order: int = 2,
+    boundary: str = "periodic",
+) -> npt.NDArray[Any]:
+    """`mlcore.laplacian`, one voxel at a time, in float64."""
+    values = np.asarray(field, np.float64)
+    out = finite_difference("laplacian", values, spacing, order, boundary, reference=True)
+    return cast("npt.NDArray[Any]", out)
+
+
+def gradient(
+    field: npt.ArrayLike,
+    spacing: float | Sequence[float] = 1.0,
+    order: int = 2,
+    boundary: str = "periodic",
+) -> npt.NDArray[Any]:
+    """`mlcore.gradient`, one voxel at a time, in float64."""
+    values = np.asarray(field, np.float64)
+    out = finite_difference("gradient", values, spacing, order, boundary, reference=True)
+    return cast("npt.NDArray[Any]", out)

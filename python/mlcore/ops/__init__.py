@@ -12,5 +12,6 @@ if importlib.util.find_spec("torch") is None:
     raise ModuleNotFoundError("mlcore.ops needs torch: pip install 'mlcore[train]'", name="torch")
 
 from mlcore.ops.recurrent import lstm
+from mlcore.ops.stencil import conv3d, gradient, laplacian, scatter3d
 
-__all__ = ["lstm"]
+__all__ = ["conv3d", "gradient", "laplacian", "lstm", "scatter3d"]
