@@ -6,293 +6,442 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/neighbors.hpp"
+#include "neighbor_output.hpp"
 #include "neighbor_search.hpp"
 #include "parallel.hpp"
 
 namespace mlcore {
 namespace {
 
-using detail::Frame;
-using detail::Key;
-using detail::key_particle;
 using detail::kLargestCoordinate;
-using detail::make_frame;
+using detail::NeighborCells;
+using detail::NeighborRows;
 using detail::PairCutoff;
-using detail::PairRows;
 
 double largest_radius_sum(View<const double, 1> radii) {
   double largest = 0;
   for (std::int64_t i = 0; i < radii.size(); ++i) {
     MLCORE_CHECK(std::isfinite(radii(i)) && radii(i) >= 0,
-                 "radii must be finite and not negative, but radii[", i, "] is ", radii(i));
+                 "radii must be finite and not negative, but radii[", i,
+                 "] is ", radii(i));
     largest = std::max(largest, radii(i));
   }
   return 2 * largest;
 }
 
-double largest_of_table(const NeighborCutoff& cutoff) {
+double largest_of_table(const NeighborCutoff &cutoff) {
   const std::int64_t kinds = cutoff.table.shape[0];
-  MLCORE_CHECK(cutoff.table.shape[1] == kinds, "table must be square, got the shape (", kinds, ", ",
+  MLCORE_CHECK(cutoff.table.shape[1] == kinds,
+               "table must be square, got the shape (", kinds, ", ",
                cutoff.table.shape[1], ")");
   double largest = 0;
   for (std::int64_t a = 0; a < kinds; ++a) {
     for (std::int64_t b = 0; b < kinds; ++b) {
       const double value = cutoff.table(a, b);
       MLCORE_CHECK(std::isfinite(value) && value >= 0,
-                   "table must be finite and not negative, but entry (", a, ", ", b, ") is ",
-                   value);
-      MLCORE_CHECK(value == cutoff.table(b, a), "table must be symmetric, but entries (", a, ", ",
-                   b, ") and (", b, ", ", a, ") differ");
+                   "table must be finite and not negative, but entry (", a,
+                   ", ", b, ") is ", value);
+      MLCORE_CHECK(value == cutoff.table(b, a),
+                   "table must be symmetric, but entries (", a, ", ", b,
+                   ") and (", b, ", ", a, ") differ");
       largest = std::max(largest, value);
     }
   }
   for (std::int64_t i = 0; i < cutoff.types.size(); ++i) {
-    MLCORE_CHECK(cutoff.types(i) >= 0 && cutoff.types(i) < kinds, "types must lie in 0..",
-                 kinds - 1, ", but types[", i, "] is ", cutoff.types(i));
+    MLCORE_CHECK(cutoff.types(i) >= 0 && cutoff.types(i) < kinds,
+                 "types must lie in 0..", kinds - 1, ", but types[", i, "] is ",
+                 cutoff.types(i));
   }
   return largest;
 }
 
-PairCutoff checked_cutoff(const NeighborCutoff& given, double skin) {
-  MLCORE_CHECK(given.cutoff >= 0, "cutoff must not be negative or nan, got ", given.cutoff);
-  MLCORE_CHECK(std::isfinite(skin) && skin >= 0, "skin must be finite and not negative, got ",
-               skin);
-  MLCORE_CHECK(!given.types.data || given.table.data, "types need a table of cutoffs");
-  PairCutoff cutoff{given, given.cutoff, skin};
-  if (given.radii.data) cutoff.largest = std::min(cutoff.largest, largest_radius_sum(given.radii));
-  if (given.table.data) cutoff.largest = std::min(cutoff.largest, largest_of_table(given));
-  if (cutoff.largest > 0) cutoff.largest += skin;
-  MLCORE_CHECK(cutoff.largest <= kLargestCoordinate, "cutoff must be finite and at most ",
-               kLargestCoordinate, ", got ", cutoff.largest);
+PairCutoff checked_cutoff(const NeighborCutoff &given) {
+  MLCORE_CHECK(given.cutoff >= 0, "cutoff must not be negative or nan, got ",
+               given.cutoff);
+  MLCORE_CHECK(!given.types.data || given.table.data,
+               "types need a table of cutoffs");
+  PairCutoff cutoff{given, given.cutoff};
+  if (given.radii.data)
+    cutoff.largest = std::min(cutoff.largest, largest_radius_sum(given.radii));
+  if (given.table.data)
+    cutoff.largest = std::min(cutoff.largest, largest_of_table(given));
+  MLCORE_CHECK(cutoff.largest <= kLargestCoordinate,
+               "cutoff must be finite and at most ", kLargestCoordinate,
+               ", got ", cutoff.largest);
   return cutoff;
 }
 
-void check_arguments(View<const double, 2> x, const PairCutoff& cutoff) {
-  MLCORE_CHECK(x.shape[1] == 3, "positions must have the shape (n, 3), got (", x.shape[0], ", ",
-               x.shape[1], ")");
+void check_arguments(View<const double, 2> x, const NeighborCutoff &cutoff) {
+  MLCORE_CHECK(x.shape[1] == 3, "positions must have the shape (n, 3), got (",
+               x.shape[0], ", ", x.shape[1], ")");
   if (x.device != Device::cpu) {
-    detail::raise<BackendUnavailable>("neighbor lists are built on the CPU only; copy positions");
+    detail::raise<BackendUnavailable>(
+        "this list is built on the CPU only; copy positions");
   }
   const std::int64_t n = x.shape[0];
-  MLCORE_CHECK(n < (std::int64_t{1} << 31) - 64, "positions must hold fewer than 2^31 particles");
-  MLCORE_CHECK(!cutoff.given.radii.data || cutoff.given.radii.shape[0] == n,
+  MLCORE_CHECK(n < (std::int64_t{1} << 31) - 64,
+               "positions must hold fewer than 2^31 particles");
+  MLCORE_CHECK(!cutoff.radii.data || cutoff.radii.shape[0] == n,
                "radii must have one entry per particle (", n, "), got ",
-               cutoff.given.radii.shape[0]);
-  MLCORE_CHECK(!cutoff.given.table.data || cutoff.given.types.shape[0] == n,
+               cutoff.radii.shape[0]);
+  MLCORE_CHECK(!cutoff.table.data || cutoff.types.shape[0] == n,
                "types must have one entry per particle (", n, "), got ",
-               cutoff.given.types.shape[0]);
+               cutoff.types.shape[0]);
+}
+
+void check_systems(View<const double, 2> x, const NeighborSystems &systems) {
+  const auto &offsets = systems.offsets;
+  const auto count = static_cast<std::int64_t>(systems.cells.size());
+  MLCORE_CHECK(offsets.shape[0] == count + 1,
+               "batch_offsets must have one entry more than cells (", count,
+               "), got ", offsets.shape[0]);
+  MLCORE_CHECK(offsets(0) == 0 && offsets(count) == x.shape[0],
+               "batch_offsets must run from 0 to the number of particles (",
+               x.shape[0], "), got ", offsets(0), " to ", offsets(count));
+  for (std::int64_t s = 0; s < count; ++s) {
+    MLCORE_CHECK(offsets(s) <= offsets(s + 1),
+                 "batch_offsets must not decrease, but entry ", s + 1, " is ",
+                 offsets(s + 1), " after ", offsets(s));
+  }
 }
 
 template <class T, int Rank>
-void check_length(const char* name, const View<T, Rank>& view, std::int64_t count) {
-  if (!view.data) return;
-  MLCORE_CHECK(view.shape[0] == count, name, " must have one entry per pair (", count, "), got ",
-               view.shape[0]);
+void check_length(const char *name, const View<T, Rank> &view,
+                  std::int64_t count) {
+  if (!view.data)
+    return;
+  MLCORE_CHECK(view.shape[0] == count, name, " must have one entry per pair (",
+               count, "), got ", view.shape[0]);
   if constexpr (Rank == 2) {
-    MLCORE_CHECK(view.shape[1] == 3, name, " must have three columns, got ", view.shape[1]);
+    MLCORE_CHECK(view.shape[1] == 3, name, " must have three columns, got ",
+                 view.shape[1]);
   }
 }
 
-/// Positions with a fourth coordinate of zero, as the kernels read them.
-std::vector<double> padded(const Context& context, View<const double, 2> x) {
-  std::vector<double> result(4 * x.shape[0]);
-  detail::parallel_for(context, x.shape[0], 4096, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t i = begin; i < end; ++i) std::copy_n(x.data + 3 * i, 3, &result[4 * i]);
-  });
-  return result;
-}
+/// A cutoff with arrays of its own.
+struct OwnedCutoff {
+  std::vector<double> radii, table;
+  std::vector<std::int32_t> types;
+  PairCutoff cutoff; // its views look into the above
 
-template <class Index>
-void fill_row(const double* x, const Frame& frame, const PairRows& rows, std::int64_t i,
-              const NeighborArrays<Index>& out) {
-  const Key* keys = rows.row(i);
-  const std::int64_t size = rows.size(i), first = rows.first(i);
-  if (i + 1 < rows.particles()) rows.prefetch(i + 1);
-  if (out.i.data) std::fill_n(out.i.data + first, size, static_cast<Index>(i));
-  for (std::int64_t k = 0; out.j.data && k < size; ++k) {
-    out.j.data[first + k] = static_cast<Index>(key_particle(keys[k]));
+  explicit OwnedCutoff(const NeighborCutoff &given)
+      : radii(given.radii.begin(), given.radii.end()),
+        table(given.table.begin(), given.table.end()),
+        types(given.types.begin(), given.types.end()),
+        cutoff(checked_cutoff(given)) {
+    if (given.radii.data)
+      cutoff.given.radii.data = radii.data();
+    if (given.table.data)
+      cutoff.given.table.data = table.data();
+    if (given.types.data)
+      cutoff.given.types.data = types.data();
   }
-  if (!out.S.data && !out.D.data && !out.d.data) return;
-  const auto at = [first](auto* data, std::int64_t width) {
-    return data ? data + width * first : nullptr;
-  };
-  MLCORE_DISPATCH(neighbor_fill)
-  (keys, size, i, x, frame.wraps.empty() ? nullptr : frame.wraps.data(), frame.cell.rows.data(),
-   at(out.S.data, 3), at(out.D.data, 3), at(out.d.data, 1));
-}
 
-template <class Index>
-void fill_arrays(const Context& context, const double* x, const Frame& frame, const PairRows& rows,
-                 const NeighborArrays<Index>& out) {
-  check_length("i", out.i, rows.count());
-  check_length("j", out.j, rows.count());
-  check_length("S", out.S, rows.count());
-  check_length("D", out.D, rows.count());
-  check_length("d", out.d, rows.count());
-  detail::parallel_for(context, rows.particles(), 64,
-                       [&](std::int64_t begin, std::int64_t end, int) {
-                         for (std::int64_t i = begin; i < end; ++i) {
-                           fill_row(x, frame, rows, i, out);
-                         }
-                       });
-}
+  /// For the particles from `begin` on.
+  PairCutoff from(std::int64_t begin) const {
+    PairCutoff part = cutoff;
+    if (part.given.radii.data)
+      part.given.radii.data += begin;
+    if (part.given.types.data)
+      part.given.types.data += begin;
+    return part;
+  }
 
-}  // namespace
-
-struct NeighborSearch::State {
-  std::vector<double> x;  // (n, 4)
-  Frame frame;
-  PairRows rows;
+  double reach(double skin) const {
+    return cutoff.largest > 0 ? cutoff.largest + skin
+                              : std::numeric_limits<double>::min();
+  }
 };
 
-NeighborSearch::NeighborSearch(const Context& context, View<const double, 2> x, const Cell& cell,
-                               const NeighborCutoff& cutoff, const NeighborOptions& options)
-    : state_(std::make_unique<State>()) {
-  const PairCutoff pair_cutoff = checked_cutoff(cutoff, 0);
-  check_arguments(x, pair_cutoff);
-  state_->frame = make_frame(cell);
-  state_->rows = detail::search_pairs(context, x, pair_cutoff, options, state_->frame);
-  state_->x = padded(context, x);
+void check_matrix(const NeighborMatrix &out, std::int64_t particles,
+                  std::int64_t needed) {
+  const std::int64_t width = out.j.shape[1];
+  MLCORE_CHECK(out.j.shape[0] == particles,
+               "the matrix must have one row per particle (", particles,
+               "), got ", out.j.shape[0]);
+  MLCORE_CHECK(width >= needed, "max_neighbors must be at least ", needed,
+               ", the largest number of neighbors of a particle here; got ",
+               width);
+  MLCORE_CHECK(
+      !out.S.data ||
+          (out.S.shape == std::array<std::int64_t, 3>{particles, width, 3}),
+      "the shifts must have the shape (", particles, ", ", width, ", 3)");
+  MLCORE_CHECK(!out.counts.data || out.counts.shape[0] == particles,
+               "the counts must have one entry per particle (", particles, ")");
+}
+
+/// Systems sorted into cells, and what was found in them.
+struct Systems {
+  std::vector<NeighborCells> cells;
+  std::vector<NeighborRows> rows;
+  std::vector<std::int64_t> first = {0};   // (b + 1,) particles of the systems
+  std::vector<std::int64_t> offsets = {0}; // (n + 1,) pairs of the particles
+
+  std::int64_t count() const { return offsets.back(); }
+
+  std::int64_t largest_row() const {
+    std::int64_t most = 0;
+    for (std::size_t i = 1; i < offsets.size(); ++i) {
+      most = std::max(most, offsets[i] - offsets[i - 1]);
+    }
+    return most;
+  }
+
+  View<const std::int64_t, 1> view() const {
+    return {offsets.data(), {static_cast<std::int64_t>(offsets.size())}};
+  }
+
+  /// Calls work(context, system): systems share the threads, or each in turn
+  /// takes them all.
+  template <class Work>
+  void for_each(const Context &context, const Work &work) const {
+    const auto systems = static_cast<std::int64_t>(cells.size());
+    if (systems < 2 * detail::resolve_threads(context)) {
+      for (std::int64_t s = 0; s < systems; ++s)
+        work(context, s);
+      return;
+    }
+    detail::parallel_for(context, systems, 1,
+                         [&](std::int64_t begin, std::int64_t end, int) {
+                           for (std::int64_t s = begin; s < end; ++s)
+                             work(Context{1}, s);
+                         });
+  }
+
+  void search(const Context &context, const OwnedCutoff &cutoff,
+              const NeighborOptions &options) {
+    rows.resize(cells.size());
+    for_each(context, [&](const Context &inner, std::int64_t s) {
+      rows[s] =
+          detail::search_pairs(inner, cells[s], cutoff.from(first[s]), options);
+    });
+    offsets.assign(first.back() + 1, 0);
+    std::int64_t total = 0;
+    for (std::size_t s = 0; s < rows.size(); ++s) {
+      const auto &of_system = rows[s].offsets();
+      for (std::size_t i = 0; i < of_system.size(); ++i) {
+        offsets[first[s] + i] = total + of_system[i];
+      }
+      total += of_system.back();
+    }
+  }
+
+  template <class Index, class Real>
+  void fill(const Context &context,
+            const NeighborArrays<Index, Real> &out) const {
+    check_length("i", out.i, count());
+    check_length("j", out.j, count());
+    check_length("S", out.S, count());
+    check_length("D", out.D, count());
+    check_length("d", out.d, count());
+    for_each(context, [&](const Context &inner, std::int64_t s) {
+      detail::write_rows(inner, cells[s], rows[s], offsets[first[s]], first[s],
+                         out);
+    });
+  }
+
+  void fill(const Context &context, const NeighborMatrix &out) const {
+    check_matrix(out, first.back(), largest_row());
+    for_each(context, [&](const Context &inner, std::int64_t s) {
+      detail::write_matrix(inner, cells[s], rows[s], first[s], out);
+    });
+  }
+};
+
+View<const double, 2> rows_from(View<const double, 2> x, std::int64_t begin,
+                                std::int64_t end) {
+  return {x.data + 3 * begin, {end - begin, 3}};
+}
+
+} // namespace
+
+struct NeighborSearch::State {
+  OwnedCutoff cutoff;
+  NeighborOptions options;
+  Systems systems;
+};
+
+NeighborSearch::NeighborSearch(const Context &context, View<const double, 2> x,
+                               const Cell &cell, const NeighborCutoff &cutoff,
+                               const NeighborOptions &options)
+    : NeighborSearch(
+          context, x,
+          NeighborSystems{
+              {std::array<std::int64_t, 2>{0, x.shape[0]}.data(), {2}}, {cell}},
+          cutoff, options) {}
+
+NeighborSearch::NeighborSearch(const Context &context, View<const double, 2> x,
+                               const NeighborSystems &systems,
+                               const NeighborCutoff &cutoff,
+                               const NeighborOptions &options)
+    : state_(std::make_unique<State>(OwnedCutoff(cutoff), options, Systems())) {
+  State &s = *state_;
+  check_arguments(x, cutoff);
+  check_systems(x, systems);
+  s.systems.cells.resize(systems.cells.size());
+  s.systems.first.assign(systems.offsets.begin(), systems.offsets.end());
+  const double reach = s.cutoff.reach(0);
+  s.systems.for_each(context, [&](const Context &inner, std::int64_t system) {
+    const auto part =
+        rows_from(x, systems.offsets(system), systems.offsets(system + 1));
+    s.systems.cells[system] =
+        NeighborCells(inner, part, systems.cells[system], reach);
+  });
+  s.systems.search(context, s.cutoff, options);
 }
 
 NeighborSearch::~NeighborSearch() = default;
-NeighborSearch::NeighborSearch(NeighborSearch&&) noexcept = default;
-NeighborSearch& NeighborSearch::operator=(NeighborSearch&&) noexcept = default;
+NeighborSearch::NeighborSearch(NeighborSearch &&) noexcept = default;
+NeighborSearch &NeighborSearch::operator=(NeighborSearch &&) noexcept = default;
 
-std::int64_t NeighborSearch::count() const { return state_->rows.count(); }
-View<const std::int64_t, 1> NeighborSearch::offsets() const { return state_->rows.offsets(); }
-
-void NeighborSearch::fill(const Context& context,
-                          const NeighborArrays<std::int32_t>& arrays) const {
-  fill_arrays(context, state_->x.data(), state_->frame, state_->rows, arrays);
+std::int64_t NeighborSearch::count() const { return state_->systems.count(); }
+std::int64_t NeighborSearch::largest_row() const {
+  return state_->systems.largest_row();
 }
-void NeighborSearch::fill(const Context& context,
-                          const NeighborArrays<std::int64_t>& arrays) const {
-  fill_arrays(context, state_->x.data(), state_->frame, state_->rows, arrays);
+View<const std::int64_t, 1> NeighborSearch::offsets() const {
+  return state_->systems.view();
+}
+
+void NeighborSearch::fill(const Context &context,
+                          const NeighborArrays<std::int32_t> &arrays) const {
+  state_->systems.fill(context, arrays);
+}
+void NeighborSearch::fill(const Context &context,
+                          const NeighborArrays<std::int64_t> &arrays) const {
+  state_->systems.fill(context, arrays);
+}
+void NeighborSearch::fill(
+    const Context &context,
+    const NeighborArrays<std::int32_t, float> &arrays) const {
+  state_->systems.fill(context, arrays);
+}
+void NeighborSearch::fill(
+    const Context &context,
+    const NeighborArrays<std::int64_t, float> &arrays) const {
+  state_->systems.fill(context, arrays);
+}
+void NeighborSearch::fill(const Context &context,
+                          const NeighborMatrix &matrix) const {
+  state_->systems.fill(context, matrix);
 }
 
 struct NeighborList::State {
-  NeighborCutoff given;  // its views look into the copies below
-  std::vector<double> radii, table;
-  std::vector<std::int32_t> types;
+  OwnedCutoff cutoff;
+  double skin;
   NeighborOptions options;
-  PairCutoff cutoff, searched;
 
   bool built = false;
   Cell cell;
-  std::vector<double> x, x_at_search;  // (n, 4), (n, 3)
-  double margin = 0;                   // displacement that may not make a missing pair a neighbor
-  Frame frame;
-  PairRows candidates, rows;
+  std::vector<double> x_at_search; // (n, 3)
+  double margin = 0; // displacement that may not make a missing pair a neighbor
+  Systems systems;
 
-  bool must_search(const Context& context, View<const double, 2> now, const Cell& now_cell) const;
-  void search(const Context& context, View<const double, 2> now, const Cell& now_cell);
-  void select(const Context& context);
+  bool must_search(const Context &context, View<const double, 2> now,
+                   const Cell &now_cell) const;
+  void search(const Context &context, View<const double, 2> now,
+              const Cell &now_cell);
 };
 
-bool NeighborList::State::must_search(const Context& context, View<const double, 2> now,
-                                      const Cell& now_cell) const {
-  if (!built || static_cast<std::size_t>(now.size()) != x_at_search.size()) return true;
-  if (now_cell.pbc != cell.pbc || now_cell.rows != cell.rows) return true;
+bool NeighborList::State::must_search(const Context &context,
+                                      View<const double, 2> now,
+                                      const Cell &now_cell) const {
+  if (!built || static_cast<std::size_t>(now.size()) != x_at_search.size())
+    return true;
+  if (now_cell.pbc != cell.pbc || now_cell.rows != cell.rows)
+    return true;
   std::vector<std::uint8_t> moved(detail::resolve_threads(context), 0);
   detail::parallel_for(
-      context, now.shape[0], 4096, [&](std::int64_t begin, std::int64_t end, int chunk) {
+      context, now.shape[0], 4096,
+      [&](std::int64_t begin, std::int64_t end, int chunk) {
         for (std::int64_t i = begin; i < end && !moved[chunk]; ++i) {
           double square = 0;
           for (int k = 0; k < 3; ++k) {
             const double step = now(i, k) - x_at_search[3 * i + k];
             square += step * step;
           }
-          moved[chunk] = !(std::sqrt(square) <= margin);  // nan: the search complains
+          moved[chunk] =
+              !(std::sqrt(square) <= margin); // nan: the search complains
         }
       });
   return std::find(moved.begin(), moved.end(), 1) != moved.end();
 }
 
-void NeighborList::State::search(const Context& context, View<const double, 2> now,
-                                 const Cell& now_cell) {
+void NeighborList::State::search(const Context &context,
+                                 View<const double, 2> now,
+                                 const Cell &now_cell) {
   built = false;
-  frame = make_frame(now_cell);
-  candidates = detail::search_pairs(context, now, searched, options, frame);
-  double size = searched.largest;
-  for (double value : now) size = std::max(size, std::fabs(value));
-  for (double value : now_cell.rows) size = std::max(size, std::fabs(value));
-  margin = std::max(0.0, 0.5 * searched.skin - 1e-13 * size);
+  systems = Systems();
+  const double reach = cutoff.reach(skin);
+  systems.cells.emplace_back(context, now, now_cell, reach);
+  systems.first = {0, now.shape[0]};
+  double size = reach;
+  for (double value : now)
+    size = std::max(size, std::fabs(value));
+  for (double value : now_cell.rows)
+    size = std::max(size, std::fabs(value));
+  margin = std::max(0.0, 0.5 * (reach - cutoff.cutoff.largest) - 1e-13 * size);
   x_at_search.assign(now.begin(), now.end());
   cell = now_cell;
   built = true;
 }
 
-/// Of the pairs within cutoff + skin at the last search, those within the cutoff now.
-void NeighborList::State::select(const Context& context) {
-  const std::int64_t n = candidates.particles();
-  const bool uniform = cutoff.uniform();
-  const double largest = cutoff.largest;
-  rows = PairRows(n, detail::resolve_threads(context));
-  detail::parallel_for(context, n, 64, [&](std::int64_t begin, std::int64_t end, int chunk) {
-    std::vector<double> d;
-    for (std::int64_t p = begin; p < end; ++p) {
-      const std::int64_t i = candidates.visit(p), size = candidates.size(i);
-      d.resize(std::max<std::size_t>(d.size(), size));
-      const Key* keys = candidates.row(i);
-      MLCORE_DISPATCH(neighbor_fill)
-      (keys, size, i, x.data(), frame.wraps.empty() ? nullptr : frame.wraps.data(),
-       frame.cell.rows.data(), nullptr, nullptr, d.data());
-      Key* row = rows.reserve(chunk, size);
-      std::int64_t kept = 0;
-      for (std::int64_t k = 0; k < size; ++k) {
-        row[kept] = keys[k];
-        kept += d[k] < (uniform ? largest : cutoff.of(i, key_particle(keys[k])));
-      }
-      rows.commit(chunk, i, kept);
-    }
-  });
-  rows.finish(candidates.order());
-}
-
-NeighborList::NeighborList(const NeighborCutoff& cutoff, double skin,
-                           const NeighborOptions& options)
-    : state_(std::make_unique<State>()) {
-  checked_cutoff(cutoff, skin);
-  State& s = *state_;
-  s.options = options;
-  s.radii.assign(cutoff.radii.begin(), cutoff.radii.end());
-  s.types.assign(cutoff.types.begin(), cutoff.types.end());
-  s.table.assign(cutoff.table.begin(), cutoff.table.end());
-  s.given = cutoff;
-  if (cutoff.radii.data) s.given.radii.data = s.radii.data();
-  if (cutoff.types.data) s.given.types.data = s.types.data();
-  if (cutoff.table.data) s.given.table.data = s.table.data();
-  s.cutoff = checked_cutoff(s.given, 0);
-  s.searched = checked_cutoff(s.given, skin);
+NeighborList::NeighborList(const NeighborCutoff &cutoff, double skin,
+                           const NeighborOptions &options) {
+  MLCORE_CHECK(std::isfinite(skin) && skin >= 0,
+               "skin must be finite and not negative, got ", skin);
+  state_ = std::make_unique<State>(OwnedCutoff(cutoff), skin, options);
+  MLCORE_CHECK(state_->cutoff.reach(skin) <= kLargestCoordinate,
+               "cutoff and skin must be at most ", kLargestCoordinate,
+               " together");
 }
 
 NeighborList::~NeighborList() = default;
-NeighborList::NeighborList(NeighborList&&) noexcept = default;
-NeighborList& NeighborList::operator=(NeighborList&&) noexcept = default;
+NeighborList::NeighborList(NeighborList &&) noexcept = default;
+NeighborList &NeighborList::operator=(NeighborList &&) noexcept = default;
 
-bool NeighborList::update(const Context& context, View<const double, 2> x, const Cell& cell) {
-  State& s = *state_;
-  check_arguments(x, s.cutoff);
+bool NeighborList::update(const Context &context, View<const double, 2> x,
+                          const Cell &cell) {
+  State &s = *state_;
+  check_arguments(x, s.cutoff.cutoff.given);
   const bool search = s.must_search(context, x, cell);
   if (search) {
-    s.rows = PairRows();
     s.search(context, x, cell);
+  } else {
+    s.systems.cells[0].move(context, x);
   }
-  s.x = padded(context, x);
-  s.select(context);
+  s.systems.search(context, s.cutoff, s.options);
   return search;
 }
 
-std::int64_t NeighborList::count() const { return state_->rows.count(); }
-View<const std::int64_t, 1> NeighborList::offsets() const { return state_->rows.offsets(); }
-
-void NeighborList::fill(const Context& context, const NeighborArrays<std::int32_t>& arrays) const {
-  fill_arrays(context, state_->x.data(), state_->frame, state_->rows, arrays);
+std::int64_t NeighborList::count() const { return state_->systems.count(); }
+std::int64_t NeighborList::largest_row() const {
+  return state_->systems.largest_row();
 }
-void NeighborList::fill(const Context& context, const NeighborArrays<std::int64_t>& arrays) const {
-  fill_arrays(context, state_->x.data(), state_->frame, state_->rows, arrays);
+View<const std::int64_t, 1> NeighborList::offsets() const {
+  return state_->systems.view();
 }
 
-}  // namespace mlcore
+void NeighborList::fill(const Context &context,
+                        const NeighborArrays<std::int32_t> &arrays) const {
+  state_->systems.fill(context, arrays);
+}
+void NeighborList::fill(const Context &context,
+                        const NeighborArrays<std::int64_t> &arrays) const {
+  state_->systems.fill(context, arrays);
+}
+void NeighborList::fill(
+    const Context &context,
+    const NeighborArrays<std::int32_t, float> &arrays) const {
+  state_->systems.fill(context, arrays);
+}
+void NeighborList::fill(
+    const Context &context,
+    const NeighborArrays<std::int64_t, float> &arrays) const {
+  state_->systems.fill(context, arrays);
+}
+void NeighborList::fill(const Context &context,
+                        const NeighborMatrix &matrix) const {
+  state_->systems.fill(context, matrix);
+}
+
+} // namespace mlcore

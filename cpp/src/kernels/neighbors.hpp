@@ -6,49 +6,119 @@
 
 namespace mlcore::kernels {
 
-/// Particles begin..end-1 of the sorted order, all seen through one image of the cell.
-struct NeighborSegment {
-  std::int32_t begin, end;
-  float shift[3];
-  std::uint32_t code;
-};
-
-/// A key is particle << (3 * kNeighborCodeBits) | image code; a code holds the three numbers of the
-/// image, each plus kNeighborCodeBias. So keys sort by particle, then by image.
-inline constexpr int kNeighborCodeBits = 10;
-inline constexpr int kNeighborCodeBias = 1 << (kNeighborCodeBits - 1);
-
-/// Room the row kernel may write past the last entry it reports.
+/// Room the kernels may write past the last entry they report, and read past
+/// the last particle.
 inline constexpr std::int64_t kNeighborSlack = 16;
 
-/// Set in an index whose single-precision distance is too close to the cutoff to decide.
-inline constexpr std::uint32_t kNeighborUndecided = 0x80000000u;
+/// An image of the cell is one number: its three, each plus a bias, as three
+/// groups of bits. Where a search meets few images, they are counted through
+/// instead, so that a byte holds one.
+inline constexpr int kNeighborImageBits = 10;
+inline constexpr int kNeighborImageBias = 1 << (kNeighborImageBits - 1);
 
-// Candidates of one particle at `centre`: position in the sorted order (perhaps with
-// kNeighborUndecided) and image code, in the order of the segments. Squared distances up to
-// `inside` are neighbors for sure, those above `outside` are not. Coordinates x, y, z are readable
-// for kNeighborSlack entries past the end. Returns their number; *undecided tells if any is.
+struct NeighborImage {
+  double shift[4];   ///< image numbers times cell vectors, and a zero
+  std::int32_t S[4]; ///< image numbers, and a zero
+  double unused[2];
+};
+static_assert(sizeof(NeighborImage) == 64);
+
+/// Particles begin..end-1 of the cell order, all seen through one image of the
+/// cell.
+struct NeighborSegment {
+  std::int32_t begin, end;
+  std::int32_t image;
+  float shift[3]; ///< in units of the single-precision copies
+};
+
+/// All particles in the caller's order, as far as the definition of pairs goes.
+struct NeighborParticles {
+  const double *position;    ///< (n, 4) the last column zero
+  const std::int32_t *wraps; ///< (n, 4) cells they were moved by, or null: none
+  const double *rows;        ///< (3, 3) cell vectors
+  const NeighborImage
+      *images; ///< by number, or null: images are groups of bits
+};
+
+/// Single-precision copies, sorted by cell.
+struct NeighborCopies {
+  const float *x, *y, *z;
+  const std::int32_t *number; ///< in the caller's order
+};
+
+/// Particles that may be neighbors of those of one cell.
+struct NeighborCandidates {
+  float *x, *y, *z; ///< followed by kNeighborSlack infinities
+  std::int32_t *number;
+  std::int32_t *image;
+};
+
+/// What decides whether a candidate is a neighbor.
+struct NeighborRule {
+  float inside,
+      outside; ///< of single-precision squares: surely a neighbor, surely none
+  double cutoff;
+  const double *radii; ///< per particle, or null
+  const std::int32_t *types;
+  const double *table; ///< (kinds, kinds) or null
+  std::int64_t kinds;
+};
+
+/// One particle and its candidates.
+struct NeighborQuery {
+  const NeighborParticles *particles;
+  const NeighborRule *rule;
+  NeighborCandidates candidates;
+  std::int64_t count;
+  std::int64_t particle;
+  float x, y, z;         ///< of the particle
+  std::int64_t first;    ///< candidates before this one are left out
+  std::int64_t excluded; ///< one candidate that is left out, or -1
+};
+
+/// A row of the list: neighbors and images of particle i. Either of the images
+/// is null.
+struct NeighborRow {
+  std::int64_t i, size;
+  const std::int32_t *j;
+  const std::uint8_t *image;
+  const std::int32_t *wide_image;
+};
+
 MLCORE_DECLARE_PER_ISA(
-    std::int64_t neighbor_row(const float* x, const float* y, const float* z,
-                              const NeighborSegment* segments, std::int64_t segment_count,
-                              const float* centre, float inside, float outside,
-                              std::uint32_t* index, std::uint32_t* code, bool* undecided);
+    // Candidates out of `segments` not surely farther than `outside` from the
+    // box (low x, y, z, high x, y, z); returns their number.
+    std::int64_t neighbor_gather(const NeighborCopies &copies,
+                                 const NeighborSegment *segments,
+                                 std::int64_t segment_count, const float *box,
+                                 float outside, const NeighborCandidates &out);
 
-    // Keys (particle << (3 * kNeighborCodeBits) | code) of `found` decided candidates.
-    void neighbor_keys(const std::uint32_t* index, const std::uint32_t* code, std::int64_t found,
-                       const std::int32_t* order, std::int64_t* keys);
+    // Candidates in the order of `keys` (anything << 32 | where it is), and
+    // where each went.
+    void neighbor_permute(const NeighborCandidates &from,
+                          const std::uint64_t *keys, std::int64_t count,
+                          const NeighborCandidates &to, std::int32_t *rank);
 
-    // Sorts distinct keys by counting, for each, how many are smaller. Writes to keys and to
-    // `particles` (scratch) up to the next multiple of kNeighborSlack. `unique_particles`: no
-    // particle is in two keys.
-    void rank_sort(std::int64_t* keys, std::int64_t count, bool unique_particles,
-                   std::int32_t* particles, std::int64_t* out);
+    // Neighbors among the candidates, in their order; returns how many.
+    std::int64_t neighbor_hits(const NeighborQuery &query, std::int32_t *number,
+                               std::int32_t *image);
 
-    // Image numbers, vectors and distances of the pairs of particle i; null: not wanted.
-    // x: (n, 4), the last column zero. wraps: (n, 3) or null. D is (x_j - x_i) + ((S_0 c_0 + S_1
-    // c_1) + S_2 c_2), each operation rounded once.
-    void neighbor_fill(const std::int64_t* keys, std::int64_t count, std::int64_t i,
-                       const double* x, const std::int32_t* wraps, const double* cell,
-                       std::int32_t* S, double* D, double* d);)
+    void neighbor_narrow(const std::int32_t *values, std::int64_t count,
+                         std::uint8_t *out);
 
-}  // namespace mlcore::kernels
+    // Image numbers, vectors and distances of a row; null: not wanted.
+    // D is (x_j - x_i) + ((S_0 c_0 + S_1 c_1) + S_2 c_2), each operation
+    // rounded once.
+    void neighbor_fill(const NeighborParticles &particles,
+                       const NeighborRow &row, std::int32_t *S, double *D,
+                       double *d);
+    void neighbor_fill_single(const NeighborParticles &particles,
+                              const NeighborRow &row, std::int32_t *S, float *D,
+                              float *d);
+
+    // Copies whole lines of 64 bytes past the caches; `to` is a multiple of 64.
+    // neighbor_stream_end() comes after the last copy of a thread.
+    void neighbor_stream(char *to, const char *from, std::int64_t lines);
+    void neighbor_stream_end();)
+
+} // namespace mlcore::kernels

@@ -2,51 +2,125 @@
 
 #include "kernels/neighbors.hpp"
 
-#if defined(MLCORE_ISA_IS_avx2) || defined(MLCORE_ISA_IS_avx512)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
 namespace mlcore::kernels::MLCORE_ISA {
 
-// Not-a-number (from coordinates beyond single precision) counts as undecided everywhere below.
+// Not-a-number (from coordinates beyond single precision) counts as undecided
+// everywhere below.
+
+// ------------------------------------------------------------------------------------------
+// exact
+
+static constexpr int kImageMask = (1 << kNeighborImageBits) - 1;
+
+struct PairVector {
+  std::int32_t S[3];
+  double D[3], square;
+};
+
+static PairVector pair_vector(const NeighborParticles &all, std::int64_t i,
+                              std::int64_t j, std::int32_t image) {
+  const double *xi = all.position + 4 * i, *xj = all.position + 4 * j,
+               *rows = all.rows;
+  PairVector v;
+  for (int k = 0; k < 3; ++k) {
+    v.S[k] = all.images
+                 ? all.images[image].S[k]
+                 : (image >> ((2 - k) * kNeighborImageBits) & kImageMask) -
+                       kNeighborImageBias;
+    if (all.wraps)
+      v.S[k] += all.wraps[4 * i + k] - all.wraps[4 * j + k];
+  }
+  for (int k = 0; k < 3; ++k) {
+    v.D[k] = (xj[k] - xi[k]) +
+             ((v.S[0] * rows[k] + v.S[1] * rows[3 + k]) + v.S[2] * rows[6 + k]);
+  }
+  v.square = (v.D[0] * v.D[0] + v.D[1] * v.D[1]) + v.D[2] * v.D[2];
+  return v;
+}
+
+static double pair_cutoff(const NeighborRule &rule, std::int64_t i,
+                          std::int64_t j) {
+  double result = rule.cutoff;
+  if (rule.radii) {
+    const double sum = rule.radii[i] + rule.radii[j];
+    result = sum < result ? sum : result;
+  }
+  if (rule.table) {
+    const double entry = rule.table[rule.types[i] * rule.kinds + rule.types[j]];
+    result = entry < result ? entry : result;
+  }
+  return result;
+}
+
+// What single precision left open, of the candidates number k + bit.
+static unsigned decide(const NeighborQuery &q, std::int64_t k,
+                       unsigned undecided) {
+  unsigned neighbors = 0;
+  for (; undecided; undecided &= undecided - 1) {
+    const std::int64_t at = k + __builtin_ctz(undecided);
+    if (at >= q.count || at == q.excluded)
+      continue;
+    const std::int64_t i = q.particle, j = q.candidates.number[at];
+    const double square =
+        pair_vector(*q.particles, i, j, q.candidates.image[at]).square;
+    if (__builtin_sqrt(square) < pair_cutoff(*q.rule, i, j))
+      neighbors |= undecided & -undecided;
+  }
+  return neighbors;
+}
+
+// -------------------------------------------------------------------------------------------
+// scan
 
 #if defined(MLCORE_ISA_IS_avx512)
 
-static std::int64_t scan_segment(const float* x, const float* y, const float* z,
-                                 const NeighborSegment& segment, const float* centre, float inside,
-                                 float outside, std::uint32_t* index, std::uint32_t* code,
-                                 bool* undecided) {
-  const __m512 cx = _mm512_set1_ps(centre[0] - segment.shift[0]);
-  const __m512 cy = _mm512_set1_ps(centre[1] - segment.shift[1]);
-  const __m512 cz = _mm512_set1_ps(centre[2] - segment.shift[2]);
-  const __m512 low = _mm512_set1_ps(inside);
-  const __m512 high = _mm512_set1_ps(outside);
-  const __m512i codes = _mm512_set1_epi32(static_cast<int>(segment.code));
-  const __m512i flag = _mm512_set1_epi32(static_cast<int>(kNeighborUndecided));
-  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  std::int64_t found = 0;
-  for (std::int32_t p = segment.begin; p < segment.end; p += 16) {
-    const int left = segment.end - p;
-    const __mmask16 valid = __mmask16((1u << (left < 16 ? left : 16)) - 1u);
-    const __m512 dx = _mm512_sub_ps(_mm512_loadu_ps(x + p), cx);
-    const __m512 dy = _mm512_sub_ps(_mm512_loadu_ps(y + p), cy);
-    const __m512 dz = _mm512_sub_ps(_mm512_loadu_ps(z + p), cz);
-    const __m512 square = _mm512_fmadd_ps(dx, dx, _mm512_fmadd_ps(dy, dy, _mm512_mul_ps(dz, dz)));
-    const __mmask16 hit = _mm512_mask_cmp_ps_mask(valid, square, high, _CMP_NGT_UQ);
-    const __mmask16 unsure = _mm512_mask_cmp_ps_mask(hit, square, low, _CMP_NLE_UQ);
-    __m512i where = _mm512_add_epi32(_mm512_set1_epi32(p), lanes);
-    if (unsure) {
-      where = _mm512_mask_or_epi32(where, unsure, where, flag);
-      *undecided = true;
-    }
-    _mm512_storeu_si512(index + found, _mm512_maskz_compress_epi32(hit, where));
-    _mm512_storeu_si512(code + found, codes);
-    found += __builtin_popcount(hit);
+static constexpr std::int64_t kLanes = 16;
+
+// Which of kLanes candidates from number k on are neighbors.
+struct Scanner {
+  const NeighborQuery &q;
+  const float *xs, *ys, *zs;
+  __m512 x, y, z, inside, outside;
+
+  explicit Scanner(const NeighborQuery &q)
+      : q(q), xs(q.candidates.x), ys(q.candidates.y), zs(q.candidates.z),
+        x(_mm512_set1_ps(q.x)), y(_mm512_set1_ps(q.y)), z(_mm512_set1_ps(q.z)),
+        inside(_mm512_set1_ps(q.rule->inside)),
+        outside(_mm512_set1_ps(q.rule->outside)) {}
+
+  unsigned operator()(std::int64_t k) const {
+    const __m512 dx = _mm512_sub_ps(_mm512_loadu_ps(xs + k), x);
+    const __m512 dy = _mm512_sub_ps(_mm512_loadu_ps(ys + k), y);
+    const __m512 dz = _mm512_sub_ps(_mm512_loadu_ps(zs + k), z);
+    const __m512 square =
+        _mm512_fmadd_ps(dx, dx, _mm512_fmadd_ps(dy, dy, _mm512_mul_ps(dz, dz)));
+    const unsigned near = _mm512_cmp_ps_mask(square, outside, _CMP_NGT_UQ);
+    const unsigned sure = _mm512_cmp_ps_mask(square, inside, _CMP_LE_OQ);
+    if (__builtin_expect(near != sure, 0))
+      return sure | decide(q, k, near & ~sure);
+    return near;
   }
-  return found;
+};
+
+// The values whose bit is set; rarely are there more than eight.
+static void store_lanes(std::int32_t *out, const std::int32_t *values,
+                        unsigned mask, int count) {
+  const __m512i all = _mm512_loadu_si512(values);
+  const __m512i chosen =
+      _mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), all);
+  _mm256_storeu_si256(reinterpret_cast<__m256i *>(out),
+                      _mm512_castsi512_si256(chosen));
+  if (__builtin_expect(count > 8, 0))
+    _mm512_storeu_si512(out, chosen);
 }
 
 #elif defined(MLCORE_ISA_IS_avx2)
+
+static constexpr std::int64_t kLanes = 8;
 
 // Row m: the lanes whose bit is set in m, in order.
 struct LaneTable {
@@ -55,209 +129,336 @@ struct LaneTable {
     for (int mask = 0; mask < 256; ++mask) {
       int next = 0;
       for (int lane = 0; lane < 8; ++lane) {
-        if (mask >> lane & 1) lanes[mask][next++] = lane;
+        if (mask >> lane & 1)
+          lanes[mask][next++] = lane;
       }
     }
   }
 };
 static constexpr LaneTable kLaneTable;
 
-static std::int64_t scan_segment(const float* x, const float* y, const float* z,
-                                 const NeighborSegment& segment, const float* centre, float inside,
-                                 float outside, std::uint32_t* index, std::uint32_t* code,
-                                 bool* undecided) {
-  const __m256 cx = _mm256_set1_ps(centre[0] - segment.shift[0]);
-  const __m256 cy = _mm256_set1_ps(centre[1] - segment.shift[1]);
-  const __m256 cz = _mm256_set1_ps(centre[2] - segment.shift[2]);
-  const __m256 low = _mm256_set1_ps(inside);
-  const __m256 high = _mm256_set1_ps(outside);
-  const __m256i codes = _mm256_set1_epi32(static_cast<int>(segment.code));
-  const __m256i flag = _mm256_set1_epi32(static_cast<int>(kNeighborUndecided));
-  std::int64_t found = 0;
-  for (std::int32_t p = segment.begin; p < segment.end; p += 8) {
-    const int left = segment.end - p;
-    const unsigned valid = (1u << (left < 8 ? left : 8)) - 1u;
-    const __m256 dx = _mm256_sub_ps(_mm256_loadu_ps(x + p), cx);
-    const __m256 dy = _mm256_sub_ps(_mm256_loadu_ps(y + p), cy);
-    const __m256 dz = _mm256_sub_ps(_mm256_loadu_ps(z + p), cz);
-    const __m256 square = _mm256_fmadd_ps(dx, dx, _mm256_fmadd_ps(dy, dy, _mm256_mul_ps(dz, dz)));
-    const __m256 near = _mm256_cmp_ps(square, high, _CMP_NGT_UQ);
-    const __m256 unsure = _mm256_and_ps(near, _mm256_cmp_ps(square, low, _CMP_NLE_UQ));
-    const unsigned hit = valid & static_cast<unsigned>(_mm256_movemask_ps(near));
-    *undecided |= (hit & static_cast<unsigned>(_mm256_movemask_ps(unsure))) != 0;
-    const __m256i lanes =
-        _mm256_load_si256(reinterpret_cast<const __m256i*>(kLaneTable.lanes[hit]));
-    const __m256i flags = _mm256_and_si256(_mm256_castps_si256(unsure), flag);
-    const __m256i where = _mm256_or_si256(_mm256_add_epi32(_mm256_set1_epi32(p), lanes),
-                                          _mm256_permutevar8x32_epi32(flags, lanes));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(index + found), where);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(code + found), codes);
-    found += __builtin_popcount(hit);
+static __m256i chosen_lanes(unsigned mask) {
+  return _mm256_load_si256(
+      reinterpret_cast<const __m256i *>(kLaneTable.lanes[mask]));
+}
+
+struct Scanner {
+  const NeighborQuery &q;
+  const float *xs, *ys, *zs;
+  __m256 x, y, z, inside, outside;
+
+  explicit Scanner(const NeighborQuery &q)
+      : q(q), xs(q.candidates.x), ys(q.candidates.y), zs(q.candidates.z),
+        x(_mm256_set1_ps(q.x)), y(_mm256_set1_ps(q.y)), z(_mm256_set1_ps(q.z)),
+        inside(_mm256_set1_ps(q.rule->inside)),
+        outside(_mm256_set1_ps(q.rule->outside)) {}
+
+  unsigned operator()(std::int64_t k) const {
+    const __m256 dx = _mm256_sub_ps(_mm256_loadu_ps(xs + k), x);
+    const __m256 dy = _mm256_sub_ps(_mm256_loadu_ps(ys + k), y);
+    const __m256 dz = _mm256_sub_ps(_mm256_loadu_ps(zs + k), z);
+    const __m256 square =
+        _mm256_fmadd_ps(dx, dx, _mm256_fmadd_ps(dy, dy, _mm256_mul_ps(dz, dz)));
+    const unsigned near =
+        _mm256_movemask_ps(_mm256_cmp_ps(square, outside, _CMP_NGT_UQ));
+    const unsigned sure =
+        _mm256_movemask_ps(_mm256_cmp_ps(square, inside, _CMP_LE_OQ));
+    if (__builtin_expect(near != sure, 0))
+      return sure | decide(q, k, near & ~sure);
+    return near;
   }
-  return found;
+};
+
+static void store_lanes(std::int32_t *out, const std::int32_t *values,
+                        unsigned mask, int) {
+  const __m256i all =
+      _mm256_loadu_si256(reinterpret_cast<const __m256i *>(values));
+  _mm256_storeu_si256(reinterpret_cast<__m256i *>(out),
+                      _mm256_permutevar8x32_epi32(all, chosen_lanes(mask)));
 }
 
 #else
 
-static std::int64_t scan_segment(const float* x, const float* y, const float* z,
-                                 const NeighborSegment& segment, const float* centre, float inside,
-                                 float outside, std::uint32_t* index, std::uint32_t* code,
-                                 bool* undecided) {
-  const float cx = centre[0] - segment.shift[0];
-  const float cy = centre[1] - segment.shift[1];
-  const float cz = centre[2] - segment.shift[2];
-  std::int64_t found = 0;
-  for (std::int32_t p = segment.begin; p < segment.end; ++p) {
-    const float dx = x[p] - cx, dy = y[p] - cy, dz = z[p] - cz;
-    const float square = dx * dx + dy * dy + dz * dz;
-    const bool hit = !(square > outside);
-    const bool unsure = hit && !(square <= inside);
-    index[found] = static_cast<std::uint32_t>(p) | (unsure ? kNeighborUndecided : 0u);
-    code[found] = segment.code;
-    found += hit;
-    *undecided |= unsure;
+static constexpr std::int64_t kLanes = 4;
+
+struct Scanner {
+  const NeighborQuery &q;
+  float x, y, z;
+
+  explicit Scanner(const NeighborQuery &q) : q(q), x(q.x), y(q.y), z(q.z) {}
+
+  unsigned operator()(std::int64_t k) const {
+    unsigned near = 0, sure = 0;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const float dx = q.candidates.x[k + lane] - x;
+      const float dy = q.candidates.y[k + lane] - y;
+      const float dz = q.candidates.z[k + lane] - z;
+      const float square = dx * dx + (dy * dy + dz * dz);
+      near |= unsigned{!(square > q.rule->outside)} << lane;
+      sure |= unsigned{square <= q.rule->inside} << lane;
+    }
+    return near == sure ? near : sure | decide(q, k, near & ~sure);
   }
-  return found;
+};
+
+static void store_lanes(std::int32_t *out, const std::int32_t *values,
+                        unsigned mask, int) {
+  for (; mask; mask &= mask - 1)
+    *out++ = values[__builtin_ctz(mask)];
 }
 
 #endif
 
-std::int64_t neighbor_row(const float* x, const float* y, const float* z,
-                          const NeighborSegment* segments, std::int64_t segment_count,
-                          const float* centre, float inside, float outside, std::uint32_t* index,
-                          std::uint32_t* code, bool* undecided) {
+std::int64_t neighbor_hits(const NeighborQuery &q, std::int32_t *number,
+                           std::int32_t *image) {
+  const Scanner scanner(q);
+  const std::int32_t *numbers = q.candidates.number,
+                     *images = q.candidates.image;
+  const std::int64_t end = q.count;
   std::int64_t found = 0;
-  *undecided = false;
-  for (std::int64_t s = 0; s < segment_count; ++s) {
-    found += scan_segment(x, y, z, segments[s], centre, inside, outside, index + found,
-                          code + found, undecided);
+  unsigned wanted = ~0u << (q.first % kLanes);
+  for (std::int64_t k = q.first / kLanes * kLanes; k < end; k += kLanes) {
+    const unsigned mask = scanner(k) & wanted;
+    const int count = __builtin_popcount(mask);
+    store_lanes(number + found, numbers + k, mask, count);
+    store_lanes(image + found, images + k, mask, count);
+    found += count;
+    wanted = ~0u;
   }
   return found;
 }
 
-void neighbor_keys(const std::uint32_t* index, const std::uint32_t* code, std::int64_t found,
-                   const std::int32_t* order, std::int64_t* keys) {
-  for (std::int64_t k = 0; k < found; ++k) {
-    const std::int64_t particle = order[static_cast<std::int32_t>(index[k])];
-    keys[k] = (particle << (3 * kNeighborCodeBits)) | code[k];
+void neighbor_narrow(const std::int32_t *__restrict values, std::int64_t count,
+                     std::uint8_t *__restrict out) {
+  for (std::int64_t k = 0; k < count; ++k)
+    out[k] = static_cast<std::uint8_t>(values[k]);
+}
+
+// -----------------------------------------------------------------------------------------
+// gather
+
+static void pad(float *x, float *y, float *z, std::int64_t count) {
+  for (std::int64_t k = count; k < count + kNeighborSlack; ++k) {
+    x[k] = y[k] = z[k] = __builtin_inff();
   }
 }
 
-static std::int64_t padded(std::int64_t count) {
-  return (count + kNeighborSlack - 1) / kNeighborSlack * kNeighborSlack;
-}
-
-// values[count .. padded) exceed all others.
 #if defined(MLCORE_ISA_IS_avx512)
 
-static void place_by_rank(const std::int32_t* values, const std::int64_t* keys, std::int64_t count,
-                          std::int64_t* out) {
-  for (std::int64_t a = 0; a < count; a += 16) {
-    const __m512i own = _mm512_loadu_si512(values + a);
-    const __m512i one = _mm512_set1_epi32(1);
-    __m512i even = _mm512_setzero_si512(), odd = even;
-    for (std::int64_t b = 0; b < padded(count); b += 2) {
-      const __mmask16 first = _mm512_cmplt_epi32_mask(_mm512_set1_epi32(values[b]), own);
-      const __mmask16 second = _mm512_cmplt_epi32_mask(_mm512_set1_epi32(values[b + 1]), own);
-      even = _mm512_mask_add_epi32(even, first, even, one);
-      odd = _mm512_mask_add_epi32(odd, second, odd, one);
-    }
-    const __m512i rank = _mm512_add_epi32(even, odd);
-    const std::int64_t left = count - a;
-    const unsigned valid = (1u << (left < 16 ? left : 16)) - 1u;
-    _mm512_mask_i32scatter_epi64(out, __mmask8(valid), _mm512_castsi512_si256(rank),
-                                 _mm512_loadu_si512(keys + a), 8);
-    _mm512_mask_i32scatter_epi64(out, __mmask8(valid >> 8), _mm512_extracti64x4_epi64(rank, 1),
-                                 _mm512_loadu_si512(keys + a + 8), 8);
+static __m512 outward(__m512 x, float low, float high) {
+  const __m512 below = _mm512_sub_ps(_mm512_set1_ps(low), x);
+  const __m512 above = _mm512_sub_ps(x, _mm512_set1_ps(high));
+  return _mm512_max_ps(_mm512_max_ps(below, above), _mm512_setzero_ps());
+}
+
+static std::int64_t gather_segment(const NeighborCopies &from,
+                                   const NeighborSegment &segment,
+                                   const float *box, float outside,
+                                   const NeighborCandidates &out,
+                                   std::int64_t count) {
+  for (std::int32_t p = segment.begin; p < segment.end; p += 16) {
+    const int left = segment.end - p;
+    const __mmask16 valid = __mmask16((1u << (left < 16 ? left : 16)) - 1u);
+    const __m512 x = _mm512_add_ps(_mm512_loadu_ps(from.x + p),
+                                   _mm512_set1_ps(segment.shift[0]));
+    const __m512 y = _mm512_add_ps(_mm512_loadu_ps(from.y + p),
+                                   _mm512_set1_ps(segment.shift[1]));
+    const __m512 z = _mm512_add_ps(_mm512_loadu_ps(from.z + p),
+                                   _mm512_set1_ps(segment.shift[2]));
+    const __m512 dx = outward(x, box[0], box[3]);
+    const __m512 dy = outward(y, box[1], box[4]);
+    const __m512 dz = outward(z, box[2], box[5]);
+    const __m512 square =
+        _mm512_fmadd_ps(dx, dx, _mm512_fmadd_ps(dy, dy, _mm512_mul_ps(dz, dz)));
+    const __mmask16 near = _mm512_mask_cmp_ps_mask(
+        valid, square, _mm512_set1_ps(outside), _CMP_NGT_UQ);
+    const __m512i numbers = _mm512_loadu_si512(from.number + p);
+    _mm512_storeu_ps(out.x + count, _mm512_maskz_compress_ps(near, x));
+    _mm512_storeu_ps(out.y + count, _mm512_maskz_compress_ps(near, y));
+    _mm512_storeu_ps(out.z + count, _mm512_maskz_compress_ps(near, z));
+    _mm512_storeu_si512(out.number + count,
+                        _mm512_maskz_compress_epi32(near, numbers));
+    _mm512_storeu_si512(out.image + count, _mm512_set1_epi32(segment.image));
+    count += __builtin_popcount(near);
   }
+  return count;
+}
+
+#elif defined(MLCORE_ISA_IS_avx2)
+
+static __m256 outward(__m256 x, float low, float high) {
+  const __m256 below = _mm256_sub_ps(_mm256_set1_ps(low), x);
+  const __m256 above = _mm256_sub_ps(x, _mm256_set1_ps(high));
+  return _mm256_max_ps(_mm256_max_ps(below, above), _mm256_setzero_ps());
+}
+
+static std::int64_t gather_segment(const NeighborCopies &from,
+                                   const NeighborSegment &segment,
+                                   const float *box, float outside,
+                                   const NeighborCandidates &out,
+                                   std::int64_t count) {
+  for (std::int32_t p = segment.begin; p < segment.end; p += 8) {
+    const int left = segment.end - p;
+    const unsigned valid = (1u << (left < 8 ? left : 8)) - 1u;
+    const __m256 x = _mm256_add_ps(_mm256_loadu_ps(from.x + p),
+                                   _mm256_set1_ps(segment.shift[0]));
+    const __m256 y = _mm256_add_ps(_mm256_loadu_ps(from.y + p),
+                                   _mm256_set1_ps(segment.shift[1]));
+    const __m256 z = _mm256_add_ps(_mm256_loadu_ps(from.z + p),
+                                   _mm256_set1_ps(segment.shift[2]));
+    const __m256 dx = outward(x, box[0], box[3]);
+    const __m256 dy = outward(y, box[1], box[4]);
+    const __m256 dz = outward(z, box[2], box[5]);
+    const __m256 square =
+        _mm256_fmadd_ps(dx, dx, _mm256_fmadd_ps(dy, dy, _mm256_mul_ps(dz, dz)));
+    const unsigned near =
+        valid & static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(
+                    square, _mm256_set1_ps(outside), _CMP_NGT_UQ)));
+    const __m256i lanes = chosen_lanes(near);
+    _mm256_storeu_ps(out.x + count, _mm256_permutevar8x32_ps(x, lanes));
+    _mm256_storeu_ps(out.y + count, _mm256_permutevar8x32_ps(y, lanes));
+    _mm256_storeu_ps(out.z + count, _mm256_permutevar8x32_ps(z, lanes));
+    const __m256i numbers =
+        _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from.number + p));
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(out.number + count),
+                        _mm256_permutevar8x32_epi32(numbers, lanes));
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(out.image + count),
+                        _mm256_set1_epi32(segment.image));
+    count += __builtin_popcount(near);
+  }
+  return count;
+}
+
+#else
+
+static float outward(float x, float low, float high) {
+  const float below = low - x, above = x - high;
+  const float most = below > above ? below : above;
+  return most > 0 ? most : 0.0f;
+}
+
+static std::int64_t gather_segment(const NeighborCopies &from,
+                                   const NeighborSegment &segment,
+                                   const float *box, float outside,
+                                   const NeighborCandidates &out,
+                                   std::int64_t count) {
+  for (std::int32_t p = segment.begin; p < segment.end; ++p) {
+    const float x = from.x[p] + segment.shift[0];
+    const float y = from.y[p] + segment.shift[1];
+    const float z = from.z[p] + segment.shift[2];
+    const float dx = outward(x, box[0], box[3]);
+    const float dy = outward(y, box[1], box[4]);
+    const float dz = outward(z, box[2], box[5]);
+    out.x[count] = x, out.y[count] = y, out.z[count] = z;
+    out.number[count] = from.number[p], out.image[count] = segment.image;
+    count += !(dx * dx + (dy * dy + dz * dz) > outside);
+  }
+  return count;
 }
 
 #endif
 
-// A strip of values is ranked at a time.
-template <class T>
-static void place_by_rank(const T* __restrict values, const std::int64_t* __restrict keys,
-                          std::int64_t count, std::int64_t* __restrict out) {
-  for (std::int64_t a = 0; a < count; a += kNeighborSlack) {
-    T rank[kNeighborSlack] = {};
-    for (std::int64_t b = 0; b < count; ++b) {
-      const T other = values[b];
-      for (std::int64_t lane = 0; lane < kNeighborSlack; ++lane) {
-        rank[lane] += other < values[a + lane];
-      }
-    }
-    const std::int64_t strip = count - a < kNeighborSlack ? count - a : kNeighborSlack;
-    for (std::int64_t lane = 0; lane < strip; ++lane) out[rank[lane]] = keys[a + lane];
+std::int64_t neighbor_gather(const NeighborCopies &copies,
+                             const NeighborSegment *segments,
+                             std::int64_t segment_count, const float *box,
+                             float outside, const NeighborCandidates &out) {
+  std::int64_t count = 0;
+  for (std::int64_t s = 0; s < segment_count; ++s) {
+    count = gather_segment(copies, segments[s], box, outside, out, count);
   }
+  pad(out.x, out.y, out.z, count);
+  return count;
 }
 
-void rank_sort(std::int64_t* keys, std::int64_t count, bool unique_particles,
-               std::int32_t* particles, std::int64_t* out) {
-  for (std::int64_t k = count; k < padded(count); ++k) keys[k] = INT64_MAX;
-  if (!unique_particles) {
-    place_by_rank(keys, keys, count, out);
-    return;
-  }
+void neighbor_permute(const NeighborCandidates &from, const std::uint64_t *keys,
+                      std::int64_t count, const NeighborCandidates &to,
+                      std::int32_t *rank) {
+  const NeighborCandidates in = from, out = to;
   for (std::int64_t k = 0; k < count; ++k) {
-    particles[k] = static_cast<std::int32_t>(keys[k] >> (3 * kNeighborCodeBits));
+    const std::uint32_t s = static_cast<std::uint32_t>(keys[k]);
+    out.x[k] = in.x[s], out.y[k] = in.y[s], out.z[k] = in.z[s];
+    out.number[k] = in.number[s], out.image[k] = in.image[s];
+    rank[s] = static_cast<std::int32_t>(k);
   }
-  for (std::int64_t k = count; k < padded(count); ++k) particles[k] = INT32_MAX;
-  place_by_rank(particles, keys, count, out);
+  pad(out.x, out.y, out.z, count);
 }
 
-static constexpr std::int64_t kCodeMask = (1 << kNeighborCodeBits) - 1;
-static constexpr std::int64_t kKeyCodeMask = (1 << (3 * kNeighborCodeBits)) - 1;
+// -------------------------------------------------------------------------------------------
+// fill
 
 #if defined(MLCORE_ISA_IS_avx2) || defined(MLCORE_ISA_IS_avx512)
 
-// One pair at a time: its three numbers (and a zero) are the lanes of one register.
-struct PairVectors {
-  const double* x;
-  const std::int32_t* wraps;
-  __m256d own, cell[3];
+// How the images of a row are written down.
+enum class Images { counted, counted_wrapped, bits };
+
+// One pair at a time: its three numbers (and a zero) are the lanes of one
+// register.
+template <Images kind> struct PairVectors {
+  const double *position;
+  const std::int32_t *wraps, *j, *wide_image;
+  const std::uint8_t *image;
+  const NeighborImage *images;
+  __m256d own, rows[3];
   __m128i own_wraps;
 
-  PairVectors(std::int64_t i, const double* x, const std::int32_t* wraps, const double* rows)
-      : x(x), wraps(wraps), own(_mm256_loadu_pd(x + 4 * i)) {
+  PairVectors(const NeighborParticles &all, const NeighborRow &row)
+      : position(all.position), wraps(all.wraps), j(row.j),
+        wide_image(row.wide_image), image(row.image), images(all.images),
+        own(_mm256_loadu_pd(all.position + 4 * row.i)) {
+    if constexpr (kind == Images::counted)
+      return;
     for (int k = 0; k < 3; ++k) {
-      cell[k] = _mm256_setr_pd(rows[3 * k], rows[3 * k + 1], rows[3 * k + 2], 0);
+      rows[k] = _mm256_setr_pd(all.rows[3 * k], all.rows[3 * k + 1],
+                               all.rows[3 * k + 2], 0);
     }
-    own_wraps = wraps ? triple(wraps + 3 * i) : _mm_setzero_si128();
+    own_wraps = wraps ? four(wraps + 4 * row.i) : _mm_setzero_si128();
   }
 
-  static __m128i triple(const std::int32_t* values) {
-    return _mm_setr_epi32(values[0], values[1], values[2], 0);
+  static __m128i four(const std::int32_t *values) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i *>(values));
   }
 
-  __m128i images(std::int64_t key) const {
-    const __m128i code = _mm_set1_epi32(static_cast<int>(key & kKeyCodeMask));
+  static __m128i from_bits(std::int32_t code) {
+    constexpr int bits = kNeighborImageBits, bias = kNeighborImageBias;
     const __m128i parts = _mm_srlv_epi32(
-        code, _mm_setr_epi32(2 * kNeighborCodeBits, kNeighborCodeBits, 0, 3 * kNeighborCodeBits));
-    constexpr int bias = kNeighborCodeBias;
-    __m128i S = _mm_sub_epi32(_mm_and_si128(parts, _mm_set1_epi32(kCodeMask)),
-                              _mm_setr_epi32(bias, bias, bias, 0));
-    if (!wraps) return S;
-    const __m128i other = triple(wraps + 3 * (key >> (3 * kNeighborCodeBits)));
-    return _mm_add_epi32(S, _mm_sub_epi32(own_wraps, other));
+        _mm_set1_epi32(code), _mm_setr_epi32(2 * bits, bits, 0, 3 * bits));
+    return _mm_sub_epi32(_mm_and_si128(parts, _mm_set1_epi32(kImageMask)),
+                         _mm_setr_epi32(bias, bias, bias, 0));
   }
 
-  __m256d displacement(std::int64_t key, __m128i S) const {
+  __m128i numbers(std::int64_t k) const {
+    if constexpr (kind == Images::counted)
+      return four(images[image[k]].S);
+    const __m128i S = kind == Images::bits ? from_bits(wide_image[k])
+                                           : four(images[image[k]].S);
+    if (kind == Images::bits && !wraps)
+      return S;
+    return _mm_add_epi32(
+        S, _mm_sub_epi32(own_wraps, four(wraps + 4 * std::int64_t{j[k]})));
+  }
+
+  __m256d displacement(std::int64_t k, __m128i S) const {
+    const __m256d other = _mm256_loadu_pd(position + 4 * std::int64_t{j[k]});
+    const __m256d apart = _mm256_sub_pd(other, own);
+    if constexpr (kind == Images::counted) {
+      return _mm256_add_pd(apart, _mm256_loadu_pd(images[image[k]].shift));
+    }
     const __m256d s = _mm256_cvtepi32_pd(S);
     const __m256d s0 = _mm256_permute4x64_pd(s, 0x00);
     const __m256d s1 = _mm256_permute4x64_pd(s, 0x55);
     const __m256d s2 = _mm256_permute4x64_pd(s, 0xaa);
-    const __m256d shift =
-        _mm256_add_pd(_mm256_add_pd(_mm256_mul_pd(s0, cell[0]), _mm256_mul_pd(s1, cell[1])),
-                      _mm256_mul_pd(s2, cell[2]));
-    const __m256d other = _mm256_loadu_pd(x + 4 * (key >> (3 * kNeighborCodeBits)));
-    return _mm256_add_pd(_mm256_sub_pd(other, own), shift);
+    const __m256d shift = _mm256_add_pd(
+        _mm256_add_pd(_mm256_mul_pd(s0, rows[0]), _mm256_mul_pd(s1, rows[1])),
+        _mm256_mul_pd(s2, rows[2]));
+    return _mm256_add_pd(apart, shift);
   }
 };
 
 // Lengths of four vectors whose last lanes are zero: (x^2 + y^2) + z^2.
-static __m256d four_lengths(const __m256d* D) {
+static __m256d four_lengths(const __m256d *D) {
   __m256d square[4];
-  for (int k = 0; k < 4; ++k) square[k] = _mm256_mul_pd(D[k], D[k]);
+  for (int k = 0; k < 4; ++k)
+    square[k] = _mm256_mul_pd(D[k], D[k]);
   const __m256d low = _mm256_add_pd(_mm256_unpacklo_pd(square[0], square[1]),
                                     _mm256_unpackhi_pd(square[0], square[1]));
   const __m256d high = _mm256_add_pd(_mm256_unpacklo_pd(square[2], square[3]),
@@ -266,80 +467,148 @@ static __m256d four_lengths(const __m256d* D) {
                                       _mm256_permute2f128_pd(low, high, 0x31)));
 }
 
-static void store_three(double* out, __m256d v) {
-  _mm_storeu_pd(out, _mm256_castpd256_pd128(v));
-  _mm_store_sd(out + 2, _mm256_extractf128_pd(v, 1));
+static void store_four(double *out, __m256d v) { _mm256_storeu_pd(out, v); }
+static void store_four(float *out, __m256d v) {
+  _mm_storeu_ps(out, _mm256_cvtpd_ps(v));
+}
+static void store_four(std::int32_t *out, __m128i v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i *>(out), v);
 }
 
-static void store_three(std::int32_t* out, __m128i v) {
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(out), v);
-  out[2] = _mm_extract_epi32(v, 2);
+template <class T, class Vector>
+static void store_some(T *out, Vector v, std::int64_t size) {
+  T values[4];
+  store_four(values, v);
+  for (std::int64_t k = 0; k < size; ++k)
+    out[k] = values[k];
 }
 
-// `size` <= 4 pairs; the last key is repeated for the missing ones.
-static void fill_four(const PairVectors& pair, const std::int64_t* keys, std::int64_t size,
-                      std::int32_t* S, double* D, double* d) {
+// The last group, up to four pairs from number k on; the last pair stands in
+// for missing ones.
+template <Images kind, class Real>
+static void fill_last(const PairVectors<kind> &pair, std::int64_t k,
+                      std::int64_t size, std::int32_t *S, Real *D, Real *d) {
   __m256d vectors[4];
-  for (std::int64_t k = 0; k < 4; ++k) {
-    const std::int64_t key = keys[k < size ? k : size - 1];
-    const __m128i images = pair.images(key);
-    if (S && k < size) store_three(S + 3 * k, images);
-    vectors[k] = pair.displacement(key, images);
-    if (D && k < size) store_three(D + 3 * k, vectors[k]);
+  for (std::int64_t lane = 0; lane < 4; ++lane) {
+    const std::int64_t at = k + lane < size ? k + lane : size - 1;
+    const __m128i numbers = pair.numbers(at);
+    vectors[lane] = pair.displacement(at, numbers);
+    if (S)
+      store_some(S + 3 * at, numbers, 3);
+    if (D)
+      store_some(D + 3 * at, vectors[lane], 3);
   }
-  if (!d) return;
-  double lengths[4];
-  _mm256_storeu_pd(lengths, four_lengths(vectors));
-  for (std::int64_t k = 0; k < size; ++k) d[k] = lengths[k];
+  if (d)
+    store_some(d + k, four_lengths(vectors), size - k);
 }
 
-void neighbor_fill(const std::int64_t* keys, std::int64_t count, std::int64_t i, const double* x,
-                   const std::int32_t* wraps, const double* cell, std::int32_t* S, double* D,
-                   double* d) {
-  const PairVectors pair(i, x, wraps, cell);
+template <Images kind, class Real>
+static void fill(const NeighborParticles &all, const NeighborRow &row,
+                 std::int32_t *S, Real *D, Real *d) {
+  const PairVectors<kind> pair(all, row);
+  const std::int64_t size = row.size;
   std::int64_t k = 0;
   // Each store reaches one entry into the next pair, which is written after it.
-  for (; k + 4 < count; k += 4) {
+  for (; k + 4 < size; k += 4) {
     __m256d vectors[4];
     for (int lane = 0; lane < 4; ++lane) {
-      const std::int64_t key = keys[k + lane];
-      const __m128i images = pair.images(key);
-      if (S) _mm_storeu_si128(reinterpret_cast<__m128i*>(S + 3 * (k + lane)), images);
-      vectors[lane] = pair.displacement(key, images);
-      if (D) _mm256_storeu_pd(D + 3 * (k + lane), vectors[lane]);
+      const __m128i numbers = pair.numbers(k + lane);
+      if (S)
+        store_four(S + 3 * (k + lane), numbers);
+      vectors[lane] = pair.displacement(k + lane, numbers);
+      if (D)
+        store_four(D + 3 * (k + lane), vectors[lane]);
     }
-    if (d) _mm256_storeu_pd(d + k, four_lengths(vectors));
+    if (d)
+      store_four(d + k, four_lengths(vectors));
   }
-  if (k < count) {
-    fill_four(pair, keys + k, count - k, S ? S + 3 * k : S, D ? D + 3 * k : D, d ? d + k : d);
-  }
+  if (k < size)
+    fill_last(pair, k, size, S, D, d);
+}
+
+template <class Real>
+static void fill_any(const NeighborParticles &all, const NeighborRow &row,
+                     std::int32_t *S, Real *D, Real *d) {
+  if (!all.images)
+    return fill<Images::bits>(all, row, S, D, d);
+  if (all.wraps)
+    return fill<Images::counted_wrapped>(all, row, S, D, d);
+  fill<Images::counted>(all, row, S, D, d);
 }
 
 #else
 
-void neighbor_fill(const std::int64_t* keys, std::int64_t count, std::int64_t i, const double* x,
-                   const std::int32_t* wraps, const double* cell, std::int32_t* S, double* D,
-                   double* d) {
-  for (std::int64_t k = 0; k < count; ++k) {
-    const std::int64_t j = keys[k] >> (3 * kNeighborCodeBits), code = keys[k] & kKeyCodeMask;
-    std::int32_t images[3];
+template <class Real>
+static void fill_any(const NeighborParticles &all, const NeighborRow &row,
+                     std::int32_t *S, Real *D, Real *d) {
+  for (std::int64_t k = 0; k < row.size; ++k) {
+    const std::int32_t image = row.image ? row.image[k] : row.wide_image[k];
+    const PairVector v = pair_vector(all, row.i, row.j[k], image);
     for (int axis = 0; axis < 3; ++axis) {
-      const int part = static_cast<int>(code >> ((2 - axis) * kNeighborCodeBits) & kCodeMask);
-      images[axis] = part - kNeighborCodeBias;
-      if (wraps) images[axis] += wraps[3 * i + axis] - wraps[3 * j + axis];
-      if (S) S[3 * k + axis] = images[axis];
+      if (S)
+        S[3 * k + axis] = v.S[axis];
+      if (D)
+        D[3 * k + axis] = static_cast<Real>(v.D[axis]);
     }
-    double v[3];
-    for (int axis = 0; axis < 3; ++axis) {
-      const double shift =
-          (images[0] * cell[axis] + images[1] * cell[3 + axis]) + images[2] * cell[6 + axis];
-      v[axis] = (x[4 * j + axis] - x[4 * i + axis]) + shift;
-      if (D) D[3 * k + axis] = v[axis];
-    }
-    if (d) d[k] = __builtin_sqrt((v[0] * v[0] + v[1] * v[1]) + v[2] * v[2]);
+    if (d)
+      d[k] = static_cast<Real>(__builtin_sqrt(v.square));
   }
 }
 
 #endif
 
-}  // namespace mlcore::kernels::MLCORE_ISA
+void neighbor_fill(const NeighborParticles &particles, const NeighborRow &row,
+                   std::int32_t *S, double *D, double *d) {
+  fill_any(particles, row, S, D, d);
+}
+
+void neighbor_fill_single(const NeighborParticles &particles,
+                          const NeighborRow &row, std::int32_t *S, float *D,
+                          float *d) {
+  fill_any(particles, row, S, D, d);
+}
+
+// -----------------------------------------------------------------------------------------
+// stream
+
+#if defined(__SSE2__)
+#if defined(MLCORE_ISA_IS_avx512)
+static void stream_line(char *to, const char *from) {
+  _mm512_stream_si512(reinterpret_cast<__m512i *>(to),
+                      _mm512_loadu_si512(from));
+}
+#elif defined(MLCORE_ISA_IS_avx2)
+static void stream_line(char *to, const char *from) {
+  for (int k = 0; k < 64; k += 32) {
+    const __m256i part =
+        _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from + k));
+    _mm256_stream_si256(reinterpret_cast<__m256i *>(to + k), part);
+  }
+}
+#else
+static void stream_line(char *to, const char *from) {
+  for (int k = 0; k < 64; k += 16) {
+    const __m128i part =
+        _mm_loadu_si128(reinterpret_cast<const __m128i *>(from + k));
+    _mm_stream_si128(reinterpret_cast<__m128i *>(to + k), part);
+  }
+}
+#endif
+
+void neighbor_stream(char *to, const char *from, std::int64_t lines) {
+  for (std::int64_t k = 0; k < lines; ++k)
+    stream_line(to + 64 * k, from + 64 * k);
+}
+
+void neighbor_stream_end() { _mm_sfence(); }
+
+#else
+
+void neighbor_stream(char *to, const char *from, std::int64_t lines) {
+  __builtin_memcpy(to, from, 64 * lines);
+}
+void neighbor_stream_end() {}
+
+#endif
+
+} // namespace mlcore::kernels::MLCORE_ISA
