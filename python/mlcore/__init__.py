@@ -28,8 +28,14 @@ if TYPE_CHECKING:
     from mlcore.stencil import gradient as gradient
     from mlcore.stencil import laplacian as laplacian
     from mlcore.stencil import scatter3d as scatter3d
+    from mlcore.stencil_active import ActiveSet as ActiveSet
+    from mlcore.stencil_active import conv3d_active as conv3d_active
+    from mlcore.stencil_active import scatter3d_active as scatter3d_active
 
 _ATTRIBUTES = {
+    "ActiveSet": "mlcore.stencil_active",
+    "conv3d_active": "mlcore.stencil_active",
+    "scatter3d_active": "mlcore.stencil_active",
     "conv3d": "mlcore.stencil",
     "gradient": "mlcore.stencil",
     "laplacian": "mlcore.stencil",
@@ -55,6 +61,7 @@ _SUBMODULES = (
     "recurrent",
     "reference",
     "stencil",
+    "stencil_active",
     "training",
 )
 

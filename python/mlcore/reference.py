@@ -27,11 +27,13 @@ from mlcore.stencil import Stencil, convolve, finite_difference, scatter
 if TYPE_CHECKING:
     from mlcore.arrays import Pbc
     from mlcore.mobility.tensors import CoreMobility
+    from mlcore.stencil_active import ActiveSet
 
 __all__ = [
     "brownian",
     "cholesky",
     "conv3d",
+    "conv3d_active",
     "force_field",
     "gradient",
     "laplacian",
@@ -42,6 +44,7 @@ __all__ = [
     "neighbor_list",
     "normal",
     "scatter3d",
+    "scatter3d_active",
     "sqrt_apply",
     "symmetric_eigenvalues",
     "system_forces",
@@ -229,6 +232,27 @@ def lstm(weights: Any, x: npt.ArrayLike) -> npt.NDArray[Any]:
     out = np.empty((*frames.shape[:2], network.outputs), network.dtype)
     network.core.advance(frames, *state, out, reference=True)
     return out
+
+
+def conv3d_active(
+    active: ActiveSet,
+    features: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    activation: str | None = None,
+    residual: npt.ArrayLike | None = None,
+) -> Array:
+    """`mlcore.conv3d_active` by way of the dense field: (M outputs, O)."""
+    sets = (active.core_set, active.outputs.core_set)
+    start, end = (None if array is None else _rows(array) for array in (bias, residual))
+    arrays = (_rows(features), _rows(weight), start, activation or "none", end)
+    return _core.conv3d_active_reference(*sets, *arrays)
+
+
+def scatter3d_active(active: ActiveSet, values: npt.ArrayLike, weight: npt.ArrayLike) -> Array:
+    """`mlcore.scatter3d_active` by way of the dense field: (M, C)."""
+    sets = (active.core_set, active.outputs.core_set)
+    return _core.scatter3d_active_reference(*sets, _rows(values), _rows(weight))
 
 
 def _rows(values: npt.ArrayLike) -> Array:

@@ -13,5 +13,14 @@ if importlib.util.find_spec("torch") is None:
 
 from mlcore.ops.recurrent import lstm
 from mlcore.ops.stencil import conv3d, gradient, laplacian, scatter3d
+from mlcore.ops.stencil_active import conv3d_active, scatter3d_active
 
-__all__ = ["conv3d", "gradient", "laplacian", "lstm", "scatter3d"]
+__all__ = [
+    "conv3d",
+    "conv3d_active",
+    "gradient",
+    "laplacian",
+    "lstm",
+    "scatter3d",
+    "scatter3d_active",
+]
