@@ -1,6 +1,7 @@
 // CPU driver of conv3d and scatter3d. Rows of the field are packed plane by plane; each row of
-// results is a sum over taps^2 packed rows. With F(2, 3) two rows of results come from four rows of
-// differences, each a sum over 3 rows: two thirds of the products.
+// results is a sum over taps^2 packed rows. With F(2x2, 3x3) the 2 x 2 rows of results at (x, y),
+// ..., (x + 1, y + 1) come from 4 x 4 rows of differences, each summed along z alone: 16 rows of
+// products instead of 36.
 
 #include <algorithm>
 #include <cstdint>
@@ -13,47 +14,32 @@
 namespace mlcore::detail {
 namespace {
 
-constexpr std::int64_t kRingBytes = std::int64_t{768} << 10;  // of packed planes: they stay in L2
-constexpr std::int64_t kFewestRows = 8;
+constexpr std::int64_t kRingBytes = std::int64_t{512} << 10;  // of packed planes: they stay in L2
+constexpr std::int64_t kFewestRows = 4;
 constexpr double kFewestFlops = 1e6;   // of a thread
-constexpr std::int64_t kFiltered = 4;  // rows F(2, 3) makes of two
+constexpr std::int64_t kFiltered = 4;  // rows, or planes, F(2, 3) makes of two
 
 bool pays_to_filter(const ConvolutionPlan& plan) {
   return plan.taps == 3 && plan.step == 1 && plan.spread == 1 && plan.group_inputs() >= 4 &&
-         plan.group_outputs() >= 4;
+         plan.group_outputs() >= 4 && plan.out[0] >= 2 && plan.out[1] >= 2;
 }
 
-/// Weights in the order the inner loops read them; filtered ones are 4 sets after another.
+/// Weights in the order the inner loops read them. Filtered ones are 4 x 4 sets, one after another.
 template <class T>
 class PackedWeights {
  public:
-  PackedWeights(const ConvolutionPlan& plan, const T* weight, bool filtered) {
+  PackedWeights(const ConvolutionPlan& plan, const T* weight, bool filtered)
+      : slots(filtered ? 1 : plan.taps * plan.taps), plan_(plan), weight_(weight) {
     constexpr std::int64_t block = kernels::kStencilBlock;
-    const std::int64_t k = plan.taps, channels = plan.group_inputs();
     const std::int64_t blocks = (plan.group_outputs() + block - 1) / block;
-    const std::int64_t sets = filtered ? kFiltered : 1;
-    slots = static_cast<std::int32_t>(filtered ? k : k * k);
-    set_size_ = blocks * slots * channels * k * block;
-    group_size_ = sets * set_size_;
+    set_size_ = blocks * slots * plan.group_inputs() * plan.taps * block;
+    group_size_ = (filtered ? kFiltered * kFiltered : 1) * set_size_;
     values_.resize(plan.groups * group_size_);
     for (std::int64_t group = 0; group < plan.groups; ++group) {
       for (std::int64_t o = 0; o < plan.group_outputs(); ++o) {
-        for (std::int64_t i = 0; i < channels * k * k; ++i) {
-          const std::int64_t c = i / (k * k), x = i / k % k, z = i % k;
-          T along_y[5];
-          for (std::int64_t y = 0; y < k; ++y) {
-            along_y[y] = weight[plan.weight_index(group, o, c, x, y, z)];
-          }
-          T* const start = values_.data() + group * group_size_ + o % block;
-          const auto place = [&](std::int64_t slot) {
-            return start + (((o / block * slots + slot) * channels + c) * k + z) * block;
-          };
-          if (filtered) {
-            T set[kFiltered];
-            filter(along_y, set);
-            for (std::int64_t t = 0; t < kFiltered; ++t) place(x)[t * set_size_] = set[t];
-          } else {
-            for (std::int64_t y = 0; y < k; ++y) *place(x * k + y) = along_y[y];
+        for (std::int64_t c = 0; c < plan.group_inputs(); ++c) {
+          for (std::int64_t z = 0; z < plan.taps; ++z) {
+            filtered ? place_filtered(group, o, c, z) : place_plain(group, o, c, z);
           }
         }
       }
@@ -62,18 +48,52 @@ class PackedWeights {
 
   std::int32_t slots;
 
-  const T* set(std::int64_t group, std::int64_t t) const {
-    return values_.data() + group * group_size_ + t * set_size_;
+  const T* set(std::int64_t group, std::int64_t index) const {
+    return values_.data() + group * group_size_ + index * set_size_;
   }
 
  private:
-  static void filter(const T* w, T* set) {
-    set[0] = w[0];
-    set[1] = (w[0] + w[2] + w[1]) / 2;
-    set[2] = (w[0] + w[2] - w[1]) / 2;
-    set[3] = w[2];
+  T* place(std::int64_t group, std::int64_t o, std::int64_t slot, std::int64_t c, std::int64_t z) {
+    constexpr std::int64_t block = kernels::kStencilBlock;
+    const std::int64_t row = (o / block * slots + slot) * plan_.group_inputs() + c;
+    return values_.data() + group * group_size_ + (row * plan_.taps + z) * block + o % block;
   }
 
+  void place_plain(std::int64_t group, std::int64_t o, std::int64_t c, std::int64_t z) {
+    for (std::int64_t x = 0; x < plan_.taps; ++x) {
+      for (std::int64_t y = 0; y < plan_.taps; ++y) {
+        *place(group, o, x * plan_.taps + y, c, z) =
+            weight_[plan_.weight_index(group, o, c, x, y, z)];
+      }
+    }
+  }
+
+  void place_filtered(std::int64_t group, std::int64_t o, std::int64_t c, std::int64_t z) {
+    T along_y[3][kFiltered];
+    for (std::int64_t x = 0; x < 3; ++x) {
+      T w[3];
+      for (std::int64_t y = 0; y < 3; ++y) w[y] = weight_[plan_.weight_index(group, o, c, x, y, z)];
+      filter(w[0], w[1], w[2], along_y[x]);
+    }
+    T* first = place(group, o, 0, c, z);
+    for (std::int64_t t = 0; t < kFiltered; ++t) {
+      T along_x[kFiltered];
+      filter(along_y[0][t], along_y[1][t], along_y[2][t], along_x);
+      for (std::int64_t s = 0; s < kFiltered; ++s) {
+        first[(s * kFiltered + t) * set_size_] = along_x[s];
+      }
+    }
+  }
+
+  static void filter(T a, T b, T c, T* set) {
+    set[0] = a;
+    set[1] = (a + c + b) / 2;
+    set[2] = (a + c - b) / 2;
+    set[3] = c;
+  }
+
+  const ConvolutionPlan& plan_;
+  const T* weight_;
   std::int64_t set_size_, group_size_;
   std::vector<T> values_;
 };
@@ -145,173 +165,220 @@ class RowFinish {
   FieldStrides strides_;
 };
 
-/// What one thread needs.
+/// What all threads share.
 template <class T>
-class Convolver {
- public:
-  Convolver(const ConvolutionPlan& plan, const RowPacker<T>& packer,
-            const PackedWeights<T>& weights, const RowFinish<T>& finish, const T* bias,
-            bool filtered, std::int64_t rows)
-      : plan_(plan),
-        packer_(packer),
-        weights_(weights),
-        finish_(finish),
-        bias_(bias),
-        filtered_(filtered),
-        pitch_(padded_to_vector<T>(plan.out[2])),
-        ring_(plan, packed_rows(plan, filtered, rows) * packer.row_size),
-        raw_((kFiltered + 1) * packer.row_size),
-        sums_(kFiltered * plan.outputs * pitch_) {
-    std::fill_n(raw_.get(), (kFiltered + 1) * packer.row_size, T(0));
-    std::fill_n(sums_.get(), kFiltered * plan.outputs * pitch_, T(0));
-    if (!filtered) std::fill_n(ring_.data(), ring_.size(), T(0));
+struct Convolution {
+  const ConvolutionPlan& plan;
+  const T* bias;
+  RowPacker<T> packer;
+  PackedWeights<T> weights;
+  RowFinish<T> finish;
+  std::int64_t rows = 0;                                  // of a block
+  std::int64_t pitch = padded_to_vector<T>(plan.out[2]);  // of a row of sums
+
+  /// Packs the row at a position, zeros where there is none.
+  void pack(const PlaneBlock& block, std::int64_t x, std::int64_t position, T* out) const {
+    const std::int64_t y = plan.place(1, position);
+    if (y >= 0) {
+      packer.pack(block.b, x, y, out);
+    } else {
+      std::fill_n(out, packer.row_size, T(0));
+    }
   }
 
-  /// Rows of a packed plane that serve `rows` rows of results.
-  static std::int64_t packed_rows(const ConvolutionPlan& plan, bool filtered, std::int64_t rows) {
-    return filtered ? (rows + 1) / 2 * kFiltered : (rows - 1) * plan.step + plan.taps;
+  /// Sums over the given rows with one set of weights, for all outputs: (outputs, pitch).
+  void sum(std::int64_t set, bool biased, const T* const* rows_of, const std::int32_t* slots,
+           std::int32_t count, T* sums) const {
+    kernels::StencilRow<T> row;
+    row.row_slots = slots;
+    row.row_count = count;
+    row.slot_count = weights.slots;
+    row.taps = plan.taps;
+    row.channels = plan.group_inputs();
+    row.channel_pitch = packer.channel_pitch;
+    row.tap_pitch = packer.tap_pitch;
+    row.outputs = plan.group_outputs();
+    row.length = plan.out[2];
+    row.out_pitch = pitch;
+    const T* of_group[25];
+    row.rows = of_group;
+    for (std::int64_t group = 0; group < plan.groups; ++group) {
+      const std::int64_t first = group * plan.group_outputs();
+      for (std::int32_t i = 0; i < count; ++i) {
+        of_group[i] = rows_of[i] + group * plan.group_inputs() * packer.channel_pitch;
+      }
+      row.weights = weights.set(group, set);
+      row.start = biased && bias ? bias + first : nullptr;
+      row.out = sums + first * pitch;
+      MLCORE_DISPATCH(stencil_row<T>)(row);
+    }
+  }
+};
+
+/// Memory and work of one thread: any stencil.
+template <class T>
+class PlainConvolver {
+ public:
+  static constexpr std::int64_t kPlanes = 1;  // of results in a block
+
+  static std::int64_t packed_rows(const ConvolutionPlan& plan, std::int64_t rows) {
+    return (rows - 1) * plan.step + plan.taps;
+  }
+  static std::int64_t packed_planes(const ConvolutionPlan& plan) { return plan.taps; }
+
+  explicit PlainConvolver(const Convolution<T>& all)
+      : all_(all),
+        ring_(all.plan, all.plan.taps, packed_rows(all.plan, all.rows) * all.packer.row_size),
+        sums_(all.plan.outputs * all.pitch) {
+    std::fill_n(ring_.data(), ring_.size(), T(0));
   }
 
   void run(const PlaneBlock& block) {
     const T* planes[5];
-    ring_.provide(
-        block,
-        [&](std::int64_t x, T* plane) {
-          if (filtered_) {
-            fill_filtered(block, x, plane);
-          } else {
-            fill_plain(block, x, plane);
-          }
-        },
-        planes);
-    if (filtered_) {
-      for (std::int64_t y = block.begin; y < block.end; y += 2) filtered_rows(block, y, planes);
-    } else {
-      for (std::int64_t y = block.begin; y < block.end; ++y) plain_row(block, y, planes);
+    ring_.provide(block, [&](std::int64_t x, T* plane) { fill(block, x, plane); }, planes);
+    for (std::int64_t y = block.begin; y < block.end; ++y) {
+      sum(block, y, planes);
+      all_.finish(block.b, block.x, y, sums_.get(), all_.pitch);
     }
   }
 
  private:
-  /// Packs the row at a position, zeros where there is none.
-  void pack(const PlaneBlock& block, std::int64_t x, std::int64_t position, T* out) const {
-    const std::int64_t y = plan_.place(1, position);
-    if (y >= 0) {
-      packer_.pack(block.b, x, y, out);
-    } else {
-      std::fill_n(out, packer_.row_size, T(0));
+  void fill(const PlaneBlock& block, std::int64_t x, T* plane) const {
+    const ConvolutionPlan& plan = all_.plan;
+    const std::int64_t count = packed_rows(plan, block.end - block.begin);
+    for (std::int64_t i = 0; i < count; ++i) {
+      all_.pack(block, x, block.begin * plan.step + i - plan.offset,
+                plane + i * all_.packer.row_size);
     }
   }
 
-  void fill_plain(const PlaneBlock& block, std::int64_t x, T* plane) const {
-    const std::int64_t count = packed_rows(plan_, false, block.end - block.begin);
-    for (std::int64_t i = 0; i < count; ++i) {
-      pack(block, x, block.begin * plan_.step + i - plan_.offset, plane + i * packer_.row_size);
+  void sum(const PlaneBlock& block, std::int64_t y, const T* const* planes) const {
+    const ConvolutionPlan& plan = all_.plan;
+    const T* rows[25];
+    std::int32_t slots[25], count = 0;
+    for (std::int32_t dx = 0; dx < plan.taps; ++dx) {
+      for (std::int32_t dy = 0; planes[dx] && dy < plan.taps; ++dy) {
+        if (plan.place(1, y * plan.step + dy - plan.offset) < 0) continue;
+        rows[count] = planes[dx] + ((y - block.begin) * plan.step + dy) * all_.packer.row_size;
+        slots[count++] = dx * plan.taps + dy;
+      }
+    }
+    all_.sum(0, true, rows, slots, count, sums_.get());
+  }
+
+  const Convolution<T>& all_;
+  PlaneRing<T> ring_;
+  Workspace<T> sums_;
+};
+
+/// Memory and work of one thread: F(2x2, 3x3). Packed planes hold, for each pair of rows of
+/// results, the four rows F(2, 3) makes along y.
+template <class T>
+class FilteredConvolver {
+ public:
+  static constexpr std::int64_t kPlanes = 2;
+
+  static std::int64_t packed_rows(const ConvolutionPlan&, std::int64_t rows) {
+    return (rows + 1) / 2 * kFiltered;
+  }
+  static std::int64_t packed_planes(const ConvolutionPlan&) { return kFiltered; }
+
+  explicit FilteredConvolver(const Convolution<T>& all)
+      : all_(all),
+        row_size_(all.packer.row_size),
+        sums_size_(all.plan.outputs * all.pitch),
+        ring_(all.plan, kFiltered, packed_rows(all.plan, all.rows) * row_size_),
+        raw_(kFiltered * row_size_),
+        none_(kFiltered * row_size_),
+        filtered_(kFiltered * kFiltered * row_size_),
+        sums_(kFiltered * kFiltered * sums_size_) {
+    std::fill_n(raw_.get(), kFiltered * row_size_, T(0));
+    std::fill_n(none_.get(), kFiltered * row_size_, T(0));
+    std::fill_n(sums_.get(), kFiltered * kFiltered * sums_size_, T(0));
+  }
+
+  void run(const PlaneBlock& block) {
+    const T* planes[kFiltered];
+    ring_.provide(block, [&](std::int64_t x, T* plane) { fill(block, x, plane); }, planes);
+    const bool both = block.x + 1 < all_.plan.out[0];
+    if (!both) planes[3] = nullptr;  // so that what only the missing plane sees stays out
+    for (std::int64_t y = block.begin; y < block.end; y += 2) {
+      sum((y - block.begin) / 2, planes);
+      for (std::int64_t i = 0; i < (both ? 2 : 1); ++i) {
+        for (std::int64_t j = 0; j < 2 && y + j < block.end; ++j) {
+          all_.finish(block.b, block.x + i, y + j, set(i * kFiltered + j), all_.pitch);
+        }
+      }
     }
   }
+
+ private:
+  T* set(std::int64_t index) const { return sums_.get() + index * sums_size_; }
 
   /// Packs rows one after the other and makes of each four the rows of F(2, 3).
-  void fill_filtered(const PlaneBlock& block, std::int64_t x, T* plane) const {
-    const std::int64_t size = packer_.row_size;
+  void fill(const PlaneBlock& block, std::int64_t x, T* plane) const {
+    const std::int64_t offset = all_.plan.offset;
     T* row[kFiltered];
-    for (std::int64_t i = 0; i < kFiltered; ++i) row[i] = raw_.get() + i * size;
-    const T* const none = raw_.get() + kFiltered * size;
-    for (std::int64_t i = 0; i < 2; ++i) pack(block, x, block.begin + i - plan_.offset, row[i]);
+    for (std::int64_t i = 0; i < kFiltered; ++i) row[i] = raw_.get() + i * row_size_;
+    for (std::int64_t i = 0; i < 2; ++i) all_.pack(block, x, block.begin + i - offset, row[i]);
     for (std::int64_t y = block.begin; y < block.end; y += 2) {
       const bool both = y + 1 < block.end;
-      pack(block, x, y + 2 - plan_.offset, row[2]);
-      if (both) pack(block, x, y + 3 - plan_.offset, row[3]);
-      const T* const four[] = {row[0], row[1], row[2], both ? row[3] : none};
-      MLCORE_DISPATCH(stencil_filter_rows<T>)(four, size, plane, size);
-      plane += kFiltered * size;
+      all_.pack(block, x, y + 2 - offset, row[2]);
+      if (both) all_.pack(block, x, y + 3 - offset, row[3]);
+      const T* const four[] = {row[0], row[1], row[2], both ? row[3] : none_.get()};
+      MLCORE_DISPATCH(stencil_filter_rows<T>)(four, row_size_, plane, row_size_);
+      plane += kFiltered * row_size_;
       std::swap(row[0], row[2]);
       std::swap(row[1], row[3]);
     }
   }
 
-  kernels::StencilRow<T> group_row(std::int64_t group, const T* const* rows,
-                                   const std::int32_t* slots, std::int32_t count,
-                                   std::int64_t set) const {
-    const std::int64_t first = group * plan_.group_outputs();
-    kernels::StencilRow<T> row;
-    row.rows = rows;
-    row.row_slots = slots;
-    row.row_count = count;
-    row.slot_count = weights_.slots;
-    row.taps = plan_.taps;
-    row.channels = plan_.group_inputs();
-    row.channel_pitch = packer_.channel_pitch;
-    row.tap_pitch = packer_.tap_pitch;
-    row.weights = weights_.set(group, set);
-    row.start = bias_ && (!filtered_ || set == 1) ? bias_ + first : nullptr;
-    row.outputs = plan_.group_outputs();
-    row.length = plan_.out[2];
-    row.out = sums_.get() + (set * plan_.outputs + first) * pitch_;
-    row.out_pitch = pitch_;
-    return row;
-  }
-
-  void plain_row(const PlaneBlock& block, std::int64_t y, const T* const* planes) const {
-    const T* rows[25];
-    std::int32_t slots[25], count = 0;
-    for (std::int32_t dx = 0; dx < plan_.taps; ++dx) {
-      for (std::int32_t dy = 0; planes[dx] && dy < plan_.taps; ++dy) {
-        if (plan_.place(1, y * plan_.step + dy - plan_.offset) < 0) continue;
-        rows[count] = planes[dx] + ((y - block.begin) * plan_.step + dy) * packer_.row_size;
-        slots[count++] = dx * plan_.taps + dy;
-      }
+  /// 2 x 2 rows of sums, in the sets 0, 1, kFiltered and kFiltered + 1.
+  void sum(std::int64_t pair, const T* const* planes) const {
+    constexpr std::int32_t slot = 0;
+    const std::int64_t size = kFiltered * row_size_;
+    const T* four[kFiltered];
+    for (std::int64_t s = 0; s < kFiltered; ++s) {
+      four[s] = planes[s] ? planes[s] + pair * size : none_.get();
     }
-    for (std::int64_t group = 0; group < plan_.groups; ++group) {
-      const T* of_group[25];
-      shift(rows, count, group, of_group);
-      MLCORE_DISPATCH(stencil_row<T>)(group_row(group, of_group, slots, count, 0));
+    MLCORE_DISPATCH(stencil_filter_rows<T>)(four, size, filtered_.get(), size);
+    for (std::int64_t i = 0; i < kFiltered * kFiltered; ++i) {
+      const T* row = filtered_.get() + i * row_size_;
+      all_.sum(i, i == kFiltered + 1, &row, &slot, 1, set(i));
     }
-    finish_(block.b, block.x, y, sums_.get(), pitch_);
-  }
-
-  void filtered_rows(const PlaneBlock& block, std::int64_t y, const T* const* planes) const {
-    const std::int64_t set_size = plan_.outputs * pitch_;
-    for (std::int64_t set = 0; set < kFiltered; ++set) {
-      const T* rows[3];
-      std::int32_t slots[3], count = 0;
-      for (std::int32_t dx = 0; dx < 3; ++dx) {
-        if (!planes[dx]) continue;
-        rows[count] = planes[dx] + ((y - block.begin) / 2 * kFiltered + set) * packer_.row_size;
-        slots[count++] = dx;
-      }
-      for (std::int64_t group = 0; group < plan_.groups; ++group) {
-        const T* of_group[3];
-        shift(rows, count, group, of_group);
-        MLCORE_DISPATCH(stencil_row<T>)(group_row(group, of_group, slots, count, set));
-      }
-    }
-    T* sums = sums_.get();
-    MLCORE_DISPATCH(stencil_unfilter_rows<T>)(sums, set_size, set_size, sums);
-    for (std::int64_t i = 0; i < 2 && y + i < block.end; ++i) {
-      finish_(block.b, block.x, y + i, sums + i * set_size, pitch_);
+    const auto unfilter = MLCORE_DISPATCH(stencil_unfilter_rows<T>);
+    unfilter(set(0), kFiltered * sums_size_, kFiltered * sums_size_, set(0));
+    for (std::int64_t i = 0; i < 2; ++i) {
+      unfilter(set(i * kFiltered), sums_size_, sums_size_, set(i * kFiltered));
     }
   }
 
-  void shift(const T* const* rows, std::int32_t count, std::int64_t group, const T** out) const {
-    const std::int64_t by = group * plan_.group_inputs() * packer_.channel_pitch;
-    for (std::int32_t i = 0; i < count; ++i) out[i] = rows[i] + by;
-  }
-
-  const ConvolutionPlan& plan_;
-  const RowPacker<T>& packer_;
-  const PackedWeights<T>& weights_;
-  const RowFinish<T>& finish_;
-  const T* bias_;
-  bool filtered_;
-  std::int64_t pitch_;
+  const Convolution<T>& all_;
+  std::int64_t row_size_, sums_size_;
   PlaneRing<T> ring_;
-  Workspace<T> raw_, sums_;
+  Workspace<T> raw_, none_, filtered_, sums_;
 };
 
 /// Rows of a block: an even number, so that where pairs begin depends on the shape alone.
-std::int64_t block_rows(const ConvolutionPlan& plan, bool filtered, std::int64_t row_bytes) {
-  const std::int64_t per_row = plan.taps * row_bytes * (filtered ? 2 : plan.step);
-  const std::int64_t rows = std::max(kRingBytes / per_row, kFewestRows) / 2 * 2;
-  return std::min(rows, plan.out[1]);
+std::int64_t block_rows(std::int64_t ring_bytes_per_row, std::int64_t height) {
+  return std::min(std::max(kRingBytes / ring_bytes_per_row, kFewestRows) / 2 * 2, height);
+}
+
+template <class Convolver, class T>
+void run_blocks(const Context& context, Convolution<T>& all) {
+  const ConvolutionPlan& plan = all.plan;
+  constexpr std::int64_t many = 64;
+  const std::int64_t packed = Convolver::packed_planes(plan) * Convolver::packed_rows(plan, many) *
+                              all.packer.row_size * static_cast<std::int64_t>(sizeof(T));
+  all.rows = block_rows(packed / many + 1, plan.out[1]);
+  const PlaneBlocks blocks(plan, all.rows, Convolver::kPlanes);
+  const double flops = 2.0 * static_cast<double>(all.rows * plan.out[2] * plan.outputs) *
+                       static_cast<double>(plan.group_inputs() * plan.taps * plan.taps * plan.taps);
+  const auto grain = static_cast<std::int64_t>(kFewestFlops / flops) + 1;
+  parallel_for(context, blocks.count, grain, [&](std::int64_t begin, std::int64_t end, int) {
+    Convolver convolver(all);
+    for (std::int64_t i = begin; i < end; ++i) convolver.run(blocks[i]);
+  });
 }
 
 }  // namespace
@@ -320,19 +387,13 @@ template <class T>
 void convolve(const Context& context, const ConvolutionPlan& plan, const T* in, const T* weight,
               const Epilogue<T>& epilogue, T* out) {
   const bool filtered = pays_to_filter(plan);
-  const PackedWeights<T> weights(plan, weight, filtered);
-  const RowPacker<T> packer(plan, in);
-  const RowFinish<T> finish(plan, epilogue, out);
-  const std::int64_t rows =
-      block_rows(plan, filtered, packer.row_size * static_cast<std::int64_t>(sizeof(T)));
-  const PlaneBlocks blocks(plan, rows);
-  const double flops = 2.0 * static_cast<double>(rows * plan.out[2] * plan.outputs) *
-                       static_cast<double>(plan.group_inputs() * plan.taps * plan.taps * plan.taps);
-  const auto grain = static_cast<std::int64_t>(kFewestFlops / flops) + 1;
-  parallel_for(context, blocks.count, grain, [&](std::int64_t begin, std::int64_t end, int) {
-    Convolver<T> convolver(plan, packer, weights, finish, epilogue.bias.data, filtered, rows);
-    for (std::int64_t i = begin; i < end; ++i) convolver.run(blocks[i]);
-  });
+  Convolution<T> all{plan, epilogue.bias.data, RowPacker<T>(plan, in),
+                     PackedWeights<T>(plan, weight, filtered), RowFinish<T>(plan, epilogue, out)};
+  if (filtered) {
+    run_blocks<FilteredConvolver<T>>(context, all);
+  } else {
+    run_blocks<PlainConvolver<T>>(context, all);
+  }
 }
 
 template void convolve<float>(const Context&, const ConvolutionPlan&, const float*, const float*,

@@ -36,7 +36,7 @@ class WeightSums {
       : plan_(plan),
         field_(field),
         values_(values),
-        ring_(plan, ((rows - 1) * plan.step + plan.taps) * field.row_size),
+        ring_(plan, plan.taps, ((rows - 1) * plan.step + plan.taps) * field.row_size),
         packed_values_(rows * values.row_size),
         size_(plan.outputs * plan.group_inputs() * plan.taps * plan.taps * plan.taps),
         sums_(size_ * kLanes) {

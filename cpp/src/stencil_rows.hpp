@@ -93,54 +93,62 @@ class RowPacker {
   std::vector<Other> others_;                 // and those that do not
 };
 
-/// A part of the results worked on at once: rows begin..end-1 of plane x of sample b.
+/// A part of the results worked on at once: rows begin..end-1 of plane x of sample b, and perhaps
+/// of planes after it.
 struct PlaneBlock {
   std::int64_t b, x, begin, end;
 };
 
-/// Cuts the results into blocks of `rows` rows, planes next to each other first.
+/// Cuts the results into blocks of `rows` rows of `planes` planes, planes next to each other first.
 class PlaneBlocks {
  public:
-  PlaneBlocks(const ConvolutionPlan& plan, std::int64_t rows)
-      : planes_(plan.out[0]),
+  PlaneBlocks(const ConvolutionPlan& plan, std::int64_t rows, std::int64_t planes = 1)
+      : count(plan.batch * parts(plan.out[1], rows) * parts(plan.out[0], planes)),
         height_(plan.out[1]),
         rows_(rows),
-        columns_((plan.out[1] + rows - 1) / rows),
-        count(plan.batch * columns_ * plan.out[0]) {}
+        planes_(planes),
+        in_column_(parts(plan.out[0], planes)),
+        columns_(parts(plan.out[1], rows)) {}
 
   PlaneBlock operator[](std::int64_t index) const {
-    const std::int64_t x = index % planes_, column = index / planes_;
-    const std::int64_t begin = column % columns_ * rows_;
-    return {column / columns_, x, begin, std::min(begin + rows_, height_)};
+    const std::int64_t column = index / in_column_, begin = column % columns_ * rows_;
+    return {column / columns_, index % in_column_ * planes_, begin,
+            std::min(begin + rows_, height_)};
   }
 
- private:
-  std::int64_t planes_, height_, rows_, columns_;
-
- public:
   std::int64_t count;
+
+ private:
+  static std::int64_t parts(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
+
+  std::int64_t height_, rows_, planes_, in_column_, columns_;
 };
 
 /// The planes of packed rows that one block needs; those of the block before are kept.
 template <class T>
 class PlaneRing {
  public:
+  /// @param planes  at positions step x - offset, + 1, ... for results at x
   /// @param plane_size  values of a packed plane
-  PlaneRing(const ConvolutionPlan& plan, std::int64_t plane_size)
-      : plan_(plan), plane_size_(plane_size), memory_(plan.taps * plane_size), keys_(plan.taps) {}
+  PlaneRing(const ConvolutionPlan& plan, std::int64_t planes, std::int64_t plane_size)
+      : plan_(plan),
+        count_(planes),
+        plane_size_(plane_size),
+        memory_(planes * plane_size),
+        keys_(planes) {}
 
   T* data() const { return memory_.get(); }
-  std::int64_t size() const { return plan_.taps * plane_size_; }
+  std::int64_t size() const { return count_ * plane_size_; }
 
   /// planes[d]: packed by fill(x of the field, T* plane), or null where there is none.
   template <class Fill>
   void provide(const PlaneBlock& block, const Fill& fill, const T** planes) {
-    for (std::int64_t d = 0; d < plan_.taps; ++d) {
+    for (std::int64_t d = 0; d < count_; ++d) {
       const std::int64_t position = block.x * plan_.step + d - plan_.offset;
       const std::int64_t x = plan_.place(0, position);
       planes[d] = nullptr;
       if (x < 0) continue;
-      const std::int64_t slot = ((position % plan_.taps) + plan_.taps) % plan_.taps;
+      const std::int64_t slot = ((position % count_) + count_) % count_;
       T* plane = data() + slot * plane_size_;
       Key& key = keys_[slot];
       if (!(key.valid && key.b == block.b && key.begin == block.begin && key.x == position)) {
@@ -158,7 +166,7 @@ class PlaneRing {
   };
 
   const ConvolutionPlan& plan_;
-  std::int64_t plane_size_;
+  std::int64_t count_, plane_size_;
   Workspace<T> memory_;
   std::vector<Key> keys_;
 };
