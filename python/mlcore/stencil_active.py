@@ -51,8 +51,6 @@ class ActiveSet:
         grid_shape, boundary, dilate, batches: as given.
         kind: of the coordinates: where features have to be.
         core_set: what the core keeps of it.
-        outputs: the set of the results' voxels: this one, or with ``dilate`` a larger one in the
-            order of the grid.
 
     Raises:
         InvalidArgument: naming the row of ``coordinates`` that lies outside of the grid or comes
@@ -115,13 +113,19 @@ class ActiveSet:
         self.core_set, self._columns = core, columns
         self._count = len(core)
         self._where: tuple[Any, Any] | None = None
-        self.outputs = self if self.dilate == 0 else self._dilated()
+        self._dilated = None if self.dilate == 0 else self._grown()
 
-    def _dilated(self) -> ActiveSet:
+    def _grown(self) -> ActiveSet:
         larger = ActiveSet.__new__(ActiveSet)
         larger._prepare(self.grid_shape, self.boundary, 0, self.batches, self.kind)
         larger._set(self.core_set.dilated(2 * self.dilate + 1), self._columns)
         return larger
+
+    @property
+    def outputs(self) -> ActiveSet:
+        """The set of the results' voxels: this one, or with ``dilate`` a larger one in the order of
+        the grid."""
+        return self if self._dilated is None else self._dilated
 
     def __len__(self) -> int:
         """Number of occupied voxels."""
