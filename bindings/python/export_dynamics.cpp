@@ -5,6 +5,7 @@
 #include <tuple>
 #include <vector>
 
+#include "device_arrays.hpp"
 #include "export.hpp"
 #include "mlcore/dynamics.hpp"
 #include "mlcore/reference/dynamics.hpp"
@@ -72,7 +73,8 @@ Scheme scheme_named(const std::string& name) {
 
 BrownianOptions make_options(double dt, double kT, std::int64_t every, bool drift,
                              const std::string& scheme, std::uint64_t seed, std::uint32_t stream,
-                             const std::string& psd, double max_displacement) {
+                             const std::string& psd, double max_displacement,
+                             double random_finite_difference) {
   BrownianOptions options;
   options.dt = dt;
   options.kT = kT;
@@ -83,6 +85,7 @@ BrownianOptions make_options(double dt, double kT, std::int64_t every, bool drif
   options.stream = stream;
   options.psd = indefinite_named(psd);
   options.max_displacement = max_displacement;
+  options.random_finite_difference = random_finite_difference;
   return options;
 }
 
@@ -106,6 +109,85 @@ void run(const OwnedMobilityModel& mobility, const Array<double>& cell,
   }
 }
 
+ParticleSystem make_system(double trap, const std::string& landscape, double landscape_epsilon,
+                           double landscape_sigma, double epsilon, double sigma, double cutoff,
+                           double box, const std::string& wall, double wall_radius,
+                           double wall_epsilon, double wall_sigma) {
+  const auto index = [](const char* name, const std::string& value,
+                        std::initializer_list<const char*> names) {
+    int found = 0;
+    for (const char* known : names) {
+      if (value == known) return found;
+      ++found;
+    }
+    detail::raise<InvalidArgument>(name, " is not known: \"", value, "\"");
+  };
+  ParticleSystem system;
+  system.trap = trap;
+  system.landscape.kind = static_cast<Landscape::Kind>(
+      index("landscape", landscape, {"none", "lennard_jones", "double_well", "rugged"}));
+  system.landscape.epsilon = landscape_epsilon;
+  system.landscape.sigma = landscape_sigma;
+  system.epsilon = epsilon;
+  system.sigma = sigma;
+  system.cutoff = cutoff;
+  system.box = box;
+  system.wall = {static_cast<SphericalWall::Kind>(index("wall", wall, {"none", "specular", "wca"})),
+                 wall_radius, wall_epsilon, wall_sigma};
+  return system;
+}
+
+VerletOptions verlet_options(double dt, std::int64_t every, const std::string& integrator,
+                             double skin) {
+  MLCORE_CHECK(integrator == "velocity_verlet" || integrator == "order8",
+               "integrator must be \"velocity_verlet\" or \"order8\", got \"", integrator, "\"");
+  return {dt, every, integrator == "order8" ? Integrator::order8 : Integrator::velocity_verlet,
+          skin};
+}
+
+std::array<std::int64_t, 4> shape4(const py::object& array) {
+  const py::tuple shape = array.attr("shape");
+  MLCORE_CHECK(shape.size() == 4, "positions must have the shape (R, T, n, d)");
+  return {shape[0].cast<std::int64_t>(), shape[1].cast<std::int64_t>(),
+          shape[2].cast<std::int64_t>(), shape[3].cast<std::int64_t>()};
+}
+
+void run_verlet(const ParticleSystem& system, const VerletOptions& options,
+                const py::object& masses, const py::object& positions, const py::object& velocities,
+                const py::object& energies, std::int64_t first, std::int64_t last, int threads,
+                std::uintptr_t stream) {
+  const auto shape = shape4(positions);
+  Array<double> holder;
+  const auto m = any_input<double, 2>("masses", masses, holder, {-1, -1});
+  const auto x = any_output<double, 4>("positions", positions, shape);
+  const auto v = any_output<double, 4>("velocities", velocities, shape);
+  View<double, 3> E;
+  if (!energies.is_none()) {
+    E = any_output<double, 3>("energies", energies, {shape[0], shape[1], 2});
+  }
+  py::gil_scoped_release release;
+  verlet({threads, reinterpret_cast<void*>(stream)}, system, options, m, x, v, E, first, last);
+}
+
+void reference_verlet(const ParticleSystem& system, const VerletOptions& options,
+                      const Array<double>& masses, py::array positions, py::array velocities,
+                      py::array energies) {
+  const auto shape = shape4(positions);
+  const auto m = input_view<double, 2>("masses", masses, {shape[0], shape[2]});
+  const auto x = output_view<double, 4>("positions", positions, shape);
+  const auto v = output_view<double, 4>("velocities", velocities, shape);
+  const auto E = output_view<double, 3>("energies", energies, {shape[0], shape[1], 2});
+  py::gil_scoped_release release;
+  for (std::int64_t r = 0; r < shape[0]; ++r) {
+    reference::verlet(system, options, m[r], x[r], v[r], E[r]);
+  }
+}
+
+double reference_forces(const ParticleSystem& system, const Array<double>& x, py::array F) {
+  const auto xs = input_view<double, 2>("x", x, {-1, -1});
+  return reference::system_forces(system, xs, output_view<double, 2>("out", F, xs.shape));
+}
+
 }  // namespace
 
 void export_dynamics(py::module_& m) {
@@ -116,7 +198,25 @@ void export_dynamics(py::module_& m) {
   py::class_<BrownianOptions>(m, "BrownianOptions")
       .def(py::init(&make_options), py::kw_only(), py::arg("dt"), py::arg("kT"), py::arg("every"),
            py::arg("drift"), py::arg("scheme"), py::arg("seed"), py::arg("stream"), py::arg("psd"),
-           py::arg("max_displacement"));
+           py::arg("max_displacement"), py::arg("random_finite_difference") = 0.0);
+  py::class_<ParticleSystem>(m, "ParticleSystem")
+      .def(py::init(&make_system), py::kw_only(), py::arg("trap") = 0.0,
+           py::arg("landscape") = "none", py::arg("landscape_epsilon") = 1.0,
+           py::arg("landscape_sigma") = 1.0, py::arg("epsilon") = 0.0, py::arg("sigma") = 1.0,
+           py::arg("cutoff") = 0.0, py::arg("box") = 0.0, py::arg("wall") = "none",
+           py::arg("wall_radius") = 0.0, py::arg("wall_epsilon") = 1.0,
+           py::arg("wall_sigma") = 1.0);
+  py::class_<VerletOptions>(m, "VerletOptions")
+      .def(py::init(&verlet_options), py::kw_only(), py::arg("dt"), py::arg("every"),
+           py::arg("integrator"), py::arg("skin") = 0.0);
+  m.def("verlet", &run_verlet, py::arg("system"), py::arg("options"), py::arg("masses"),
+        py::arg("positions"), py::arg("velocities"), py::arg("energies"), py::arg("first"),
+        py::arg("last"), py::arg("num_threads") = 0, py::arg("stream") = 0);
+  m.def("verlet_reference", &reference_verlet, py::arg("system"), py::arg("options"),
+        py::arg("masses"), py::arg("positions").noconvert(), py::arg("velocities").noconvert(),
+        py::arg("energies").noconvert());
+  m.def("system_forces_reference", &reference_forces, py::arg("system"), py::arg("x"),
+        py::arg("out").noconvert());
   m.def("force_field", &evaluate, py::arg("field"), py::arg("cell"), py::arg("pbc"), py::arg("x"),
         py::arg("out").noconvert(), py::arg("reference") = false, py::arg("num_threads") = 0);
   m.def("brownian", &run, py::arg("model"), py::arg("cell"), py::arg("pbc"), py::arg("field"),

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "mlcore/linalg.hpp"
+#include "mlcore/neighbors.hpp"
 #include "mlcore/random.hpp"
 #include "parallel.hpp"
 
@@ -41,9 +42,11 @@ class Forces {
 
   double evaluate(const Context& context, View<const double, 2> x, View<double, 2> F) const {
     std::vector<double> energies(n_);
+    const bool listed = n_ >= kListed && !pairs_.empty();
     detail::parallel_for(context, n_, kGrain, [&](std::int64_t begin, std::int64_t end, int) {
-      for (std::int64_t i = begin; i < end; ++i) energies[i] = on_particle(i, x, F);
+      for (std::int64_t i = begin; i < end; ++i) energies[i] = on_particle(i, x, F, !listed);
     });
+    if (listed) add_listed(context, x, F, energies);
     double energy = 0;
     for (double share : energies) energy += share;
     return energy;
@@ -52,6 +55,7 @@ class Forces {
  private:
   using Shape = std::array<std::int64_t, 2>;
   static constexpr std::int64_t kGrain = 64;
+  static constexpr std::int64_t kListed = 300;  // particles from which a neighbor list pays
 
   struct Pair {
     PairForce force;
@@ -89,8 +93,35 @@ class Forces {
     pairs_.push_back(entry);
   }
 
+  /// Adds the pair forces and energies of all particles.
+  void add_listed(const Context& context, View<const double, 2> x, View<double, 2> F,
+                  std::vector<double>& energies) const {
+    NeighborOptions options;
+    options.sorted = false;
+    NeighborCutoff cutoff;
+    cutoff.cutoff = longest_cutoff();
+    const NeighborSearch search(context, x, cell_, cutoff, options);
+    std::vector<double> displacements(3 * search.count());
+    NeighborArrays<std::int32_t> arrays;
+    arrays.D = {displacements.data(), {search.count(), 3}};
+    search.fill(context, arrays);
+    const auto offsets = search.offsets();
+    detail::parallel_for(context, n_, kGrain, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        double total[3] = {};
+        for (std::int64_t p = offsets(i); p < offsets(i + 1); ++p) {
+          const double* D = displacements.data() + 3 * p;
+          const double d[3] = {-D[0], -D[1], -D[2]};
+          for (const Pair& pair : pairs_) energies[i] += 0.5 * add_image(pair, d, total);
+        }
+        for (int k = 0; k < 3; ++k) F(i, k) += total[k];
+      }
+    });
+  }
+
   /// Writes F(i); returns this particle's share of the energy.
-  double on_particle(std::int64_t i, View<const double, 2> x, View<double, 2> F) const {
+  double on_particle(std::int64_t i, View<const double, 2> x, View<double, 2> F,
+                     bool with_pairs) const {
     double total[3], energy = 0;
     for (int k = 0; k < 3; ++k) {
       const double push = field_.constant.empty() ? 0 : field_.constant(i, k);
@@ -99,7 +130,9 @@ class Forces {
       energy += 0.5 * field_.stiffness * offset * offset - push * x(i, k);
     }
     for (const Pair& pair : pairs_) {
-      for (std::int64_t j = 0; j < n_; ++j) energy += 0.5 * add_images(pair, x, i, j, total);
+      for (std::int64_t j = 0; j < n_ && with_pairs; ++j) {
+        energy += 0.5 * add_images(pair, x, i, j, total);
+      }
     }
     for (int k = 0; k < 3; ++k) F(i, k) = total[k];
     return energy;
@@ -148,6 +181,9 @@ class Forces {
   std::int64_t n_;
   std::vector<Pair> pairs_;
 };
+
+/// Sets the numbers of the random finite difference apart from those of the noise.
+constexpr std::uint64_t kOtherNumbers = 0x9e3779b97f4a7c15;
 
 /// One replica on its way: positions and everything a step needs.
 class Walker {
@@ -247,11 +283,34 @@ class Walker {
                   std::int64_t step) const {
     start(context, x, replica, step);
     const bool drift = options_.drift && options_.kT > 0;
-    if (drift) mobility_divergence(context, model_, cell_, x, divergence());
+    if (drift && options_.random_finite_difference > 0) {
+      difference(context, x, replica, step);
+    } else if (drift) {
+      mobility_divergence(context, model_, cell_, x, divergence());
+    }
     for (std::int64_t k = 0; k < m_; ++k) {
       double velocity = vector(1)[k];
       if (drift) velocity += options_.kT * vector(2)[k];
       vector(6)[k] = options_.dt * velocity + amplitude() * vector(4)[k];
+    }
+  }
+
+  /// [M(x + d w / 2) - M(x - d w / 2)] w / d, whose mean is the divergence of M.
+  void difference(const Context& context, View<const double, 2> x, std::int64_t replica,
+                  std::int64_t step) const {
+    const double length = options_.random_finite_difference;
+    random_normal(context, options_.seed ^ kOtherNumbers,
+                  options_.stream + static_cast<std::uint32_t>(replica),
+                  static_cast<std::uint64_t>(step), {tags_.data(), {n_}}, random());
+    for (const double sign : {1.0, -1.0}) {
+      for (std::int64_t k = 0; k < m_; ++k) {
+        vector(5)[k] = x.data[k] + sign * 0.5 * length * vector(3)[k];
+      }
+      mobility_apply(context, model_, cell_, View<const double, 2>(middle()),
+                     View<const double, 2>(random()), sign > 0 ? divergence() : displacement());
+    }
+    for (std::int64_t k = 0; k < m_; ++k) {
+      vector(2)[k] = (vector(2)[k] - vector(6)[k]) / length;
     }
   }
 
@@ -322,6 +381,13 @@ void check(const BrownianOptions& options, View<double, 4> frames, std::int64_t 
   MLCORE_CHECK(options.drift || options.scheme == Scheme::euler_maruyama,
                "the midpoint scheme holds the drift by construction; drift = false needs "
                "euler_maruyama");
+  MLCORE_CHECK(
+      std::isfinite(options.random_finite_difference) && options.random_finite_difference >= 0,
+      "the length of the random finite difference must not be negative, got ",
+      options.random_finite_difference);
+  MLCORE_CHECK(options.random_finite_difference == 0 ||
+                   (options.drift && options.scheme == Scheme::euler_maruyama),
+               "the random finite difference is a drift of euler_maruyama");
   MLCORE_CHECK(frames.device == Device::cpu, "frames must lie in CPU memory");
   MLCORE_CHECK(frames.shape[3] == 3,
                "frames must have the shape (R, T, n, 3), got the last extent ", frames.shape[3]);

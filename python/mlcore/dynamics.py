@@ -1,12 +1,15 @@
-"""Brownian dynamics with hydrodynamic interactions, whole trajectories in one call.
+"""Whole trajectories in one call: Brownian dynamics with hydrodynamic interactions, and Newton's.
 
-The Ito equation dx = (M F + kT div M) dt + sqrt(2 kT) M^(1/2) dW samples exp(-U / kT) and diffuses
-with D = kT M. Sources: D. L. Ermak and J. A. McCammon, J. Chem. Phys. 69, 1352 (1978); M. Fixman,
-J. Chem. Phys. 69, 1527 (1978).
+`brownian`: the Ito equation dx = (M F + kT div M) dt + sqrt(2 kT) M^(1/2) dW samples exp(-U / kT)
+and diffuses with D = kT M. Sources: D. L. Ermak and J. A. McCammon, J. Chem. Phys. 69, 1352 (1978);
+M. Fixman, J. Chem. Phys. 69, 1527 (1978).
+
+`verlet`: Newton's equations by velocity Verlet, or by a symmetric composition of order 8.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,18 +20,34 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Particles, positive
+from mlcore.arrays import Kind, Particles, host, is_atoms, positive, real
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from mlcore.arrays import Pbc, Positions
     from mlcore.mobility.tensors import Mobility
 
-__all__ = ["Constant", "Force", "Harmonic", "LennardJones", "Yukawa", "brownian", "force_field"]
+__all__ = [
+    "Constant",
+    "DoubleWell",
+    "FixedLennardJones",
+    "Force",
+    "Harmonic",
+    "LennardJones",
+    "Rugged",
+    "SphericalWall",
+    "SystemForce",
+    "Trajectory",
+    "Yukawa",
+    "brownian",
+    "force_field",
+    "verlet",
+]
 
 Array = npt.NDArray[np.float64]
 Report = Callable[[int, int], None]
 _CPU = "dynamics run"
+_SHORT = 3e8  # pair steps that take no longer than that
 _CHUNK_SECONDS = 0.3  # between signs of life, and for Ctrl-C to be heard
 
 
@@ -57,7 +76,8 @@ class LennardJones:
     Args:
         sigma: > 0, length.
         epsilon: energy.
-        cutoff: > 0, length; None: 2^(1/6) sigma, the purely repulsive WCA potential.
+        cutoff: > 0, length; None: 2^(1/6) sigma, the purely repulsive WCA potential; infinite, for
+            `verlet` in open space: the whole potential.
     """
 
     sigma: float
@@ -65,7 +85,9 @@ class LennardJones:
     cutoff: float | None = None
 
     def __post_init__(self) -> None:
-        _check_positive("LennardJones", sigma=self.sigma, cutoff=self.reach)
+        _check_positive("LennardJones", sigma=self.sigma)
+        if not self.reach > 0:
+            raise InvalidArgument(f"LennardJones: cutoff must be positive, got {self.cutoff}")
 
     @property
     def reach(self) -> float:
@@ -98,6 +120,82 @@ class Constant:
 
 
 Force = Yukawa | LennardJones | Harmonic | Constant
+
+
+@dataclass(frozen=True)
+class DoubleWell:
+    """U = x^4 / 4 - x^2 / 2 of every particle of a system in one dimension."""
+
+
+@dataclass(frozen=True)
+class Rugged:
+    """U = (x^4 - x^3 - 16 x^2 + 4 x + 48) / 50 + sin(30 (x + 5)) / 5, in one dimension."""
+
+
+@dataclass(frozen=True)
+class FixedLennardJones:
+    """U = 4 epsilon ((sigma / x)^12 - (sigma / x)^6) about a particle fixed at 0, in one dimension.
+
+    Args:
+        sigma: > 0, length.
+        epsilon: energy.
+    """
+
+    sigma: float = 1.0
+    epsilon: float = 1.0
+
+
+@dataclass(frozen=True)
+class SphericalWall:
+    """A sphere about the origin that keeps the particles in.
+
+    Args:
+        radius: > 0, length.
+        kind: "specular" reflects a particle at the exact point of its straight way within a step
+            where it meets the sphere: speed and angular momentum are kept. "wca" repels: U = 4
+            epsilon ((sigma / s)^12 - (sigma / s)^6) + epsilon for s = radius - |x| < 2^(1/6) sigma.
+        sigma: > 0, length ("wca").
+        epsilon: energy ("wca").
+    """
+
+    radius: float
+    kind: str = "specular"
+    sigma: float = 1.0
+    epsilon: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_positive("SphericalWall", radius=self.radius, sigma=self.sigma)
+        if self.kind not in ("specular", "wca"):
+            raise InvalidArgument(
+                f'SphericalWall: kind must be "specular" or "wca", got "{self.kind}"'
+            )
+
+
+SystemForce = LennardJones | Harmonic | DoubleWell | Rugged | FixedLennardJones | SphericalWall
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Frames of a run; a leading dimension R where there are replicas.
+
+    Attributes:
+        times: (T,).
+        positions: (T, n, d), unwrapped.
+        velocities: (T, n, d).
+        potential: (T,) energies, pair energies shifted to zero at the cutoff; None if not wanted.
+        kinetic: (T,), or None.
+    """
+
+    times: Any
+    positions: Any
+    velocities: Any
+    potential: Any
+    kinetic: Any
+
+    @property
+    def energy(self) -> Any:
+        """(T,) potential + kinetic."""
+        return self.potential + self.kinetic
 
 
 def force_field(
@@ -144,6 +242,7 @@ def brownian(
     cell: Any = None,
     pbc: Pbc = None,
     drift: bool = True,
+    random_finite_difference: float = 0.0,
     scheme: str = "euler_maruyama",
     seed: int = 0,
     stream: int = 0,
@@ -171,6 +270,10 @@ def brownian(
         cell: as for `Mobility`.
         pbc: as for `Mobility`.
         drift: False leaves kT div M out, which samples a wrong distribution unless div M = 0.
+        random_finite_difference: > 0 takes kT div M from one random displacement of this length
+            (small against the particles, say 1e-4 radii) per step: right on average, and in the
+            price of two products M F where the exact divergence is dear (Delong et al., J. Chem.
+            Phys. 140, 134110 (2014)). 0 takes the exact one. "euler_maruyama" only.
         scheme: "euler_maruyama" or "midpoint".
         seed: 0 <= seed < 2**64.
         stream: 0 <= stream + R <= 2**30.
@@ -214,6 +317,7 @@ def brownian(
         stream=stream,
         psd=psd,
         max_displacement=max_displacement,
+        random_finite_difference=random_finite_difference,
     )
     frames = np.empty((replicas, count + 1, n, 3))
     frames[:, 0] = particles.x
@@ -231,6 +335,166 @@ def brownian(
             )
             report(last, count)
     return particles.kind.like(frames if particles.batched else frames[0])
+
+
+def verlet(
+    x0: Any,
+    v0: Any = None,
+    *,
+    forces: SystemForce | Sequence[SystemForce] = (),
+    dt: float,
+    steps: int,
+    every: int = 1,
+    mass: Any = None,
+    box: float | None = None,
+    integrator: str = "velocity_verlet",
+    skin: float = 0.0,
+    energies: bool = True,
+    progress: bool | Report = False,
+    num_threads: int | None = None,
+) -> Trajectory:
+    """Newton's equations, the same bits for a replica alone or among others, on any threads.
+
+    "velocity_verlet": v += dt f / 2m, x += dt v, v += dt f' / 2m (Swope, Andersen, Berens and
+    Wilson, J. Chem. Phys. 76, 637 (1982)). "order8": 17 such steps of other lengths make one step
+    of order 8 (Kahan and Li, Math. Comp. 66, 1089 (1997)), the truth to compare with; walls and
+    cutoffs, where forces are not smooth, cost it its order. Both are symmetric in time.
+
+    Args:
+        x0: (n, d), or (R, n, d) for R replicas, which run in parallel; d = 1, 2 or 3. NumPy, torch,
+            CuPy (on the GPU n <= 1024 and all pairs), or Atoms, which bring masses, velocities.
+        v0: velocities of the shape of x0; None: at rest.
+        forces: what acts, added up: one LennardJones at most (pairs), one Harmonic about the origin,
+            one SphericalWall, and in one dimension DoubleWell, Rugged or FixedLennardJones.
+        dt: > 0, time step.
+        steps: number of steps, a multiple of ``every``.
+        every: steps between frames.
+        mass: > 0; one number, (n,) or (R, n). None: 1, or the masses of Atoms.
+        box: edge of a periodic cube, None: open space. Pairs see every image within their cutoff.
+        integrator: "velocity_verlet" or "order8".
+        skin: of the neighbor list that serves more than 128 particles with a cutoff; 0: 0.4 sigma.
+        energies: whether to compute them: of a frame they cost about as much as a step.
+        progress: as for `brownian`.
+        num_threads: CPU threads; None takes the library-wide setting.
+
+    Returns:
+        Trajectory with steps / every + 1 frames, of the kind of x0.
+
+    Raises:
+        InvalidArgument: a shape, value or option is wrong, or a particle starts outside the wall.
+        Error: the run has blown up; names replica and frame.
+    """
+    x0, v0, mass = _of_atoms(x0, v0, mass)
+    x, kind = real("x0", x0)
+    if x.ndim not in (2, 3) or x.shape[-1] not in (1, 2, 3):
+        raise InvalidArgument(
+            f"x0 must have the shape (n, d) or (R, n, d) with d = 1, 2 or 3, got {tuple(x.shape)}"
+        )
+    count = frame_count(steps, every)
+    batched = x.ndim == 3
+    starts = x if batched else x[None]
+    replicas, n, d = starts.shape
+    system = core_system(forces, box)
+    options = _core.VerletOptions(dt=dt, every=every, integrator=integrator, skin=skin)
+    masses = _placed(_masses(mass, replicas, n), kind)
+    shape = (replicas, count + 1, n, d)
+    (positions, x_out), (velocities, v_out) = (kind.output(None, shape) for _ in range(2))
+    positions[:, 0] = starts
+    velocities[:, 0] = 0 if v0 is None else _like("v0", v0, x, kind).reshape(starts.shape)
+    table, E_out = kind.output(None, (replicas, count + 1, 2)) if energies else (None, None)
+    arguments = (system, options, masses, positions, velocities, table)
+    work = replicas * steps * (n * n + 10) * (17 if integrator == "order8" else 1)
+    with _reporter(progress, "Verlet") as report:
+        for first, last in _chunks(count) if work > _SHORT else ((0, count),):
+            _core.verlet(
+                *arguments, first, last, num_threads=num_threads or 0, stream=kind.stream()
+            )
+            report(last, count)
+    parts = (x_out, v_out, *((E_out[..., 0], E_out[..., 1]) if energies else ()))
+    results = parts if batched else [part[0] for part in parts]
+    times = dt * every * np.arange(count + 1)
+    return Trajectory(times, *results, *(() if energies else (None, None)))
+
+
+def _of_atoms(x0: Any, v0: Any, mass: Any) -> tuple[Any, Any, Any]:
+    if not is_atoms(x0):
+        return x0, v0, 1.0 if mass is None else mass
+    v0 = x0.get_velocities() if v0 is None else v0
+    return x0.positions, v0, x0.get_masses() if mass is None else mass
+
+
+def _like(name: str, values: Any, x: Any, kind: Kind) -> Any:
+    array, own = real(name, values)
+    own.require_device_of(kind, name, "x0")
+    if tuple(array.shape) != tuple(x.shape):
+        raise InvalidArgument(
+            f"{name} must have the shape {tuple(x.shape)} of x0, got {tuple(array.shape)}"
+        )
+    return array
+
+
+def _placed(array: Array, kind: Kind) -> Any:
+    """A host array as the core reads it beside arrays of this kind."""
+    if kind.on_cpu:
+        return array
+    if kind.name == "cupy":
+        return sys.modules["cupy"].asarray(array)
+    return sys.modules["torch"].as_tensor(array, device=kind.device)
+
+
+def _masses(mass: Any, replicas: int, n: int) -> Array:
+    """(1, n) or (R, n)."""
+    array = host("mass", mass, "masses are read")
+    if array.shape not in ((), (n,), (replicas, n)):
+        raise InvalidArgument(
+            f"mass must be a number or have the shape ({n},) or ({replicas}, {n}), got "
+            f"{array.shape}"
+        )
+    if not (np.isfinite(array).all() and (array > 0).all()):
+        raise InvalidArgument("mass must be positive and finite")
+    return np.ascontiguousarray(np.broadcast_to(array, (1, n)) if array.ndim < 2 else array)
+
+
+def core_system(forces: SystemForce | Sequence[SystemForce], box: float | None) -> Any:
+    """The core's ParticleSystem."""
+    parts = [forces] if isinstance(forces, SystemForce) else list(forces)
+    options: dict[str, Any] = {}
+    if box is not None:
+        options["box"] = positive("box", box)
+    for part in parts:
+        own = _system_part(part)
+        if set(own) & set(options):
+            raise InvalidArgument(f"forces may hold one {type(part).__name__} or its like at most")
+        options |= own
+    return _core.ParticleSystem(**options)
+
+
+def _system_part(part: Any) -> dict[str, Any]:
+    if isinstance(part, LennardJones):
+        cutoff = 0.0 if np.isinf(part.reach) else part.reach
+        return {"epsilon": part.epsilon, "sigma": part.sigma, "cutoff": cutoff}
+    if isinstance(part, Harmonic):
+        if np.any(np.asarray(part.centre, dtype=np.float64)):
+            raise InvalidArgument("Harmonic: centre must be the origin in verlet")
+        return {"trap": part.stiffness}
+    if isinstance(part, SphericalWall):
+        return {
+            "wall": part.kind,
+            "wall_radius": part.radius,
+            "wall_sigma": part.sigma,
+            "wall_epsilon": part.epsilon,
+        }
+    if isinstance(part, FixedLennardJones):
+        own = {"landscape_epsilon": part.epsilon, "landscape_sigma": part.sigma}
+        return {"landscape": "lennard_jones"} | own
+    if isinstance(part, DoubleWell):
+        return {"landscape": "double_well"}
+    if isinstance(part, Rugged):
+        return {"landscape": "rugged"}
+    raise InvalidArgument(
+        "forces must be LennardJones, Harmonic, SphericalWall, DoubleWell, Rugged or "
+        f"FixedLennardJones, got {type(part).__name__}"
+    )
 
 
 def frame_count(steps: int, every: int) -> int:
@@ -256,7 +520,7 @@ def _chunks(count: int) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def _reporter(progress: bool | Report) -> Iterator[Report]:
+def _reporter(progress: bool | Report, name: str = "Brownian dynamics") -> Iterator[Report]:
     if callable(progress):
         yield progress
     elif not progress:
@@ -266,7 +530,7 @@ def _reporter(progress: bool | Report) -> Iterator[Report]:
         from rich.progress import Progress
 
         with Progress(console=Console(stderr=True)) as bar:
-            task = bar.add_task("Brownian dynamics", total=None)
+            task = bar.add_task(name, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

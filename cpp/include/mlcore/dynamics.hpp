@@ -51,6 +51,10 @@ struct BrownianOptions {
   double kT = 1;           ///< >= 0
   std::int64_t every = 1;  ///< steps between frames, >= 1
   bool drift = true;       ///< false drops kT div M (euler_maruyama only): wrong on purpose
+  /// > 0: kT div M from one random displacement of this length per step (euler_maruyama only),
+  /// kT [M(x + d w/2) - M(x - d w/2)] w / d with w normal, right on average (Delong, Usabiaga,
+  /// Delgado-Buscalioni, Griffith and Donev, J. Chem. Phys. 140, 134110 (2014)). 0: exact.
+  double random_finite_difference = 0;
   Scheme scheme = Scheme::euler_maruyama;
   std::uint64_t seed = 0;
   std::uint32_t stream = 0;  ///< replica r uses stream + r
@@ -74,5 +78,77 @@ struct BrownianOptions {
 MLCORE_API void brownian(const Context& context, const MobilityModel& model, const Cell& cell,
                          const ForceField& field, const BrownianOptions& options,
                          View<double, 4> frames, std::int64_t first, std::int64_t last);
+
+/// A potential of one coordinate, for systems in one dimension.
+struct Landscape {
+  enum class Kind : int {
+    none = 0,
+    lennard_jones = 1,  ///< 4 epsilon ((sigma / x)^12 - (sigma / x)^6)
+    double_well = 2,    ///< x^4 / 4 - x^2 / 2
+    rugged = 3,         ///< (x^4 - x^3 - 16 x^2 + 4 x + 48) / 50 + sin(30 (x + 5)) / 5
+  };
+  Kind kind = Kind::none;
+  double epsilon = 1;
+  double sigma = 1;
+};
+
+/// A sphere about the origin that holds the particles.
+struct SphericalWall {
+  enum class Kind : int {
+    none = 0,
+    specular = 1,  ///< reflects, at the exact place and time on the straight way of a step
+    wca = 2,       ///< 4 epsilon ((sigma / s)^12 - (sigma / s)^6) + epsilon for s < 2^(1/6) sigma
+  };  ///< with s = radius - |x|
+  Kind kind = Kind::none;
+  double radius = 0;
+  double epsilon = 1;
+  double sigma = 1;
+};
+
+/// Particles that attract and repel, in 1 to 3 dimensions.
+struct ParticleSystem {
+  double trap = 0;      ///< stiffness: trap |x|^2 / 2 each, about the origin, on unwrapped x
+  Landscape landscape;  ///< of each particle; in one dimension
+  double epsilon = 0;   ///< Lennard-Jones pairs 4 epsilon ((sigma/r)^12 - (sigma/r)^6); 0: none
+  double sigma = 1;     ///< > 0
+  double cutoff = 0;    ///< of the pair force, whose energy is shifted to zero there; 0: none
+  double box = 0;       ///< edge of a periodic cube; every image within the cutoff counts; 0: open
+  SphericalWall wall;   ///< not with a box
+};
+
+enum class Integrator : int {
+  /// v += dt f / 2m, x += dt v, v += dt f' / 2m (Swope, Andersen, Berens and Wilson, J. Chem. Phys.
+  /// 76, 637 (1982)); order 2.
+  velocity_verlet = 0,
+  /// 17 velocity-Verlet steps per step, symmetric composition of order 8 (Kahan and Li, Math. Comp.
+  /// 66, 1089 (1997), s17odr8a). Its order is lost at walls and cutoffs.
+  order8 = 1,
+};
+
+struct VerletOptions {
+  double dt = 0;           ///< > 0
+  std::int64_t every = 1;  ///< steps between frames, >= 1
+  Integrator integrator = Integrator::velocity_verlet;
+  double skin = 0;  ///< of the neighbor list used for many particles; 0: 0.4 sigma
+};
+
+/// Newton's equations for R replicas of n particles in d dimensions: fills frames first + 1 .. last
+/// from frame `first`, and energies (potential, kinetic) of frames first .. last.
+///
+/// A replica moves as it would alone, bit by bit, on any number of threads, in any pieces. From 129
+/// particles with a cutoff on, forces come from a neighbor list in O(n). Replicas run in parallel,
+/// lone large ones by particles. Views on the GPU run there (n <= 1024, all pairs).
+///
+/// @param masses     (1, n) or (R, n), > 0
+/// @param positions  (R, T, n, d), unwrapped
+/// @param velocities (R, T, n, d)
+/// @param energies   (R, T, 2), or empty: not wanted
+/// @throws InvalidArgument  a parameter or shape is wrong, a start is not finite or outside the
+/// wall
+/// @throws Error            the run has blown up, naming replica and frame
+MLCORE_API void verlet(const Context& context, const ParticleSystem& system,
+                       const VerletOptions& options, View<const double, 2> masses,
+                       View<double, 4> positions, View<double, 4> velocities,
+                       View<double, 3> energies, std::int64_t first, std::int64_t last);
 
 }  // namespace mlcore
