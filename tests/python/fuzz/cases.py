@@ -263,12 +263,12 @@ def voxel_runs(rng: np.random.Generator, dtype: type) -> Results:
     return results
 
 
-@operation(rtol=1e-12)
+@operation(rtol=1e-12, atol=1e-12)
 def voxels(rng: np.random.Generator) -> Results:
     return voxel_runs(rng, np.float64)
 
 
-@operation(rtol=1e-5)
+@operation(rtol=1e-5, atol=2e-5)
 def voxels_float32(rng: np.random.Generator) -> Results:
     return voxel_runs(rng, np.float32)
 
