@@ -189,6 +189,9 @@ void export_voxels(py::module_& m) {
                     const std::optional<Array<std::int64_t>>&>(),
            py::arg("positions"), py::arg("direction") = py::none(),
            py::arg("offsets") = py::none());
+  m.def(
+      "check_voxel_grid", [](const VoxelSetup& setup) { check_voxel_grid(setup.grid); },
+      py::arg("setup"));
   m.def("pooled_field", &pooled_field, py::arg("shape"), py::arg("single"));
   m.def(
       "rasterize",

@@ -28,18 +28,6 @@ constexpr std::int64_t kSlabBytes = std::int64_t{3} << 20;
 constexpr std::int64_t kGrain = 1024;
 
 // ------------------------------------------------------------------------------------- arguments
-void check_grid(const VoxelGrid& grid) {
-  for (int a = 0; a < 3; ++a) {
-    MLCORE_CHECK(grid.shape[a] >= 1 && grid.shape[a] <= kMostVoxelsAlong, "shape must hold 1 .. ",
-                 kMostVoxelsAlong, " voxels along each axis, got ", grid.shape[a], " along axis ",
-                 a);
-    const double* row = grid.cell.rows.data() + 3 * a;
-    MLCORE_CHECK(row[0] != 0 || row[1] != 0 || row[2] != 0, "cell vector ", a,
-                 " is zero; a grid needs the extent of its open axes, too");
-  }
-  completed(grid.cell);
-}
-
 void check_kernel(const VoxelKernel& kernel) {
   const auto positive = [](const char* name, double value) {
     MLCORE_CHECK(std::isfinite(value) && value > 0, name, " must be positive and finite, got ",
@@ -79,7 +67,7 @@ double reach(const VoxelKernel& kernel) {
 }
 
 VoxelStencil make_stencil(const VoxelGrid& grid, const VoxelKernel& kernel, bool density) {
-  check_grid(grid);
+  check_voxel_grid(grid);
   check_kernel(kernel);
   VoxelStencil s{};
   const auto inverse_rows = inverse(grid.cell.rows);
@@ -582,6 +570,18 @@ void for_systems(const Context& context, const VoxelStencil& stencil, const Voxe
 }  // namespace
 
 // ----------------------------------------------------------------------------------------- faces
+void check_voxel_grid(const VoxelGrid& grid) {
+  for (int a = 0; a < 3; ++a) {
+    MLCORE_CHECK(grid.shape[a] >= 1 && grid.shape[a] <= kMostVoxelsAlong, "shape must hold 1 .. ",
+                 kMostVoxelsAlong, " voxels along each axis, got ", grid.shape[a], " along axis ",
+                 a);
+    const double* row = grid.cell.rows.data() + 3 * a;
+    MLCORE_CHECK(row[0] != 0 || row[1] != 0 || row[2] != 0, "cell vector ", a,
+                 " is zero; a grid needs the extent of its open axes, too");
+  }
+  completed(grid.cell);
+}
+
 template <class T>
 void rasterize(const Context& context, const VoxelGrid& grid, const VoxelKernel& kernel,
                const VoxelPoints& points, View<const T, 2> features, View<T, 5> field,

@@ -16,6 +16,9 @@ struct VoxelGrid {
   Cell cell;
 };
 
+/// @throws InvalidArgument  the shape is out of bounds, the cell lacks a vector or is flat
+MLCORE_API void check_voxel_grid(const VoxelGrid& grid);
+
 /// How a point is shared out among voxels. With u the position in units of voxels and
 /// d_a = (v_a + 1/2) - u_a, the weights of the first three are products over the axes of
 /// (Hockney and Eastwood, Computer Simulation Using Particles, 1988, section 5-2)

@@ -10,7 +10,10 @@ namespace mlcore::kernels::MLCORE_ISA {
 namespace {
 
 constexpr int kBlock = kVoxelBlock;
-constexpr int kAhead = 8;  // points whose voxels are fetched before they are needed
+#ifndef AHEAD
+#define AHEAD 8
+#endif
+constexpr int kAhead = AHEAD;  // points whose voxels are fetched before they are needed
 
 /// L channels; one is a plain number.
 template <class T, int L>
@@ -95,12 +98,14 @@ void fill_taps(const VoxelJob<T>& job, const VoxelPlaces& places, int count, Tap
     const std::int32_t n = s.n[axis], wrap = s.periodic[axis] ? n : 0;
     const std::int32_t low = axis == 0 ? job.plane_begin : 0;
     const std::int32_t high = axis == 0 ? job.plane_end : n;
+    const std::int32_t* __restrict first = places.first[axis];
     for (int j = 0; j < O; ++j) {
+      std::int32_t* __restrict index = taps.index[axis][j];
       for (int p = 0; p < count; ++p) {
-        std::int32_t i = places.first[axis][p] + j;
-        for (int turn = 0; turn < O - 1; ++turn) i = i >= n ? i - wrap : i;
-        taps.index[axis][j][p] = i;
-        outside[p] |= (i < low) | (i >= high);
+        std::int32_t i = first[p] + j;
+        for (int turn = 0; turn < O - 1; ++turn) i -= i >= n ? wrap : 0;
+        index[p] = i;
+        outside[p] |= (i - low) | (high - 1 - i);  // negative: outside
       }
     }
   }
@@ -118,7 +123,7 @@ void fill_taps(const VoxelJob<T>& job, const VoxelPlaces& places, int count, Tap
       taps.z[a][p] = taps.index[2][a][p] * voxel;
     }
   }
-  for (int p = 0; p < count; ++p) taps.whole[p] = outside[p] == 0;
+  for (int p = 0; p < count; ++p) taps.whole[p] = outside[p] >= 0;
 }
 
 /// Calls visit(row, z) for the taps of a point that lie in the job's planes.
