@@ -510,7 +510,7 @@ int common_device(View<const double, 3> x, const Views&... others) {
 }
 
 void planned_matrix(const Context& context, const MobilityModel& model,
-                     const detail::MobilityPlan& plan, View<const double, 3> x, View<double, 3> M) {
+                    const detail::MobilityPlan& plan, View<const double, 3> x, View<double, 3> M) {
   if (x.empty()) return;
   Call call(context, model, plan, x, common_device(x, M));
   const Parameters& p = call.parameters();
@@ -531,8 +531,8 @@ void planned_matrix(const Context& context, const MobilityModel& model,
 }
 
 void planned_apply(const Context& context, const MobilityModel& model,
-                    const detail::MobilityPlan& plan, View<const double, 3> x,
-                    View<const double, 3> F, View<double, 3> V) {
+                   const detail::MobilityPlan& plan, View<const double, 3> x,
+                   View<const double, 3> F, View<double, 3> V) {
   if (x.empty()) return;
   Call call(context, model, plan, x, common_device(x, F, V));
   call.check_forces(F);
@@ -553,8 +553,8 @@ void planned_apply(const Context& context, const MobilityModel& model,
 }
 
 void planned_divergence(const Context& context, const MobilityModel& model,
-                         const detail::MobilityPlan& plan, View<const double, 3> x,
-                         View<double, 3> D) {
+                        const detail::MobilityPlan& plan, View<const double, 3> x,
+                        View<double, 3> D) {
   if (x.empty()) return;
   Call call(context, model, plan, x, common_device(x, D));
   const Parameters& p = call.parameters();

@@ -9,14 +9,20 @@
 
 #include "mobility_cuda.hpp"
 #include "mobility_open.hpp"
+#include "mobility_particles.hpp"
 #include "mobility_plan.hpp"
 #include "parallel.hpp"
 
 namespace mlcore {
 namespace {
 
+using detail::Components;
 using detail::EwaldUse;
 using detail::MobilityPlan;
+using detail::Particles;
+using detail::prepared;
+using detail::tile_count;
+using detail::TilePowers;
 using kernels::kTile;
 
 constexpr std::int64_t kMatrixGrain = 8;
@@ -32,54 +38,6 @@ void check_vectors(const char* name, View<const Real, Rank> v, std::array<std::i
     got += (k ? ", " : "") + std::to_string(v.shape[k]);
   }
   detail::raise<InvalidArgument>(name, " must have the shape (", want, "), got (", got, ")");
-}
-
-std::int64_t tile_count(std::int64_t n) { return (n + kTile - 1) / kTile; }
-
-/// Positions of one configuration as structure of arrays, wrapped into the cell, padded with zeros.
-struct Particles {
-  std::int64_t n = 0;
-  std::vector<double> x[3];
-  std::vector<double> fraction[3];
-  kernels::PairGeometry geometry;
-
-  void set(const MobilityPlan& plan, View<const double, 2> positions) {
-    n = positions.shape[0];
-    for (int a = 0; a < 3; ++a) {
-      x[a].assign(kTile * tile_count(n), 0.0);
-      for (std::int64_t i = 0; i < n; ++i) x[a][i] = positions(i, a);
-    }
-    const Cell& cell = plan.cell;
-    if (!cell.is_open()) wrap(cell, plan.inverse);
-    geometry = detail::pair_geometry(plan, x[0].data(), x[1].data(), x[2].data());
-  }
-
- private:
-  void wrap(const Cell& cell, const std::array<double, 9>& inverse) {
-    for (int a = 0; a < 3; ++a) {
-      if (!cell.pbc[a]) continue;
-      fraction[a].resize(n);
-      for (std::int64_t i = 0; i < n; ++i) {
-        double s = x[0][i] * inverse[a] + x[1][i] * inverse[3 + a] + x[2][i] * inverse[6 + a];
-        const double shift = std::floor(s);
-        fraction[a][i] = s - shift;
-        for (int k = 0; k < 3; ++k) x[k][i] -= shift * cell.rows[3 * a + k];
-      }
-    }
-  }
-};
-
-/// Wrapped positions in memory that each thread keeps from call to call.
-const Particles& prepared(const MobilityModel& model, const MobilityPlan& plan,
-                          View<const double, 2> x) {
-  static thread_local Particles kept;
-  check_finite("x", x);
-  kept.set(plan, x);
-  if (model.kernel == Kernel::oseen) {
-    const double* columns[3] = {kept.x[0].data(), kept.x[1].data(), kept.x[2].data()};
-    detail::check_apart(columns, kept.n);
-  }
-  return kept;
 }
 
 void set_self_block(const double self[6], std::int64_t i, View<double, 2> M) {
@@ -100,45 +58,6 @@ void open_matrix(const Context& context, const MobilityPlan& plan, const Particl
     }
   });
 }
-
-/// Tile of kTile particles: exp(i n theta) for |n| <= extent along each axis. Lanes beyond the last
-/// particle repeat it.
-class TilePowers {
- public:
-  /// In memory that each thread keeps from call to call.
-  static TilePowers& of(const detail::WavePart& waves) {
-    static thread_local TilePowers kept;
-    for (int a = 0; a < 3; ++a) kept.values_[a].resize(2 * kTile * (2 * waves.extent[a] + 1));
-    return kept;
-  }
-
-  void fill(const detail::WavePart& waves, const Particles& particles, std::int64_t tile) {
-    for (int a = 0; a < 3; ++a) {
-      double* middle = values_[a].data() + 2 * kTile * waves.extent[a];
-      for (int lane = 0; lane < kTile; ++lane) {
-        const std::int64_t i = std::min(tile * kTile + lane, particles.n - 1);
-        const double theta = 2.0 * std::numbers::pi * particles.fraction[a][i];
-        const double c = std::cos(theta), s = std::sin(theta);
-        double pc = 1, ps = 0;
-        for (int n = 0; n <= waves.extent[a]; ++n) {
-          middle[2 * kTile * n + lane] = middle[-2 * kTile * n + lane] = pc;
-          middle[2 * kTile * n + kTile + lane] = ps;
-          middle[-2 * kTile * n + kTile + lane] = -ps;
-          const double next = pc * c - ps * s;
-          ps = pc * s + ps * c;
-          pc = next;
-        }
-      }
-      pointers_[a] = values_[a].data();
-    }
-  }
-
-  const double* const* pointers() const { return pointers_; }
-
- private:
-  std::vector<double> values_[3];
-  const double* pointers_[3];
-};
 
 /// Adds a tile of the wave part to the blocks of M below the diagonal.
 void add_wave_tile(const double* tensors, std::int64_t ti, std::int64_t tj, std::int64_t n,
@@ -250,23 +169,6 @@ void periodic_matrix(const Context& context, const MobilityPlan& plan, const Par
   });
 }
 
-/// Vectors of one configuration as structure of arrays, padded with zeros.
-struct Components {
-  std::vector<double> values[3];
-  const double* pointers[3];
-
-  /// In memory that each thread keeps from call to call.
-  static const Components& of(View<const double, 2> v) {
-    static thread_local Components kept;
-    for (int a = 0; a < 3; ++a) {
-      kept.values[a].assign(kTile * tile_count(v.shape[0]), 0.0);
-      for (std::int64_t i = 0; i < v.shape[0]; ++i) kept.values[a][i] = v(i, a);
-      kept.pointers[a] = kept.values[a].data();
-    }
-    return kept;
-  }
-};
-
 /// self F_i
 void self_velocity(const double self[6], const Components& force, std::int64_t i, double v[3]) {
   const double fx = force.pointers[0][i], fy = force.pointers[1][i], fz = force.pointers[2][i];
@@ -308,7 +210,7 @@ void load_tile(const Components& force, std::int64_t tile, std::int64_t n, doubl
 /// Threads share the wave vectors, so the order of summation does not depend on their number. In
 /// memory that each thread keeps from call to call.
 const std::vector<double>& weighted_structure(const Context& context, const detail::WavePart& waves,
-                                       const Particles& particles, const Components& force) {
+                                              const Particles& particles, const Components& force) {
   const kernels::WaveVectors view = waves.view();
   static thread_local std::vector<double> kept;
   std::vector<double>& sums = kept;  // of this thread, whichever one runs the body
@@ -377,8 +279,8 @@ void check_parameters_device(const MobilityModel& model) {
 
 /// Kernels of open space go their own way; Oseen and RPY under a table go with it.
 bool takes_open_path(const MobilityModel& model, const Cell& cell) {
-  const bool plain = model.radii.empty() &&
-                     (model.kernel == Kernel::oseen || model.kernel == Kernel::rpy);
+  const bool plain =
+      model.radii.empty() && (model.kernel == Kernel::oseen || model.kernel == Kernel::rpy);
   return detail::has_open_kernel(model, cell) && !(plain && model.table.cutoff > 0);
 }
 

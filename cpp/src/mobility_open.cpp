@@ -112,8 +112,8 @@ struct Product {
     }
     const bool unequal = kind == OpenKind::rpy_unequal;
     for (int k = 0; k < t.padded; ++k) {
-      t.radius[k] = unequal && k < count ? static_cast<Real>(model.radii(begin + k))
-                                         : parameters.radius;
+      t.radius[k] =
+          unequal && k < count ? static_cast<Real>(model.radii(begin + k)) : parameters.radius;
     }
   }
 
@@ -158,8 +158,9 @@ struct Product {
 template <class Real>
 void check_heights(const MobilityModel& model, View<const Real, 2> x) {
   for (std::int64_t i = 0; i < x.shape[0]; ++i) {
-    MLCORE_CHECK(x(i, 2) >= static_cast<Real>(model.radius), "particle ", i, " lies at z = ",
-                 x(i, 2), ", closer to the wall z = 0 than its radius ", model.radius);
+    MLCORE_CHECK(x(i, 2) >= static_cast<Real>(model.radius), "particle ", i,
+                 " lies at z = ", x(i, 2), ", closer to the wall z = 0 than its radius ",
+                 model.radius);
   }
 }
 
@@ -308,11 +309,11 @@ void add_open_divergence(const MobilityModel& model, View<const double, 2> x, Vi
   }
 }
 
-#define MLCORE_INSTANTIATE(Real)                                                                \
-  template void check_open_positions(const MobilityModel&, View<const Real, 2>);                \
-  template void open_matrix(const Context&, const MobilityModel&, View<const Real, 2>,          \
-                            View<Real, 2>, bool);                                               \
-  template void open_apply(const Context&, const MobilityModel&, View<const Real, 2>,           \
+#define MLCORE_INSTANTIATE(Real)                                                       \
+  template void check_open_positions(const MobilityModel&, View<const Real, 2>);       \
+  template void open_matrix(const Context&, const MobilityModel&, View<const Real, 2>, \
+                            View<Real, 2>, bool);                                      \
+  template void open_apply(const Context&, const MobilityModel&, View<const Real, 2>,  \
                            View<const Real, 2>, View<Real, 2>, bool);
 MLCORE_INSTANTIATE(double)
 MLCORE_INSTANTIATE(float)

@@ -10,7 +10,8 @@ namespace mlcore::detail {
 /// Whether a kernel in this cell is one of kernels::OpenKind.
 bool has_open_kernel(const MobilityModel& model, const Cell& cell);
 
-/// The block of M on the diagonal, without `self`: xx xy xz yy yz zz. z is the height over the wall.
+/// The block of M on the diagonal, without `self`: xx xy xz yy yz zz. z is the height over the
+/// wall.
 void open_self_block(const MobilityModel& model, std::int64_t i, double z, double self[6]);
 
 /// Throws InvalidArgument where positions are wrong for the kernel.

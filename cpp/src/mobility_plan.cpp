@@ -204,17 +204,15 @@ std::array<int, 3> lattice_extent(const Cell& cell, double reach, double margin)
 /// Adds the sum of a term over the images of a particle to its self part.
 void add_own_images(const Cell& cell, const kernels::PairTerm& term, double cutoff,
                     double self[6]) {
-  const auto add = [&](const std::array<int, 3>&, const Vector& d) {
+  for (const Vector& d : own_images(cell, cutoff)) {
     const double r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
-    if (r2 >= cutoff * cutoff) return;
     double f, g;
     MLCORE_DISPATCH(mobility_pair)(term, 1, &r2, &f, &g);
     int m = 0;
     for (int p = 0; p < 3; ++p) {
       for (int q = p; q < 3; ++q) self[m++] += (p == q ? f : 0.0) + g * d[p] * d[q];
     }
-  };
-  for_each_lattice_vector(cell, lattice_extent(cell, cutoff, 0.0), add);
+  }
 }
 
 void add_diagonal(double value, double self[6]) {
@@ -330,8 +328,8 @@ void check_radii(const MobilityModel& model, const Cell& cell, std::int64_t n) {
   if (model.radii.empty() && model.radii.data == nullptr) return;
   MLCORE_CHECK(model.kernel == Kernel::rpy && cell.is_open(),
                "radii of single particles are known to the RPY kernel in open space alone");
-  MLCORE_CHECK(model.radii.shape[0] == n, "radii must hold one radius per particle (", n,
-               "), got ", model.radii.shape[0]);
+  MLCORE_CHECK(model.radii.shape[0] == n, "radii must hold one radius per particle (", n, "), got ",
+               model.radii.shape[0]);
   for (std::int64_t i = 0; i < n; ++i) {
     MLCORE_CHECK(model.radii(i) > 0 && std::isfinite(model.radii(i)),
                  "radii must be positive and finite, but entry ", i, " is ", model.radii(i));
@@ -370,10 +368,19 @@ void check_mobility(const MobilityModel& model, const Cell& cell, std::int64_t n
   const std::int64_t knots = table.par.shape[0];
   MLCORE_CHECK(knots >= 2 && knots < (std::int64_t{1} << 31),
                "a table needs at least 2 knots, got ", knots);
-  MLCORE_CHECK(table.dpar.shape[0] == knots && table.perp.shape[0] == knots &&
-                   table.dperp.shape[0] == knots,
-               "par, dpar, perp and dperp must have the same length, got ", knots, ", ",
-               table.dpar.shape[0], ", ", table.perp.shape[0], " and ", table.dperp.shape[0]);
+  MLCORE_CHECK(
+      table.dpar.shape[0] == knots && table.perp.shape[0] == knots && table.dperp.shape[0] == knots,
+      "par, dpar, perp and dperp must have the same length, got ", knots, ", ", table.dpar.shape[0],
+      ", ", table.perp.shape[0], " and ", table.dperp.shape[0]);
+}
+
+std::vector<std::array<double, 3>> own_images(const Cell& cell, double cutoff) {
+  std::vector<std::array<double, 3>> images;
+  for_each_lattice_vector(cell, lattice_extent(cell, cutoff, 0.0),
+                          [&](const std::array<int, 3>&, const Vector& d) {
+                            if (norm(d) < cutoff) images.push_back(d);
+                          });
+  return images;
 }
 
 std::vector<double> pair_images(const Cell& cell, double cutoff) {

@@ -45,7 +45,7 @@ struct MobilityPlan {
   std::array<double, 9> inverse;  // of cell.rows
   kernels::PairTerm terms[2];
   int term_count = 0;
-  int table_term = -1;                    // index of the table among the terms
+  int table_term = -1;                                      // index of the table among the terms
   std::shared_ptr<const std::vector<double>> table_images;  // (m, 3)
   std::shared_ptr<const EwaldSum> ewald;  // null in open space and without a kernel
   double self[6] = {};                    // M_ii: xx xy xz yy yz zz
@@ -61,6 +61,9 @@ MobilityPlan mobility_plan(const MobilityModel& model, const Cell& cell, EwaldUs
 /// Structure of arrays of wrapped positions with the cell of a plan.
 kernels::PairGeometry pair_geometry(const MobilityPlan& plan, const double* x, const double* y,
                                     const double* z);
+
+/// Lattice vectors shorter than the cutoff, 0 left out.
+std::vector<std::array<double, 3>> own_images(const Cell& cell, double cutoff);
 
 /// Images (see kernels::PairTerm) that may bring a wrapped distance below the cutoff.
 std::vector<double> pair_images(const Cell& cell, double cutoff);

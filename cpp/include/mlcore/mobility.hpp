@@ -40,12 +40,12 @@ struct PairTable {
 /// cutoff, a particle's own images included.
 struct MobilityModel {
   Kernel kernel = Kernel::none;
-  double radius = 1;         ///< hydrodynamic radius a > 0
-  double viscosity = 1;      ///< eta > 0
-  double self = 0;           ///< extra diagonal; holds the table's own value at r = 0 too
-  PairTable table;           ///< short-ranged part
-  double tolerance = 1e-10;  ///< error of the Ewald sums relative to K_self, 1e-14 .. 1e-2
-  double splitting = 0;      ///< Ewald parameter, 1/length; 0: the fastest; no effect on results
+  double radius = 1;            ///< hydrodynamic radius a > 0
+  double viscosity = 1;         ///< eta > 0
+  double self = 0;              ///< extra diagonal; holds the table's own value at r = 0 too
+  PairTable table;              ///< short-ranged part
+  double tolerance = 1e-10;     ///< error of the Ewald sums relative to K_self, 1e-14 .. 1e-2
+  double splitting = 0;         ///< Ewald parameter, 1/length; 0: the fastest; no effect on results
   View<const double, 1> radii;  ///< (n,) radii > 0 for Kernel::rpy in open space; empty: `radius`
 };
 
@@ -86,6 +86,52 @@ MLCORE_API void mobility_apply(const Context& context, const MobilityModel& mode
 /// x, D (B, n, 3).
 MLCORE_API void mobility_divergence(const Context& context, const MobilityModel& model,
                                     const Cell& cell, View<const double, 3> x, View<double, 3> D);
+
+/// Where the derivatives of a scalar go. Empty views: not wanted. Those in parameters are sums over
+/// the batch.
+struct MobilityGradients {
+  View<double, 3> x;                       ///< (B, n, 3)
+  View<double, 1> radius;                  ///< (1,), or (n,) where the model has `radii`
+  View<double, 1> viscosity;               ///< (1,)
+  View<double, 1> self;                    ///< (1,)
+  View<double, 1> par, dpar, perp, dperp;  ///< (k,) values and slopes at the knots of the table
+};
+
+/// Vector-Jacobian product of mobility_apply: derivatives of sum G . V, V = M(x) F. That in F is
+/// M G: mobility_apply with G for F. CPU and, without parameters, CUDA.
+///
+/// @param x,F,G  (B, n, 3)
+/// @throws InvalidArgument  as mobility_matrix
+MLCORE_API void mobility_apply_backward(const Context& context, const MobilityModel& model,
+                                        const Cell& cell, View<const double, 3> x,
+                                        View<const double, 3> F, View<const double, 3> G,
+                                        const MobilityGradients& gradients);
+
+/// Vector-Jacobian product of mobility_matrix: derivatives of sum C M.
+///
+/// @param x  (B, n, 3)
+/// @param C  (B, 3n, 3n)
+/// @throws InvalidArgument  as mobility_matrix
+MLCORE_API void mobility_matrix_backward(const Context& context, const MobilityModel& model,
+                                         const Cell& cell, View<const double, 3> x,
+                                         View<const double, 3> C,
+                                         const MobilityGradients& gradients);
+
+/// Change of V = M(x) F along a motion H of the particles: dV = (d/dt) M(x + t H) F.
+///
+/// @param x,F,H,dV  (B, n, 3)
+MLCORE_API void mobility_apply_tangent(const Context& context, const MobilityModel& model,
+                                       const Cell& cell, View<const double, 3> x,
+                                       View<const double, 3> F, View<const double, 3> H,
+                                       View<double, 3> dV);
+
+/// Change of d/dx sum G . M(x) F along a motion H of the particles.
+///
+/// @param x,F,G,H,dX  (B, n, 3)
+MLCORE_API void mobility_apply_hessian(const Context& context, const MobilityModel& model,
+                                       const Cell& cell, View<const double, 3> x,
+                                       View<const double, 3> F, View<const double, 3> G,
+                                       View<const double, 3> H, View<double, 3> dX);
 
 /// In single precision. Open space without a table is computed in it: an entry of M is off by
 /// some 1e-6 of itself or of K_self, a velocity by some 1e-6 of sum_j |M_ij| |F_j|. Everything else

@@ -48,18 +48,19 @@ struct OpenPoints {
 // velocity += (8 pi eta) M_ij F_j, both ways between two tiles, or between all particles of one.
 // mobility_open_rows: the three rows of M of particle i; `self` is the block on the diagonal: xx xy
 // xz yy yz zz. All return whether two particles may coincide (Oseen alone looks).
-MLCORE_DECLARE_PER_ISA(
-    bool mobility_tiles(OpenKind kind, const OpenParameters<double>& p, OpenTile<double>& a,
-                        OpenTile<double>& b);
-    bool mobility_tiles_f32(OpenKind kind, const OpenParameters<float>& p, OpenTile<float>& a,
-                            OpenTile<float>& b);
-    bool mobility_tile(OpenKind kind, const OpenParameters<double>& p, OpenTile<double>& a);
-    bool mobility_tile_f32(OpenKind kind, const OpenParameters<float>& p, OpenTile<float>& a);
-    bool mobility_open_rows(OpenKind kind, const OpenParameters<double>& p,
-                            const OpenPoints<double>& points, std::int64_t i,
-                            const double self[6], double* rows);
-    bool mobility_open_rows_f32(OpenKind kind, const OpenParameters<float>& p,
-                                const OpenPoints<float>& points, std::int64_t i,
-                                const double self[6], float* rows);)
+MLCORE_DECLARE_PER_ISA(bool mobility_tiles(OpenKind kind, const OpenParameters<double>& p,
+                                           OpenTile<double>& a, OpenTile<double>& b);
+                       bool mobility_tiles_f32(OpenKind kind, const OpenParameters<float>& p,
+                                               OpenTile<float>& a, OpenTile<float>& b);
+                       bool mobility_tile(OpenKind kind, const OpenParameters<double>& p,
+                                          OpenTile<double>& a);
+                       bool mobility_tile_f32(OpenKind kind, const OpenParameters<float>& p,
+                                              OpenTile<float>& a);
+                       bool mobility_open_rows(OpenKind kind, const OpenParameters<double>& p,
+                                               const OpenPoints<double>& points, std::int64_t i,
+                                               const double self[6], double* rows);
+                       bool mobility_open_rows_f32(OpenKind kind, const OpenParameters<float>& p,
+                                                   const OpenPoints<float>& points, std::int64_t i,
+                                                   const double self[6], float* rows);)
 
 }  // namespace mlcore::kernels

@@ -144,7 +144,8 @@ MLCORE_INLINE Pair<Real> overlapping_unequal(Pair<Real> apart, Vector<Real> r2, 
   const V inverse = inverse_roots(at_least<Real>(r2, kTiny<Real>));
   // Written for r as it is, not as a difference of cubes: 16 r^3 (a + b) - (gap2 + 3 r^2)^2.
   const V r = r2 * inverse, over = 1 / (24 * (a * b));
-  const V f = over * (16 * (a + b) - ((gap2 * inverse) * (gap2 * inverse)) * inverse - 6 * (gap2 * inverse) - 9 * r);
+  const V f = over * (16 * (a + b) - ((gap2 * inverse) * (gap2 * inverse)) * inverse -
+                      6 * (gap2 * inverse) - 9 * r);
   const V q = gap2 * inverse - r;
   const V g = (3 * over) * ((q * q) * inverse) * (inverse * inverse);
   const auto far = r2 > (a + b) * (a + b);
@@ -154,8 +155,8 @@ MLCORE_INLINE Pair<Real> overlapping_unequal(Pair<Real> apart, Vector<Real> r2, 
 
 /// Pair functions over 1 / (8 pi eta). Overlap is rare: one branch per vector.
 template <class Real, OpenKind kind>
-MLCORE_INLINE Pair<Real> pair_of(const OpenParameters<Real>& p, Vector<Real> r2,
-                                         Vector<Real> a, Vector<Real> b) {
+MLCORE_INLINE Pair<Real> pair_of(const OpenParameters<Real>& p, Vector<Real> r2, Vector<Real> a,
+                                 Vector<Real> b) {
   using V = Vector<Real>;
   if constexpr (kind == OpenKind::regularized) {
     const V inverse = inverse_roots(r2 + p.epsilon2);
@@ -301,7 +302,7 @@ bool within_tile(const OpenParameters<Real>& p, OpenTile<Real>& a) {
   bool zero = false;
   for (int i = 0; i < a.padded; i += kRows) {
     for (int r = 0; r < kRows; ++r) zero |= row_at_home<Real, kind>(p, a, i + r);
-    const int next = (i & -kLanes<Real>) + kLanes<Real>;
+    const int next = (i & -kLanes<Real>)+kLanes<Real>;
     zero |= rows_against<Real, kind>(p, a, i, a, next, a.padded);
   }
   return zero;
@@ -338,9 +339,8 @@ MLCORE_INLINE void put_interleaved(Real* out, Vector<Real> x, Vector<Real> y, Ve
 
 /// Blocks of particle i with the vector of particles from j on.
 template <class Real, OpenKind kind>
-MLCORE_INLINE Block<Real> blocks_from(const OpenParameters<Real>& p,
-                                              const OpenPoints<Real>& points, std::int64_t i,
-                                              std::int64_t j, bool& zero) {
+MLCORE_INLINE Block<Real> blocks_from(const OpenParameters<Real>& p, const OpenPoints<Real>& points,
+                                      std::int64_t i, std::int64_t j, bool& zero) {
   using V = Vector<Real>;
   const V z = load(points.x[2] + j);
   const V dx = points.x[0][i] - load(points.x[0] + j), dy = points.x[1][i] - load(points.x[1] + j);
@@ -423,19 +423,19 @@ bool fill_rows(const OpenParameters<Real>& p, const OpenPoints<Real>& points, st
   return zero;
 }
 
-#define MLCORE_FOR_OPEN_KIND(call)                                       \
-  switch (kind) {                                                        \
-    case OpenKind::oseen:                                                \
-      return call(OpenKind::oseen);                                      \
-    case OpenKind::rpy:                                                  \
-      return call(OpenKind::rpy);                                        \
-    case OpenKind::rpy_unequal:                                          \
-      return call(OpenKind::rpy_unequal);                                \
-    case OpenKind::regularized:                                          \
-      return call(OpenKind::regularized);                                \
-    case OpenKind::rpy_wall:                                             \
-      return call(OpenKind::rpy_wall);                                   \
-  }                                                                      \
+#define MLCORE_FOR_OPEN_KIND(call)        \
+  switch (kind) {                         \
+    case OpenKind::oseen:                 \
+      return call(OpenKind::oseen);       \
+    case OpenKind::rpy:                   \
+      return call(OpenKind::rpy);         \
+    case OpenKind::rpy_unequal:           \
+      return call(OpenKind::rpy_unequal); \
+    case OpenKind::regularized:           \
+      return call(OpenKind::regularized); \
+    case OpenKind::rpy_wall:              \
+      return call(OpenKind::rpy_wall);    \
+  }                                       \
   return false;
 
 template <class Real>

@@ -97,8 +97,8 @@ MLCORE_RADIAL Pair unequal_pair(const RadialParameters& p, double r2, double inv
           3.0 * over * (q - r) * (q - r) * inverse * i2};
 }
 
-/// What the wall z = 0 adds to a block, over 1 / (8 pi eta): Swan and Brady, Phys. Fluids 19, 113306
-/// (2007). Symmetric but for xz, yz against zx, zy.
+/// What the wall z = 0 adds to a block, over 1 / (8 pi eta): Swan and Brady, Phys. Fluids 19,
+/// 113306 (2007). Symmetric but for xz, yz against zx, zy.
 template <class T>
 struct WallBlock {
   T xx, xy, yy, zz, xz, yz, zx, zy;
@@ -116,9 +116,9 @@ MLCORE_RADIAL WallBlock<T> wall_block(T dx, T dy, T zi, T zj, T inverse, T up, A
   const T he = h * e2;
   const T f1 = third * (two * ((one - Real(5) * e2) * i5) - two * ((one - Real(3) * e2) * i3)) -
                (one + two * he) * inverse;
-  const T f2 = third * (Real(6) * ((one - Real(5) * e2) * i3) -
-                        Real(10) * ((one - Real(7) * e2) * i5)) -
-               (one - Real(6) * he) * inverse;
+  const T f2 =
+      third * (Real(6) * ((one - Real(5) * e2) * i3) - Real(10) * ((one - Real(7) * e2) * i5)) -
+      (one - Real(6) * he) * inverse;
   const T slope = two * (ez * inverse), level = f2 * ez - (Real(20) * third) * (ez * i5);
   const T to_wall = level + slope * hj, from_wall = level + slope * hi;
   WallBlock<T> t;

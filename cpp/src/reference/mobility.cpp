@@ -209,18 +209,19 @@ void add_wall(const MobilityModel& m, const Vector& d, double zi, double zj, Ten
   const double size = std::sqrt(dot(e0, e0));
   const double i1 = 1 / size, i3 = i1 * i1 * i1, i5 = i3 * i1 * i1, h = zj / (zi + zj);
   const double ex = e0[0] / size, ey = e0[1] / size, ez = e0[2] / size, e2 = ez * ez;
-  const double f1 = -(3 * (1 + 2 * h * (1 - h) * e2) * i1 + 2 * (1 - 3 * e2) * i3 -
-                      2 * (1 - 5 * e2) * i5) / 3;
-  const double f2 = -(3 * (1 - 6 * h * (1 - h) * e2) * i1 - 6 * (1 - 5 * e2) * i3 +
-                      10 * (1 - 7 * e2) * i5) / 3;
-  const double f3 = ez * 2 / 3 * (3 * h * (1 - 6 * (1 - h) * e2) * i1 - 6 * (1 - 5 * e2) * i3 +
-                                  10 * (2 - 7 * e2) * i5);
+  const double f1 =
+      -(3 * (1 + 2 * h * (1 - h) * e2) * i1 + 2 * (1 - 3 * e2) * i3 - 2 * (1 - 5 * e2) * i5) / 3;
+  const double f2 =
+      -(3 * (1 - 6 * h * (1 - h) * e2) * i1 - 6 * (1 - 5 * e2) * i3 + 10 * (1 - 7 * e2) * i5) / 3;
+  const double f3 =
+      ez * 2 / 3 *
+      (3 * h * (1 - 6 * (1 - h) * e2) * i1 - 6 * (1 - 5 * e2) * i3 + 10 * (2 - 7 * e2) * i5);
   const double f4 = ez * 2 / 3 * (3 * h * i1 - 10 * i5);
   const double f5 = -(3 * h * h * e2 * i1 + 3 * e2 * i3 + (2 - 15 * e2) * i5) * 4 / 3;
-  const double block[9] = {f1 + f2 * ex * ex, f2 * ex * ey, f2 * ex * ez + f3 * ex,
-                           f2 * ex * ey, f1 + f2 * ey * ey, f2 * ey * ez + f3 * ey,
-                           f2 * ex * ez + f4 * ex, f2 * ey * ez + f4 * ey,
-                           f1 + (f2 * ez + f3 + f4) * ez + f5};
+  const double block[9] = {
+      f1 + f2 * ex * ex,      f2 * ex * ey,           f2 * ex * ez + f3 * ex,
+      f2 * ex * ey,           f1 + f2 * ey * ey,      f2 * ey * ez + f3 * ey,
+      f2 * ex * ez + f4 * ex, f2 * ey * ez + f4 * ey, f1 + (f2 * ez + f3 + f4) * ez + f5};
   for (int p = 0; p < 9; ++p) t[p] += 0.75 * stokes(m) * block[p];
 }
 

@@ -1,0 +1,30 @@
+#pragma once
+
+// The wave part of the derivatives of a periodic mobility.
+
+#include "mobility_particles.hpp"
+
+namespace mlcore::detail {
+
+/// What the wave part adds to the derivatives of sum G . M F.
+struct WaveGradients {
+  double value = 0;   // sum G . (wave part) F
+  double radius = 0;  // its derivative in the radius
+};
+
+/// Adds the derivative in the positions to X.
+WaveGradients add_wave_gradients(const Context& context, const MobilityModel& model,
+                                 const MobilityPlan& plan, const Particles& particles,
+                                 View<const double, 2> F, View<const double, 2> G,
+                                 View<double, 2> X);
+
+/// Adds the change of the velocities along the motion H.
+void add_wave_tangents(const Context& context, const MobilityPlan& plan, const Particles& particles,
+                       View<const double, 2> F, View<const double, 2> H, View<double, 2> dV);
+
+/// Adds the change of the derivative in the positions along the motion H.
+void add_wave_hessian(const Context& context, const MobilityPlan& plan, const Particles& particles,
+                      View<const double, 2> F, View<const double, 2> G, View<const double, 2> H,
+                      View<double, 2> dX);
+
+}  // namespace mlcore::detail
