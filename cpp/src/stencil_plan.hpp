@@ -23,8 +23,8 @@ struct ConvolutionPlan {
   bool wrap = false;
   bool transposed = false;  // w[o, c, d] is weight[c, o, taps - 1 - d]
 
-  std::int64_t group_inputs() const { return inputs / groups; }
-  std::int64_t group_outputs() const { return outputs / groups; }
+  constexpr std::int64_t group_inputs() const { return inputs / groups; }
+  constexpr std::int64_t group_outputs() const { return outputs / groups; }
 
   /// Index of the input at a position, or -1.
   constexpr std::int64_t place(int axis, std::int64_t position) const {
@@ -71,8 +71,8 @@ struct DifferencePlan {
   std::int32_t reach = 1;
   double weight[3][7] = {};  // the first 2 reach + 1
 
-  std::int64_t sources() const { return gradient && adjoint ? 3 : 1; }
-  std::int64_t results() const { return gradient && !adjoint ? 3 : 1; }
+  constexpr std::int64_t sources() const { return gradient && adjoint ? 3 : 1; }
+  constexpr std::int64_t results() const { return gradient && !adjoint ? 3 : 1; }
 
   constexpr std::int64_t place(int axis, std::int64_t position) const {
     const std::int64_t n = in[axis];
