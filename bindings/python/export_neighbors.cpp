@@ -1,9 +1,10 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
-#include "arrays.hpp"
+#include "device_arrays.hpp"
 #include "export.hpp"
 #include "mlcore/neighbors.hpp"
 #include "mlcore/reference/neighbors.hpp"
@@ -28,72 +29,120 @@ struct CutoffArguments {
   }
 };
 
-template <class T>
-View<T, 1> column(py::array_t<T>& array, std::int64_t count) {
-  array = pooled_array<T, 1>({count});
-  return {array.mutable_data(), {count}};
-}
+/// New arrays for the letters of a list.
+template <class Index, class Real>
+class NewArrays {
+ public:
+  explicit NewArrays(std::int64_t count) : count_(count) {}
 
-template <class T>
-View<T, 2> triples(py::array_t<T>& array, std::int64_t count) {
-  array = pooled_array<T, 2>({count, 3});
-  return {array.mutable_data(), {count, 3}};
+  py::array make(char letter) {
+    switch (letter) {
+      case 'i':
+        return column(views.i);
+      case 'j':
+        return column(views.j);
+      case 'S':
+        return triples(views.S);
+      case 'D':
+        return triples(views.D);
+      case 'd':
+        return column(views.d);
+      default:
+        detail::raise<InvalidArgument>("quantities may hold the letters i j S D d, got '", letter,
+                                       "'");
+    }
+  }
+
+  NeighborArrays<Index, Real> views;
+
+ private:
+  template <class T>
+  py::array column(View<T, 1>& view) const {
+    auto array = pooled_array<T, 1>({count_});
+    view = {array.mutable_data(), {count_}};
+    return array;
+  }
+  template <class T>
+  py::array triples(View<T, 2>& view) const {
+    auto array = pooled_array<T, 2>({count_, 3});
+    view = {array.mutable_data(), {count_, 3}};
+    return array;
+  }
+
+  std::int64_t count_;
+};
+
+Context context_of(int threads, std::uintptr_t stream) {
+  return {threads, reinterpret_cast<void*>(stream)};
 }
 
 /// Arrays for the letters of `quantities`, filled without the interpreter lock.
-template <class Index, class Source>
+template <class Index, class Real, class Source>
 py::tuple filled(const Source& source, const std::string& quantities, int threads) {
-  const std::int64_t count = source.count();
-  py::array_t<Index> i, j;
-  py::array_t<std::int32_t> S;
-  py::array_t<double> D, d;
-  NeighborArrays<Index> views;
+  NewArrays<Index, Real> arrays(source.count());
+  py::dict made;  // a letter may come twice
   py::tuple result(quantities.size());
-  const auto wanted = [&](char letter) { return quantities.find(letter) != std::string::npos; };
-  if (wanted('i')) views.i = column(i, count);
-  if (wanted('j')) views.j = column(j, count);
-  if (wanted('S')) views.S = triples(S, count);
-  if (wanted('D')) views.D = triples(D, count);
-  if (wanted('d')) views.d = column(d, count);
-  {
-    py::gil_scoped_release release;
-    source.fill(Context{threads}, views);
-  }
   for (std::size_t k = 0; k < quantities.size(); ++k) {
-    switch (quantities[k]) {
-      case 'i':
-        result[k] = i;
-        break;
-      case 'j':
-        result[k] = j;
-        break;
-      case 'S':
-        result[k] = S;
-        break;
-      case 'D':
-        result[k] = D;
-        break;
-      case 'd':
-        result[k] = d;
-        break;
-      default:
-        detail::raise<InvalidArgument>("quantities may hold the letters i j S D d, got '",
-                                       quantities, "'");
-    }
+    const py::str letter(quantities.substr(k, 1));
+    if (!made.contains(letter)) made[letter] = arrays.make(quantities[k]);
+    result[k] = made[letter];
   }
+  py::gil_scoped_release release;
+  source.fill(Context{threads}, arrays.views);
   return result;
 }
 
 template <class Source>
-py::tuple filled(const Source& source, const std::string& quantities, bool wide, int threads) {
-  return wide ? filled<std::int64_t>(source, quantities, threads)
-              : filled<std::int32_t>(source, quantities, threads);
+py::tuple filled(const Source& source, const std::string& quantities, bool wide, bool single,
+                 int threads) {
+  if (single) {
+    return wide ? filled<std::int64_t, float>(source, quantities, threads)
+                : filled<std::int32_t, float>(source, quantities, threads);
+  }
+  return wide ? filled<std::int64_t, double>(source, quantities, threads)
+              : filled<std::int32_t, double>(source, quantities, threads);
+}
+
+/// Fills the caller's arrays, which have the length of the list.
+template <class Index, class Real, class Source>
+void fill_given(const Source& source, const py::dict& arrays, const Context& context) {
+  const std::int64_t p = source.count();
+  NeighborArrays<Index, Real> views;
+  const auto given = [&](const char* letter) -> py::object {
+    return arrays.contains(letter) ? py::object(arrays[letter]) : py::object();
+  };
+  if (const auto i = given("i")) views.i = any_output<Index, 1>("out 'i'", i, {p});
+  if (const auto j = given("j")) views.j = any_output<Index, 1>("out 'j'", j, {p});
+  if (const auto S = given("S")) views.S = any_output<std::int32_t, 2>("out 'S'", S, {p, 3});
+  if (const auto D = given("D")) views.D = any_output<Real, 2>("out 'D'", D, {p, 3});
+  if (const auto d = given("d")) views.d = any_output<Real, 1>("out 'd'", d, {p});
+  py::gil_scoped_release release;
+  source.fill(context, views);
 }
 
 template <class Source>
-py::array offsets_of(const Source& source) {
-  const auto view = source.offsets();
-  return py::array_t<std::int64_t>(view.size(), view.data);
+void fill_given(const Source& source, const py::dict& arrays, bool wide, bool single,
+                const Context& context) {
+  if (single) {
+    return wide ? fill_given<std::int64_t, float>(source, arrays, context)
+                : fill_given<std::int32_t, float>(source, arrays, context);
+  }
+  return wide ? fill_given<std::int64_t, double>(source, arrays, context)
+              : fill_given<std::int32_t, double>(source, arrays, context);
+}
+
+template <class Source>
+void fill_matrix(const Source& source, const py::object& j, const py::object& S,
+                 const py::object& counts, std::int32_t padding, const Context& context) {
+  const std::int64_t n = source.particles();
+  const std::int64_t width = j.attr("shape").cast<py::tuple>()[1].cast<std::int64_t>();
+  NeighborMatrix matrix;
+  matrix.padding = padding;
+  matrix.j = any_output<std::int32_t, 2>("out[0]", j, {n, width});
+  matrix.counts = any_output<std::int32_t, 1>("out[1]", counts, {n});
+  if (!S.is_none()) matrix.S = any_output<std::int32_t, 3>("out[2]", S, {n, width, 3});
+  py::gil_scoped_release release;
+  source.fill(context, matrix);
 }
 
 /// The brute-force list behind the face of NeighborSearch.
@@ -105,16 +154,16 @@ class ReferenceSearch {
 
   std::int64_t count() const { return static_cast<std::int64_t>(pairs_.size()); }
 
-  template <class Index>
-  void fill(const Context&, const NeighborArrays<Index>& out) const {
+  template <class Index, class Real>
+  void fill(const Context&, const NeighborArrays<Index, Real>& out) const {
     for (std::int64_t p = 0; p < count(); ++p) {
       const reference::NeighborPair& pair = pairs_[p];
       if (out.i.data) out.i(p) = static_cast<Index>(pair.i);
       if (out.j.data) out.j(p) = static_cast<Index>(pair.j);
-      if (out.d.data) out.d(p) = pair.d;
+      if (out.d.data) out.d(p) = static_cast<Real>(pair.d);
       for (int k = 0; k < 3; ++k) {
         if (out.S.data) out.S(p, k) = pair.S[k];
-        if (out.D.data) out.D(p, k) = pair.D[k];
+        if (out.D.data) out.D(p, k) = static_cast<Real>(pair.D[k]);
       }
     }
   }
@@ -127,21 +176,63 @@ View<const double, 2> position_view(const Array<double>& positions) {
   return input_view<double, 2>("positions", positions, {-1, 3});
 }
 
-/// (arrays, offsets or None)
-py::tuple neighbor_list(const std::string& quantities, const Array<double>& positions,
-                        const Array<double>& rows, const std::array<bool, 3>& pbc,
-                        const CutoffArguments& cutoff, const NeighborOptions& options, bool wide,
-                        bool with_offsets, int threads) {
-  const auto x = position_view(positions);
-  const Cell cell = to_cell(rows, pbc);
-  const NeighborSearch search = [&] {
-    const NeighborCutoff views = cutoff.views();
-    py::gil_scoped_release release;
-    return NeighborSearch(Context{threads}, x, cell, views, options);
-  }();
-  py::object offsets = py::none();
-  if (with_offsets) offsets = offsets_of(search);
-  return py::make_tuple(filled(search, quantities, wide, threads), offsets);
+std::vector<Cell> to_cells(const Array<double>& rows, const std::vector<std::array<bool, 3>>& pbc) {
+  const auto view =
+      input_view<double, 3>("cell", rows, {static_cast<py::ssize_t>(pbc.size()), 3, 3});
+  std::vector<Cell> cells(pbc.size());
+  for (std::size_t s = 0; s < pbc.size(); ++s) {
+    std::copy_n(view.data + 9 * s, 9, cells[s].rows.begin());
+    cells[s].pbc = pbc[s];
+  }
+  return cells;
+}
+
+NeighborSearch search(const py::object& positions, const Array<std::int64_t>& offsets,
+                      const Array<double>& rows, const std::vector<std::array<bool, 3>>& pbc,
+                      const CutoffArguments& cutoff, const NeighborOptions& options, int threads,
+                      std::uintptr_t stream) {
+  Array<double> holder;
+  const auto x = any_input<double, 2>("positions", positions, holder, {-1, 3});
+  const NeighborSystems systems{input_view<std::int64_t, 1>("batch_offsets", offsets, {-1}),
+                                to_cells(rows, pbc)};
+  const NeighborCutoff views = cutoff.views();
+  py::gil_scoped_release release;
+  return NeighborSearch(context_of(threads, stream), x, systems, views, options);
+}
+
+/// What a finished search and an updated list have in common.
+template <class Source>
+void define_source(py::class_<Source>& type) {
+  type.def("__len__", &Source::count)
+      .def("largest_row", &Source::largest_row)
+      .def(
+          "copy_offsets",
+          [](const Source& source, const py::object& out, std::uintptr_t stream) {
+            const auto view = any_output<std::int64_t, 1>("out", out, {source.particles() + 1});
+            source.copy_offsets(context_of(0, stream), view);
+          },
+          py::arg("out"), py::arg("stream"))
+      .def(
+          "get",
+          [](const Source& source, const std::string& quantities, bool wide, bool single,
+             int threads) { return filled(source, quantities, wide, single, threads); },
+          py::arg("quantities"), py::arg("wide"), py::arg("single"), py::arg("num_threads"))
+      .def(
+          "fill",
+          [](const Source& source, const py::dict& arrays, bool wide, bool single, int threads,
+             std::uintptr_t stream) {
+            fill_given(source, arrays, wide, single, context_of(threads, stream));
+          },
+          py::arg("arrays"), py::arg("wide"), py::arg("single"), py::arg("num_threads"),
+          py::arg("stream"))
+      .def(
+          "fill_matrix",
+          [](const Source& source, const py::object& j, const py::object& S,
+             const py::object& counts, std::int32_t padding, int threads, std::uintptr_t stream) {
+            fill_matrix(source, j, S, counts, padding, context_of(threads, stream));
+          },
+          py::arg("j"), py::arg("S"), py::arg("counts"), py::arg("padding"), py::arg("num_threads"),
+          py::arg("stream"));
 }
 
 py::tuple reference_list(const std::string& quantities, const Array<double>& positions,
@@ -149,7 +240,7 @@ py::tuple reference_list(const std::string& quantities, const Array<double>& pos
                          const CutoffArguments& cutoff, const NeighborOptions& options) {
   const ReferenceSearch search(position_view(positions), to_cell(rows, pbc), cutoff.views(),
                                options);
-  return filled(search, quantities, false, 1);
+  return filled(search, quantities, false, false, 1);
 }
 
 }  // namespace
@@ -162,12 +253,15 @@ void export_neighbors(py::module_& m) {
            py::arg("table") = py::none());
   py::class_<NeighborOptions>(m, "NeighborOptions")
       .def(py::init<bool, bool, bool>(), py::arg("half"), py::arg("sorted"), py::arg("self_pairs"));
-  m.def("neighbor_list", &neighbor_list, py::arg("quantities"), py::arg("positions"),
-        py::arg("cell"), py::arg("pbc"), py::arg("cutoff"), py::arg("options"), py::arg("wide"),
-        py::arg("with_offsets"), py::arg("num_threads"));
   m.def("neighbor_list_reference", &reference_list, py::arg("quantities"), py::arg("positions"),
         py::arg("cell"), py::arg("pbc"), py::arg("cutoff"), py::arg("options"));
-  py::class_<NeighborList>(m, "NeighborList")
+  py::class_<NeighborSearch> search_type(m, "NeighborSearch");
+  search_type.def(py::init(&search), py::arg("positions"), py::arg("batch_offsets"),
+                  py::arg("cells"), py::arg("pbc"), py::arg("cutoff"), py::arg("options"),
+                  py::arg("num_threads"), py::arg("stream"));
+  define_source(search_type);
+  py::class_<NeighborList> list_type(m, "NeighborList");
+  list_type
       .def(py::init([](const CutoffArguments& cutoff, double skin, const NeighborOptions& options) {
              return NeighborList(cutoff.views(), skin, options);
            }),
@@ -178,17 +272,11 @@ void export_neighbors(py::module_& m) {
              const std::array<bool, 3>& pbc, int threads) {
             const auto x = position_view(positions);
             const Cell cell = to_cell(rows, pbc);
+            py::gil_scoped_release release;
             return list.update(Context{threads}, x, cell);
           },
-          py::arg("positions"), py::arg("cell"), py::arg("pbc"), py::arg("num_threads"))
-      .def("__len__", &NeighborList::count)
-      .def("offsets", [](const NeighborList& list) { return offsets_of(list); })
-      .def(
-          "get",
-          [](const NeighborList& list, const std::string& quantities, bool wide, int threads) {
-            return filled(list, quantities, wide, threads);
-          },
-          py::arg("quantities"), py::arg("wide"), py::arg("num_threads"));
+          py::arg("positions"), py::arg("cell"), py::arg("pbc"), py::arg("num_threads"));
+  define_source(list_type);
 }
 
 }  // namespace mlcore::python

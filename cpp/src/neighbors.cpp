@@ -22,99 +22,81 @@ double largest_radius_sum(View<const double, 1> radii) {
   double largest = 0;
   for (std::int64_t i = 0; i < radii.size(); ++i) {
     MLCORE_CHECK(std::isfinite(radii(i)) && radii(i) >= 0,
-                 "radii must be finite and not negative, but radii[", i,
-                 "] is ", radii(i));
+                 "radii must be finite and not negative, but radii[", i, "] is ", radii(i));
     largest = std::max(largest, radii(i));
   }
   return 2 * largest;
 }
 
-double largest_of_table(const NeighborCutoff &cutoff) {
+double largest_of_table(const NeighborCutoff& cutoff) {
   const std::int64_t kinds = cutoff.table.shape[0];
-  MLCORE_CHECK(cutoff.table.shape[1] == kinds,
-               "table must be square, got the shape (", kinds, ", ",
+  MLCORE_CHECK(cutoff.table.shape[1] == kinds, "table must be square, got the shape (", kinds, ", ",
                cutoff.table.shape[1], ")");
   double largest = 0;
   for (std::int64_t a = 0; a < kinds; ++a) {
     for (std::int64_t b = 0; b < kinds; ++b) {
       const double value = cutoff.table(a, b);
       MLCORE_CHECK(std::isfinite(value) && value >= 0,
-                   "table must be finite and not negative, but entry (", a,
-                   ", ", b, ") is ", value);
-      MLCORE_CHECK(value == cutoff.table(b, a),
-                   "table must be symmetric, but entries (", a, ", ", b,
-                   ") and (", b, ", ", a, ") differ");
+                   "table must be finite and not negative, but entry (", a, ", ", b, ") is ",
+                   value);
+      MLCORE_CHECK(value == cutoff.table(b, a), "table must be symmetric, but entries (", a, ", ",
+                   b, ") and (", b, ", ", a, ") differ");
       largest = std::max(largest, value);
     }
   }
   for (std::int64_t i = 0; i < cutoff.types.size(); ++i) {
-    MLCORE_CHECK(cutoff.types(i) >= 0 && cutoff.types(i) < kinds,
-                 "types must lie in 0..", kinds - 1, ", but types[", i, "] is ",
-                 cutoff.types(i));
+    MLCORE_CHECK(cutoff.types(i) >= 0 && cutoff.types(i) < kinds, "types must lie in 0..",
+                 kinds - 1, ", but types[", i, "] is ", cutoff.types(i));
   }
   return largest;
 }
 
-PairCutoff checked_cutoff(const NeighborCutoff &given) {
-  MLCORE_CHECK(given.cutoff >= 0, "cutoff must not be negative or nan, got ",
-               given.cutoff);
-  MLCORE_CHECK(!given.types.data || given.table.data,
-               "types need a table of cutoffs");
+PairCutoff checked_cutoff(const NeighborCutoff& given) {
+  MLCORE_CHECK(given.cutoff >= 0, "cutoff must not be negative or nan, got ", given.cutoff);
+  MLCORE_CHECK(!given.types.data || given.table.data, "types need a table of cutoffs");
   PairCutoff cutoff{given, given.cutoff};
-  if (given.radii.data)
-    cutoff.largest = std::min(cutoff.largest, largest_radius_sum(given.radii));
-  if (given.table.data)
-    cutoff.largest = std::min(cutoff.largest, largest_of_table(given));
-  MLCORE_CHECK(cutoff.largest <= kLargestCoordinate,
-               "cutoff must be finite and at most ", kLargestCoordinate,
-               ", got ", cutoff.largest);
+  if (given.radii.data) cutoff.largest = std::min(cutoff.largest, largest_radius_sum(given.radii));
+  if (given.table.data) cutoff.largest = std::min(cutoff.largest, largest_of_table(given));
+  MLCORE_CHECK(cutoff.largest <= kLargestCoordinate, "cutoff must be finite and at most ",
+               kLargestCoordinate, ", got ", cutoff.largest);
   return cutoff;
 }
 
-void check_arguments(View<const double, 2> x, const NeighborCutoff &cutoff) {
-  MLCORE_CHECK(x.shape[1] == 3, "positions must have the shape (n, 3), got (",
-               x.shape[0], ", ", x.shape[1], ")");
+void check_arguments(View<const double, 2> x, const NeighborCutoff& cutoff) {
+  MLCORE_CHECK(x.shape[1] == 3, "positions must have the shape (n, 3), got (", x.shape[0], ", ",
+               x.shape[1], ")");
   if (x.device != Device::cpu) {
-    detail::raise<BackendUnavailable>(
-        "this list is built on the CPU only; copy positions");
+    detail::raise<BackendUnavailable>("this list is built on the CPU only; copy positions");
   }
   const std::int64_t n = x.shape[0];
-  MLCORE_CHECK(n < (std::int64_t{1} << 31) - 64,
-               "positions must hold fewer than 2^31 particles");
+  MLCORE_CHECK(n < (std::int64_t{1} << 31) - 64, "positions must hold fewer than 2^31 particles");
   MLCORE_CHECK(!cutoff.radii.data || cutoff.radii.shape[0] == n,
-               "radii must have one entry per particle (", n, "), got ",
-               cutoff.radii.shape[0]);
+               "radii must have one entry per particle (", n, "), got ", cutoff.radii.shape[0]);
   MLCORE_CHECK(!cutoff.table.data || cutoff.types.shape[0] == n,
-               "types must have one entry per particle (", n, "), got ",
-               cutoff.types.shape[0]);
+               "types must have one entry per particle (", n, "), got ", cutoff.types.shape[0]);
 }
 
-void check_systems(View<const double, 2> x, const NeighborSystems &systems) {
-  const auto &offsets = systems.offsets;
+void check_systems(View<const double, 2> x, const NeighborSystems& systems) {
+  const auto& offsets = systems.offsets;
   const auto count = static_cast<std::int64_t>(systems.cells.size());
-  MLCORE_CHECK(offsets.shape[0] == count + 1,
-               "batch_offsets must have one entry more than cells (", count,
-               "), got ", offsets.shape[0]);
+  MLCORE_CHECK(offsets.shape[0] == count + 1, "batch_offsets must have one entry more than cells (",
+               count, "), got ", offsets.shape[0]);
   MLCORE_CHECK(offsets(0) == 0 && offsets(count) == x.shape[0],
-               "batch_offsets must run from 0 to the number of particles (",
-               x.shape[0], "), got ", offsets(0), " to ", offsets(count));
+               "batch_offsets must run from 0 to the number of particles (", x.shape[0], "), got ",
+               offsets(0), " to ", offsets(count));
   for (std::int64_t s = 0; s < count; ++s) {
-    MLCORE_CHECK(offsets(s) <= offsets(s + 1),
-                 "batch_offsets must not decrease, but entry ", s + 1, " is ",
-                 offsets(s + 1), " after ", offsets(s));
+    MLCORE_CHECK(offsets(s) <= offsets(s + 1), "batch_offsets must not decrease, but entry ", s + 1,
+                 " is ", offsets(s + 1), " after ", offsets(s));
   }
 }
 
 template <class T, int Rank>
-void check_length(const char *name, const View<T, Rank> &view,
-                  std::int64_t count) {
-  if (!view.data)
-    return;
-  MLCORE_CHECK(view.shape[0] == count, name, " must have one entry per pair (",
-               count, "), got ", view.shape[0]);
+void check_length(const char* name, const View<T, Rank>& view, std::int64_t count) {
+  if (!view.data) return;
+  MLCORE_CHECK(view.shape[0] == count, name, " must have one entry per pair (", count, "), got ",
+               view.shape[0]);
   if constexpr (Rank == 2) {
-    MLCORE_CHECK(view.shape[1] == 3, name, " must have three columns, got ",
-                 view.shape[1]);
+    MLCORE_CHECK(view.shape[1] == 3, name, " must have three columns, got ", view.shape[1]);
   }
 }
 
@@ -122,50 +104,39 @@ void check_length(const char *name, const View<T, Rank> &view,
 struct OwnedCutoff {
   std::vector<double> radii, table;
   std::vector<std::int32_t> types;
-  PairCutoff cutoff; // its views look into the above
+  PairCutoff cutoff;  // its views look into the above
 
-  explicit OwnedCutoff(const NeighborCutoff &given)
+  explicit OwnedCutoff(const NeighborCutoff& given)
       : radii(given.radii.begin(), given.radii.end()),
         table(given.table.begin(), given.table.end()),
         types(given.types.begin(), given.types.end()),
         cutoff(checked_cutoff(given)) {
-    if (given.radii.data)
-      cutoff.given.radii.data = radii.data();
-    if (given.table.data)
-      cutoff.given.table.data = table.data();
-    if (given.types.data)
-      cutoff.given.types.data = types.data();
+    if (given.radii.data) cutoff.given.radii.data = radii.data();
+    if (given.table.data) cutoff.given.table.data = table.data();
+    if (given.types.data) cutoff.given.types.data = types.data();
   }
 
   /// For the particles from `begin` on.
   PairCutoff from(std::int64_t begin) const {
     PairCutoff part = cutoff;
-    if (part.given.radii.data)
-      part.given.radii.data += begin;
-    if (part.given.types.data)
-      part.given.types.data += begin;
+    if (part.given.radii.data) part.given.radii.data += begin;
+    if (part.given.types.data) part.given.types.data += begin;
     return part;
   }
 
   double reach(double skin) const {
-    return cutoff.largest > 0 ? cutoff.largest + skin
-                              : std::numeric_limits<double>::min();
+    return cutoff.largest > 0 ? cutoff.largest + skin : std::numeric_limits<double>::min();
   }
 };
 
-void check_matrix(const NeighborMatrix &out, std::int64_t particles,
-                  std::int64_t needed) {
+void check_matrix(const NeighborMatrix& out, std::int64_t particles, std::int64_t needed) {
   const std::int64_t width = out.j.shape[1];
-  MLCORE_CHECK(out.j.shape[0] == particles,
-               "the matrix must have one row per particle (", particles,
-               "), got ", out.j.shape[0]);
+  MLCORE_CHECK(out.j.shape[0] == particles, "the matrix must have one row per particle (",
+               particles, "), got ", out.j.shape[0]);
   MLCORE_CHECK(width >= needed, "max_neighbors must be at least ", needed,
-               ", the largest number of neighbors of a particle here; got ",
-               width);
-  MLCORE_CHECK(
-      !out.S.data ||
-          (out.S.shape == std::array<std::int64_t, 3>{particles, width, 3}),
-      "the shifts must have the shape (", particles, ", ", width, ", 3)");
+               ", the largest number of neighbors of a particle here; got ", width);
+  MLCORE_CHECK(!out.S.data || (out.S.shape == std::array<std::int64_t, 3>{particles, width, 3}),
+               "the shifts must have the shape (", particles, ", ", width, ", 3)");
   MLCORE_CHECK(!out.counts.data || out.counts.shape[0] == particles,
                "the counts must have one entry per particle (", particles, ")");
 }
@@ -174,8 +145,8 @@ void check_matrix(const NeighborMatrix &out, std::int64_t particles,
 struct Systems {
   std::vector<NeighborCells> cells;
   std::vector<NeighborRows> rows;
-  std::vector<std::int64_t> first = {0};   // (b + 1,) particles of the systems
-  std::vector<std::int64_t> offsets = {0}; // (n + 1,) pairs of the particles
+  std::vector<std::int64_t> first = {0};    // (b + 1,) particles of the systems
+  std::vector<std::int64_t> offsets = {0};  // (n + 1,) pairs of the particles
 
   std::int64_t count() const { return offsets.back(); }
 
@@ -191,34 +162,34 @@ struct Systems {
     return {offsets.data(), {static_cast<std::int64_t>(offsets.size())}};
   }
 
+  void copy_offsets(View<std::int64_t, 1> out) const {
+    check_length("offsets", out, static_cast<std::int64_t>(offsets.size()));
+    std::copy(offsets.begin(), offsets.end(), out.data);
+  }
+
   /// Calls work(context, system): systems share the threads, or each in turn
   /// takes them all.
   template <class Work>
-  void for_each(const Context &context, const Work &work) const {
+  void for_each(const Context& context, const Work& work) const {
     const auto systems = static_cast<std::int64_t>(cells.size());
     if (systems < 2 * detail::resolve_threads(context)) {
-      for (std::int64_t s = 0; s < systems; ++s)
-        work(context, s);
+      for (std::int64_t s = 0; s < systems; ++s) work(context, s);
       return;
     }
-    detail::parallel_for(context, systems, 1,
-                         [&](std::int64_t begin, std::int64_t end, int) {
-                           for (std::int64_t s = begin; s < end; ++s)
-                             work(Context{1}, s);
-                         });
+    detail::parallel_for(context, systems, 1, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t s = begin; s < end; ++s) work(Context{1}, s);
+    });
   }
 
-  void search(const Context &context, const OwnedCutoff &cutoff,
-              const NeighborOptions &options) {
+  void search(const Context& context, const OwnedCutoff& cutoff, const NeighborOptions& options) {
     rows.resize(cells.size());
-    for_each(context, [&](const Context &inner, std::int64_t s) {
-      rows[s] =
-          detail::search_pairs(inner, cells[s], cutoff.from(first[s]), options);
+    for_each(context, [&](const Context& inner, std::int64_t s) {
+      rows[s] = detail::search_pairs(inner, cells[s], cutoff.from(first[s]), options);
     });
     offsets.assign(first.back() + 1, 0);
     std::int64_t total = 0;
     for (std::size_t s = 0; s < rows.size(); ++s) {
-      const auto &of_system = rows[s].offsets();
+      const auto& of_system = rows[s].offsets();
       for (std::size_t i = 0; i < of_system.size(); ++i) {
         offsets[first[s] + i] = total + of_system[i];
       }
@@ -227,33 +198,30 @@ struct Systems {
   }
 
   template <class Index, class Real>
-  void fill(const Context &context,
-            const NeighborArrays<Index, Real> &out) const {
+  void fill(const Context& context, const NeighborArrays<Index, Real>& out) const {
     check_length("i", out.i, count());
     check_length("j", out.j, count());
     check_length("S", out.S, count());
     check_length("D", out.D, count());
     check_length("d", out.d, count());
-    for_each(context, [&](const Context &inner, std::int64_t s) {
-      detail::write_rows(inner, cells[s], rows[s], offsets[first[s]], first[s],
-                         out);
+    for_each(context, [&](const Context& inner, std::int64_t s) {
+      detail::write_rows(inner, cells[s], rows[s], offsets[first[s]], first[s], out);
     });
   }
 
-  void fill(const Context &context, const NeighborMatrix &out) const {
+  void fill(const Context& context, const NeighborMatrix& out) const {
     check_matrix(out, first.back(), largest_row());
-    for_each(context, [&](const Context &inner, std::int64_t s) {
+    for_each(context, [&](const Context& inner, std::int64_t s) {
       detail::write_matrix(inner, cells[s], rows[s], first[s], out);
     });
   }
 };
 
-View<const double, 2> rows_from(View<const double, 2> x, std::int64_t begin,
-                                std::int64_t end) {
+View<const double, 2> rows_from(View<const double, 2> x, std::int64_t begin, std::int64_t end) {
   return {x.data + 3 * begin, {end - begin, 3}};
 }
 
-} // namespace
+}  // namespace
 
 struct NeighborSearch::State {
   OwnedCutoff cutoff;
@@ -261,67 +229,59 @@ struct NeighborSearch::State {
   Systems systems;
 };
 
-NeighborSearch::NeighborSearch(const Context &context, View<const double, 2> x,
-                               const Cell &cell, const NeighborCutoff &cutoff,
-                               const NeighborOptions &options)
+NeighborSearch::NeighborSearch(const Context& context, View<const double, 2> x, const Cell& cell,
+                               const NeighborCutoff& cutoff, const NeighborOptions& options)
     : NeighborSearch(
           context, x,
-          NeighborSystems{
-              {std::array<std::int64_t, 2>{0, x.shape[0]}.data(), {2}}, {cell}},
-          cutoff, options) {}
+          NeighborSystems{{std::array<std::int64_t, 2>{0, x.shape[0]}.data(), {2}}, {cell}}, cutoff,
+          options) {}
 
-NeighborSearch::NeighborSearch(const Context &context, View<const double, 2> x,
-                               const NeighborSystems &systems,
-                               const NeighborCutoff &cutoff,
-                               const NeighborOptions &options)
+NeighborSearch::NeighborSearch(const Context& context, View<const double, 2> x,
+                               const NeighborSystems& systems, const NeighborCutoff& cutoff,
+                               const NeighborOptions& options)
     : state_(std::make_unique<State>(OwnedCutoff(cutoff), options, Systems())) {
-  State &s = *state_;
+  State& s = *state_;
   check_arguments(x, cutoff);
   check_systems(x, systems);
   s.systems.cells.resize(systems.cells.size());
   s.systems.first.assign(systems.offsets.begin(), systems.offsets.end());
   const double reach = s.cutoff.reach(0);
-  s.systems.for_each(context, [&](const Context &inner, std::int64_t system) {
-    const auto part =
-        rows_from(x, systems.offsets(system), systems.offsets(system + 1));
-    s.systems.cells[system] =
-        NeighborCells(inner, part, systems.cells[system], reach);
+  s.systems.for_each(context, [&](const Context& inner, std::int64_t system) {
+    const auto part = rows_from(x, systems.offsets(system), systems.offsets(system + 1));
+    s.systems.cells[system] = NeighborCells(inner, part, systems.cells[system], reach);
   });
   s.systems.search(context, s.cutoff, options);
 }
 
 NeighborSearch::~NeighborSearch() = default;
-NeighborSearch::NeighborSearch(NeighborSearch &&) noexcept = default;
-NeighborSearch &NeighborSearch::operator=(NeighborSearch &&) noexcept = default;
+NeighborSearch::NeighborSearch(NeighborSearch&&) noexcept = default;
+NeighborSearch& NeighborSearch::operator=(NeighborSearch&&) noexcept = default;
 
+std::int64_t NeighborSearch::particles() const { return state_->systems.first.back(); }
 std::int64_t NeighborSearch::count() const { return state_->systems.count(); }
-std::int64_t NeighborSearch::largest_row() const {
-  return state_->systems.largest_row();
-}
-View<const std::int64_t, 1> NeighborSearch::offsets() const {
-  return state_->systems.view();
+std::int64_t NeighborSearch::largest_row() const { return state_->systems.largest_row(); }
+View<const std::int64_t, 1> NeighborSearch::offsets() const { return state_->systems.view(); }
+void NeighborSearch::copy_offsets(const Context&, View<std::int64_t, 1> out) const {
+  state_->systems.copy_offsets(out);
 }
 
-void NeighborSearch::fill(const Context &context,
-                          const NeighborArrays<std::int32_t> &arrays) const {
+void NeighborSearch::fill(const Context& context,
+                          const NeighborArrays<std::int32_t>& arrays) const {
   state_->systems.fill(context, arrays);
 }
-void NeighborSearch::fill(const Context &context,
-                          const NeighborArrays<std::int64_t> &arrays) const {
+void NeighborSearch::fill(const Context& context,
+                          const NeighborArrays<std::int64_t>& arrays) const {
   state_->systems.fill(context, arrays);
 }
-void NeighborSearch::fill(
-    const Context &context,
-    const NeighborArrays<std::int32_t, float> &arrays) const {
+void NeighborSearch::fill(const Context& context,
+                          const NeighborArrays<std::int32_t, float>& arrays) const {
   state_->systems.fill(context, arrays);
 }
-void NeighborSearch::fill(
-    const Context &context,
-    const NeighborArrays<std::int64_t, float> &arrays) const {
+void NeighborSearch::fill(const Context& context,
+                          const NeighborArrays<std::int64_t, float>& arrays) const {
   state_->systems.fill(context, arrays);
 }
-void NeighborSearch::fill(const Context &context,
-                          const NeighborMatrix &matrix) const {
+void NeighborSearch::fill(const Context& context, const NeighborMatrix& matrix) const {
   state_->systems.fill(context, matrix);
 }
 
@@ -332,76 +292,64 @@ struct NeighborList::State {
 
   bool built = false;
   Cell cell;
-  std::vector<double> x_at_search; // (n, 3)
-  double margin = 0; // displacement that may not make a missing pair a neighbor
+  std::vector<double> x_at_search;  // (n, 3)
+  double margin = 0;                // displacement that may not make a missing pair a neighbor
   Systems systems;
 
-  bool must_search(const Context &context, View<const double, 2> now,
-                   const Cell &now_cell) const;
-  void search(const Context &context, View<const double, 2> now,
-              const Cell &now_cell);
+  bool must_search(const Context& context, View<const double, 2> now, const Cell& now_cell) const;
+  void search(const Context& context, View<const double, 2> now, const Cell& now_cell);
 };
 
-bool NeighborList::State::must_search(const Context &context,
-                                      View<const double, 2> now,
-                                      const Cell &now_cell) const {
-  if (!built || static_cast<std::size_t>(now.size()) != x_at_search.size())
-    return true;
-  if (now_cell.pbc != cell.pbc || now_cell.rows != cell.rows)
-    return true;
+bool NeighborList::State::must_search(const Context& context, View<const double, 2> now,
+                                      const Cell& now_cell) const {
+  if (!built || static_cast<std::size_t>(now.size()) != x_at_search.size()) return true;
+  if (now_cell.pbc != cell.pbc || now_cell.rows != cell.rows) return true;
   std::vector<std::uint8_t> moved(detail::resolve_threads(context), 0);
   detail::parallel_for(
-      context, now.shape[0], 4096,
-      [&](std::int64_t begin, std::int64_t end, int chunk) {
+      context, now.shape[0], 4096, [&](std::int64_t begin, std::int64_t end, int chunk) {
         for (std::int64_t i = begin; i < end && !moved[chunk]; ++i) {
           double square = 0;
           for (int k = 0; k < 3; ++k) {
             const double step = now(i, k) - x_at_search[3 * i + k];
             square += step * step;
           }
-          moved[chunk] =
-              !(std::sqrt(square) <= margin); // nan: the search complains
+          moved[chunk] = !(std::sqrt(square) <= margin);  // nan: the search complains
         }
       });
   return std::find(moved.begin(), moved.end(), 1) != moved.end();
 }
 
-void NeighborList::State::search(const Context &context,
-                                 View<const double, 2> now,
-                                 const Cell &now_cell) {
+void NeighborList::State::search(const Context& context, View<const double, 2> now,
+                                 const Cell& now_cell) {
   built = false;
   systems = Systems();
   const double reach = cutoff.reach(skin);
   systems.cells.emplace_back(context, now, now_cell, reach);
   systems.first = {0, now.shape[0]};
   double size = reach;
-  for (double value : now)
-    size = std::max(size, std::fabs(value));
-  for (double value : now_cell.rows)
-    size = std::max(size, std::fabs(value));
+  for (double value : now) size = std::max(size, std::fabs(value));
+  for (double value : now_cell.rows) size = std::max(size, std::fabs(value));
   margin = std::max(0.0, 0.5 * (reach - cutoff.cutoff.largest) - 1e-13 * size);
   x_at_search.assign(now.begin(), now.end());
   cell = now_cell;
   built = true;
 }
 
-NeighborList::NeighborList(const NeighborCutoff &cutoff, double skin,
-                           const NeighborOptions &options) {
-  MLCORE_CHECK(std::isfinite(skin) && skin >= 0,
-               "skin must be finite and not negative, got ", skin);
+NeighborList::NeighborList(const NeighborCutoff& cutoff, double skin,
+                           const NeighborOptions& options) {
+  MLCORE_CHECK(std::isfinite(skin) && skin >= 0, "skin must be finite and not negative, got ",
+               skin);
   state_ = std::make_unique<State>(OwnedCutoff(cutoff), skin, options);
-  MLCORE_CHECK(state_->cutoff.reach(skin) <= kLargestCoordinate,
-               "cutoff and skin must be at most ", kLargestCoordinate,
-               " together");
+  MLCORE_CHECK(state_->cutoff.reach(skin) <= kLargestCoordinate, "cutoff and skin must be at most ",
+               kLargestCoordinate, " together");
 }
 
 NeighborList::~NeighborList() = default;
-NeighborList::NeighborList(NeighborList &&) noexcept = default;
-NeighborList &NeighborList::operator=(NeighborList &&) noexcept = default;
+NeighborList::NeighborList(NeighborList&&) noexcept = default;
+NeighborList& NeighborList::operator=(NeighborList&&) noexcept = default;
 
-bool NeighborList::update(const Context &context, View<const double, 2> x,
-                          const Cell &cell) {
-  State &s = *state_;
+bool NeighborList::update(const Context& context, View<const double, 2> x, const Cell& cell) {
+  State& s = *state_;
   check_arguments(x, s.cutoff.cutoff.given);
   const bool search = s.must_search(context, x, cell);
   if (search) {
@@ -413,35 +361,30 @@ bool NeighborList::update(const Context &context, View<const double, 2> x,
   return search;
 }
 
+std::int64_t NeighborList::particles() const { return state_->systems.first.back(); }
 std::int64_t NeighborList::count() const { return state_->systems.count(); }
-std::int64_t NeighborList::largest_row() const {
-  return state_->systems.largest_row();
-}
-View<const std::int64_t, 1> NeighborList::offsets() const {
-  return state_->systems.view();
+std::int64_t NeighborList::largest_row() const { return state_->systems.largest_row(); }
+View<const std::int64_t, 1> NeighborList::offsets() const { return state_->systems.view(); }
+void NeighborList::copy_offsets(const Context&, View<std::int64_t, 1> out) const {
+  state_->systems.copy_offsets(out);
 }
 
-void NeighborList::fill(const Context &context,
-                        const NeighborArrays<std::int32_t> &arrays) const {
+void NeighborList::fill(const Context& context, const NeighborArrays<std::int32_t>& arrays) const {
   state_->systems.fill(context, arrays);
 }
-void NeighborList::fill(const Context &context,
-                        const NeighborArrays<std::int64_t> &arrays) const {
+void NeighborList::fill(const Context& context, const NeighborArrays<std::int64_t>& arrays) const {
   state_->systems.fill(context, arrays);
 }
-void NeighborList::fill(
-    const Context &context,
-    const NeighborArrays<std::int32_t, float> &arrays) const {
+void NeighborList::fill(const Context& context,
+                        const NeighborArrays<std::int32_t, float>& arrays) const {
   state_->systems.fill(context, arrays);
 }
-void NeighborList::fill(
-    const Context &context,
-    const NeighborArrays<std::int64_t, float> &arrays) const {
+void NeighborList::fill(const Context& context,
+                        const NeighborArrays<std::int64_t, float>& arrays) const {
   state_->systems.fill(context, arrays);
 }
-void NeighborList::fill(const Context &context,
-                        const NeighborMatrix &matrix) const {
+void NeighborList::fill(const Context& context, const NeighborMatrix& matrix) const {
   state_->systems.fill(context, matrix);
 }
 
-} // namespace mlcore
+}  // namespace mlcore

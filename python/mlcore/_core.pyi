@@ -11,34 +11,74 @@ import numpy
 import numpy.typing
 
 __all__: list[str] = [
+    "ActiveGrid",
+    "ActiveSet",
     "BrownianOptions",
     "ForceField",
+    "LstmFloat32",
+    "LstmFloat64",
     "MobilityModel",
     "NeighborCutoff",
     "NeighborList",
     "NeighborOptions",
+    "NeighborSearch",
+    "ParticleSystem",
+    "SqrtOptions",
+    "VerletOptions",
+    "VoxelPoints",
+    "VoxelSetup",
+    "active_neighbor_table",
+    "active_neighbors",
+    "active_rules",
+    "bin_atoms",
     "brownian",
+    "check_voxel_grid",
     "cholesky",
+    "cholesky_copy",
+    "cholesky_copy_single",
+    "conv3d",
+    "conv3d_active",
+    "conv3d_active_reference",
+    "conv3d_active_weight_gradient",
+    "conv3d_weight_gradient",
     "cuda_status",
+    "empty",
+    "finite_difference",
+    "finite_difference_adjoint",
     "first_touch_rate",
     "fma_rate",
     "force_field",
+    "gather",
     "gather_rate",
+    "gather_reference",
     "lower_multiply",
     "mobility_apply",
     "mobility_divergence",
     "mobility_matrix",
-    "neighbor_list",
     "neighbor_list_reference",
     "num_threads",
     "philox4x32",
+    "pooled_field",
     "random_normal",
+    "rasterize",
+    "rasterize_reference",
+    "scatter3d",
+    "scatter3d_active",
+    "scatter3d_active_reference",
     "set_num_threads",
     "simd_level",
     "sqrt_apply",
     "sqrt_apply_matrix",
+    "sqrt_apply_reference",
     "stream_rate",
     "symmetric_eigenvalues",
+    "symmetric_multiply",
+    "system_forces_reference",
+    "unbin_atoms",
+    "verlet",
+    "verlet_reference",
+    "voxel_position_gradient",
+    "voxel_position_gradient_reference",
 ]
 
 class NeighborCutoff:
@@ -53,6 +93,50 @@ class NeighborCutoff:
 class NeighborOptions:
     def __init__(self, half: bool, sorted: bool, self_pairs: bool) -> None: ...
 
+class NeighborSearch:
+    def __init__(
+        self,
+        positions: typing.Any,
+        batch_offsets: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+        cells: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        pbc: collections.abc.Sequence[
+            typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"]
+        ],
+        cutoff: NeighborCutoff,
+        options: NeighborOptions,
+        num_threads: typing.SupportsInt | typing.SupportsIndex,
+        stream: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def copy_offsets(
+        self, out: typing.Any, stream: typing.SupportsInt | typing.SupportsIndex
+    ) -> None: ...
+    def fill(
+        self,
+        arrays: dict,
+        wide: bool,
+        single: bool,
+        num_threads: typing.SupportsInt | typing.SupportsIndex,
+        stream: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def fill_matrix(
+        self,
+        j: typing.Any,
+        S: typing.Any,
+        counts: typing.Any,
+        padding: typing.SupportsInt | typing.SupportsIndex,
+        num_threads: typing.SupportsInt | typing.SupportsIndex,
+        stream: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def get(
+        self,
+        quantities: str,
+        wide: bool,
+        single: bool,
+        num_threads: typing.SupportsInt | typing.SupportsIndex,
+    ) -> tuple[typing.Any, ...]: ...
+    def largest_row(self) -> int: ...
+
 class NeighborList:
     def __init__(
         self,
@@ -61,10 +145,34 @@ class NeighborList:
         options: NeighborOptions,
     ) -> None: ...
     def __len__(self) -> int: ...
+    def copy_offsets(
+        self, out: typing.Any, stream: typing.SupportsInt | typing.SupportsIndex
+    ) -> None: ...
+    def fill(
+        self,
+        arrays: dict,
+        wide: bool,
+        single: bool,
+        num_threads: typing.SupportsInt | typing.SupportsIndex,
+        stream: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def fill_matrix(
+        self,
+        j: typing.Any,
+        S: typing.Any,
+        counts: typing.Any,
+        padding: typing.SupportsInt | typing.SupportsIndex,
+        num_threads: typing.SupportsInt | typing.SupportsIndex,
+        stream: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
     def get(
-        self, quantities: str, wide: bool, num_threads: typing.SupportsInt | typing.SupportsIndex
+        self,
+        quantities: str,
+        wide: bool,
+        single: bool,
+        num_threads: typing.SupportsInt | typing.SupportsIndex,
     ) -> tuple[typing.Any, ...]: ...
-    def offsets(self) -> numpy.ndarray: ...
+    def largest_row(self) -> int: ...
     def update(
         self,
         positions: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
@@ -88,6 +196,19 @@ class MobilityModel:
         dperp: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
         tolerance: typing.SupportsFloat | typing.SupportsIndex = 1e-10,
         splitting: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    ) -> None: ...
+
+class SqrtOptions:
+    def __init__(
+        self,
+        method: str = "cholesky",
+        tol: typing.SupportsFloat | typing.SupportsIndex = 0.001,
+        psd: str = "error",
+        max_iterations: typing.SupportsInt | typing.SupportsIndex = 1000,
+        single_precision: bool = False,
+        bounds: typing.Annotated[
+            collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(2)"
+        ] = [0.0, 0.0],
     ) -> None: ...
 
 class ForceField:
@@ -120,8 +241,218 @@ class BrownianOptions:
         stream: typing.SupportsInt | typing.SupportsIndex,
         psd: str,
         max_displacement: typing.SupportsFloat | typing.SupportsIndex,
+        random_finite_difference: typing.SupportsFloat | typing.SupportsIndex = 0.0,
     ) -> None: ...
 
+class ParticleSystem:
+    def __init__(
+        self,
+        *,
+        trap: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        landscape: str = "none",
+        landscape_epsilon: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        landscape_sigma: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        epsilon: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        sigma: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        cutoff: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        box: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        wall: str = "none",
+        wall_radius: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        wall_epsilon: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        wall_sigma: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    ) -> None: ...
+
+class VerletOptions:
+    def __init__(
+        self,
+        *,
+        dt: typing.SupportsFloat | typing.SupportsIndex,
+        every: typing.SupportsInt | typing.SupportsIndex,
+        integrator: str,
+        skin: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    ) -> None: ...
+
+class LstmFloat32:
+    def __init__(
+        self,
+        layers: collections.abc.Sequence[
+            tuple[
+                typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+                typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+                typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None,
+                typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None,
+            ]
+        ],
+        out_weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+        out_bias: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    ) -> None: ...
+    def advance(
+        self,
+        x: typing.Any,
+        h: typing.Any,
+        c: typing.Any,
+        out: typing.Any,
+        reference: bool = False,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    def rollout(
+        self,
+        window: typing.Any,
+        out: typing.Any,
+        carry: bool = False,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    def step(
+        self, x: typing.Any, out: typing.Any, num_threads: typing.SupportsInt | typing.SupportsIndex
+    ) -> typing.Any: ...
+    def step_any(
+        self,
+        x: typing.Any,
+        out: typing.Any,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def inputs(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def outputs(self) -> int: ...
+
+class LstmFloat64:
+    def __init__(
+        self,
+        layers: collections.abc.Sequence[
+            tuple[
+                typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+                typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+                typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None,
+                typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None,
+            ]
+        ],
+        out_weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+        out_bias: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+    ) -> None: ...
+    def advance(
+        self,
+        x: typing.Any,
+        h: typing.Any,
+        c: typing.Any,
+        out: typing.Any,
+        reference: bool = False,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    def rollout(
+        self,
+        window: typing.Any,
+        out: typing.Any,
+        carry: bool = False,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    def step(
+        self, x: typing.Any, out: typing.Any, num_threads: typing.SupportsInt | typing.SupportsIndex
+    ) -> typing.Any: ...
+    def step_any(
+        self,
+        x: typing.Any,
+        out: typing.Any,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def inputs(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def outputs(self) -> int: ...
+
+class VoxelSetup:
+    def __init__(
+        self,
+        shape: typing.Annotated[
+            collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(3)"
+        ],
+        cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
+        scheme: str = "nearest",
+        sigma: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        truncation: typing.SupportsFloat | typing.SupportsIndex = 4.0,
+        radius: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        edge: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        density: bool = False,
+        channels_first: bool = True,
+        deterministic: bool = True,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+
+class VoxelPoints:
+    def __init__(
+        self,
+        positions: typing.Any,
+        direction: typing.Any = None,
+        offsets: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None = None,
+    ) -> None: ...
+
+class ActiveGrid:
+    def __init__(
+        self,
+        shape: typing.Annotated[
+            collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(3)"
+        ],
+        batches: typing.SupportsInt | typing.SupportsIndex,
+        periodic: bool,
+    ) -> None: ...
+
+class ActiveSet:
+    @staticmethod
+    def from_mask(
+        grid: ActiveGrid, mask: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8]
+    ) -> ActiveSet: ...
+    def __init__(
+        self, grid: ActiveGrid, coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def coordinates(self) -> numpy.typing.NDArray[numpy.int64]: ...
+    def dilated(self, k: typing.SupportsInt | typing.SupportsIndex) -> ActiveSet: ...
+
+def active_neighbor_table(
+    grid: ActiveGrid,
+    inputs: typing.Any,
+    outputs: typing.Any,
+    k: typing.SupportsInt | typing.SupportsIndex,
+    out: typing.Any,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None: ...
+def active_neighbors(
+    outputs: ActiveSet,
+    rules: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    k: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.int32]: ...
+def active_rules(
+    inputs: ActiveSet,
+    outputs: ActiveSet,
+    k: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.int32]: ...
+def bin_atoms(
+    setup: VoxelSetup,
+    positions: typing.Any,
+    cell: typing.Any,
+    offset: typing.Any,
+    image: typing.Any,
+    ulps: typing.Any,
+    order: typing.Any,
+    starts: typing.Any,
+) -> None: ...
 def brownian(
     model: MobilityModel,
     cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
@@ -134,12 +465,118 @@ def brownian(
     reference: bool = False,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> None: ...
+def check_voxel_grid(setup: VoxelSetup) -> None: ...
 def cholesky(
     matrix: numpy.ndarray,
     reference: bool = False,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> None: ...
+def cholesky_copy(
+    matrix: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float64]: ...
+def cholesky_copy_single(
+    matrix: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]: ...
+def conv3d(
+    field: typing.Any,
+    weight: typing.Any,
+    out: typing.Any,
+    single: bool,
+    boundary: str,
+    stride: typing.SupportsInt | typing.SupportsIndex,
+    groups: typing.SupportsInt | typing.SupportsIndex,
+    layout: str,
+    bias: typing.Any = None,
+    activation: str = "none",
+    residual: typing.Any = None,
+    mask: typing.Any = None,
+    preactivation: typing.Any = None,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    reference: bool = False,
+) -> None: ...
+def conv3d_active(
+    rules: typing.Any,
+    features: typing.Any,
+    weight: typing.Any,
+    out: typing.Any,
+    single: bool,
+    bias: typing.Any = None,
+    activation: str = "none",
+    residual: typing.Any = None,
+    preactivation: typing.Any = None,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None: ...
+def conv3d_active_reference(
+    inputs: ActiveSet,
+    outputs: ActiveSet,
+    features: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    bias: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+    activation: str = "none",
+    residual: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+) -> numpy.typing.NDArray[numpy.float64]: ...
+def conv3d_active_weight_gradient(
+    rules: typing.Any,
+    features: typing.Any,
+    values: typing.Any,
+    out: typing.Any,
+    single: bool,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None: ...
+def conv3d_weight_gradient(
+    field: typing.Any,
+    values: typing.Any,
+    out: typing.Any,
+    single: bool,
+    boundary: str,
+    stride: typing.SupportsInt | typing.SupportsIndex,
+    groups: typing.SupportsInt | typing.SupportsIndex,
+    layout: str,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    reference: bool = False,
+) -> None: ...
 def cuda_status() -> dict[str, typing.Any]: ...
+def empty(
+    shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    dtype: numpy.dtype[typing.Any],
+) -> numpy.ndarray:
+    """
+    Uninitialised C-contiguous array on memory that is reused.
+    """
+
+def finite_difference(
+    field: typing.Any,
+    out: typing.Any,
+    single: bool,
+    derivative: str,
+    order: typing.SupportsInt | typing.SupportsIndex,
+    spacing: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(3)"
+    ],
+    boundary: str,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    reference: bool = False,
+) -> None: ...
+def finite_difference_adjoint(
+    values: typing.Any,
+    out: typing.Any,
+    single: bool,
+    derivative: str,
+    order: typing.SupportsInt | typing.SupportsIndex,
+    spacing: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(3)"
+    ],
+    boundary: str,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None: ...
 def first_touch_rate(
     bytes: typing.SupportsInt | typing.SupportsIndex,
     huge_pages: bool,
@@ -157,10 +594,16 @@ def force_field(
     reference: bool = False,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> float: ...
+def gather(setup: VoxelSetup, points: VoxelPoints, field: typing.Any, out: typing.Any) -> None: ...
 def gather_rate(
     bytes: typing.SupportsInt | typing.SupportsIndex,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> float: ...
+def gather_reference(
+    setup: VoxelSetup,
+    points: VoxelPoints,
+    field: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+) -> numpy.typing.NDArray[numpy.float64]: ...
 def lower_multiply(
     L: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
@@ -199,17 +642,6 @@ def mobility_matrix(
     stream: typing.SupportsInt | typing.SupportsIndex = 0,
     reference: bool = False,
 ) -> None: ...
-def neighbor_list(
-    quantities: str,
-    positions: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
-    cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
-    pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
-    cutoff: NeighborCutoff,
-    options: NeighborOptions,
-    wide: bool,
-    with_offsets: bool,
-    num_threads: typing.SupportsInt | typing.SupportsIndex,
-) -> tuple[typing.Any, ...]: ...
 def neighbor_list_reference(
     quantities: str,
     positions: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
@@ -227,6 +659,12 @@ def philox4x32(
         collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"
     ],
 ) -> typing.Annotated[list[int], "FixedSize(4)"]: ...
+def pooled_field(
+    shape: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(5)"
+    ],
+    single: bool,
+) -> numpy.ndarray: ...
 def random_normal(
     seed: typing.SupportsInt | typing.SupportsIndex,
     stream: typing.SupportsInt | typing.SupportsIndex,
@@ -235,29 +673,72 @@ def random_normal(
     reference: bool = False,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> numpy.ndarray: ...
+def rasterize(
+    setup: VoxelSetup, points: VoxelPoints, features: typing.Any, out: typing.Any
+) -> None: ...
+def rasterize_reference(
+    setup: VoxelSetup,
+    points: VoxelPoints,
+    features: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+) -> numpy.typing.NDArray[numpy.float64]: ...
+def scatter3d(
+    values: typing.Any,
+    weight: typing.Any,
+    out: typing.Any,
+    single: bool,
+    boundary: str,
+    stride: typing.SupportsInt | typing.SupportsIndex,
+    groups: typing.SupportsInt | typing.SupportsIndex,
+    layout: str,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    reference: bool = False,
+) -> None: ...
+def scatter3d_active(
+    rules: typing.Any,
+    values: typing.Any,
+    weight: typing.Any,
+    out: typing.Any,
+    single: bool,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None: ...
+def scatter3d_active_reference(
+    inputs: ActiveSet,
+    outputs: ActiveSet,
+    values: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+) -> numpy.typing.NDArray[numpy.float64]: ...
 def set_num_threads(threads: typing.SupportsInt | typing.SupportsIndex) -> None: ...
 def simd_level() -> str: ...
 def sqrt_apply(
     model: MobilityModel,
     cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
-    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
-    z: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
-    out: numpy.ndarray,
-    psd: str = "error",
+    x: typing.Any,
+    z: typing.Any,
+    out: typing.Any,
+    options: SqrtOptions,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
-) -> tuple[typing.Any, ...]: ...
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> list: ...
 def sqrt_apply_matrix(
-    matrix: numpy.ndarray,
+    matrix: typing.Any,
     cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
-    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    x: typing.Any,
+    z: typing.Any,
+    out: typing.Any,
+    options: SqrtOptions,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple[typing.Any, ...]: ...
+def sqrt_apply_reference(
+    matrix: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     z: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     out: numpy.ndarray,
-    psd: str = "error",
-    reference: bool = False,
-    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
-) -> tuple[typing.Any, ...]: ...
+    symmetric: bool = False,
+) -> None: ...
 def stream_rate(
     use: str,
     bytes: typing.SupportsInt | typing.SupportsIndex,
@@ -268,5 +749,54 @@ def symmetric_eigenvalues(
     reference: bool = False,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> numpy.ndarray: ...
+def symmetric_multiply(
+    matrix: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    out: numpy.ndarray,
+    upwards: bool = False,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None: ...
+def system_forces_reference(
+    system: ParticleSystem,
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    out: numpy.ndarray,
+) -> float: ...
+def unbin_atoms(
+    setup: VoxelSetup,
+    cell: typing.Any,
+    offset: typing.Any,
+    image: typing.Any,
+    ulps: typing.Any,
+    out: typing.Any,
+) -> None: ...
+def verlet(
+    system: ParticleSystem,
+    options: VerletOptions,
+    masses: typing.Any,
+    positions: typing.Any,
+    velocities: typing.Any,
+    energies: typing.Any,
+    first: typing.SupportsInt | typing.SupportsIndex,
+    last: typing.SupportsInt | typing.SupportsIndex,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None: ...
+def verlet_reference(
+    system: ParticleSystem,
+    options: VerletOptions,
+    masses: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    positions: numpy.ndarray,
+    velocities: numpy.ndarray,
+    energies: numpy.ndarray,
+) -> None: ...
+def voxel_position_gradient(
+    setup: VoxelSetup, points: VoxelPoints, features: typing.Any, field: typing.Any, out: typing.Any
+) -> None: ...
+def voxel_position_gradient_reference(
+    setup: VoxelSetup,
+    points: VoxelPoints,
+    features: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    field: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+) -> numpy.typing.NDArray[numpy.float64]: ...
 
 __version__: str = "0.1.0"

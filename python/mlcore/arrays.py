@@ -172,6 +172,14 @@ class Kind:
         """A NumPy array as this kind, without a copy; CPU kinds only."""
         return sys.modules["torch"].from_numpy(array) if self.name == "torch" else array
 
+    def array(self, values: npt.NDArray[Any]) -> Any:
+        """A NumPy array as this kind, on its device."""
+        if self.name == "cupy":
+            return sys.modules["cupy"].asarray(values)
+        if self.name == "torch-cuda":
+            return sys.modules["torch"].as_tensor(values, device=self.device)
+        return self.like(values)
+
     def stream(self) -> int:
         """Address of the current CUDA stream, 0 on the CPU."""
         if self.name == "torch-cuda":

@@ -2,22 +2,26 @@
 
 A pair is ``(i, j, S)`` with ``D = positions[j] - positions[i] + S @ cell`` and ``d = |D|`` strictly
 below the cutoff. The set of pairs is that of a brute-force search in double precision, whatever the
-thread count or the instruction set. Letters and conventions are those of :mod:`ase.neighborlist`.
+device, the thread count or the instruction set. Letters and conventions are those of
+:mod:`ase.neighborlist`.
+
+Besides its results a search takes about 120 bytes per particle and 5 per pair, less than a third of
+the results of ``"ijSDd"``; they come from a pool that keeps memory for the next call.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Box, Kind, box, host, is_atoms
+from mlcore.arrays import Kind, box, host, is_atoms
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -27,9 +31,17 @@ if TYPE_CHECKING:
 
     Cutoff = float | npt.ArrayLike | Mapping[tuple[int | str, int | str], float]
 
-__all__ = ["NeighborList", "neighbor_csr", "neighbor_list"]
+__all__ = [
+    "NeighborBatch",
+    "NeighborList",
+    "neighbor_batch",
+    "neighbor_csr",
+    "neighbor_list",
+    "neighbor_matrix",
+]
 
 _LETTERS = "ijSDd"
+_WIDTHS = {"S": 3, "D": 3}
 
 
 def neighbor_list(
@@ -44,6 +56,8 @@ def neighbor_list(
     *,
     types: npt.ArrayLike | None = None,
     index_dtype: npt.DTypeLike = np.int32,
+    dtype: npt.DTypeLike = np.float64,
+    out: Any = None,
     num_threads: int = 0,
 ) -> Any:
     """All pairs of particles closer than a cutoff.
@@ -51,10 +65,11 @@ def neighbor_list(
     Args:
         quantities: letters of what to return, in this order: ``i`` and ``j`` the particles of each
             pair (p,), ``S`` cell boundaries crossed (p, 3) int32, ``D`` the vector from i to the
-            image of j (p, 3) float64, ``d`` its length (p,) float64.
+            image of j (p, 3), ``d`` its length (p,).
         positions: (n, 3) in any unit of length, in or outside the cell; a NumPy array (or what
-            becomes one), a torch CPU tensor, or ``ase.Atoms``. From a tensor come tensors, and
-            gradients flow through ``D`` and ``d``.
+            becomes one), a torch tensor, a CuPy array, or ``ase.Atoms``. The result is of the same
+            kind, on the same device. Gradients flow through ``D`` and ``d`` to a tensor and to a
+            cell that is one.
         cutoff: a number, in the unit of the positions; or (n,) radii of the particles, which are
             neighbors when their spheres overlap; or a dict ``{(type, type): distance}``, elements
             by symbol or number, pairs not named are no neighbors; or the same as a symmetric
@@ -64,12 +79,15 @@ def neighbor_list(
         pbc: which axes repeat, one flag or three. None: none, or those of ``Atoms``.
         half: each pair once (i < j, or i = j and the first nonzero number of S positive).
         sorted: order the pairs of one i by j, then S. Pairs are ordered by i in any case, and
-            equal calls give equal orders.
+            equal calls give equal orders. False is faster for full lists.
         self_pairs: also report each particle with itself (S = 0, d = 0). Its images in other
             cells are always in.
         types: (n,) integers that a dict or (t, t) cutoff refers to. None: the atomic numbers of
             ``Atoms``.
         index_dtype: int32 or int64, of ``i`` and ``j``.
+        dtype: float64 or float32, of ``D`` and ``d``; which pairs there are is decided in float64.
+        out: arrays of the caller's to fill, one per letter (one array for one letter), of at least
+            p entries; what is returned are their first p entries.
         num_threads: CPU threads; 0 takes the library-wide setting.
 
     Returns:
@@ -77,22 +95,12 @@ def neighbor_list(
 
     Raises:
         InvalidArgument: a value is not finite or has the wrong shape, a periodic axis has no cell
-            vector, the cutoff is negative or spans hundreds of cells.
-        BackendUnavailable: positions lie on a GPU.
+            vector, the cutoff is negative or spans hundreds of cells, an array of ``out`` is too
+            short (the message tells the length needed) or of another kind.
     """
     system = _System.of(positions, cell, pbc, types)
-    arrays, _ = _core.neighbor_list(
-        _letters(quantities, system),
-        system.positions,
-        cell=system.box[0],
-        pbc=system.box[1],
-        cutoff=_cutoff(cutoff, system),
-        options=_core.NeighborOptions(half, sorted, self_pairs),
-        wide=_is_wide(index_dtype),
-        with_offsets=False,
-        num_threads=num_threads,
-    )
-    return system.give(quantities, arrays)
+    search = system.search(cutoff, _core.NeighborOptions(half, sorted, self_pairs), num_threads)
+    return _Output(quantities, index_dtype, dtype, out, num_threads).of(search, system)
 
 
 def neighbor_csr(
@@ -104,43 +112,127 @@ def neighbor_csr(
     sorted: bool = True,
     self_pairs: bool = False,
     *,
+    quantities: str = "jS",
     types: npt.ArrayLike | None = None,
     index_dtype: npt.DTypeLike = np.int32,
+    dtype: npt.DTypeLike = np.float64,
     num_threads: int = 0,
 ) -> Any:
     """The neighbors of all particles in compressed rows; arguments as in :func:`neighbor_list`.
 
     Returns:
-        ``(offsets, j, S)``: those of particle i are ``j[offsets[i]:offsets[i + 1]]``; offsets are
-        (n + 1,) int64.
+        ``(offsets, j, S)``, or offsets and what ``quantities`` names: the neighbors of particle i
+        are ``j[offsets[i]:offsets[i + 1]]``; offsets are (n + 1,) int64.
     """
     system = _System.of(positions, cell, pbc, types)
-    arrays, offsets = _core.neighbor_list(
-        "jS",
-        system.positions,
-        cell=system.box[0],
-        pbc=system.box[1],
-        cutoff=_cutoff(cutoff, system),
-        options=_core.NeighborOptions(half, sorted, self_pairs),
-        wide=_is_wide(index_dtype),
-        with_offsets=True,
-        num_threads=num_threads,
-    )
-    return tuple(system.kind.like(array) for array in (offsets, *arrays))
+    search = system.search(cutoff, _core.NeighborOptions(half, sorted, self_pairs), num_threads)
+    arrays = _Output(quantities, index_dtype, dtype, None, num_threads).all(search, system)
+    return (system.offsets_of(search), *arrays)
+
+
+def neighbor_matrix(
+    positions: Positions,
+    cutoff: Cutoff,
+    max_neighbors: int | None = None,
+    cell: Any = None,
+    pbc: Pbc = None,
+    half: bool = False,
+    sorted: bool = True,
+    self_pairs: bool = False,
+    *,
+    fill: int | None = None,
+    types: npt.ArrayLike | None = None,
+    out: Any = None,
+    num_threads: int = 0,
+) -> Any:
+    """The neighbors of all particles in rows of one length, as compiled graphs take them.
+
+    Other arguments are those of :func:`neighbor_list`.
+
+    Args:
+        max_neighbors: m, the length of a row. None: what the fullest row needs.
+        fill: what stands in ``j`` after the neighbors. None: n.
+        out: arrays (j, counts, S) of the caller's to fill, of exactly these shapes.
+
+    Returns:
+        ``(j, counts, S)``: (n, m) int32, (n,) int32, and (n, m, 3) int32, zero after the neighbors.
+
+    Raises:
+        InvalidArgument: as :func:`neighbor_list`, or a particle has more than ``max_neighbors``
+            neighbors; the message tells how many are needed.
+    """
+    system = _System.of(positions, cell, pbc, types)
+    search = system.search(cutoff, _core.NeighborOptions(half, sorted, self_pairs), num_threads)
+    return _matrix(search, system, max_neighbors, fill, out, num_threads)
+
+
+class NeighborBatch(NamedTuple):
+    """Neighbor lists of many systems.
+
+    Attributes:
+        arrays: what the letters name, of all systems one after the other; ``i`` and ``j`` number
+            the particles of all systems through.
+        particles: (b + 1,) int64; system s holds the particles particles[s]..particles[s + 1] - 1.
+        pairs: (b + 1,) int64; its pairs are pairs[s]..pairs[s + 1] - 1.
+    """
+
+    arrays: tuple[Any, ...]
+    particles: Any
+    pairs: Any
+
+
+def neighbor_batch(
+    quantities: str,
+    positions: Any,
+    cutoff: Cutoff,
+    cell: Any = None,
+    pbc: Any = None,
+    half: bool = False,
+    sorted: bool = True,
+    self_pairs: bool = False,
+    *,
+    batch_offsets: npt.ArrayLike | None = None,
+    types: npt.ArrayLike | None = None,
+    index_dtype: npt.DTypeLike = np.int32,
+    dtype: npt.DTypeLike = np.float64,
+    num_threads: int = 0,
+) -> NeighborBatch:
+    """Neighbor lists of many systems in one call, which threads share.
+
+    Other arguments are those of :func:`neighbor_list`.
+
+    Args:
+        positions: (n, 3) of all systems, one after the other, with ``batch_offsets``; or a sequence
+            of ``ase.Atoms`` or of (n_s, 3) arrays.
+        cell: (b, 3, 3), or one (3, 3) or (3,) for all. None: as in :func:`neighbor_list`.
+        pbc: (b, 3), or one flag or three for all.
+        batch_offsets: (b + 1,) integers: system s holds the particles batch_offsets[s] ..
+            batch_offsets[s + 1] - 1.
+        types: (n,) of all systems.
+
+    Returns:
+        A :class:`NeighborBatch`.
+    """
+    system = _System.of_batch(positions, batch_offsets, cell, pbc, types)
+    search = system.search(cutoff, _core.NeighborOptions(half, sorted, self_pairs), num_threads)
+    arrays = _Output(quantities, index_dtype, dtype, None, num_threads).all(search, system)
+    first = system.offsets
+    pairs = system.offsets_of(search)[first if system.kind.name == "numpy" else first.tolist()]
+    return NeighborBatch(arrays, system.kind.array(first), pairs)
 
 
 class NeighborList:
-    """Neighbors of moving particles, searched anew only when they have moved far enough.
+    """Neighbors of moving particles, sorted into cells anew only when they have moved far enough.
 
-    It searches up to cutoff + skin and does so again only after a particle has moved by more than
-    skin / 2, or when the cell or the number of particles changed (Verlet, Phys. Rev. 159, 98
-    (1967)). What it reports is always exact for the positions of the last :meth:`update`.
+    The cells are as wide as cutoff + skin and serve until a particle has moved by more than skin /
+    2, or the cell or the number of particles changed (Verlet, Phys. Rev. 159, 98 (1967)). What it
+    reports is always exact for the positions of the last :meth:`update`. On the CPU.
 
     Args:
         cutoff: as in :func:`neighbor_list`. Types of a dict or (t, t) cutoff, and radii, are those
             of the first update.
         skin: >= 0, in the unit of the positions.
-        half, sorted, self_pairs, index_dtype, num_threads: as in :func:`neighbor_list`.
+        half, sorted, self_pairs, index_dtype, dtype, num_threads: as in :func:`neighbor_list`.
 
     Attributes:
         searches: how often :meth:`update` had to search.
@@ -156,6 +248,7 @@ class NeighborList:
         self_pairs: bool = False,
         types: npt.ArrayLike | None = None,
         index_dtype: npt.DTypeLike = np.int32,
+        dtype: npt.DTypeLike = np.float64,
         num_threads: int = 0,
     ) -> None:
         if not (math.isfinite(skin) and skin >= 0):
@@ -165,7 +258,8 @@ class NeighborList:
         self.searches = 0
         self._types = types
         self._options = _core.NeighborOptions(half, sorted, self_pairs)
-        self._wide = _is_wide(index_dtype)
+        self._index_dtype = index_dtype
+        self._dtype = dtype
         self._num_threads = num_threads
         self._list: Any = None
         self._system: _System | None = None
@@ -178,28 +272,37 @@ class NeighborList:
 
         Raises:
             InvalidArgument: as :func:`neighbor_list`; the list is empty then.
+            BackendUnavailable: positions lie on a GPU.
         """
         system = _System.of(positions, cell, pbc, self._types)
+        system.kind.require_cpu("positions", "lists of moving particles are kept")
         if self._list is None:
             cutoff = _cutoff(self.cutoff, system)
             self._list = _core.NeighborList(cutoff, self.skin, self._options)
         threads = self._num_threads
-        searched = bool(self._list.update(system.positions, *system.box, num_threads=threads))
+        where = system.cells[0], system.pbc[0]
+        searched = bool(self._list.update(system.positions, *where, num_threads=threads))
         self._system = system
         self.searches += searched
         return searched
 
-    def get(self, quantities: str) -> Any:
+    def get(self, quantities: str, out: Any = None) -> Any:
         """What :func:`neighbor_list` returns, for the positions of the last update."""
-        system = self._updated()
-        letters = _letters(quantities, system)
-        return system.give(quantities, self._list.get(letters, self._wide, self._num_threads))
+        output = _Output(quantities, self._index_dtype, self._dtype, out, self._num_threads)
+        return output.of(self._list, self._updated())
 
     def csr(self) -> Any:
         """What :func:`neighbor_csr` returns, for the positions of the last update."""
         system = self._updated()
-        arrays = (self._list.offsets(), *self._list.get("jS", self._wide, self._num_threads))
-        return tuple(system.kind.like(array) for array in arrays)
+        output = _Output("jS", self._index_dtype, self._dtype, None, self._num_threads)
+        return (system.offsets_of(self._list), *output.all(self._list, system))
+
+    def matrix(
+        self, max_neighbors: int | None = None, *, fill: int | None = None, out: Any = None
+    ) -> Any:
+        """What :func:`neighbor_matrix` returns, for the positions of the last update."""
+        system = self._updated()
+        return _matrix(self._list, system, max_neighbors, fill, out, self._num_threads)
 
     def __len__(self) -> int:
         """Number of pairs."""
@@ -213,68 +316,273 @@ class NeighborList:
 
 @dataclass
 class _System:
-    """Positions as the core takes them, and how to give results back in the caller's kind."""
+    """One system or more as the core takes them, and how to give results back in their kind.
 
-    positions: npt.NDArray[np.float64]
-    box: Box
+    `positions` (n, 3) on the caller's device, `offsets` (b + 1,), `cells` (b, 3, 3), `pbc` b times.
+    """
+
+    positions: Any
+    offsets: npt.NDArray[np.int64]
+    cells: npt.NDArray[np.float64]
+    pbc: list[tuple[bool, bool, bool]]
     types: npt.NDArray[np.int64] | None
     kind: Kind
     source: Any
+    cell_source: Any
 
     @classmethod
-    def of(cls, positions: Any, cell: Any, pbc: Pbc, types: npt.ArrayLike | None) -> _System:
+    def of(cls, positions: Any, cell: Any, pbc: Any, types: npt.ArrayLike | None) -> _System:
         if is_atoms(positions):
             cell = positions.cell if cell is None else cell
             pbc = positions.pbc if pbc is None else pbc
             types = positions.numbers if types is None else types
             positions = positions.positions
-        array = _floats("positions", positions)
-        if array.size == 0 and array.ndim == 1:
-            array = array.reshape(0, 3)
-        where = box(cell, pbc, periodic=False, detach=True)
+        kind, array = _positions(positions)
+        rows, flags = box(cell, pbc, periodic=False, detach=True)
         kinds = _types(types, len(array))
-        return cls(array, where, kinds, Kind.of(positions), positions)
+        first = np.array([0, len(array)])
+        return cls(array, first, rows[None], [flags], kinds, kind, positions, cell)
+
+    @classmethod
+    def of_batch(
+        cls, positions: Any, offsets: Any, cell: Any, pbc: Any, types: npt.ArrayLike | None
+    ) -> _System:
+        if offsets is None:
+            positions, offsets, cell, pbc, types = _joined(positions, cell, pbc, types)
+        kind, array = _positions(positions)
+        first = np.asarray(offsets)
+        if first.ndim != 1 or not len(first) or first.dtype.kind not in "iu":
+            raise InvalidArgument("batch_offsets must be (b + 1,) integers, b systems")
+        cells, flags = _boxes(cell, pbc, len(first) - 1)
+        kinds = _types(types, len(array))
+        return cls(array, first.astype(np.int64), cells, flags, kinds, kind, positions, cell)
+
+    def search(self, cutoff: Any, options: Any, num_threads: int) -> Any:
+        return _core.NeighborSearch(
+            self.positions,
+            self.offsets,
+            self.cells,
+            self.pbc,
+            _cutoff(cutoff, self),
+            options,
+            num_threads=num_threads,
+            stream=self.kind.stream(),
+        )
+
+    def offsets_of(self, search: Any) -> Any:
+        """(n + 1,) first pair of each particle."""
+        array, result = self.kind.output(None, (len(self.positions) + 1,), np.int64)
+        search.copy_offsets(array, stream=self.kind.stream())
+        return result
 
     def differentiates(self, quantities: str) -> bool:
         """Whether torch works out some of the quantities, for their gradients."""
-        tracked = self.kind.name == "torch" and self.source.requires_grad
-        return tracked and bool(set(quantities) & set("Dd"))
+        tracked = any(
+            getattr(values, "requires_grad", False) for values in (self.source, self.cell_source)
+        )
+        return self.kind.name.startswith("torch") and tracked and bool(set(quantities) & set("Dd"))
 
-    def give(self, quantities: str, arrays: tuple[npt.NDArray[Any], ...]) -> Any:
-        if self.differentiates(quantities):
-            results = self._differentiable(quantities, arrays)
-        else:
-            results = tuple(self.kind.like(array) for array in arrays)
-        return results[0] if len(quantities) == 1 else results
-
-    def _differentiable(self, quantities: str, arrays: tuple[npt.NDArray[Any], ...]) -> Any:
-        """`arrays` are those of "ijS"; vectors and distances are worked out by torch."""
+    def vectors(self, i: Any, j: Any, S: Any, dtype: Any) -> Any:
+        """D as a tensor that follows positions and cell."""
         torch = sys.modules["torch"]
-        found = dict(zip("ijS", map(torch.from_numpy, arrays), strict=True))
         x = self.source.to(torch.float64)
-        shift = found["S"].to(torch.float64) @ torch.from_numpy(self.box[0])
-        found["D"] = x[found["j"].long()] - x[found["i"].long()] + shift
-        found["d"] = _safe_norm(found["D"])
-        return tuple(found[letter] for letter in quantities)
+        cells: Any = torch.as_tensor(self.cells, device=x.device)
+        if getattr(self.cell_source, "requires_grad", False):
+            given = self.cell_source.to(x)
+            given = torch.diag_embed(given) if given.shape[-1:] == given.shape else given
+            cells = given.expand(cells.shape)
+        if len(cells) == 1:
+            shift = S.to(x) @ cells[0]
+        else:
+            first = torch.as_tensor(self.offsets, device=x.device)
+            system = torch.bucketize(i.long(), first, right=True) - 1
+            shift = (S.to(x)[:, None, :] @ cells[system])[:, 0]
+        return (x[j.long()] - x[i.long()] + shift).to(dtype)
 
 
-def _safe_norm(vectors: torch.Tensor) -> torch.Tensor:
+class _Output:
+    """What is wanted of a search, and where it goes."""
+
+    def __init__(
+        self,
+        quantities: str,
+        index_dtype: npt.DTypeLike,
+        dtype: npt.DTypeLike,
+        out: Any,
+        num_threads: int,
+    ) -> None:
+        if not quantities or set(quantities) - set(_LETTERS):
+            raise InvalidArgument(
+                f"quantities must be letters out of 'i', 'j', 'S', 'D', 'd', got {quantities!r}"
+            )
+        self.quantities = quantities
+        self.index = _dtype_of("index_dtype", index_dtype, "int32", "int64")
+        self.real = _dtype_of("dtype", dtype, "float64", "float32")
+        self.threads = num_threads
+        self.given = () if out is None else tuple(out if len(quantities) > 1 else (out,))
+        if out is not None and len(self.given) != len(quantities):
+            raise InvalidArgument(
+                f"out must hold an array for each of {quantities!r}, got {len(self.given)}"
+            )
+
+    def of(self, search: Any, system: _System) -> Any:
+        arrays = self.all(search, system)
+        return arrays[0] if len(self.quantities) == 1 else arrays
+
+    def all(self, search: Any, system: _System) -> tuple[Any, ...]:
+        if system.differentiates(self.quantities):
+            return self._differentiable(search, system)
+        if self.given or not system.kind.on_cpu:
+            return self._filled(search, system)
+        wide, single = self._flags()
+        arrays = search.get(self.quantities, wide, single, self.threads)
+        return tuple(system.kind.like(array) for array in arrays)
+
+    def _flags(self) -> tuple[bool, bool]:
+        return self.index == np.int64, self.real == np.float32
+
+    def _filled(self, search: Any, system: _System) -> tuple[Any, ...]:
+        """Into the caller's arrays, or into new ones on the device."""
+        taken, results = {}, []
+        for k, letter in enumerate(self.quantities):
+            dtype = {"i": self.index, "j": self.index, "S": np.dtype(np.int32)}.get(
+                letter, self.real
+            )
+            shape = (len(search), *((3,) if letter in _WIDTHS else ()))
+            part = _beginning(letter, self.given[k], len(search)) if self.given else None
+            taken[letter], result = system.kind.output(part, shape, dtype, like="positions")
+            results.append(result)
+        search.fill(taken, *self._flags(), self.threads, system.kind.stream())
+        return tuple(results)
+
+    def _differentiable(self, search: Any, system: _System) -> tuple[Any, ...]:
+        if self.given:
+            raise InvalidArgument("out does not go with gradients; detach the positions")
+        torch = sys.modules["torch"]
+        plain = _Output("ijS", self.index, self.real, None, self.threads)
+        found: dict[str, Any] = {}
+        arrays = plain._filled if not system.kind.on_cpu else plain._of_cpu
+        found.update(zip("ijS", arrays(search, system), strict=True))
+        real = getattr(torch, self.real.name)
+        vectors = system.vectors(found["i"], found["j"], found["S"], torch.float64)
+        found["D"], found["d"] = vectors.to(real), safe_norm(vectors).to(real)
+        return tuple(found[letter] for letter in self.quantities)
+
+    def _of_cpu(self, search: Any, system: _System) -> tuple[Any, ...]:
+        arrays = search.get(self.quantities, *self._flags(), self.threads)
+        return tuple(system.kind.like(array) for array in arrays)
+
+
+def _beginning(letter: str, array: Any, length: int) -> Any:
+    shape = tuple(getattr(array, "shape", ()))
+    if not shape or shape[0] < length:
+        raise InvalidArgument(
+            f"out for {letter!r} must have at least {length} entries, got the shape {shape}"
+        )
+    return array[:length]
+
+
+def _matrix(
+    search: Any, system: _System, width: int | None, fill: int | None, out: Any, threads: int
+) -> Any:
+    n = len(system.positions)
+    if width is None:
+        width = int(out[0].shape[1]) if out is not None else search.largest_row()
+    if width < 0 or n * width > np.iinfo(np.int64).max // 12:
+        raise InvalidArgument(f"max_neighbors must be a number of neighbors, got {width}")
+    needed = search.largest_row()
+    if width < needed:
+        raise InvalidArgument(
+            f"max_neighbors must be at least {needed}, the largest number of neighbors of a "
+            f"particle here; got {width}"
+        )
+    given = (None, None, None) if out is None else tuple(out)
+    if len(given) != 3:
+        raise InvalidArgument(f"out must be the arrays (j, counts, S), got {len(given)}")
+    kind = system.kind
+    shapes = (n, width), (n,), (n, width, 3)
+    pairs = [
+        kind.output(array, shape, np.int32, like="positions")
+        for array, shape in zip(given, shapes, strict=True)
+    ]
+    (j, counts, S), results = zip(*pairs, strict=True)
+    search.fill_matrix(
+        j, S, counts, n if fill is None else fill, num_threads=threads, stream=kind.stream()
+    )
+    return results
+
+
+def safe_norm(vectors: torch.Tensor) -> torch.Tensor:
     """Lengths whose gradient at zero is zero, not nan."""
     square = (vectors * vectors).sum(-1)
     zero = square == 0
     return square.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)
 
 
-def _letters(quantities: str, system: _System) -> str:
-    if not quantities or set(quantities) - set(_LETTERS):
+def _positions(positions: Any) -> tuple[Kind, Any]:
+    kind = Kind.of(positions)
+    array = kind.take("positions", positions, detach=True)
+    if kind.on_cpu and array.size == 0 and array.ndim == 1:
+        array = array.reshape(0, 3)
+    return kind, array
+
+
+def _joined(
+    systems: Any, cell: Any, pbc: Any, types: Any
+) -> tuple[Any, npt.NDArray[np.int64], Any, Any, Any]:
+    """A sequence of systems as (positions, offsets, cell, pbc, types)."""
+    if not isinstance(systems, Sequence):
+        raise InvalidArgument("a batch is a sequence of systems, or positions with batch_offsets")
+    if systems and all(map(is_atoms, systems)):
+        cell = np.array([atoms.cell[:] for atoms in systems]) if cell is None else cell
+        pbc = np.array([atoms.pbc for atoms in systems]) if pbc is None else pbc
+        types = np.concatenate([atoms.numbers for atoms in systems]) if types is None else types
+        systems = [atoms.positions for atoms in systems]
+    offsets = np.concatenate([[0], np.cumsum([len(x) for x in systems], dtype=np.int64)])
+    if not systems:
+        return np.zeros((0, 3)), offsets.astype(np.int64), cell, pbc, types
+    kind = Kind.of(systems[0])
+    if kind.name.startswith("torch"):
+        return sys.modules["torch"].cat(list(systems)), offsets, cell, pbc, types
+    library: Any = sys.modules["cupy"] if kind.name == "cupy" else np
+    return library.concatenate(list(systems)), offsets, cell, pbc, types
+
+
+def _boxes(
+    cell: Any, pbc: Any, count: int
+) -> tuple[npt.NDArray[np.float64], list[tuple[bool, bool, bool]]]:
+    """(b, 3, 3) cells and their flags; one cell or one set of flags stands for all."""
+    flags = np.asarray(False if pbc is None else pbc)
+    if flags.ndim < 2 and (cell is None or np.ndim(getattr(cell, "array", cell)) < 3):
+        rows, one = box(cell, pbc, periodic=False, detach=True)
+        return np.broadcast_to(rows, (count, 3, 3)).copy(), [one] * count
+    if flags.shape not in ((), (3,), (count, 3)) or flags.dtype.kind not in "biuf":
         raise InvalidArgument(
-            f"quantities must be letters out of 'i', 'j', 'S', 'D', 'd', got {quantities!r}"
+            f"pbc must be ({count}, 3) flags, one or three, got the shape {flags.shape}"
         )
-    return "ijS" if system.differentiates(quantities) else quantities
+    if cell is None:
+        if flags.any():
+            raise InvalidArgument("pbc is set, but there is no cell; give the cell or pbc=False")
+        cell = np.zeros((3, 3))
+    rows = host("cell", getattr(cell, "array", cell), "cells are read", detach=True)
+    rows = np.diag(rows) if rows.shape == (3,) else rows
+    if rows.shape not in ((3, 3), (count, 3, 3)):
+        raise InvalidArgument(f"cell must have the shape ({count}, 3, 3), got {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise InvalidArgument("cell must be finite")
+    three = np.broadcast_to(flags.astype(bool), (count, 3)).tolist()
+    return np.broadcast_to(rows, (count, 3, 3)).copy(), [(a, b, c) for a, b, c in three]
+
+
+def _dtype_of(name: str, value: npt.DTypeLike, *allowed: str) -> np.dtype[Any]:
+    dtype = np.dtype(value)
+    if dtype.name not in allowed:
+        raise InvalidArgument(f"{name} must be {' or '.join(allowed)}, got {dtype}")
+    return dtype
 
 
 def _floats(name: str, values: Any) -> npt.NDArray[np.float64]:
-    return host(name, values, "neighbor lists are built", detach=True)
+    return host(name, values, "cutoffs are read", detach=True)
 
 
 def _types(types: npt.ArrayLike | None, n: int) -> npt.NDArray[np.int64] | None:
@@ -286,13 +594,6 @@ def _types(types: npt.ArrayLike | None, n: int) -> npt.NDArray[np.int64] | None:
             f"types must be ({n},) integers, got {array.dtype} of the shape {array.shape}"
         )
     return array.astype(np.int64)
-
-
-def _is_wide(index_dtype: npt.DTypeLike) -> bool:
-    dtype = np.dtype(index_dtype)
-    if dtype not in (np.dtype(np.int32), np.dtype(np.int64)):
-        raise InvalidArgument(f"index_dtype must be int32 or int64, got {dtype}")
-    return dtype == np.dtype(np.int64)
 
 
 def _cutoff(cutoff: Any, system: _System) -> Any:

@@ -14,12 +14,10 @@ namespace mlcore {
 /// and, where radii or a table of pair types is given, also strictly below the
 /// cutoff of that pair.
 struct NeighborCutoff {
-  double cutoff = 0; ///< largest distance of any pair; >= 0
-  View<const double, 1>
-      radii; ///< (n,) or none; pair cutoff radii[i] + radii[j]
-  View<const std::int32_t, 1> types; ///< (n,) in 0..t-1, or none; needs `table`
-  View<const double, 2>
-      table; ///< (t, t) symmetric; pair cutoff table(type_i, type_j)
+  double cutoff = 0;                  ///< largest distance of any pair; >= 0
+  View<const double, 1> radii;        ///< (n,) or none; pair cutoff radii[i] + radii[j]
+  View<const std::int32_t, 1> types;  ///< (n,) in 0..t-1, or none; needs `table`
+  View<const double, 2> table;        ///< (t, t) symmetric; pair cutoff table(type_i, type_j)
 };
 
 struct NeighborOptions {
@@ -36,27 +34,28 @@ struct NeighborOptions {
 };
 
 /// Where the pairs go; a view without data is not filled. For p pairs:
-template <class Index, class Real = double> struct NeighborArrays {
-  View<Index, 1> i;        ///< (p,) first particle
-  View<Index, 1> j;        ///< (p,) second particle
-  View<std::int32_t, 2> S; ///< (p, 3) cell boundaries crossed from i to j
-  View<Real, 2> D;         ///< (p, 3) x_j - x_i + S @ cell
-  View<Real, 1> d;         ///< (p,) length of D
+template <class Index, class Real = double>
+struct NeighborArrays {
+  View<Index, 1> i;         ///< (p,) first particle
+  View<Index, 1> j;         ///< (p,) second particle
+  View<std::int32_t, 2> S;  ///< (p, 3) cell boundaries crossed from i to j
+  View<Real, 2> D;          ///< (p, 3) x_j - x_i + S @ cell
+  View<Real, 1> d;          ///< (p,) length of D
 };
 
 /// A row of fixed length per particle, as compiled graphs take it.
 struct NeighborMatrix {
-  View<std::int32_t, 2> j;      ///< (n, m) second particles, then `padding`
-  View<std::int32_t, 3> S;      ///< (n, m, 3) or none; zero where padded
-  View<std::int32_t, 1> counts; ///< (n,) or none; neighbors of each particle
+  View<std::int32_t, 2> j;       ///< (n, m) second particles, then `padding`
+  View<std::int32_t, 3> S;       ///< (n, m, 3) or none; zero where padded
+  View<std::int32_t, 1> counts;  ///< (n,) or none; neighbors of each particle
   std::int32_t padding = -1;
 };
 
 /// Several systems, one after the other in the arrays of particles.
 struct NeighborSystems {
   View<const std::int64_t, 1>
-      offsets; ///< (b + 1,) system s holds offsets(s) .. offsets(s + 1) - 1
-  std::vector<Cell> cells; ///< (b,)
+      offsets;              ///< (b + 1,) system s holds offsets(s) .. offsets(s + 1) - 1
+  std::vector<Cell> cells;  ///< (b,)
 };
 
 /// All pairs of particles closer than a cutoff, by cell lists: count ->
@@ -73,24 +72,24 @@ struct NeighborSystems {
 /// Besides the caller's arrays it takes about 120 bytes per particle and 5 per
 /// pair (8 per pair where a search meets more than 256 images of the cell).
 class MLCORE_API NeighborSearch {
-public:
+ public:
   /// Finds the pairs of the positions `x` (n, 3), which are copied, as are
   /// radii, types and table.
   /// @throws InvalidArgument  wrong shapes, values that are not finite, a bad
   /// cell, positions more
   ///                          than 2^30 cells away, a cutoff of hundreds of
   ///                          cells
-  NeighborSearch(const Context &context, View<const double, 2> x,
-                 const Cell &cell, const NeighborCutoff &cutoff,
-                 const NeighborOptions &options = {});
+  NeighborSearch(const Context& context, View<const double, 2> x, const Cell& cell,
+                 const NeighborCutoff& cutoff, const NeighborOptions& options = {});
   /// The same of many systems at once, which threads share; particles are
   /// numbered through.
-  NeighborSearch(const Context &context, View<const double, 2> x,
-                 const NeighborSystems &systems, const NeighborCutoff &cutoff,
-                 const NeighborOptions &options = {});
+  NeighborSearch(const Context& context, View<const double, 2> x, const NeighborSystems& systems,
+                 const NeighborCutoff& cutoff, const NeighborOptions& options = {});
   ~NeighborSearch();
-  NeighborSearch(NeighborSearch &&) noexcept;
-  NeighborSearch &operator=(NeighborSearch &&) noexcept;
+  NeighborSearch(NeighborSearch&&) noexcept;
+  NeighborSearch& operator=(NeighborSearch&&) noexcept;
+
+  std::int64_t particles() const;
 
   /// Number of pairs.
   std::int64_t count() const;
@@ -101,20 +100,17 @@ public:
   /// (n + 1,) pairs of particle i are offsets(i) .. offsets(i + 1) - 1; valid
   /// as long as this.
   View<const std::int64_t, 1> offsets() const;
+  void copy_offsets(const Context& context, View<std::int64_t, 1> out) const;
 
-  void fill(const Context &context,
-            const NeighborArrays<std::int32_t> &arrays) const;
-  void fill(const Context &context,
-            const NeighborArrays<std::int64_t> &arrays) const;
-  void fill(const Context &context,
-            const NeighborArrays<std::int32_t, float> &arrays) const;
-  void fill(const Context &context,
-            const NeighborArrays<std::int64_t, float> &arrays) const;
+  void fill(const Context& context, const NeighborArrays<std::int32_t>& arrays) const;
+  void fill(const Context& context, const NeighborArrays<std::int64_t>& arrays) const;
+  void fill(const Context& context, const NeighborArrays<std::int32_t, float>& arrays) const;
+  void fill(const Context& context, const NeighborArrays<std::int64_t, float>& arrays) const;
 
   /// @throws InvalidArgument  rows are shorter than largest_row()
-  void fill(const Context &context, const NeighborMatrix &matrix) const;
+  void fill(const Context& context, const NeighborMatrix& matrix) const;
 
-private:
+ private:
   struct State;
   std::unique_ptr<State> state_;
 };
@@ -125,35 +121,31 @@ private:
 /// Rev. 159, 98 (1967)). What it reports is always exact for the current
 /// positions.
 class MLCORE_API NeighborList {
-public:
+ public:
   /// Radii, types and table are copied.
-  NeighborList(const NeighborCutoff &cutoff, double skin,
-               const NeighborOptions &options = {});
+  NeighborList(const NeighborCutoff& cutoff, double skin, const NeighborOptions& options = {});
   ~NeighborList();
-  NeighborList(NeighborList &&) noexcept;
-  NeighborList &operator=(NeighborList &&) noexcept;
+  NeighborList(NeighborList&&) noexcept;
+  NeighborList& operator=(NeighborList&&) noexcept;
 
   /// Takes new positions (n, 3) (copied) and says whether it had to search
   /// again.
-  bool update(const Context &context, View<const double, 2> x,
-              const Cell &cell);
+  bool update(const Context& context, View<const double, 2> x, const Cell& cell);
 
-  std::int64_t count() const;                  ///< see NeighborSearch
-  std::int64_t largest_row() const;            ///< see NeighborSearch
-  View<const std::int64_t, 1> offsets() const; ///< valid until the next update
-  void fill(const Context &context,
-            const NeighborArrays<std::int32_t> &arrays) const;
-  void fill(const Context &context,
-            const NeighborArrays<std::int64_t> &arrays) const;
-  void fill(const Context &context,
-            const NeighborArrays<std::int32_t, float> &arrays) const;
-  void fill(const Context &context,
-            const NeighborArrays<std::int64_t, float> &arrays) const;
-  void fill(const Context &context, const NeighborMatrix &matrix) const;
+  std::int64_t particles() const;
+  std::int64_t count() const;                   ///< see NeighborSearch
+  std::int64_t largest_row() const;             ///< see NeighborSearch
+  View<const std::int64_t, 1> offsets() const;  ///< valid until the next update
+  void copy_offsets(const Context& context, View<std::int64_t, 1> out) const;
+  void fill(const Context& context, const NeighborArrays<std::int32_t>& arrays) const;
+  void fill(const Context& context, const NeighborArrays<std::int64_t>& arrays) const;
+  void fill(const Context& context, const NeighborArrays<std::int32_t, float>& arrays) const;
+  void fill(const Context& context, const NeighborArrays<std::int64_t, float>& arrays) const;
+  void fill(const Context& context, const NeighborMatrix& matrix) const;
 
-private:
+ private:
   struct State;
   std::unique_ptr<State> state_;
 };
 
-} // namespace mlcore
+}  // namespace mlcore
