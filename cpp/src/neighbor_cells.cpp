@@ -23,24 +23,23 @@ constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 
 Cell without_open_rows(Cell cell) {
   for (int axis = 0; axis < 3; ++axis) {
-    for (int k = 0; k < 3 && !cell.pbc[axis]; ++k)
-      cell.rows[3 * axis + k] = 0;
+    for (int k = 0; k < 3 && !cell.pbc[axis]; ++k) cell.rows[3 * axis + k] = 0;
   }
   return cell;
 }
 
-double row_size(const Cell &cell, int axis) {
-  const double *row = cell.rows.data() + 3 * axis;
+double row_size(const Cell& cell, int axis) {
+  const double* row = cell.rows.data() + 3 * axis;
   return std::fabs(row[0]) + std::fabs(row[1]) + std::fabs(row[2]);
 }
 
-} // namespace
+}  // namespace
 
 /// Extremes of what the particles look like.
 struct NeighborCells::Extent {
-  double largest = 0;                       // |coordinate|
-  double low[3], high[3];                   // Cartesian, wrapped
-  double fraction_low[3], fraction_high[3]; // along the cell vectors, wrapped
+  double largest = 0;                        // |coordinate|
+  double low[3], high[3];                    // Cartesian, wrapped
+  double fraction_low[3], fraction_high[3];  // along the cell vectors, wrapped
   bool wrapped = false;
 
   Extent() {
@@ -50,7 +49,7 @@ struct NeighborCells::Extent {
     std::fill_n(fraction_high, 3, -std::numeric_limits<double>::infinity());
   }
 
-  void join(const Extent &other) {
+  void join(const Extent& other) {
     largest = std::max(largest, other.largest);
     wrapped |= other.wrapped;
     for (int k = 0; k < 3; ++k) {
@@ -62,10 +61,9 @@ struct NeighborCells::Extent {
   }
 };
 
-NeighborCells::NeighborCells(const Context &context, View<const double, 2> x,
-                             const Cell &cell, double reach)
-    : reach_(reach), cell_(completed(without_open_rows(cell))),
-      inverse_(inverse(cell_.rows)) {
+NeighborCells::NeighborCells(const Context& context, View<const double, 2> x, const Cell& cell,
+                             double reach)
+    : reach_(reach), cell_(completed(without_open_rows(cell))), inverse_(inverse(cell_.rows)) {
   std::vector<double> fractions;
   const Extent extent = wrap(context, x, fractions);
   if (x.shape[0] == 0) {
@@ -79,45 +77,37 @@ NeighborCells::NeighborCells(const Context &context, View<const double, 2> x,
 
 // ---- wrap
 
-NeighborCells::Extent NeighborCells::wrap(const Context &context,
-                                          View<const double, 2> x,
-                                          std::vector<double> &fractions) {
+NeighborCells::Extent NeighborCells::wrap(const Context& context, View<const double, 2> x,
+                                          std::vector<double>& fractions) {
   const std::int64_t n = x.shape[0];
   fractions.resize(3 * n);
   wraps_.assign(4 * n, 0);
   std::vector<Extent> extents(resolve_threads(context));
-  parallel_for(context, n, 1024,
-               [&](std::int64_t begin, std::int64_t end, int chunk) {
-                 Extent extent;
-                 for (std::int64_t i = begin; i < end; ++i)
-                   wrap_particle(x, i, &fractions[3 * i], extent);
-                 extents[chunk] = extent;
-               });
+  parallel_for(context, n, 1024, [&](std::int64_t begin, std::int64_t end, int chunk) {
+    Extent extent;
+    for (std::int64_t i = begin; i < end; ++i) wrap_particle(x, i, &fractions[3 * i], extent);
+    extents[chunk] = extent;
+  });
   Extent all;
-  for (const Extent &extent : extents)
-    all.join(extent);
-  if (!all.wrapped)
-    wraps_ = {};
+  for (const Extent& extent : extents) all.join(extent);
+  if (!all.wrapped) wraps_ = {};
   return all;
 }
 
-void NeighborCells::wrap_particle(View<const double, 2> x, std::int64_t i,
-                                  double *fraction, Extent &extent) {
-  const double *xi = x.data + 3 * i;
+void NeighborCells::wrap_particle(View<const double, 2> x, std::int64_t i, double* fraction,
+                                  Extent& extent) {
+  const double* xi = x.data + 3 * i;
   for (int k = 0; k < 3; ++k) {
-    MLCORE_CHECK(std::fabs(xi[k]) <= kLargestCoordinate,
-                 "positions must be finite and at most ", kLargestCoordinate,
-                 ", but positions[", i, ", ", k, "] is ", xi[k]);
+    MLCORE_CHECK(std::fabs(xi[k]) <= kLargestCoordinate, "positions must be finite and at most ",
+                 kLargestCoordinate, ", but positions[", i, ", ", k, "] is ", xi[k]);
     extent.largest = std::max(extent.largest, std::fabs(xi[k]));
   }
   for (int axis = 0; axis < 3; ++axis) {
-    double f = xi[0] * inverse_[axis] + xi[1] * inverse_[3 + axis] +
-               xi[2] * inverse_[6 + axis];
+    double f = xi[0] * inverse_[axis] + xi[1] * inverse_[3 + axis] + xi[2] * inverse_[6 + axis];
     if (cell_.pbc[axis] && !(f >= 0 && f < 1)) {
       const double wraps = std::floor(f);
-      MLCORE_CHECK(std::fabs(wraps) < kMaxWraps, "positions[", i, "] lies ",
-                   wraps, " cells away along axis ", axis,
-                   "; at most 2^30 are possible");
+      MLCORE_CHECK(std::fabs(wraps) < kMaxWraps, "positions[", i, "] lies ", wraps,
+                   " cells away along axis ", axis, "; at most 2^30 are possible");
       wraps_[4 * i + axis] = static_cast<std::int32_t>(wraps);
       extent.wrapped = true;
       f -= wraps;
@@ -134,30 +124,26 @@ void NeighborCells::wrap_particle(View<const double, 2> x, std::int64_t i,
   }
 }
 
-void NeighborCells::wrapped_position(const double *x, std::int64_t i,
-                                     double *result) const {
-  const auto &rows = cell_.rows;
-  const std::int32_t *w = wraps_.empty() ? nullptr : wraps_.data() + 4 * i;
+void NeighborCells::wrapped_position(const double* x, std::int64_t i, double* result) const {
+  const auto& rows = cell_.rows;
+  const std::int32_t* w = wraps_.empty() ? nullptr : wraps_.data() + 4 * i;
   for (int k = 0; k < 3; ++k) {
     result[k] = x[k];
-    if (w)
-      result[k] -= (w[0] * rows[k] + w[1] * rows[3 + k]) + w[2] * rows[6 + k];
+    if (w) result[k] -= (w[0] * rows[k] + w[1] * rows[3 + k]) + w[2] * rows[6 + k];
   }
 }
 
 // ---- cells
 
 double NeighborCells::column_sum(int axis) const {
-  return std::fabs(inverse_[axis]) + std::fabs(inverse_[3 + axis]) +
-         std::fabs(inverse_[6 + axis]);
+  return std::fabs(inverse_[axis]) + std::fabs(inverse_[3 + axis]) + std::fabs(inverse_[6 + axis]);
 }
 
 /// Bound of the rounding errors of wrapped Cartesian coordinates.
 double NeighborCells::coordinate_error(double largest) const {
   double size = largest;
   for (int axis = 0; axis < 3; ++axis) {
-    if (!cell_.pbc[axis])
-      continue;
+    if (!cell_.pbc[axis]) continue;
     size += (largest * column_sum(axis) + 1) * row_size(cell_, axis);
   }
   return 32 * kEpsilon * size;
@@ -169,8 +155,7 @@ double NeighborCells::inverse_error() const {
   for (int i = 0; i < 3; ++i) {
     for (int j = 0; j < 3; ++j) {
       double sum = i == j ? -1 : 0;
-      for (int k = 0; k < 3; ++k)
-        sum += cell_.rows[3 * i + k] * inverse_[3 * k + j];
+      for (int k = 0; k < 3; ++k) sum += cell_.rows[3 * i + k] * inverse_[3 * k + j];
       worst = std::max(worst, std::fabs(sum));
     }
   }
@@ -179,52 +164,43 @@ double NeighborCells::inverse_error() const {
 
 /// How far, in fractions along an axis, two neighbors can be apart, rounding
 /// included.
-double NeighborCells::fraction_reach(const Extent &extent, int axis) const {
-  const double a = inverse_[axis], b = inverse_[3 + axis],
-               c = inverse_[6 + axis];
+double NeighborCells::fraction_reach(const Extent& extent, int axis) const {
+  const double a = inverse_[axis], b = inverse_[3 + axis], c = inverse_[6 + axis];
   const double norm = std::sqrt(a * a + b * b + c * c);
-  const double reach =
-      (reach_ * (1 + 1e-12) + coordinate_error(extent.largest)) * norm;
+  const double reach = (reach_ * (1 + 1e-12) + coordinate_error(extent.largest)) * norm;
   const double size = extent.largest * column_sum(axis) + 1;
   return reach + 32 * kEpsilon * size + 3 * inverse_error() * (size + reach);
 }
 
-void NeighborCells::choose_bins(const Extent &extent, std::int64_t count) {
+void NeighborCells::choose_bins(const Extent& extent, std::int64_t count) {
   double reach[3], span[3], bins[3];
   for (int axis = 0; axis < 3; ++axis) {
     const bool periodic = cell_.pbc[axis];
     axes_[axis].periodic = periodic;
     axes_[axis].low = periodic ? 0 : extent.fraction_low[axis];
-    span[axis] =
-        periodic ? 1 : extent.fraction_high[axis] - extent.fraction_low[axis];
+    span[axis] = periodic ? 1 : extent.fraction_high[axis] - extent.fraction_low[axis];
     reach[axis] = fraction_reach(extent, axis);
-    bins[axis] =
-        std::max(1.0, std::floor(span[axis] * (1 - 1e-9) / reach[axis]));
+    bins[axis] = std::max(1.0, std::floor(span[axis] * (1 - 1e-9) / reach[axis]));
   }
   const double most = std::min(2.0 * static_cast<double>(count) + 64, 0x1p30);
   while (bins[0] * bins[1] * bins[2] > most) {
-    double &widest = *std::max_element(bins, bins + 3);
+    double& widest = *std::max_element(bins, bins + 3);
     widest = std::ceil(widest / 2);
   }
   std::int64_t segments = 1;
   for (int axis = 0; axis < 3; ++axis) {
-    Axis &a = axes_[axis];
+    Axis& a = axes_[axis];
     a.bins = static_cast<std::int64_t>(bins[axis]);
     a.scale = a.periodic || a.bins > 1 ? bins[axis] / span[axis] : 0;
     const double cells = std::ceil(reach[axis] * a.scale);
     const double images = a.periodic ? std::floor(cells / bins[axis]) + 1 : 0;
-    MLCORE_CHECK(images < kMaxImages, "cutoff ", reach_, " reaches over ",
-                 images, " images of the cell along axis ", axis, "; at most ",
-                 kMaxImages - 1,
+    MLCORE_CHECK(images < kMaxImages, "cutoff ", reach_, " reaches over ", images,
+                 " images of the cell along axis ", axis, "; at most ", kMaxImages - 1,
                  " are possible: repeat the cell or lower the cutoff");
-    a.reach = a.periodic
-                  ? static_cast<std::int64_t>(cells)
-                  : static_cast<std::int64_t>(std::min(cells, bins[axis] - 1));
-    a.images = a.periodic
-                   ? static_cast<std::int32_t>((a.reach + a.bins - 1) / a.bins)
-                   : 0;
-    segments *=
-        axis < 2 ? 2 * a.reach + 1 : 2 * static_cast<std::int64_t>(images) + 1;
+    a.reach = a.periodic ? static_cast<std::int64_t>(cells)
+                         : static_cast<std::int64_t>(std::min(cells, bins[axis] - 1));
+    a.images = a.periodic ? static_cast<std::int32_t>((a.reach + a.bins - 1) / a.bins) : 0;
+    segments *= axis < 2 ? 2 * a.reach + 1 : 2 * static_cast<std::int64_t>(images) + 1;
     MLCORE_CHECK(segments <= kMaxSegments, "cutoff ", reach_,
                  " reaches over too many images of the cell: repeat the cell "
                  "or lower the cutoff");
@@ -236,12 +212,9 @@ void NeighborCells::choose_bins(const Extent &extent, std::int64_t count) {
 void NeighborCells::list_images() {
   constexpr std::int64_t kMost = 256;
   std::int64_t count = 1;
-  for (const Axis &axis : axes_)
-    count = std::min(kMost + 1, count * (2 * axis.images + 1));
-  if (count > kMost)
-    return;
-  const auto [a, b, c] =
-      std::array{axes_[0].images, axes_[1].images, axes_[2].images};
+  for (const Axis& axis : axes_) count = std::min(kMost + 1, count * (2 * axis.images + 1));
+  if (count > kMost) return;
+  const auto [a, b, c] = std::array{axes_[0].images, axes_[1].images, axes_[2].images};
   for (Image image{-a, 0, 0}; image[0] <= a; ++image[0]) {
     for (image[1] = -b; image[1] <= b; ++image[1]) {
       for (image[2] = -c; image[2] <= c; ++image[2]) {
@@ -252,7 +225,7 @@ void NeighborCells::list_images() {
   }
 }
 
-std::int32_t NeighborCells::image_number(const Image &image) const {
+std::int32_t NeighborCells::image_number(const Image& image) const {
   std::int32_t number = 0;
   for (int axis = 0; axis < 3; ++axis) {
     const std::int32_t images = axes_[axis].images;
@@ -263,25 +236,22 @@ std::int32_t NeighborCells::image_number(const Image &image) const {
   return number;
 }
 
-void NeighborCells::shift_of(const Image &image, double *shift) const {
-  const auto &rows = cell_.rows;
+void NeighborCells::shift_of(const Image& image, double* shift) const {
+  const auto& rows = cell_.rows;
   for (int k = 0; k < 3; ++k) {
-    shift[k] =
-        (image[0] * rows[k] + image[1] * rows[3 + k]) + image[2] * rows[6 + k];
+    shift[k] = (image[0] * rows[k] + image[1] * rows[3 + k]) + image[2] * rows[6 + k];
   }
 }
 
-void NeighborCells::choose_scale(const Extent &extent, const double *reach) {
+void NeighborCells::choose_scale(const Extent& extent, const double* reach) {
   unit_ = 1 / reach_;
   double size = 3;
   for (int k = 0; k < 3; ++k) {
     low_[k] = extent.low[k];
     size += (extent.high[k] - extent.low[k]) * unit_;
-    if (axes_[k].periodic)
-      size += (reach[k] + 2) * row_size(cell_, k) * unit_;
+    if (axes_[k].periodic) size += (reach[k] + 2) * row_size(cell_, k) * unit_;
   }
-  doubt_ =
-      0x1p-21 * size + 4 * coordinate_error(extent.largest + reach_) * unit_;
+  doubt_ = 0x1p-21 * size + 4 * coordinate_error(extent.largest + reach_) * unit_;
 }
 
 std::array<float, 2> NeighborCells::decided(double cutoff) const {
@@ -292,28 +262,25 @@ std::array<float, 2> NeighborCells::decided(double cutoff) const {
 
 // ---- sort
 
-std::int64_t NeighborCells::bin_of(const double *fraction) const {
+std::int64_t NeighborCells::bin_of(const double* fraction) const {
   std::int64_t bin = 0;
   for (int axis = 0; axis < 3; ++axis) {
-    const Axis &a = axes_[axis];
+    const Axis& a = axes_[axis];
     const double along = (fraction[axis] - a.low) * a.scale;
     const auto last = static_cast<double>(a.bins - 1);
-    bin =
-        bin * a.bins + static_cast<std::int64_t>(std::clamp(along, 0.0, last));
+    bin = bin * a.bins + static_cast<std::int64_t>(std::clamp(along, 0.0, last));
   }
   return bin;
 }
 
 /// Counting sort; particles of a cell stay in the caller's order.
-void NeighborCells::sort(const Context &context,
-                         const std::vector<double> &fractions) {
+void NeighborCells::sort(const Context& context, const std::vector<double>& fractions) {
   const auto n = static_cast<std::int64_t>(fractions.size() / 3);
   const std::int64_t cells = axes_[0].bins * axes_[1].bins * axes_[2].bins;
-  const int chunks = static_cast<int>(std::clamp<std::int64_t>(
-      n / (8192 + cells), 1, resolve_threads(context)));
+  const int chunks =
+      static_cast<int>(std::clamp<std::int64_t>(n / (8192 + cells), 1, resolve_threads(context)));
   std::vector<std::int32_t> bin(n);
-  std::vector<std::vector<std::int32_t>> next(
-      chunks, std::vector<std::int32_t>(cells, 0));
+  std::vector<std::vector<std::int32_t>> next(chunks, std::vector<std::int32_t>(cells, 0));
   const Context few{chunks};
   parallel_for(few, chunks, 1, [&](std::int64_t first, std::int64_t last, int) {
     for (std::int64_t c = first; c < last; ++c) {
@@ -327,8 +294,7 @@ void NeighborCells::sort(const Context &context,
   std::int32_t total = 0;
   for (std::int64_t b = 0; b < cells; ++b) {
     start_[b] = total;
-    for (auto &of_chunk : next)
-      total += std::exchange(of_chunk[b], total);
+    for (auto& of_chunk : next) total += std::exchange(of_chunk[b], total);
   }
   start_[cells] = total;
   number_.resize(n + kernels::kNeighborSlack);
@@ -341,58 +307,49 @@ void NeighborCells::sort(const Context &context,
   });
 }
 
-void NeighborCells::move(const Context &context, View<const double, 2> x) {
+void NeighborCells::move(const Context& context, View<const double, 2> x) {
   const std::int64_t n = x.shape[0];
   positions_.resize(4 * n);
-  parallel_for(context, n, 4096,
-               [&](std::int64_t begin, std::int64_t end, int) {
-                 for (std::int64_t i = begin; i < end; ++i) {
-                   std::copy_n(x.data + 3 * i, 3, &positions_[4 * i]);
-                   positions_[4 * i + 3] = 0;
-                 }
-               });
-  for (auto &component : copies_)
-    component.resize(n + kernels::kNeighborSlack);
-  parallel_for(
-      context, n, 4096, [&](std::int64_t begin, std::int64_t end, int) {
-        for (std::int64_t p = begin; p < end; ++p) {
-          double inside[3];
-          wrapped_position(&positions_[4 * std::int64_t{number_[p]}],
-                           number_[p], inside);
-          for (int k = 0; k < 3; ++k) {
-            copies_[k][p] = static_cast<float>((inside[k] - low_[k]) * unit_);
-          }
-        }
-      });
+  parallel_for(context, n, 4096, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      std::copy_n(x.data + 3 * i, 3, &positions_[4 * i]);
+      positions_[4 * i + 3] = 0;
+    }
+  });
+  for (auto& component : copies_) component.resize(n + kernels::kNeighborSlack);
+  parallel_for(context, n, 4096, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t p = begin; p < end; ++p) {
+      double inside[3];
+      wrapped_position(&positions_[4 * std::int64_t{number_[p]}], number_[p], inside);
+      for (int k = 0; k < 3; ++k) {
+        copies_[k][p] = static_cast<float>((inside[k] - low_[k]) * unit_);
+      }
+    }
+  });
 }
 
 kernels::NeighborParticles NeighborCells::particles() const {
-  return {positions_.data(), wraps_.empty() ? nullptr : wraps_.data(),
-          cell_.rows.data(), images_.empty() ? nullptr : images_.data()};
+  return {positions_.data(), wraps_.empty() ? nullptr : wraps_.data(), cell_.rows.data(),
+          images_.empty() ? nullptr : images_.data()};
 }
 
 kernels::NeighborCopies NeighborCells::copies() const {
-  return {copies_[0].data(), copies_[1].data(), copies_[2].data(),
-          number_.data()};
+  return {copies_[0].data(), copies_[1].data(), copies_[2].data(), number_.data()};
 }
 
 // ---- segments
 
 std::int64_t NeighborCells::cell_of(std::int64_t place) const {
-  return std::upper_bound(start_.begin(), start_.end(), place) -
-         start_.begin() - 1;
+  return std::upper_bound(start_.begin(), start_.end(), place) - start_.begin() - 1;
 }
 
 /// Runs of bins, each in one image of the cell, within reach of a bin along an
 /// axis.
-void NeighborCells::pieces_around(const Axis &axis, std::int64_t bin,
-                                  bool merge, Pieces &pieces) {
+void NeighborCells::pieces_around(const Axis& axis, std::int64_t bin, bool merge, Pieces& pieces) {
   pieces.clear();
   for (std::int64_t t = bin - axis.reach; t <= bin + axis.reach; ++t) {
-    if (!axis.periodic && (t < 0 || t >= axis.bins))
-      continue;
-    const std::int64_t image =
-        t >= 0 ? t / axis.bins : -((axis.bins - 1 - t) / axis.bins);
+    if (!axis.periodic && (t < 0 || t >= axis.bins)) continue;
+    const std::int64_t image = t >= 0 ? t / axis.bins : -((axis.bins - 1 - t) / axis.bins);
     const std::int64_t target = t - image * axis.bins;
     if (merge && !pieces.empty() && pieces.back().image == image) {
       pieces.back().last = target;
@@ -402,9 +359,8 @@ void NeighborCells::pieces_around(const Axis &axis, std::int64_t bin,
   }
 }
 
-std::int64_t
-NeighborCells::segments_around(std::int64_t cell,
-                               std::vector<NeighborSegment> &segments) const {
+std::int64_t NeighborCells::segments_around(std::int64_t cell,
+                                            std::vector<NeighborSegment>& segments) const {
   thread_local Pieces pieces[3];
   const std::int64_t n1 = axes_[1].bins, n2 = axes_[2].bins;
   pieces_around(axes_[0], cell / (n1 * n2), false, pieces[0]);
@@ -412,14 +368,12 @@ NeighborCells::segments_around(std::int64_t cell,
   pieces_around(axes_[2], cell % n2, true, pieces[2]);
   segments.clear();
   std::int64_t home = 0;
-  for (const Piece &a : pieces[0]) {
-    for (const Piece &b : pieces[1]) {
+  for (const Piece& a : pieces[0]) {
+    for (const Piece& b : pieces[1]) {
       const std::int64_t row = (a.first * n1 + b.first) * n2;
-      for (const Piece &c : pieces[2]) {
-        const std::int32_t begin = start_[row + c.first],
-                           end = start_[row + c.last + 1];
-        if (begin == end)
-          continue;
+      for (const Piece& c : pieces[2]) {
+        const std::int32_t begin = start_[row + c.first], end = start_[row + c.last + 1];
+        if (begin == end) continue;
         const bool unshifted = a.image == 0 && b.image == 0 && c.image == 0;
         if (unshifted && begin <= start_[cell] && start_[cell] < end) {
           home = static_cast<std::int64_t>(segments.size());
@@ -432,13 +386,12 @@ NeighborCells::segments_around(std::int64_t cell,
 }
 
 NeighborSegment NeighborCells::segment(std::int32_t begin, std::int32_t end,
-                                       const Image &image) const {
+                                       const Image& image) const {
   NeighborSegment result{begin, end, image_number(image), {}};
   double shift[3];
   shift_of(image, shift);
-  for (int k = 0; k < 3; ++k)
-    result.shift[k] = static_cast<float>(shift[k] * unit_);
+  for (int k = 0; k < 3; ++k) result.shift[k] = static_cast<float>(shift[k] * unit_);
   return result;
 }
 
-} // namespace mlcore::detail
+}  // namespace mlcore::detail

@@ -16,22 +16,19 @@ inline constexpr double kLargestCoordinate = 1e100;
 
 /// Particles sorted into cells at least as wide as the reach of a search.
 class NeighborCells {
-public:
+ public:
   NeighborCells() = default;
   /// @param reach  > 0, largest distance of neighbors
   /// @throws InvalidArgument  a position is not finite or too far away, the
   /// reach too long
-  NeighborCells(const Context &context, View<const double, 2> x,
-                const Cell &cell, double reach);
+  NeighborCells(const Context& context, View<const double, 2> x, const Cell& cell, double reach);
 
   /// Takes new positions of the same particles; they stay in their cells, which
   /// remains right as long as distances change by less than the reach exceeds
   /// the cutoff.
-  void move(const Context &context, View<const double, 2> x);
+  void move(const Context& context, View<const double, 2> x);
 
-  std::int64_t size() const {
-    return static_cast<std::int64_t>(positions_.size() / 4);
-  }
+  std::int64_t size() const { return static_cast<std::int64_t>(positions_.size() / 4); }
   kernels::NeighborParticles particles() const;
   kernels::NeighborCopies copies() const;
 
@@ -49,61 +46,55 @@ public:
 
   /// Particles in reach of those of a cell, in the order of their image
   /// numbers; the segment that holds the cell itself is returned.
-  std::int64_t
-  segments_around(std::int64_t cell,
-                  std::vector<kernels::NeighborSegment> &segments) const;
+  std::int64_t segments_around(std::int64_t cell,
+                               std::vector<kernels::NeighborSegment>& segments) const;
 
-private:
+ private:
   struct Extent;
   struct Axis {
-    double low = 0, scale = 1; // bin = floor((fraction - low) * scale)
+    double low = 0, scale = 1;  // bin = floor((fraction - low) * scale)
     std::int64_t bins = 1;
-    std::int64_t reach = 0;  // neighbors lie at most so many bins away
-    std::int32_t images = 0; // and so many images
+    std::int64_t reach = 0;   // neighbors lie at most so many bins away
+    std::int32_t images = 0;  // and so many images
     bool periodic = false;
   };
   struct Piece {
-    std::int64_t first, last; // bins
+    std::int64_t first, last;  // bins
     std::int32_t image;
   };
   using Pieces = std::vector<Piece>;
 
-  Extent wrap(const Context &context, View<const double, 2> x,
-              std::vector<double> &fractions);
-  void wrap_particle(View<const double, 2> x, std::int64_t i, double *fraction,
-                     Extent &extent);
-  void wrapped_position(const double *x, std::int64_t i, double *result) const;
+  Extent wrap(const Context& context, View<const double, 2> x, std::vector<double>& fractions);
+  void wrap_particle(View<const double, 2> x, std::int64_t i, double* fraction, Extent& extent);
+  void wrapped_position(const double* x, std::int64_t i, double* result) const;
   double column_sum(int axis) const;
   double coordinate_error(double largest) const;
   double inverse_error() const;
-  double fraction_reach(const Extent &extent, int axis) const;
-  void choose_bins(const Extent &extent, std::int64_t count);
-  void choose_scale(const Extent &extent, const double *reach);
-  std::int64_t bin_of(const double *fraction) const;
-  void sort(const Context &context, const std::vector<double> &fractions);
-  static void pieces_around(const Axis &axis, std::int64_t bin, bool merge,
-                            Pieces &pieces);
+  double fraction_reach(const Extent& extent, int axis) const;
+  void choose_bins(const Extent& extent, std::int64_t count);
+  void choose_scale(const Extent& extent, const double* reach);
+  std::int64_t bin_of(const double* fraction) const;
+  void sort(const Context& context, const std::vector<double>& fractions);
+  static void pieces_around(const Axis& axis, std::int64_t bin, bool merge, Pieces& pieces);
   using Image = std::array<std::int32_t, 3>;
   void list_images();
-  std::int32_t image_number(const Image &image) const;
-  void shift_of(const Image &image, double *shift) const;
-  kernels::NeighborSegment segment(std::int32_t begin, std::int32_t end,
-                                   const Image &image) const;
+  std::int32_t image_number(const Image& image) const;
+  void shift_of(const Image& image, double* shift) const;
+  kernels::NeighborSegment segment(std::int32_t begin, std::int32_t end, const Image& image) const;
 
   double reach_ = 0;
-  Cell cell_; // completed; open axes perpendicular to the others
-  std::array<double, 9> inverse_{}; // fraction k of x is x . column k
+  Cell cell_;                        // completed; open axes perpendicular to the others
+  std::array<double, 9> inverse_{};  // fraction k of x is x . column k
   Axis axes_[3];
   double low_[3] = {},
-         unit_ = 1;  // origin and unit of the single-precision copies
-  double doubt_ = 0; // where their rounding leaves doubt, in that unit
+         unit_ = 1;   // origin and unit of the single-precision copies
+  double doubt_ = 0;  // where their rounding leaves doubt, in that unit
   std::vector<kernels::NeighborImage> images_;
-  std::vector<std::int32_t>
-      wraps_; // (n, 4) x - wraps @ cell is inside; empty: all zero
-  std::vector<double> positions_;    // (n, 4)
-  std::vector<std::int32_t> start_;  // first place of each cell
-  std::vector<std::int32_t> number_; // of the particle at each place
+  std::vector<std::int32_t> wraps_;   // (n, 4) x - wraps @ cell is inside; empty: all zero
+  std::vector<double> positions_;     // (n, 4)
+  std::vector<std::int32_t> start_;   // first place of each cell
+  std::vector<std::int32_t> number_;  // of the particle at each place
   std::vector<float> copies_[3];
 };
 
-} // namespace mlcore::detail
+}  // namespace mlcore::detail

@@ -19,60 +19,50 @@ constexpr std::int64_t kCached = std::int64_t{1} << 23;
 constexpr std::int64_t kRowsAhead = 4;
 
 /// Writes an array from some entry on: directly, or by a stage of whole lines.
-template <class T> class RowStream {
-public:
+template <class T>
+class RowStream {
+ public:
   /// @param target  null: not wanted
-  RowStream(T *target, bool staged) : next_(target), staged_(staged && target) {
-    if (!staged_)
-      return;
-    filled_ = static_cast<std::int64_t>(
-        reinterpret_cast<std::uintptr_t>(target) % kLine);
-    line_ = reinterpret_cast<char *>(target) - filled_;
+  RowStream(T* target, bool staged) : next_(target), staged_(staged && target) {
+    if (!staged_) return;
+    filled_ = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(target) % kLine);
+    line_ = reinterpret_cast<char*>(target) - filled_;
     foreign_ = filled_;
   }
   ~RowStream() {
-    if (staged_)
-      std::memcpy(line_ + foreign_, stage() + foreign_, filled_ - foreign_);
+    if (staged_) std::memcpy(line_ + foreign_, stage() + foreign_, filled_ - foreign_);
   }
-  RowStream(const RowStream &) = delete;
-  RowStream &operator=(const RowStream &) = delete;
+  RowStream(const RowStream&) = delete;
+  RowStream& operator=(const RowStream&) = delete;
 
   /// Where the next `count` entries go; null if they are not wanted.
-  T *room(std::int64_t count) {
-    if (!staged_)
-      return next_;
-    const std::int64_t bytes =
-        filled_ + count * static_cast<std::int64_t>(sizeof(T)) + kLine;
+  T* room(std::int64_t count) {
+    if (!staged_) return next_;
+    const std::int64_t bytes = filled_ + count * static_cast<std::int64_t>(sizeof(T)) + kLine;
     if (bytes > static_cast<std::int64_t>(memory_.size())) {
       Buffer larger(static_cast<std::size_t>(2 * bytes));
-      if (memory_.data())
-        std::memcpy(larger.data(), stage(), filled_);
+      if (memory_.data()) std::memcpy(larger.data(), stage(), filled_);
       memory_ = std::move(larger);
     }
-    return reinterpret_cast<T *>(stage() + filled_);
+    return reinterpret_cast<T*>(stage() + filled_);
   }
 
   /// They are there.
   void commit(std::int64_t count) {
-    if (!next_)
-      return;
+    if (!next_) return;
     next_ += count;
-    if (!staged_)
-      return;
+    if (!staged_) return;
     filled_ += count * static_cast<std::int64_t>(sizeof(T));
-    if (filled_ >= kLine)
-      flush();
+    if (filled_ >= kLine) flush();
   }
 
-private:
-  char *stage() const { return static_cast<char *>(memory_.data()); }
+ private:
+  char* stage() const { return static_cast<char*>(memory_.data()); }
 
   void flush() {
     const std::int64_t lines = filled_ / kLine, done = lines * kLine;
-    const std::int64_t shared =
-        foreign_ > 0; // the first line belongs to someone else, too
-    if (shared)
-      std::memcpy(line_ + foreign_, stage() + foreign_, kLine - foreign_);
+    const std::int64_t shared = foreign_ > 0;  // the first line belongs to someone else, too
+    if (shared) std::memcpy(line_ + foreign_, stage() + foreign_, kLine - foreign_);
     foreign_ = 0;
     MLCORE_DISPATCH(neighbor_stream)
     (line_ + kLine * shared, stage() + kLine * shared, lines - shared);
@@ -81,18 +71,17 @@ private:
     filled_ -= done;
   }
 
-  T *next_;
+  T* next_;
   bool staged_;
-  char *line_ = nullptr; // where the stage goes
+  char* line_ = nullptr;  // where the stage goes
   std::int64_t filled_ = 0, foreign_ = 0;
   Buffer memory_;
 };
 
 template <class Real>
-void fill_vectors(const NeighborCells &cells, const kernels::NeighborRow &row,
-                  std::int32_t *S, Real *D, Real *d) {
-  if (!S && !D && !d)
-    return;
+void fill_vectors(const NeighborCells& cells, const kernels::NeighborRow& row, std::int32_t* S,
+                  Real* D, Real* d) {
+  if (!S && !D && !d) return;
   if constexpr (std::is_same_v<Real, double>) {
     MLCORE_DISPATCH(neighbor_fill)(cells.particles(), row, S, D, d);
   } else {
@@ -100,116 +89,99 @@ void fill_vectors(const NeighborCells &cells, const kernels::NeighborRow &row,
   }
 }
 
-template <class T> T *at(T *data, std::int64_t entry) {
+template <class T>
+T* at(T* data, std::int64_t entry) {
   return data ? data + entry : nullptr;
 }
 
 /// The part of the arrays that a thread writes.
-template <class Index, class Real> class ArrayWriter {
-public:
-  ArrayWriter(const NeighborArrays<Index, Real> &out, std::int64_t first,
-              bool staged)
-      : i_(at(out.i.data, first), staged), j_(at(out.j.data, first), staged),
+template <class Index, class Real>
+class ArrayWriter {
+ public:
+  ArrayWriter(const NeighborArrays<Index, Real>& out, std::int64_t first, bool staged)
+      : i_(at(out.i.data, first), staged),
+        j_(at(out.j.data, first), staged),
         S_(at(out.S.data, 3 * first), staged),
         D_(at(out.D.data, 3 * first), staged),
         d_(at(out.d.data, first), staged) {}
 
-  void write(const NeighborCells &cells, const kernels::NeighborRow &row,
-             std::int64_t base) {
+  void write(const NeighborCells& cells, const kernels::NeighborRow& row, std::int64_t base) {
     const std::int64_t size = row.size;
-    if (Index *i = i_.room(size))
-      std::fill_n(i, size, static_cast<Index>(base + row.i));
-    if (Index *j = j_.room(size)) {
+    if (Index* i = i_.room(size)) std::fill_n(i, size, static_cast<Index>(base + row.i));
+    if (Index* j = j_.room(size)) {
       std::transform(row.j, row.j + size, j, [base](std::int32_t number) {
         return static_cast<Index>(base) + static_cast<Index>(number);
       });
     }
-    fill_vectors<Real>(cells, row, S_.room(3 * size), D_.room(3 * size),
-                       d_.room(size));
+    fill_vectors<Real>(cells, row, S_.room(3 * size), D_.room(3 * size), d_.room(size));
     i_.commit(size), j_.commit(size), d_.commit(size);
     S_.commit(3 * size), D_.commit(3 * size);
   }
 
-private:
+ private:
   RowStream<Index> i_, j_;
   RowStream<std::int32_t> S_;
   RowStream<Real> D_, d_;
 };
 
 template <class Visit>
-void for_each_row(const NeighborRows &rows, std::int64_t begin,
-                  std::int64_t end, const Visit &visit) {
+void for_each_row(const NeighborRows& rows, std::int64_t begin, std::int64_t end,
+                  const Visit& visit) {
   for (std::int64_t i = begin; i < end; ++i) {
-    if (i + kRowsAhead < end)
-      rows.prefetch(i + kRowsAhead);
+    if (i + kRowsAhead < end) rows.prefetch(i + kRowsAhead);
     visit(rows.row(i));
   }
 }
 
-template <class T, int Rank> std::int64_t bytes(const View<T, Rank> &view) {
+template <class T, int Rank>
+std::int64_t bytes(const View<T, Rank>& view) {
   return view.data ? view.size() * static_cast<std::int64_t>(sizeof(T)) : 0;
 }
 
-} // namespace
+}  // namespace
 
 template <class Index, class Real>
-void write_rows(const Context &context, const NeighborCells &cells,
-                const NeighborRows &rows, std::int64_t first, std::int64_t base,
-                const NeighborArrays<Index, Real> &out) {
-  const std::int64_t size =
-      bytes(out.i) + bytes(out.j) + bytes(out.S) + bytes(out.D);
+void write_rows(const Context& context, const NeighborCells& cells, const NeighborRows& rows,
+                std::int64_t first, std::int64_t base, const NeighborArrays<Index, Real>& out) {
+  const std::int64_t size = bytes(out.i) + bytes(out.j) + bytes(out.S) + bytes(out.D);
   const bool staged = size + bytes(out.d) > kCached;
-  parallel_for(context, rows.particles(), 64,
-               [&](std::int64_t begin, std::int64_t end, int) {
-                 {
-                   ArrayWriter<Index, Real> writer(
-                       out, first + rows.offsets()[begin], staged);
-                   for_each_row(rows, begin, end,
-                                [&](const kernels::NeighborRow &row) {
-                                  writer.write(cells, row, base);
-                                });
-                 }
-                 if (staged)
-                   MLCORE_DISPATCH(neighbor_stream_end)();
-               });
+  parallel_for(context, rows.particles(), 64, [&](std::int64_t begin, std::int64_t end, int) {
+    {
+      ArrayWriter<Index, Real> writer(out, first + rows.offsets()[begin], staged);
+      for_each_row(rows, begin, end,
+                   [&](const kernels::NeighborRow& row) { writer.write(cells, row, base); });
+    }
+    if (staged) MLCORE_DISPATCH(neighbor_stream_end)();
+  });
 }
 
-template void write_rows(const Context &, const NeighborCells &,
-                         const NeighborRows &, std::int64_t, std::int64_t,
-                         const NeighborArrays<std::int32_t, double> &);
-template void write_rows(const Context &, const NeighborCells &,
-                         const NeighborRows &, std::int64_t, std::int64_t,
-                         const NeighborArrays<std::int64_t, double> &);
-template void write_rows(const Context &, const NeighborCells &,
-                         const NeighborRows &, std::int64_t, std::int64_t,
-                         const NeighborArrays<std::int32_t, float> &);
-template void write_rows(const Context &, const NeighborCells &,
-                         const NeighborRows &, std::int64_t, std::int64_t,
-                         const NeighborArrays<std::int64_t, float> &);
+template void write_rows(const Context&, const NeighborCells&, const NeighborRows&, std::int64_t,
+                         std::int64_t, const NeighborArrays<std::int32_t, double>&);
+template void write_rows(const Context&, const NeighborCells&, const NeighborRows&, std::int64_t,
+                         std::int64_t, const NeighborArrays<std::int64_t, double>&);
+template void write_rows(const Context&, const NeighborCells&, const NeighborRows&, std::int64_t,
+                         std::int64_t, const NeighborArrays<std::int32_t, float>&);
+template void write_rows(const Context&, const NeighborCells&, const NeighborRows&, std::int64_t,
+                         std::int64_t, const NeighborArrays<std::int64_t, float>&);
 
-void write_matrix(const Context &context, const NeighborCells &cells,
-                  const NeighborRows &rows, std::int64_t base,
-                  const NeighborMatrix &out) {
+void write_matrix(const Context& context, const NeighborCells& cells, const NeighborRows& rows,
+                  std::int64_t base, const NeighborMatrix& out) {
   const std::int64_t width = out.j.shape[1];
   const auto offset = static_cast<std::int32_t>(base);
-  parallel_for(context, rows.particles(), 64,
-               [&](std::int64_t begin, std::int64_t end, int) {
-                 for_each_row(
-                     rows, begin, end, [&](const kernels::NeighborRow &row) {
-                       const std::int64_t line = base + row.i;
-                       std::int32_t *const j = out.j.data + line * width;
-                       for (std::int64_t k = 0; k < row.size; ++k)
-                         j[k] = offset + row.j[k];
-                       std::fill(j + row.size, j + width, out.padding);
-                       if (out.S.data) {
-                         std::int32_t *const S = out.S.data + 3 * line * width;
-                         fill_vectors<double>(cells, row, S, nullptr, nullptr);
-                         std::fill(S + 3 * row.size, S + 3 * width, 0);
-                       }
-                       if (out.counts.data)
-                         out.counts(line) = static_cast<std::int32_t>(row.size);
-                     });
-               });
+  parallel_for(context, rows.particles(), 64, [&](std::int64_t begin, std::int64_t end, int) {
+    for_each_row(rows, begin, end, [&](const kernels::NeighborRow& row) {
+      const std::int64_t line = base + row.i;
+      std::int32_t* const j = out.j.data + line * width;
+      for (std::int64_t k = 0; k < row.size; ++k) j[k] = offset + row.j[k];
+      std::fill(j + row.size, j + width, out.padding);
+      if (out.S.data) {
+        std::int32_t* const S = out.S.data + 3 * line * width;
+        fill_vectors<double>(cells, row, S, nullptr, nullptr);
+        std::fill(S + 3 * row.size, S + 3 * width, 0);
+      }
+      if (out.counts.data) out.counts(line) = static_cast<std::int32_t>(row.size);
+    });
+  });
 }
 
-} // namespace mlcore::detail
+}  // namespace mlcore::detail

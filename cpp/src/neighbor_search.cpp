@@ -29,7 +29,7 @@ using kernels::NeighborSegment;
 
 /// Sorts keys (number << 32 | slot) by number; equal numbers keep their order.
 class KeySort {
-public:
+ public:
   explicit KeySort(std::int64_t particles) {
     const int bits = std::bit_width(static_cast<std::uint64_t>(particles));
     rounds_ = bits <= 22 ? 1 : 2;
@@ -39,8 +39,7 @@ public:
   }
 
   /// `other` is scratch of the same length.
-  void operator()(std::uint64_t *keys, std::uint64_t *other,
-                  std::int64_t count) {
+  void operator()(std::uint64_t* keys, std::uint64_t* other, std::int64_t count) {
     if (count <= kFew) {
       std::sort(keys, keys + count);
       return;
@@ -50,11 +49,10 @@ public:
     }
   }
 
-private:
+ private:
   static constexpr std::int64_t kFew = 48;
 
-  void two_digits(std::uint64_t *keys, std::uint64_t *other, std::int64_t count,
-                  int shift) {
+  void two_digits(std::uint64_t* keys, std::uint64_t* other, std::int64_t count, int shift) {
     std::uint32_t *low = low_.data(), *high = high_.data();
     const std::size_t digits = low_.size();
     const std::uint64_t mask = digits - 1;
@@ -70,10 +68,8 @@ private:
       lows += std::exchange(low[digit], lows);
       highs += std::exchange(high[digit], highs);
     }
-    for (std::int64_t k = 0; k < count; ++k)
-      other[low[keys[k] >> shift & mask]++] = keys[k];
-    for (std::int64_t k = 0; k < count; ++k)
-      keys[high[other[k] >> next & mask]++] = other[k];
+    for (std::int64_t k = 0; k < count; ++k) other[low[keys[k] >> shift & mask]++] = keys[k];
+    for (std::int64_t k = 0; k < count; ++k) keys[high[other[k] >> next & mask]++] = other[k];
   }
 
   int rounds_, width_;
@@ -82,19 +78,17 @@ private:
 
 /// Memory for candidates.
 class CandidateArrays {
-public:
+ public:
   void resize(std::size_t size) {
-    for (auto &values : floats_)
-      values.resize(size);
-    for (auto &values : integers_)
-      values.resize(size);
+    for (auto& values : floats_) values.resize(size);
+    for (auto& values : integers_) values.resize(size);
   }
   NeighborCandidates view() {
-    return {floats_[0].data(), floats_[1].data(), floats_[2].data(),
-            integers_[0].data(), integers_[1].data()};
+    return {floats_[0].data(), floats_[1].data(), floats_[2].data(), integers_[0].data(),
+            integers_[1].data()};
   }
 
-private:
+ private:
   std::array<std::vector<float>, 3> floats_;
   std::array<std::vector<std::int32_t>, 2> integers_;
 };
@@ -102,20 +96,19 @@ private:
 /// One search: per cell the candidates, per particle of the cell a scan of
 /// them.
 class Search {
-public:
-  Search(const NeighborCells &cells, const PairCutoff &cutoff,
-         const NeighborOptions &options, NeighborRows &rows)
-      : cells_(cells), particles_(cells.particles()), copies_(cells.copies()),
-        options_(options), rows_(rows) {
-    const NeighborCutoff &given = cutoff.given;
+ public:
+  Search(const NeighborCells& cells, const PairCutoff& cutoff, const NeighborOptions& options,
+         NeighborRows& rows)
+      : cells_(cells),
+        particles_(cells.particles()),
+        copies_(cells.copies()),
+        options_(options),
+        rows_(rows) {
+    const NeighborCutoff& given = cutoff.given;
     const auto [inside, outside] = cells.decided(cutoff.largest);
     const bool uniform = !given.radii.data && !given.table.data;
-    rule_ = {uniform ? inside : -1.0f,
-             outside,
-             uniform ? cutoff.largest : given.cutoff,
-             given.radii.data,
-             given.types.data,
-             given.table.data,
+    rule_ = {uniform ? inside : -1.0f, outside,          uniform ? cutoff.largest : given.cutoff,
+             given.radii.data,         given.types.data, given.table.data,
              given.table.shape[0]};
   }
 
@@ -125,15 +118,13 @@ public:
     std::int64_t cell = cells_.cell_of(begin);
     for (std::int64_t p = begin; p < end; ++cell) {
       const std::int64_t stop = std::min<std::int64_t>(end, cells_.end(cell));
-      if (p >= stop)
-        continue;
+      if (p >= stop) continue;
       gather(cell, scratch);
-      for (; p < stop; ++p)
-        scan(p, scratch, writer);
+      for (; p < stop; ++p) scan(p, scratch, writer);
     }
   }
 
-private:
+ private:
   struct Scratch {
     explicit Scratch(std::int64_t particles) : sort(particles) {}
 
@@ -144,39 +135,32 @@ private:
     std::vector<std::uint64_t> keys, other_keys;
     std::int64_t count = 0;
     std::int64_t first_place = 0,
-                 first_slot = 0; // of the particles of the cell
+                 first_slot = 0;  // of the particles of the cell
   };
 
   bool sorted() const { return options_.sorted || options_.half; }
 
-  void gather(std::int64_t cell, Scratch &scratch) const {
+  void gather(std::int64_t cell, Scratch& scratch) const {
     const std::int64_t home = cells_.segments_around(cell, scratch.segments);
     reserve(scratch);
     const NeighborCandidates found = scratch.found.view();
     scratch.count = MLCORE_DISPATCH(neighbor_gather)(
-        copies_, scratch.segments.data(),
-        static_cast<std::int64_t>(scratch.segments.size()),
-        box_around(cells_.begin(cell), cells_.end(cell)).data(), rule_.outside,
-        found);
+        copies_, scratch.segments.data(), static_cast<std::int64_t>(scratch.segments.size()),
+        box_around(cells_.begin(cell), cells_.end(cell)).data(), rule_.outside, found);
     scratch.first_place = cells_.begin(cell);
     const std::int32_t number = copies_.number[scratch.first_place];
     const std::int32_t image = scratch.segments[home].image;
-    std::int64_t slot =
-        0; // the cell's own particles are all kept, in their order
-    while (found.number[slot] != number || found.image[slot] != image)
-      ++slot;
+    std::int64_t slot = 0;  // the cell's own particles are all kept, in their order
+    while (found.number[slot] != number || found.image[slot] != image) ++slot;
     scratch.first_slot = slot;
-    if (sorted())
-      sort(scratch);
+    if (sorted()) sort(scratch);
   }
 
-  static void reserve(Scratch &scratch) {
+  static void reserve(Scratch& scratch) {
     std::int64_t room = 2 * kNeighborSlack;
-    for (const NeighborSegment &s : scratch.segments)
-      room += s.end - s.begin;
+    for (const NeighborSegment& s : scratch.segments) room += s.end - s.begin;
     const auto size = static_cast<std::size_t>(room);
-    if (scratch.image.size() >= size)
-      return;
+    if (scratch.image.size() >= size) return;
     scratch.found.resize(size);
     scratch.sorted.resize(size);
     scratch.rank.resize(size);
@@ -186,35 +170,32 @@ private:
   }
 
   std::array<float, 6> box_around(std::int64_t begin, std::int64_t end) const {
-    const float *coordinates[] = {copies_.x, copies_.y, copies_.z};
+    const float* coordinates[] = {copies_.x, copies_.y, copies_.z};
     std::array<float, 6> box;
     for (int k = 0; k < 3; ++k) {
-      const auto [low, high] =
-          std::minmax_element(coordinates[k] + begin, coordinates[k] + end);
+      const auto [low, high] = std::minmax_element(coordinates[k] + begin, coordinates[k] + end);
       box[k] = *low, box[3 + k] = *high;
     }
     return box;
   }
 
-  static void sort(Scratch &scratch) {
+  static void sort(Scratch& scratch) {
     const NeighborCandidates found = scratch.found.view();
-    std::uint64_t *keys = scratch.keys.data();
+    std::uint64_t* keys = scratch.keys.data();
     const std::int64_t count = scratch.count;
     for (std::int64_t k = 0; k < count; ++k) {
-      keys[k] = static_cast<std::uint64_t>(found.number[k]) << 32 |
-                static_cast<std::uint64_t>(k);
+      keys[k] = static_cast<std::uint64_t>(found.number[k]) << 32 | static_cast<std::uint64_t>(k);
     }
     scratch.sort(keys, scratch.other_keys.data(), count);
     MLCORE_DISPATCH(neighbor_permute)
     (found, keys, count, scratch.sorted.view(), scratch.rank.data());
   }
 
-  void scan(std::int64_t place, Scratch &scratch, int writer) const {
+  void scan(std::int64_t place, Scratch& scratch, int writer) const {
     const std::int64_t slot = scratch.first_slot + place - scratch.first_place;
     const std::int64_t own = sorted() ? scratch.rank[slot] : slot;
     const bool excluded = !options_.self_pairs;
-    const NeighborCandidates candidates =
-        (sorted() ? scratch.sorted : scratch.found).view();
+    const NeighborCandidates candidates = (sorted() ? scratch.sorted : scratch.found).view();
     const std::int64_t i = copies_.number[place];
     const NeighborQuery query{&particles_,
                               &rule_,
@@ -226,45 +207,40 @@ private:
                               copies_.z[place],
                               options_.half ? own + excluded : 0,
                               excluded ? own : -1};
-    std::int32_t *row = rows_.reserve(writer, scratch.count + kNeighborSlack);
-    if (excluded)
-      candidates.x[own] = std::numeric_limits<float>::infinity();
-    const std::int64_t size =
-        MLCORE_DISPATCH(neighbor_hits)(query, row, scratch.image.data());
+    std::int32_t* row = rows_.reserve(writer, scratch.count + kNeighborSlack);
+    if (excluded) candidates.x[own] = std::numeric_limits<float>::infinity();
+    const std::int64_t size = MLCORE_DISPATCH(neighbor_hits)(query, row, scratch.image.data());
     candidates.x[own] = query.x;
     if (cells_.narrow()) {
       MLCORE_DISPATCH(neighbor_narrow)
-      (scratch.image.data(), size,
-       reinterpret_cast<std::uint8_t *>(row + size));
+      (scratch.image.data(), size, reinterpret_cast<std::uint8_t*>(row + size));
     } else {
       std::copy_n(scratch.image.data(), size, row + size);
     }
     rows_.commit(writer, i, size);
   }
 
-  const NeighborCells &cells_;
+  const NeighborCells& cells_;
   NeighborParticles particles_;
   NeighborCopies copies_;
   NeighborRule rule_;
-  const NeighborOptions &options_;
-  NeighborRows &rows_;
+  const NeighborOptions& options_;
+  NeighborRows& rows_;
 };
 
-} // namespace
+}  // namespace
 
-NeighborRows search_pairs(const Context &context, const NeighborCells &cells,
-                          const PairCutoff &cutoff,
-                          const NeighborOptions &options) {
+NeighborRows search_pairs(const Context& context, const NeighborCells& cells,
+                          const PairCutoff& cutoff, const NeighborOptions& options) {
   NeighborRows rows(cells.size(), resolve_threads(context), cells.narrow());
   if (cells.size() > 0 && cutoff.largest > 0) {
     const Search search(cells, cutoff, options, rows);
-    parallel_for(context, cells.size(), 64,
-                 [&](std::int64_t begin, std::int64_t end, int chunk) {
-                   search.run(begin, end, chunk);
-                 });
+    parallel_for(context, cells.size(), 64, [&](std::int64_t begin, std::int64_t end, int chunk) {
+      search.run(begin, end, chunk);
+    });
   }
   rows.finish();
   return rows;
 }
 
-} // namespace mlcore::detail
+}  // namespace mlcore::detail

@@ -13,8 +13,7 @@ struct PairCutoff {
 };
 
 /// The neighbors of all particles; `cells` must reach as far as the cutoff.
-NeighborRows search_pairs(const Context &context, const NeighborCells &cells,
-                          const PairCutoff &cutoff,
-                          const NeighborOptions &options);
+NeighborRows search_pairs(const Context& context, const NeighborCells& cells,
+                          const PairCutoff& cutoff, const NeighborOptions& options);
 
-} // namespace mlcore::detail
+}  // namespace mlcore::detail
