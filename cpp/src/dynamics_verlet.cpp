@@ -86,8 +86,12 @@ bool needs_list(const ParticleSystem& system, std::int64_t n) {
   return n > kAllPairs || (system.box > 0 && system.cutoff > 0.5 * system.box);
 }
 
-Cell cell_of(const ParticleSystem& system) {
-  return system.box > 0 ? Cell::cubic(system.box) : Cell::open();
+/// Periodic along the d axes there are.
+Cell cell_of(const ParticleSystem& system, std::int64_t d) {
+  if (system.box == 0) return Cell::open();
+  Cell cell = Cell::cubic(system.box);
+  for (std::int64_t axis = d; axis < 3; ++axis) cell.pbc[axis] = false;
+  return cell;
 }
 
 double all_pairs_energy(const ParticleSystem& system, View<const double, 2> x) {
@@ -115,8 +119,8 @@ double listed_energy(const ParticleSystem& system, View<const double, 2> x) {
   options.sorted = false;
   NeighborCutoff cutoff;
   cutoff.cutoff = system.cutoff;
-  const NeighborSearch search(Context{1}, {padded.data(), {x.shape[0], 3}}, cell_of(system), cutoff,
-                              options);
+  const NeighborSearch search(Context{1}, {padded.data(), {x.shape[0], 3}},
+                              cell_of(system, x.shape[1]), cutoff, options);
   std::vector<double> distances(search.count());
   NeighborArrays<std::int32_t> arrays;
   arrays.d = {distances.data(), {search.count()}};
@@ -244,8 +248,8 @@ class Run {
 
   [[noreturn]] void raise_blow_up(std::int64_t r, std::int64_t t) const {
     detail::raise<Error>("at frame ", t, " of replica ", r, ": a position or velocity is not ",
-                         "finite; the run has blown up: take a smaller dt (now ", options_.dt,
-                         ") or a start without overlaps");
+                         "finite or sensible; the run has blown up: take a smaller dt (now ",
+                         options_.dt, ") or a start without overlaps");
   }
 
   /// Replicas begin..end-1, at most as many as there are lanes, which the last one fills up.
@@ -353,7 +357,8 @@ class Run {
     options.sorted = false;
     NeighborCutoff cutoff;
     cutoff.cutoff = system_.cutoff + list.skin;
-    const NeighborSearch search(context, {x.data(), {a.n, 3}}, cell_of(system_), cutoff, options);
+    const NeighborSearch search(context, {x.data(), {a.n, 3}}, cell_of(system_, a.d), cutoff,
+                                options);
     const std::int64_t count = search.count();
     list.j.assign(count + 16, 0);
     NeighborArrays<std::int32_t> arrays;
@@ -369,6 +374,16 @@ class Run {
     for (std::size_t k = 0; k < S.size(); ++k) list.shift[k] = system_.box * S[k];
     list.offsets.assign(search.offsets().begin(), search.offsets().end());
     list.start.assign(a.x, a.x + a.d * a.padded);
+  }
+
+  /// Raises where particles are too far off to be searched.
+  void check_places(const Arrays& a, std::int64_t r, std::int64_t t) const {
+    const double farthest = 1e8 * (system_.cutoff + system_.box);
+    for (std::int64_t k = 0; k < a.d; ++k) {
+      for (std::int64_t i = 0; i < a.n; ++i) {
+        if (!(std::fabs(a.x[k * a.padded + i]) < farthest)) raise_blow_up(r, t);
+      }
+    }
   }
 
   void list_forces(const Context& context, const Arrays& a, const List& list) const {
@@ -407,9 +422,7 @@ class Run {
       for (std::int64_t step = 0; step < options_.every; ++step) {
         for (int s = 0; s < stages_.count; ++s) {
           if (drift(context, a, list, s)) {
-            for (std::int64_t k = 0; k < a.d * a.padded; ++k) {
-              if (!(std::fabs(a.x[k]) < 1e300)) raise_blow_up(r, t + 1);
-            }
+            check_places(a, r, t + 1);
             rebuild(context, a, list);
           }
           list_forces(context, a, list);

@@ -401,6 +401,8 @@ def verlet(
     (positions, x_out), (velocities, v_out) = (kind.output(None, shape) for _ in range(2))
     positions[:, 0] = starts
     velocities[:, 0] = 0 if v0 is None else _like("v0", v0, x, kind).reshape(starts.shape)
+    table: Any
+    E_out: Any
     table, E_out = kind.output(None, (replicas, count + 1, 2)) if energies else (None, None)
     arguments = (system, options, masses, positions, velocities, table)
     work = replicas * steps * (n * n + 10) * (17 if integrator == "order8" else 1)

@@ -82,7 +82,8 @@ def _forward_layer(frames: list[Tensor], weights: Sequence[Tensor]) -> tuple[lis
     """h of every frame, and what the way back needs: (x, h, c before; i, f, g, o, tanh c)."""
     w_ih, w_hh, b_ih, b_hh = weights
     h = c = frames[0].new_zeros(frames[0].shape[0], w_hh.shape[1])
-    states, tape = [], []
+    states: list[Tensor] = []
+    tape: Tape = []
     for x in frames:
         gates = x @ w_ih.t() + b_ih + h @ w_hh.t() + b_hh
         raw_i, raw_f, raw_g, raw_o = gates.chunk(4, 1)
