@@ -29,6 +29,11 @@ template <class T>
 MLCORE_INLINE Vector<T> load(const T* p) {
   return *reinterpret_cast<const Vector<T>*>(p);
 }
+/// All lanes alike. (x - 0 is x, whatever x; x + 0 is not, and costs an addition.)
+template <class T>
+MLCORE_INLINE Vector<T> broadcast(T x) {
+  return x - Vector<T>{};
+}
 template <class T>
 MLCORE_INLINE void store(T* p, Vector<T> v) {
   *reinterpret_cast<Vector<T>*>(p) = v;
@@ -43,14 +48,16 @@ void row_tile(const StencilRow<T>& row, std::int64_t output, std::int64_t z) {
   const std::int64_t block_size = slot_size * row.slot_count;
   const T* block_weights = row.weights + output / block * block_size;
   Vector<T> sum[Outputs][Width];
+#pragma GCC unroll 8
   for (int o = 0; o < Outputs; ++o) {
-    for (int v = 0; v < Width; ++v) {
-      sum[o][v] = Vector<T>{} + (row.start ? row.start[output + o] : T(0));
-    }
+    const Vector<T> start = row.start ? broadcast(row.start[output + o]) : Vector<T>{};
+#pragma GCC unroll 4
+    for (int v = 0; v < Width; ++v) sum[o][v] = start;
   }
   for (std::int32_t i = 0; i < row.row_count; ++i) {
     const T* in = row.rows[i] + z;
     const T* weights = block_weights + row.row_slots[i] * slot_size;
+    const T* next_weights = weights + block_size;  // of the next block of outputs
     for (std::int64_t c = 0; c < row.channels; ++c) {
 #pragma GCC unroll 5
       for (int tap = 0; tap < Taps; ++tap) {
@@ -60,17 +67,20 @@ void row_tile(const StencilRow<T>& row, std::int64_t output, std::int64_t z) {
 #pragma GCC unroll 8
         for (int o = 0; o < Outputs; ++o) {
           const Vector<T> w =
-              Vector<T>{} + weights[o / block * block_size + tap * block + o % block];
+              broadcast((o < block ? weights : next_weights)[tap * block + o % block]);
 #pragma GCC unroll 4
           for (int v = 0; v < Width; ++v) sum[o][v] += w * value[v];
         }
       }
       in += row.channel_pitch;
       weights += Taps * block;
+      next_weights += Taps * block;
     }
   }
+#pragma GCC unroll 8
   for (int o = 0; o < Outputs; ++o) {
     T* out = row.out + (output + o) * row.out_pitch + z;
+#pragma GCC unroll 4
     for (int v = 0; v < Width; ++v) store(out + v * lanes, sum[o][v]);
   }
 }
@@ -133,9 +143,12 @@ void weight_tile(const StencilWeightBlock<T>& b, std::int64_t output, std::int64
       }
     }
   }
+#pragma GCC unroll 4
   for (int o = 0; o < Outputs; ++o) {
+#pragma GCC unroll 4
     for (int c = 0; c < Channels; ++c) {
       T* sums = b.sums + ((output + o) * b.channels + channel + c) * Taps * vector;
+#pragma GCC unroll 5
       for (int tap = 0; tap < Taps; ++tap) {
         store(sums + tap * vector, load(sums + tap * vector) + sum[o][c][tap]);
       }
@@ -341,7 +354,7 @@ void stencil_star(const StencilTap<T>* taps, int count, std::int64_t length, T* 
   for (; z + width * lanes <= length; z += width * lanes) {
     Vector<T> sum[width] = {};
     for (int i = 0; i < count; ++i) {
-      const Vector<T> w = Vector<T>{} + taps[i].weight;
+      const Vector<T> w = broadcast(taps[i].weight);
       for (int v = 0; v < width; ++v) sum[v] += w * load(taps[i].values + z + v * lanes);
     }
     for (int v = 0; v < width; ++v) store(out + z + v * lanes, sum[v]);
@@ -349,7 +362,7 @@ void stencil_star(const StencilTap<T>* taps, int count, std::int64_t length, T* 
   for (; z + lanes <= length; z += lanes) {
     Vector<T> sum = {};
     for (int i = 0; i < count; ++i) {
-      sum += (Vector<T>{} + taps[i].weight) * load(taps[i].values + z);
+      sum += broadcast(taps[i].weight) * load(taps[i].values + z);
     }
     store(out + z, sum);
   }
