@@ -58,6 +58,7 @@ class Case:
         must: how many times faster than the best peer "mlcore" has to be with one thread.
         against: the peers `must` counts; all of them by default.
         scale: steps in one call; times are per step.
+        scales: of the calls that make another number of steps.
         inner: calls in one timing, for calls of microseconds.
         note: what the reader should know.
         missing: peers that cannot run here, and why.
@@ -72,6 +73,7 @@ class Case:
     inner: int = 1
     note: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
+    scales: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -160,9 +162,9 @@ def enough(samples: list[tuple[float, float]], budget: float, inner: int) -> boo
 
 
 def fill(row: Row, samples: list[tuple[float, float]], case: Case, threads: int) -> None:
-    middle = len(samples) // 2
-    row.wall = sorted(w for w, _ in samples)[middle] / case.scale
-    row.cpu = sorted(c for _, c in samples)[middle] / case.scale
+    middle, scale = len(samples) // 2, case.scales.get(row.call, case.scale)
+    row.wall = sorted(w for w, _ in samples)[middle] / scale
+    row.cpu = sorted(c for _, c in samples)[middle] / scale
     row.seconds = min(row.wall, row.cpu) if threads == 1 else row.wall
     row.runs, row.spread = len(samples), spread([s[threads == 1] for s in samples])
     row.limit, row.against = case.limit, tuple(case.against)

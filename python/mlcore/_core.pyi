@@ -53,12 +53,16 @@ __all__: list[str] = [
     "gather_reference",
     "lower_multiply",
     "mobility_apply",
+    "mobility_apply_backward",
+    "mobility_apply_hessian",
+    "mobility_apply_tangent",
     "mobility_divergence",
     "mobility_matrix",
+    "mobility_matrix_backward",
     "neighbor_list_reference",
     "num_threads",
     "philox4x32",
-    "pooled_field",
+    "pooled_numbers",
     "random_normal",
     "rasterize",
     "rasterize_reference",
@@ -196,6 +200,7 @@ class MobilityModel:
         dperp: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
         tolerance: typing.SupportsFloat | typing.SupportsIndex = 1e-10,
         splitting: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        radii: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
     ) -> None: ...
 
 class SqrtOptions:
@@ -622,6 +627,41 @@ def mobility_apply(
     stream: typing.SupportsInt | typing.SupportsIndex = 0,
     reference: bool = False,
 ) -> None: ...
+def mobility_apply_backward(
+    model: MobilityModel,
+    cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
+    x: typing.Any,
+    forces: typing.Any,
+    adjoint: typing.Any,
+    dx: typing.Any,
+    parameters: bool = False,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> typing.Any: ...
+def mobility_apply_hessian(
+    model: MobilityModel,
+    cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
+    x: typing.Any,
+    forces: typing.Any,
+    adjoint: typing.Any,
+    motion: typing.Any,
+    out: typing.Any,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None: ...
+def mobility_apply_tangent(
+    model: MobilityModel,
+    cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
+    x: typing.Any,
+    forces: typing.Any,
+    motion: typing.Any,
+    out: typing.Any,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None: ...
 def mobility_divergence(
     model: MobilityModel,
     cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
@@ -642,6 +682,17 @@ def mobility_matrix(
     stream: typing.SupportsInt | typing.SupportsIndex = 0,
     reference: bool = False,
 ) -> None: ...
+def mobility_matrix_backward(
+    model: MobilityModel,
+    cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
+    x: typing.Any,
+    adjoint: typing.Any,
+    dx: typing.Any,
+    parameters: bool = False,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> typing.Any: ...
 def neighbor_list_reference(
     quantities: str,
     positions: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
@@ -659,11 +710,8 @@ def philox4x32(
         collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"
     ],
 ) -> typing.Annotated[list[int], "FixedSize(4)"]: ...
-def pooled_field(
-    shape: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(5)"
-    ],
-    single: bool,
+def pooled_numbers(
+    count: typing.SupportsInt | typing.SupportsIndex, single: bool
 ) -> numpy.ndarray: ...
 def random_normal(
     seed: typing.SupportsInt | typing.SupportsIndex,
