@@ -7,7 +7,7 @@ are each other's derivatives: every gradient is made of them again, to any order
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -322,7 +322,7 @@ def _gelu_slope(s: Tensor) -> Tensor:
     return 0.5 * (1 + torch.erf(s / math.sqrt(2))) + s * density
 
 
-_SLOPES = {
+_SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda s: (s > 0).to(s.dtype),
     "silu": _silu_slope,
     "gelu": _gelu_slope,
