@@ -7,11 +7,11 @@
 
 namespace mlcore::python {
 
-/// A MobilityModel and the NumPy arrays its table looks into. Python sees it as
+/// A MobilityModel and the NumPy arrays its table and radii look into. Python sees it as
 /// `mlcore._core.MobilityModel`; other operations take it from there.
 struct OwnedMobilityModel {
   MobilityModel model;
-  Array<double> par, dpar, perp, dperp;
+  Array<double> par, dpar, perp, dperp, radii;
 };
 
 }  // namespace mlcore::python

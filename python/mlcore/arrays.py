@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Positions = ase.Atoms | npt.ArrayLike | torch.Tensor
     Pbc = bool | Sequence[bool] | npt.NDArray[np.bool_] | None
 
-__all__ = ["Box", "Kind", "Particles", "box", "host", "is_atoms", "positive", "real"]
+__all__ = ["Box", "Kind", "Particles", "box", "host", "is_atoms", "positive", "precision", "real"]
 
 _POOLED = 1 << 16  # bytes from which memory is taken from the pool, see mlcore/buffer.hpp
 Array = npt.NDArray[np.float64]
@@ -59,6 +59,8 @@ class Kind:
     @classmethod
     def of(cls, values: Any) -> Kind:
         """The kind of an argument; what is not an array becomes NumPy's."""
+        if type(values) is np.ndarray:
+            return _NUMPY
         if _is_instance(values, "torch", "Tensor"):
             names = {"cpu": "torch", "cuda": "torch-cuda"}
             return cls(names.get(values.device.type, "other-gpu"), values.device)
@@ -140,7 +142,7 @@ class Kind:
         """
         if out is None:
             out = self._empty(shape, dtype)
-        else:
+        elif not _fits(self, out, shape, dtype):
             self._check_output(out, shape, np.dtype(dtype).name, like)
         return (self.take("out", out, dtype) if self.name == "torch" else out), out
 
@@ -189,6 +191,20 @@ class Kind:
         return 0
 
 
+_NUMPY = Kind("numpy")
+
+
+def _fits(kind: Kind, out: Any, shape: tuple[int, ...], dtype: npt.DTypeLike) -> bool:
+    """The common case of `Kind._check_output`, in a microsecond."""
+    return (
+        kind is _NUMPY
+        and type(out) is np.ndarray
+        and out.dtype == dtype
+        and out.shape == shape
+        and out.flags.c_contiguous
+    )
+
+
 def real(name: str, values: Any, dtype: npt.DTypeLike = np.float64) -> tuple[Any, Kind]:
     """Real numbers as the core reads them, and what kind they were; see `Kind.take`."""
     kind = Kind.of(values)
@@ -207,6 +223,19 @@ def host(
     kind.require_cpu(name, runs)
     array: npt.NDArray[Any] = kind.take(name, values, dtype, detach)
     return array
+
+
+def precision(*values: Any) -> np.dtype[Any]:
+    """float32 where every argument is an array of it, else float64."""
+    return _SINGLE if all(_is_single(value) for value in values) else _DOUBLE
+
+
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def _is_single(value: Any) -> bool:
+    dtype = getattr(value, "dtype", None)
+    return dtype == _SINGLE if isinstance(dtype, np.dtype) else str(dtype) == "torch.float32"
 
 
 def positive(name: str, value: float) -> float:
@@ -236,6 +265,8 @@ def box(cell: Any, pbc: Any, periodic: bool = True, detach: bool = False) -> Box
     Raises:
         InvalidArgument: a shape or value is wrong, or pbc is set without a cell.
     """
+    if cell is None and pbc is None:
+        return np.zeros((3, 3)), (False, False, False)
     flags = np.asarray((periodic and cell is not None) if pbc is None else pbc)
     if flags.shape not in ((), (3,)) or flags.dtype.kind not in "biuf":
         raise InvalidArgument(f"pbc must be one flag or three, got {pbc!r}")
@@ -264,6 +295,7 @@ class Particles:
         batched: whether the caller gave the leading dimension.
         box: cell and flags, as `box` gives them.
         name: of the caller's argument.
+        dtype: of x, and of other arguments and results.
     """
 
     x: Any
@@ -271,15 +303,26 @@ class Particles:
     batched: bool
     box: Box
     name: str
+    dtype: npt.DTypeLike = np.float64
 
     @classmethod
-    def of(cls, x: Any, cell: Any, pbc: Any, *, name: str = "x", cpu: str = "") -> Particles:
+    def of(
+        cls,
+        x: Any,
+        cell: Any,
+        pbc: Any,
+        *,
+        name: str = "x",
+        cpu: str = "",
+        dtype: npt.DTypeLike = np.float64,
+    ) -> Particles:
         """Positions (n, 3) or (B, n, 3) or Atoms, which bring cell and pbc where those are None.
 
         Args:
             x, cell, pbc: the caller's; see `box`.
             name: of x in messages.
             cpu: who "runs" on the CPU alone, e.g. "dynamics run"; "" takes GPU arrays too.
+            dtype: of x, `vectors` and `output`; see `precision`.
         """
         if is_atoms(x):
             cell = x.cell if cell is None else cell
@@ -288,12 +331,13 @@ class Particles:
         kind = Kind.of(x)
         if cpu:
             kind.require_cpu(name, cpu)
-        array = kind.take(name, x)
+        array = kind.take(name, x, dtype)
         shape = tuple(array.shape)
         if len(shape) not in (2, 3) or shape[-1] != 3:
             raise InvalidArgument(f"{name} must have the shape (n, 3) or (B, n, 3), got {shape}")
         batched = len(shape) == 3
-        return cls(array if batched else array[None], kind, batched, box(cell, pbc), name)
+        batch = array if batched else array[None]
+        return cls(batch, kind, batched, box(cell, pbc), name, dtype)
 
     def single(self) -> Any:
         """(n, 3) positions; InvalidArgument for a batch."""
@@ -305,7 +349,7 @@ class Particles:
 
     def real(self, name: str, values: Any) -> Any:
         """Another argument on the device of the positions."""
-        array, kind = real(name, values)
+        array, kind = real(name, values, self.dtype)
         kind.require_device_of(self.kind, name, self.name)
         return array
 
@@ -322,7 +366,7 @@ class Particles:
     def output(self, out: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
         """`Kind.output` of one result of ``shape`` per configuration: the core fills (B, *shape)."""
         full = (self.x.shape[0], *shape) if self.batched else shape
-        array, result = self.kind.output(out, full, like=self.name)
+        array, result = self.kind.output(out, full, self.dtype, like=self.name)
         return (array if self.batched else array[None]), result
 
 

@@ -93,6 +93,8 @@ class PairTableData:
             raise InvalidArgument(
                 f"mobility.background must be RPY or None for a bundle, not {kind}"
             )
+        if background is not None and np.ndim(background.radius) > 0:
+            raise InvalidArgument("mobility.background must have one radius for a bundle")
         table = mobility.table
         return cls(
             "none" if background is None else "rpy",

@@ -10,6 +10,8 @@ _ATTRIBUTES = {
     "Oseen": "tensors",
     "PairMobility": "tensors",
     "RPY": "tensors",
+    "RegularizedOseen": "tensors",
+    "WallRPY": "tensors",
 }
 
 __all__ = list(_ATTRIBUTES)

@@ -1,13 +1,19 @@
 """Mobility tensors: velocities of particles in a viscous fluid from the forces on them.
 
 V_i = sum_j M_ij F_j with 3x3 blocks M_ij. Any unit system: a mobility is a velocity over a force,
-1/(6 pi viscosity radius). Arrays are float64. Positions come as a NumPy array (or what becomes
-one), a torch tensor, a CuPy array or ``ase.Atoms``; results are of the same kind and on the same
-device (NumPy for Atoms). Batches are a leading dimension: (B, n, 3).
+1/(6 pi viscosity radius). Positions come as a NumPy array (or what becomes one), a torch tensor, a
+CuPy array or ``ase.Atoms``; results are of the same kind and on the same device (NumPy for Atoms).
+Batches are a leading dimension: (B, n, 3). For derivatives by torch see `mlcore.ops`.
+
+Arrays are float64. Where all arrays of a call are float32 so is the result: in open space without a
+table the sums then run in single precision, which is twice as fast; an entry of M is off by some
+1e-6 of itself or of the self part, a velocity by some 1e-6 of sum_j |M_ij| |F_j|. Everything else is
+computed in double precision and rounded.
 
 Sources: J. Rotne and S. Prager, J. Chem. Phys. 50, 4831 (1969); H. Yamakawa, J. Chem. Phys. 53, 436
 (1970); H. Hasimoto, J. Fluid Mech. 5, 317 (1959); C. W. J. Beenakker, J. Chem. Phys. 85, 1581
-(1986).
+(1986); P. J. Zuk et al., J. Fluid Mech. 741, R5 (2014); R. Cortez, L. Fauci and A. Medovikov, Phys.
+Fluids 17, 031504 (2005); J. W. Swan and J. F. Brady, Phys. Fluids 19, 113306 (2007).
 """
 
 from __future__ import annotations
@@ -21,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Particles, host, positive
+from mlcore.arrays import Particles, host, positive, precision
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -29,7 +35,16 @@ if TYPE_CHECKING:
 
     from mlcore.arrays import Pbc, Positions
 
-__all__ = ["RPY", "CoreMobility", "Mobility", "Oseen", "PairMobility", "PairTable"]
+__all__ = [
+    "RPY",
+    "CoreMobility",
+    "Mobility",
+    "Oseen",
+    "PairMobility",
+    "PairTable",
+    "RegularizedOseen",
+    "WallRPY",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -58,7 +73,7 @@ class Mobility(ABC):
             x: (n, 3) or (B, n, 3) positions.
             cell: see the class.
             pbc: see the class.
-            out: C-contiguous float64 array to write to, of the kind and device of x.
+            out: C-contiguous array to write to, of the kind, device and precision of the result.
             num_threads: CPU threads; None takes the library-wide setting.
 
         Returns:
@@ -87,7 +102,7 @@ class Mobility(ABC):
             forces: like x.
             cell: see the class.
             pbc: see the class.
-            out: C-contiguous float64 array to write to, of the kind and device of x.
+            out: C-contiguous array to write to, of the kind, device and precision of the result.
             num_threads: CPU threads; None takes the library-wide setting.
 
         Returns:
@@ -145,7 +160,7 @@ class CoreMobility(Mobility):
         out: Any = None,
         num_threads: int | None = None,
     ) -> Any:
-        particles = Particles.of(x, cell, pbc)
+        particles = Particles.of(x, cell, pbc, dtype=precision(x))
         side = 3 * particles.x.shape[1]
         return self._run(_core.mobility_matrix, particles, (side, side), out, num_threads)
 
@@ -159,10 +174,46 @@ class CoreMobility(Mobility):
         out: Any = None,
         num_threads: int | None = None,
     ) -> Any:
-        particles = Particles.of(x, cell, pbc)
+        particles = Particles.of(x, cell, pbc, dtype=precision(x, forces))
         force = particles.vectors("forces", forces)
         shape = particles.x.shape[1:]
         return self._run(_core.mobility_apply, particles, shape, out, num_threads, force)
+
+    def position_gradient(
+        self,
+        x: Positions,
+        forces: npt.ArrayLike | torch.Tensor,
+        adjoint: npt.ArrayLike | torch.Tensor,
+        cell: Any = None,
+        pbc: Pbc = None,
+        *,
+        out: Any = None,
+        num_threads: int | None = None,
+    ) -> Any:
+        """Derivative in the positions of sum(adjoint * apply(x, forces)), in float64.
+
+        That in the forces is ``apply(x, adjoint)``; `mlcore.ops.mobility_apply` knows those in the
+        parameters too.
+
+        Args:
+            x: (n, 3) or (B, n, 3) positions.
+            forces: like x.
+            adjoint: like x.
+            cell, pbc: see the class.
+            out: C-contiguous float64 array to write to, of the kind and device of x.
+            num_threads: CPU threads; None takes the library-wide setting.
+
+        Returns:
+            Like x.
+
+        Raises:
+            InvalidArgument, BackendUnavailable: as `matrix`.
+        """
+        particles = Particles.of(x, cell, pbc)
+        force, other = particles.vectors("forces", forces), particles.vectors("adjoint", adjoint)
+        shape = particles.x.shape[1:]
+        backward = _core.mobility_apply_backward
+        return self._run(backward, particles, shape, out, num_threads, force, other)
 
     def divergence(
         self,
@@ -173,13 +224,13 @@ class CoreMobility(Mobility):
         out: Any = None,
         num_threads: int | None = None,
     ) -> Any:
-        particles = Particles.of(x, cell, pbc)
+        particles = Particles.of(x, cell, pbc, dtype=precision(x))
         shape = particles.x.shape[1:]
         return self._run(_core.mobility_divergence, particles, shape, out, num_threads)
 
     def _run(
         self,
-        operation: Callable[..., None],
+        operation: Callable[..., Any],
         particles: Particles,
         shape: tuple[int, ...],
         out: Any,
@@ -194,21 +245,25 @@ class CoreMobility(Mobility):
 
 
 class _Spheres(CoreMobility):
-    """An analytic mobility of equal spheres, told apart by ``kernel``."""
+    """An analytic mobility of spheres, told apart by ``kernel``."""
 
     kernel: ClassVar[str]
+    radius: float | Array
+    viscosity: float
+    tolerance: float
 
-    def _set(self, radius: float, viscosity: float, tolerance: float) -> None:
-        self.radius = positive("radius", radius)
+    def _set(self, radius: float | Array, viscosity: float, tolerance: float = 1e-10) -> None:
+        self.radius = radius
         self.viscosity = positive("viscosity", viscosity)
         self.tolerance = _tolerance(tolerance)
         self.core_model = _core.MobilityModel(**self.core_options())
 
     def core_options(self) -> dict[str, Any]:
         """What ``_core.MobilityModel`` takes."""
+        unequal = isinstance(self.radius, np.ndarray)
         return {
             "kernel": self.kernel,
-            "radius": self.radius,
+            "radii" if unequal else "radius": self.radius,
             "viscosity": self.viscosity,
             "tolerance": self.tolerance,
         }
@@ -226,9 +281,10 @@ class Oseen(_Spheres):
     """
 
     kernel = "oseen"
+    radius: float
 
     def __init__(self, viscosity: float, radius: float, tolerance: float = 1e-10) -> None:
-        self._set(radius, viscosity, tolerance)
+        self._set(positive("radius", radius), viscosity, tolerance)
 
     def __repr__(self) -> str:
         return f"Oseen(viscosity={self.viscosity!r}, radius={self.radius!r})"
@@ -238,33 +294,91 @@ class Oseen(_Spheres):
         return 2 * perp, perp
 
 
+class RegularizedOseen(_Spheres):
+    """Forces spread over blobs: the regularised Stokeslet, in open space.
+
+    The blob is 15 epsilon^4 / (8 pi (r^2 + epsilon^2)^(7/2)), its mobility
+    ((r^2 + 2 epsilon^2) I + r r) / (8 pi viscosity (r^2 + epsilon^2)^(3/2)): positive definite and
+    free of divergence. A particle's own mobility is that of a sphere of radius 2 epsilon / 3.
+
+    Args:
+        viscosity: > 0.
+        epsilon: > 0, width of the blobs.
+    """
+
+    kernel = "regularized_oseen"
+    radius: float
+
+    def __init__(self, viscosity: float, epsilon: float) -> None:
+        self.epsilon = positive("epsilon", epsilon)
+        self._set(self.epsilon / 1.5, viscosity)
+
+    def __repr__(self) -> str:
+        return f"RegularizedOseen(viscosity={self.viscosity!r}, epsilon={self.epsilon!r})"
+
+    def pair(self, r: npt.ArrayLike) -> tuple[Array, Array]:
+        s, e2 = np.square(_distances(r)), self.epsilon**2
+        scale = 1 / (8 * np.pi * self.viscosity * (s + e2) ** 1.5)
+        return 2 * scale * (s + e2), scale * (s + 2 * e2)
+
+
 class RPY(_Spheres):
-    """Rotne-Prager-Yamakawa tensor of equal spheres, overlapping ones included.
+    """Rotne-Prager-Yamakawa tensor of spheres, overlapping ones included.
 
     Positive definite for any configuration. In a periodic cell (any lattice) it is the sum over all
     images without the k = 0 mode (no net flow), by an Ewald sum.
 
     Args:
-        radius: > 0.
+        radius: > 0; one for all spheres, or (n,) radii: apart, overlapping or one inside the other,
+            in open space.
         viscosity: > 0.
         tolerance: error of periodic sums relative to 1/(6 pi viscosity radius), 1e-14..1e-2.
     """
 
     kernel = "rpy"
 
-    def __init__(self, radius: float, viscosity: float, tolerance: float = 1e-10) -> None:
-        self._set(radius, viscosity, tolerance)
+    def __init__(
+        self, radius: float | npt.ArrayLike, viscosity: float, tolerance: float = 1e-10
+    ) -> None:
+        self._set(_radius(radius), viscosity, tolerance)
 
     def __repr__(self) -> str:
         return f"RPY(radius={self.radius!r}, viscosity={self.viscosity!r})"
 
     def pair(self, r: npt.ArrayLike) -> tuple[Array, Array]:
+        if isinstance(self.radius, np.ndarray):
+            raise InvalidArgument("spheres of several radii have no common pair functions")
         s = _distances(r) / self.radius
         mobility = 1 / (6 * np.pi * self.viscosity * self.radius)
         far = np.maximum(s, 2)
         par = np.where(s < 2, 1 - 3 / 16 * s, 1.5 / far - 1 / far**3)
         perp = np.where(s < 2, 1 - 9 / 32 * s, 0.75 / far + 0.5 / far**3)
         return mobility * par, mobility * perp
+
+
+class WallRPY(_Spheres):
+    """`RPY` of equal spheres above a no-slip wall at z = 0, by the images of Swan and Brady.
+
+    In open space; every particle must lie at z >= radius. M_ij depends on the heights too; the self
+    part falls to 1/2 (along the wall) and 1/4 (towards it) of 1/(6 pi viscosity radius) at contact,
+    where the true one, lubrication included, vanishes. The divergence is that of the self part.
+
+    Args:
+        radius: > 0.
+        viscosity: > 0.
+    """
+
+    kernel = "rpy_wall"
+    radius: float
+
+    def __init__(self, radius: float, viscosity: float) -> None:
+        self._set(positive("radius", radius), viscosity)
+
+    def __repr__(self) -> str:
+        return f"WallRPY(radius={self.radius!r}, viscosity={self.viscosity!r})"
+
+    def pair(self, r: npt.ArrayLike) -> tuple[Array, Array]:
+        raise InvalidArgument("near a wall a pair is not described by its distance alone")
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,7 +426,7 @@ class PairMobility(CoreMobility):
         dpar: (k,) their derivatives.
         perp: (k,) as par, across the line of centres.
         dperp: (k,) as dpar.
-        background: RPY, Oseen or None.
+        background: any other mobility of this module, or None.
 
     Attributes:
         table: the numbers as a `PairTable`.
@@ -329,14 +443,15 @@ class PairMobility(CoreMobility):
         dpar: npt.ArrayLike,
         perp: npt.ArrayLike,
         dperp: npt.ArrayLike,
-        background: RPY | Oseen | None = None,
+        background: _Spheres | None = None,
     ) -> None:
         self.self_mobility = float(self_mobility)
         if not np.isfinite(self.self_mobility):
             raise InvalidArgument(f"self_mobility must be finite, got {self_mobility}")
-        if background is not None and not isinstance(background, RPY | Oseen):
+        if background is not None and not isinstance(background, _Spheres):
             raise InvalidArgument(
-                f"background must be RPY, Oseen or None, got {type(background).__name__}"
+                f"background must be RPY, WallRPY, Oseen, RegularizedOseen or None, got "
+                f"{type(background).__name__}"
             )
         self.background = background
         self.cutoff = positive("cutoff", cutoff)
@@ -357,7 +472,7 @@ class PairMobility(CoreMobility):
         par: Callable[[Array], npt.ArrayLike],
         perp: Callable[[Array], npt.ArrayLike],
         knots: int = 2048,
-        background: RPY | Oseen | None = None,
+        background: _Spheres | None = None,
     ) -> PairMobility:
         """Tabulates two functions of the distance; derivatives are those of a cubic spline.
 
@@ -415,6 +530,15 @@ class PairMobility(CoreMobility):
             perp=table.perp,
             dperp=table.dperp,
         )
+
+
+def _radius(radius: Any) -> float | Array:
+    if np.ndim(radius) == 0:
+        return positive("radius", radius)
+    radii = _column("radius", radius)
+    if not (radii > 0).all():
+        raise InvalidArgument(f"radius must be positive, but the smallest one is {radii.min()}")
+    return radii
 
 
 def _tolerance(value: float) -> float:

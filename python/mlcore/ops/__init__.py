@@ -11,16 +11,23 @@ import importlib.util
 if importlib.util.find_spec("torch") is None:
     raise ModuleNotFoundError("mlcore.ops needs torch: pip install 'mlcore[train]'", name="torch")
 
+from mlcore.ops.mobility import mobility_apply, mobility_matrix
 from mlcore.ops.recurrent import lstm
 from mlcore.ops.stencil import conv3d, gradient, laplacian, scatter3d
 from mlcore.ops.stencil_active import conv3d_active, scatter3d_active
+from mlcore.ops.voxels import gather, position_gradient, rasterize
 
 __all__ = [
     "conv3d",
     "conv3d_active",
+    "gather",
     "gradient",
     "laplacian",
     "lstm",
+    "mobility_apply",
+    "mobility_matrix",
+    "position_gradient",
+    "rasterize",
     "scatter3d",
     "scatter3d_active",
 ]

@@ -446,8 +446,6 @@ def test_any_layout_and_dtype() -> None:
     np.testing.assert_array_equal(rpy.matrix(np.asfortranarray(x)), expected)
     np.testing.assert_array_equal(rpy.matrix(x.tolist()), expected)
     np.testing.assert_array_equal(rpy.matrix(np.rint(x).astype(int)), rpy.matrix(np.rint(x)))
-    single = x.astype(np.float32)
-    np.testing.assert_array_equal(rpy.matrix(single), rpy.matrix(single.astype(float)))
 
 
 def test_torch_in_torch_out() -> None:
