@@ -214,10 +214,19 @@ def full_peers(s: System, threads: int) -> tuple[dict[str, Call], dict[str, str]
 def full(setup: Setup, name: str, s: System, must: float | None, against: list[str]) -> Case:
     calls, missing = full_peers(s, setup.threads)
     ours = {"mlcore": s.ours(), "mlcore unsorted": s.ours(sorted=False)}
-    if s.n >= SLOW_PEERS_UP_TO:
-        ours["mlcore unsorted float32"] = s.ours(sorted=False, dtype=np.float32)
     limit = s.pairs * 27 / setup.limits["dram_write"]
     return Case(name, ours | calls, limit, must, against, missing=missing)
+
+
+def single(setup: Setup, name: str, s: System) -> Case:
+    """Vectors and distances in float32."""
+    ours = {
+        "mlcore": s.ours(dtype=np.float32),
+        "mlcore unsorted": s.ours(dtype=np.float32, sorted=False),
+    }
+    calls, _ = full_peers(s, setup.threads)
+    peers = {k: v for k, v in calls.items() if k == "vesin copy=False"}
+    return Case(name, ours | peers, s.pairs * 27 / setup.limits["dram_write"])
 
 
 def reuse(setup: Setup, name: str, s: System) -> Case:
@@ -249,7 +258,9 @@ def reuse(setup: Setup, name: str, s: System) -> Case:
     if installed("vesin"):
         import vesin
 
-        lists = vesin.NeighborList(cutoff, full_list=True, n_threads=setup.threads, skin=SKIN)
+        lists = vesin.NeighborList(
+            cutoff=cutoff, full_list=True, n_threads=setup.threads, skin=SKIN
+        )
         calls["vesin skin=0.3"] = stepping(
             lambda x: lists.compute(x, s.cell, s.pbc, EVERYTHING, copy=False)
         )
@@ -314,6 +325,8 @@ def cases(setup: Setup) -> Iterator[Case]:
             yield half(setup, f"{label} half ij", s, half_bars[n])
         if n == 100_000 and setup.wants(f"{label} reuse"):
             yield reuse(setup, f"{label} reuse", s)
+        if n == 100_000 and setup.wants(f"{label} float32"):
+            yield single(setup, f"{label} float32", s)
         for kind, other in (("triclinic", s.tilted()), ("slab TTF", s.slab())):
             name = f"{label} {kind}"
             peers = n < 1_000_000 and (kind == "slab TTF" or n == 10_000)
@@ -327,7 +340,16 @@ def cases(setup: Setup) -> Iterator[Case]:
             yield full(setup, name, copper(cells, float(cutoff)), None, [])
 
 
-KINDS = ("full", "full j", "half ij", "reuse", "triclinic", "triclinic / cube", "slab TTF")
+KINDS = (
+    "full",
+    "full j",
+    "half ij",
+    "reuse",
+    "float32",
+    "triclinic",
+    "triclinic / cube",
+    "slab TTF",
+)
 KINDS += ("slab TTF / cube",)
 
 

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::size_t kSmallestKept = std::size_t{1} << 16;
 constexpr std::size_t kHugePage = std::size_t{1} << 21;
-constexpr std::size_t kMostKept = std::size_t{1} << 29;
+constexpr std::size_t kMostKept = std::size_t{1} << 30;
 
 /// Sizes come in four steps per power of two, so that similar requests share blocks.
 std::size_t rounded(std::size_t bytes) {
@@ -60,10 +60,24 @@ void* take(std::size_t bytes) {
   return data;
 }
 
+/// Gives back the largest blocks of other sizes until `bytes` fit.
+void make_room(Pool& p, std::size_t bytes) {
+  for (auto it = p.free.rbegin(); it != p.free.rend() && p.kept + bytes > kMostKept; ++it) {
+    auto& [size, blocks] = *it;
+    while (size != bytes && !blocks.empty() && p.kept + bytes > kMostKept) {
+      std::free(blocks.back());
+      blocks.pop_back();
+      p.kept -= size;
+    }
+  }
+}
+
 bool keep(void* data, std::size_t bytes) {
   Pool& p = pool();
   const std::unique_lock lock(p.mutex, std::try_to_lock);
-  if (!lock || p.kept + bytes > kMostKept) return false;
+  if (!lock) return false;
+  make_room(p, bytes);
+  if (p.kept + bytes > kMostKept) return false;
   p.free[bytes].push_back(data);
   p.kept += bytes;
   return true;

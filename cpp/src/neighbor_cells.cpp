@@ -64,12 +64,9 @@ struct NeighborCells::Extent {
 NeighborCells::NeighborCells(const Context& context, View<const double, 2> x, const Cell& cell,
                              double reach)
     : reach_(reach), cell_(completed(without_open_rows(cell))), inverse_(inverse(cell_.rows)) {
-  std::vector<double> fractions;
+  if (x.shape[0] == 0) return;
+  const Scratch<double> fractions(3 * x.shape[0]);
   const Extent extent = wrap(context, x, fractions);
-  if (x.shape[0] == 0) {
-    start_.assign(2, 0);
-    return;
-  }
   choose_bins(extent, x.shape[0]);
   sort(context, fractions);
   move(context, x);
@@ -78,37 +75,43 @@ NeighborCells::NeighborCells(const Context& context, View<const double, 2> x, co
 // ---- wrap
 
 NeighborCells::Extent NeighborCells::wrap(const Context& context, View<const double, 2> x,
-                                          std::vector<double>& fractions) {
-  const std::int64_t n = x.shape[0];
-  fractions.resize(3 * n);
-  wraps_.assign(4 * n, 0);
+                                          const Scratch<double>& fractions) {
+  const Extent extent = wrap_particles(context, x, fractions);
+  if (!extent.wrapped) return extent;
+  wraps_.resize(4 * x.shape[0]);  // once more, to write them down
+  return wrap_particles(context, x, fractions);
+}
+
+NeighborCells::Extent NeighborCells::wrap_particles(const Context& context, View<const double, 2> x,
+                                                    const Scratch<double>& fractions) {
   std::vector<Extent> extents(resolve_threads(context));
-  parallel_for(context, n, 1024, [&](std::int64_t begin, std::int64_t end, int chunk) {
+  parallel_for(context, x.shape[0], 1024, [&](std::int64_t begin, std::int64_t end, int chunk) {
     Extent extent;
-    for (std::int64_t i = begin; i < end; ++i) wrap_particle(x, i, &fractions[3 * i], extent);
+    for (std::int64_t i = begin; i < end; ++i) {
+      wrap_particle(x.data + 3 * i, i, &fractions[3 * i], extent);
+    }
     extents[chunk] = extent;
   });
   Extent all;
   for (const Extent& extent : extents) all.join(extent);
-  if (!all.wrapped) wraps_ = {};
   return all;
 }
 
-void NeighborCells::wrap_particle(View<const double, 2> x, std::int64_t i, double* fraction,
+void NeighborCells::wrap_particle(const double* x, std::int64_t i, double* fraction,
                                   Extent& extent) {
-  const double* xi = x.data + 3 * i;
   for (int k = 0; k < 3; ++k) {
-    MLCORE_CHECK(std::fabs(xi[k]) <= kLargestCoordinate, "positions must be finite and at most ",
-                 kLargestCoordinate, ", but positions[", i, ", ", k, "] is ", xi[k]);
-    extent.largest = std::max(extent.largest, std::fabs(xi[k]));
+    MLCORE_CHECK(std::fabs(x[k]) <= kLargestCoordinate, "positions must be finite and at most ",
+                 kLargestCoordinate, ", but positions[", i, ", ", k, "] is ", x[k]);
+    extent.largest = std::max(extent.largest, std::fabs(x[k]));
   }
+  std::int32_t moved[4] = {};
   for (int axis = 0; axis < 3; ++axis) {
-    double f = xi[0] * inverse_[axis] + xi[1] * inverse_[3 + axis] + xi[2] * inverse_[6 + axis];
+    double f = x[0] * inverse_[axis] + x[1] * inverse_[3 + axis] + x[2] * inverse_[6 + axis];
     if (cell_.pbc[axis] && !(f >= 0 && f < 1)) {
       const double wraps = std::floor(f);
       MLCORE_CHECK(std::fabs(wraps) < kMaxWraps, "positions[", i, "] lies ", wraps,
                    " cells away along axis ", axis, "; at most 2^30 are possible");
-      wraps_[4 * i + axis] = static_cast<std::int32_t>(wraps);
+      moved[axis] = static_cast<std::int32_t>(wraps);
       extent.wrapped = true;
       f -= wraps;
     }
@@ -116,20 +119,19 @@ void NeighborCells::wrap_particle(View<const double, 2> x, std::int64_t i, doubl
     extent.fraction_low[axis] = std::min(extent.fraction_low[axis], f);
     extent.fraction_high[axis] = std::max(extent.fraction_high[axis], f);
   }
+  if (!wraps_.empty()) std::copy_n(moved, 4, &wraps_[4 * i]);
   double inside[3];
-  wrapped_position(xi, i, inside);
+  wrapped_position(x, moved, inside);
   for (int k = 0; k < 3; ++k) {
     extent.low[k] = std::min(extent.low[k], inside[k]);
     extent.high[k] = std::max(extent.high[k], inside[k]);
   }
 }
 
-void NeighborCells::wrapped_position(const double* x, std::int64_t i, double* result) const {
+void NeighborCells::wrapped_position(const double* x, const std::int32_t* w, double* result) const {
   const auto& rows = cell_.rows;
-  const std::int32_t* w = wraps_.empty() ? nullptr : wraps_.data() + 4 * i;
   for (int k = 0; k < 3; ++k) {
-    result[k] = x[k];
-    if (w) result[k] -= (w[0] * rows[k] + w[1] * rows[3 + k]) + w[2] * rows[6 + k];
+    result[k] = x[k] - ((w[0] * rows[k] + w[1] * rows[3 + k]) + w[2] * rows[6 + k]);
   }
 }
 
@@ -274,12 +276,12 @@ std::int64_t NeighborCells::bin_of(const double* fraction) const {
 }
 
 /// Counting sort; particles of a cell stay in the caller's order.
-void NeighborCells::sort(const Context& context, const std::vector<double>& fractions) {
-  const auto n = static_cast<std::int64_t>(fractions.size() / 3);
+void NeighborCells::sort(const Context& context, const Scratch<double>& fractions) {
+  const std::int64_t n = fractions.size() / 3;
   const std::int64_t cells = axes_[0].bins * axes_[1].bins * axes_[2].bins;
   const int chunks =
       static_cast<int>(std::clamp<std::int64_t>(n / (8192 + cells), 1, resolve_threads(context)));
-  std::vector<std::int32_t> bin(n);
+  const Scratch<std::int32_t> bin(n);
   std::vector<std::vector<std::int32_t>> next(chunks, std::vector<std::int32_t>(cells, 0));
   const Context few{chunks};
   parallel_for(few, chunks, 1, [&](std::int64_t first, std::int64_t last, int) {
@@ -319,8 +321,10 @@ void NeighborCells::move(const Context& context, View<const double, 2> x) {
   for (auto& component : copies_) component.resize(n + kernels::kNeighborSlack);
   parallel_for(context, n, 4096, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t p = begin; p < end; ++p) {
+      constexpr std::int32_t nowhere[3] = {};
+      const std::int64_t at = 4 * std::int64_t{number_[p]};
       double inside[3];
-      wrapped_position(&positions_[4 * std::int64_t{number_[p]}], number_[p], inside);
+      wrapped_position(&positions_[at], wraps_.empty() ? nowhere : &wraps_[at], inside);
       for (int k = 0; k < 3; ++k) {
         copies_[k][p] = static_cast<float>((inside[k] - low_[k]) * unit_);
       }

@@ -8,6 +8,7 @@
 #include "mlcore/cell.hpp"
 #include "mlcore/context.hpp"
 #include "mlcore/view.hpp"
+#include "scratch.hpp"
 
 namespace mlcore::detail {
 
@@ -28,7 +29,7 @@ class NeighborCells {
   /// the cutoff.
   void move(const Context& context, View<const double, 2> x);
 
-  std::int64_t size() const { return static_cast<std::int64_t>(positions_.size() / 4); }
+  std::int64_t size() const { return positions_.size() / 4; }
   kernels::NeighborParticles particles() const;
   kernels::NeighborCopies copies() const;
 
@@ -64,9 +65,11 @@ class NeighborCells {
   };
   using Pieces = std::vector<Piece>;
 
-  Extent wrap(const Context& context, View<const double, 2> x, std::vector<double>& fractions);
-  void wrap_particle(View<const double, 2> x, std::int64_t i, double* fraction, Extent& extent);
-  void wrapped_position(const double* x, std::int64_t i, double* result) const;
+  Extent wrap(const Context& context, View<const double, 2> x, const Scratch<double>& fractions);
+  Extent wrap_particles(const Context& context, View<const double, 2> x,
+                        const Scratch<double>& fractions);
+  void wrap_particle(const double* x, std::int64_t i, double* fraction, Extent& extent);
+  void wrapped_position(const double* x, const std::int32_t* wraps, double* result) const;
   double column_sum(int axis) const;
   double coordinate_error(double largest) const;
   double inverse_error() const;
@@ -74,7 +77,7 @@ class NeighborCells {
   void choose_bins(const Extent& extent, std::int64_t count);
   void choose_scale(const Extent& extent, const double* reach);
   std::int64_t bin_of(const double* fraction) const;
-  void sort(const Context& context, const std::vector<double>& fractions);
+  void sort(const Context& context, const Scratch<double>& fractions);
   static void pieces_around(const Axis& axis, std::int64_t bin, bool merge, Pieces& pieces);
   using Image = std::array<std::int32_t, 3>;
   void list_images();
@@ -90,11 +93,11 @@ class NeighborCells {
          unit_ = 1;   // origin and unit of the single-precision copies
   double doubt_ = 0;  // where their rounding leaves doubt, in that unit
   std::vector<kernels::NeighborImage> images_;
-  std::vector<std::int32_t> wraps_;   // (n, 4) x - wraps @ cell is inside; empty: all zero
-  std::vector<double> positions_;     // (n, 4)
-  std::vector<std::int32_t> start_;   // first place of each cell
-  std::vector<std::int32_t> number_;  // of the particle at each place
-  std::vector<float> copies_[3];
+  Scratch<std::int32_t> wraps_;   // (n, 4) x - wraps @ cell is inside; empty: all zero
+  Scratch<double> positions_;     // (n, 4)
+  Scratch<std::int32_t> start_;   // first place of each cell
+  Scratch<std::int32_t> number_;  // of the particle at each place
+  Scratch<float> copies_[3];
 };
 
 }  // namespace mlcore::detail

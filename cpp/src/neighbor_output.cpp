@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::int64_t kLine = 64;
 constexpr std::int64_t kCached = std::int64_t{1} << 23;
-constexpr std::int64_t kRowsAhead = 4;
+constexpr std::int64_t kRowsAhead = 12;
 
 /// Writes an array from some entry on: directly, or by a stage of whole lines.
 template <class T>

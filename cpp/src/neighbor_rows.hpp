@@ -6,7 +6,7 @@
 
 #include "kernels/neighbors.hpp"
 #include "mlcore/buffer.hpp"
-#include "mlcore/view.hpp"
+#include "scratch.hpp"
 
 namespace mlcore::detail {
 
@@ -14,12 +14,11 @@ namespace mlcore::detail {
 /// then their images. Each thread appends whole rows to blocks of its own.
 class NeighborRows {
  public:
-  NeighborRows() : offsets_(1, 0) {}
+  NeighborRows() : NeighborRows(0, 0, true) {}
   NeighborRows(std::int64_t particles, int writers, bool narrow)
-      : start_(particles, nullptr),
-        offsets_(particles + 1, 0),
-        writers_(writers),
-        narrow_(narrow) {}
+      : start_(particles), offsets_(particles + 1), writers_(writers), narrow_(narrow) {
+    std::fill(offsets_.begin(), offsets_.end(), 0);
+  }
 
   /// Room for so many neighbors and their images, valid until the next call for
   /// this writer.
@@ -47,13 +46,13 @@ class NeighborRows {
 
   /// To be called once after the last row.
   void finish() {
-    for (std::size_t i = 1; i < offsets_.size(); ++i) offsets_[i] += offsets_[i - 1];
+    for (std::int64_t i = 1; i < offsets_.size(); ++i) offsets_[i] += offsets_[i - 1];
   }
 
-  std::int64_t particles() const { return static_cast<std::int64_t>(start_.size()); }
-  std::int64_t count() const { return offsets_.back(); }
+  std::int64_t particles() const { return start_.size(); }
+  std::int64_t count() const { return offsets_[particles()]; }
   std::int64_t size(std::int64_t i) const { return offsets_[i + 1] - offsets_[i]; }
-  const std::vector<std::int64_t>& offsets() const { return offsets_; }
+  const Scratch<std::int64_t>& offsets() const { return offsets_; }
 
   kernels::NeighborRow row(std::int64_t i) const {
     const auto* j = reinterpret_cast<const std::int32_t*>(start_[i]);
@@ -75,8 +74,8 @@ class NeighborRows {
     char* next = nullptr;
     std::int64_t left = 0;
   };
-  std::vector<const char*> start_;
-  std::vector<std::int64_t> offsets_;
+  Scratch<const char*> start_;
+  Scratch<std::int64_t> offsets_;
   std::vector<Writer> writers_;
   bool narrow_ = true;
 };

@@ -190,10 +190,10 @@ struct Systems {
     std::int64_t total = 0;
     for (std::size_t s = 0; s < rows.size(); ++s) {
       const auto& of_system = rows[s].offsets();
-      for (std::size_t i = 0; i < of_system.size(); ++i) {
+      for (std::int64_t i = 0; i < of_system.size(); ++i) {
         offsets[first[s] + i] = total + of_system[i];
       }
-      total += of_system.back();
+      total += rows[s].count();
     }
   }
 

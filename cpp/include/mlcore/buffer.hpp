@@ -8,7 +8,7 @@
 namespace mlcore {
 
 /// Uninitialised memory that is reused. Touching fresh pages takes several times longer than
-/// writing to pages in use, so large blocks given back are kept (up to 512 MiB in all) and handed
+/// writing to pages in use, so large blocks given back are kept (up to 1 GiB in all) and handed
 /// out again, and the system is asked for huge pages. Aligned to 64 bytes at least.
 class MLCORE_API Buffer {
  public:
