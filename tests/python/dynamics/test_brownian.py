@@ -44,6 +44,43 @@ def test_matches_reference(scheme: str, cell: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+def test_random_finite_difference_is_the_divergence_on_average() -> None:
+    """The same noise with and without drift; the rest is dt kT times a number of mean div M."""
+    options = RUN | {"dt": 1e-2, "kT": 0.5, "steps": 1, "every": 1}
+    x = np.broadcast_to(X, (20000, 5, 3))
+    without = brownian(TABLE, x, drift=False, **options)[:, 1]
+    by_length = {}
+    for length in (1e-4, 1e-5):
+        with_drift = brownian(TABLE, x, random_finite_difference=length, **options)[:, 1]
+        samples = by_length[length] = (with_drift - without) / (1e-2 * 0.5)
+        error = samples.std(0) / np.sqrt(len(samples))
+        want = TABLE.divergence(X)
+        assert np.abs(want).max() > 20 * error.max()  # a wrong factor 2 would show
+        assert (np.abs(samples.mean(0) - want) < 5.5 * error).all()
+    np.testing.assert_allclose(*by_length.values(), atol=1e-7)
+    threads = brownian(TABLE, x[:9], random_finite_difference=1e-4, num_threads=7, **RUN)
+    assert np.array_equal(
+        threads[3],
+        brownian(TABLE, X, random_finite_difference=1e-4, **RUN | {"stream": RUN["stream"] + 3}),
+    )
+
+
+@pytest.mark.parametrize("open_cell", [True, False])
+def test_many_particles_feel_the_same_forces(open_cell: bool) -> None:
+    """From 300 particles on the pairs come from a neighbor list."""
+    grid = np.stack(np.meshgrid(*[np.arange(7.0)] * 3), -1).reshape(-1, 3) * 1.4
+    x = grid + 0.1 * np.random.default_rng(5).standard_normal(grid.shape)
+    cell = None if open_cell else np.array([9.8, 9.8, 9.8])
+    forces = [Yukawa(2.0, 0.8, 4.0), LennardJones(1.0, 0.7, 2.5), Harmonic(0.1)]
+    energy, found = force_field(forces, x, cell)
+    want_energy, want = mlcore.reference.force_field(forces, x, cell)
+    assert energy == pytest.approx(want_energy, rel=1e-11)
+    np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-9)
+    for threads in (2, 7):
+        again, same = force_field(forces, x, cell, num_threads=threads)
+        assert again == energy and np.array_equal(same, found)
+
+
 def test_threads_replicas_and_frames_change_nothing(scheme: str) -> None:
     options = RUN | {"scheme": scheme, "cell": CELL, "forces": FORCES}
     replicas = np.broadcast_to(X, (5, 5, 3))
@@ -179,6 +216,9 @@ class Foreign(Mobility):
         ({"every": 0}, "every must be at least 1"),
         ({"scheme": "heun"}, "scheme must be"),
         ({"scheme": "midpoint", "drift": False}, "midpoint scheme holds the drift"),
+        ({"random_finite_difference": -1.0}, "random finite difference must not be negative"),
+        ({"random_finite_difference": np.nan}, "random finite difference must not be negative"),
+        ({"random_finite_difference": 1e-4, "scheme": "midpoint"}, "drift of euler_maruyama"),
         ({"psd": "no"}, "psd must be"),
         ({"seed": -1}, "seed must lie"),
         ({"stream": 2**30}, "stream must lie"),

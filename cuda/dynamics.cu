@@ -1,0 +1,250 @@
+// Mirrors cpp/src/dynamics_verlet.cpp for up to 1024 particles, all pairs: one block per replica
+// stays for the whole call, one thread per particle.
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "device.cuh"
+#include "dynamics_cuda.hpp"
+
+namespace mlcore::cuda {
+namespace {
+
+constexpr int kMostParticles = 1024;
+constexpr int kMostBounces = 10'000;
+
+struct Vec {
+  double x, y, z;
+};
+
+__device__ Vec operator+(Vec a, Vec b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
+__device__ Vec operator-(Vec a, Vec b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
+__device__ Vec operator*(double s, Vec a) { return {s * a.x, s * a.y, s * a.z}; }
+__device__ double dot(Vec a, Vec b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
+
+/// What a call does, by value.
+struct Plan {
+  ParticleSystem system;
+  VerletStages stages;
+  double dt, cutoff2, shift, wall_reach;  // pair energy at the cutoff; 2^(1/6) sigma of the wall
+  std::int64_t replicas, frames, n, every, first, last;
+  int d;
+  bool shared_masses;
+  const double* masses;
+  double *x, *v, *energies;
+};
+
+/// Sum over the block, for every thread.
+__device__ double block_sum(double value, double* room) {
+  __syncthreads();
+  room[threadIdx.x] = value;
+  for (int half = kMostParticles / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half && threadIdx.x + half < blockDim.x) {
+      room[threadIdx.x] += room[threadIdx.x + half];
+    }
+  }
+  __syncthreads();
+  return room[0];
+}
+
+/// -(dU/dr) / r and U of 4 eps ((sigma / r)^12 - (sigma / r)^6).
+__device__ double lennard_jones(double epsilon, double sigma, double square, double& energy) {
+  const double s2 = sigma * sigma / square, s6 = s2 * s2 * s2;
+  energy += 4 * epsilon * s6 * (s6 - 1);
+  return 24 * epsilon * s6 * (2 * s6 - 1) / square;
+}
+
+__device__ Vec landscape(const Landscape& landscape, double x, double& energy) {
+  switch (landscape.kind) {
+    case Landscape::Kind::none:
+      break;
+    case Landscape::Kind::lennard_jones:
+      return {lennard_jones(landscape.epsilon, landscape.sigma, x * x, energy) * x, 0, 0};
+    case Landscape::Kind::double_well:
+      energy += 0.25 * x * x * x * x - 0.5 * x * x;
+      return {x - x * x * x, 0, 0};
+    case Landscape::Kind::rugged:
+      energy += ((((x - 1) * x - 16) * x + 4) * x + 48) / 50 + sin(30 * (x + 5)) / 5;
+      return {(((-4 * x + 3) * x + 32) * x - 4) / 50 - 6 * cos(30 * (x + 5)), 0, 0};
+  }
+  return {0, 0, 0};
+}
+
+__device__ Vec wall(const Plan& plan, Vec x, double& energy) {
+  const SphericalWall& wall = plan.system.wall;
+  const double r = sqrt(dot(x, x)), gap = wall.radius - r;
+  if (wall.kind != SphericalWall::Kind::wca || gap >= plan.wall_reach || r == 0) return {0, 0, 0};
+  energy += wall.epsilon;
+  const double push = lennard_jones(wall.epsilon, wall.sigma, gap * gap, energy) * gap;
+  return (-push / r) * x;
+}
+
+__device__ double wrapped(const Plan& plan, double distance) {
+  const double box = plan.system.box;
+  return box > 0 ? distance - box * nearbyint(distance / box) : distance;
+}
+
+/// Force on this thread's particle, and its share of the energy.
+__device__ Vec force(const Plan& plan, const Vec* places, Vec x, double& energy) {
+  energy = 0.5 * plan.system.trap * dot(x, x);
+  Vec F = -plan.system.trap * x + landscape(plan.system.landscape, x.x, energy);
+  F = F + wall(plan, x, energy);
+  if (plan.system.epsilon == 0) return F;
+  for (int j = 0; j < plan.n; ++j) {
+    if (j == threadIdx.x) continue;
+    Vec d = x - places[j];
+    d = {wrapped(plan, d.x), wrapped(plan, d.y), wrapped(plan, d.z)};
+    const double square = dot(d, d);
+    if (!(square < plan.cutoff2)) continue;
+    double pair = 0;
+    F = F + lennard_jones(plan.system.epsilon, plan.system.sigma, square, pair) * d;
+    energy += 0.5 * (pair - plan.shift);
+  }
+  return F;
+}
+
+/// Free flight with bounces; see fly in kernels/dynamics.inl.
+__device__ void fly(double radius, Vec& x, Vec& v, double time) {
+  const double sign = time < 0 ? -1 : 1;
+  double left = sign * time;
+  for (int bounce = 0; bounce < kMostBounces; ++bounce) {
+    const double a = dot(v, v), b = sign * dot(x, v), c = fmin(dot(x, x) - radius * radius, 0.0);
+    const double root = sqrt(b * b - a * c);
+    const double hit = b > 0 ? -c / (b + root) : (a > 0 ? (root - b) / a : left);
+    x = x + (fmin(hit, left) * sign) * v;
+    if (!(hit < left)) return;
+    left -= hit;
+    v = v - (2 * dot(x, v) / dot(x, x)) * x;
+  }
+  x.x = nan("");
+}
+
+__device__ Vec read(const double* values, int d) {
+  return {values[0], d > 1 ? values[1] : 0, d > 2 ? values[2] : 0};
+}
+__device__ void write(double* values, int d, Vec x) {
+  values[0] = x.x;
+  if (d > 1) values[1] = x.y;
+  if (d > 2) values[2] = x.z;
+}
+
+/// Writes a frame and its energies; notes the first one that is not finite.
+__device__ void record(const Plan& plan, std::int64_t r, std::int64_t t, Vec x, Vec v, double mass,
+                       double potential, double* room, unsigned long long* fault) {
+  const bool here = threadIdx.x < plan.n;
+  const std::int64_t at = ((r * plan.frames + t) * plan.n + threadIdx.x) * plan.d;
+  if (here) {
+    write(plan.x + at, plan.d, x);
+    write(plan.v + at, plan.d, v);
+  }
+  const double sum = block_sum(here ? dot(x, x) + dot(v, v) : 0, room);
+  if (threadIdx.x == 0 && !isfinite(sum)) {
+    atomicMin(fault, static_cast<unsigned long long>(r * plan.frames + t));
+  }
+  if (!plan.energies) return;
+  const double U = block_sum(here ? potential : 0, room);
+  const double K = block_sum(here ? 0.5 * mass * dot(v, v) : 0, room);
+  if (threadIdx.x > 0) return;
+  plan.energies[2 * (r * plan.frames + t)] = U;
+  plan.energies[2 * (r * plan.frames + t) + 1] = K;
+}
+
+__global__ void __launch_bounds__(kMostParticles)
+    run_replicas(Plan plan, unsigned long long* fault) {
+  __shared__ Vec places[kMostParticles];
+  __shared__ double room[kMostParticles];
+  const int i = threadIdx.x;
+  const bool here = i < plan.n;
+  for (std::int64_t r = blockIdx.x; r < plan.replicas; r += gridDim.x) {
+    const std::int64_t at = ((r * plan.frames + plan.first) * plan.n + i) * plan.d;
+    Vec x{0, 0, 0}, v{0, 0, 0}, F{0, 0, 0};
+    double mass = 1, potential = 0;
+    if (here) {
+      x = read(plan.x + at, plan.d);
+      v = read(plan.v + at, plan.d);
+      mass = plan.masses[(plan.shared_masses ? 0 : r * plan.n) + i];
+    }
+    __syncthreads();
+    places[i] = x;
+    __syncthreads();
+    if (here) F = force(plan, places, x, potential);
+    record(plan, r, plan.first, x, v, mass, potential, room, fault);
+    for (std::int64_t t = plan.first; t < plan.last; ++t) {
+      for (std::int64_t step = 0; step < plan.every; ++step) {
+        for (int s = 0; s < plan.stages.count; ++s) {
+          v = v + (plan.stages.kick[s] * plan.dt / mass) * F;
+          const double drift = plan.stages.drift[s] * plan.dt;
+          if (here && plan.system.wall.kind == SphericalWall::Kind::specular) {
+            fly(plan.system.wall.radius, x, v, drift);
+          } else {
+            x = x + drift * v;
+          }
+          __syncthreads();
+          places[i] = x;
+          __syncthreads();
+          if (here) F = force(plan, places, x, potential);
+        }
+        v = v + (plan.stages.kick[plan.stages.count] * plan.dt / mass) * F;
+      }
+      record(plan, r, t + 1, x, v, mass, potential, room, fault);
+    }
+  }
+}
+
+}  // namespace
+
+void verlet(const Context& context, const ParticleSystem& system, const VerletOptions& options,
+            const VerletStages& stages, View<const double, 2> masses, View<double, 4> positions,
+            View<double, 4> velocities, View<double, 3> energies, std::int64_t first,
+            std::int64_t last) {
+  const std::int64_t n = positions.shape[2];
+  MLCORE_CHECK(n <= kMostParticles, "on the GPU a replica holds at most ", kMostParticles,
+               " particles, got ", n, "; run it on the CPU");
+  MLCORE_CHECK(system.box == 0 || system.epsilon == 0 || system.cutoff <= 0.5 * system.box,
+               "on the GPU the cutoff must not exceed half the box, got ", system.cutoff, " and ",
+               system.box, "; run it on the CPU");
+  const CurrentDevice current(device_of("positions", positions.data));
+  const auto stream = static_cast<cudaStream_t>(context.stream);
+  Plan plan{};
+  plan.system = system;
+  plan.stages = stages;
+  plan.dt = options.dt;
+  plan.cutoff2 =
+      system.cutoff > 0 ? system.cutoff * system.cutoff : std::numeric_limits<double>::infinity();
+  if (system.cutoff > 0) {
+    const double s6 = std::pow(system.sigma / system.cutoff, 6);
+    plan.shift = 4 * system.epsilon * s6 * (s6 - 1);
+  }
+  plan.wall_reach = std::pow(2, 1.0 / 6) * system.wall.sigma;
+  plan.replicas = positions.shape[0];
+  plan.frames = positions.shape[1];
+  plan.n = n;
+  plan.every = options.every;
+  plan.first = first;
+  plan.last = last;
+  plan.d = static_cast<int>(positions.shape[3]);
+  plan.shared_masses = masses.shape[0] == 1;
+  plan.masses = masses.data;
+  plan.x = positions.data;
+  plan.v = velocities.data;
+  plan.energies = energies.empty() ? nullptr : energies.data;
+  unsigned long long none = ~0ull, fault = none;
+  const Scratch<unsigned long long> first_fault(&none, 1, stream);
+  const int threads = static_cast<int>((n + 31) / 32 * 32);
+  const int blocks = static_cast<int>(plan.replicas < 65535 ? plan.replicas : 65535);
+  run_replicas<<<blocks, threads, 0, stream>>>(plan, first_fault.get());
+  check(cudaGetLastError(), "start the Verlet kernel");
+  check(cudaMemcpyAsync(&fault, first_fault.get(), sizeof(fault), cudaMemcpyDeviceToHost, stream),
+        "copy to the host");
+  check(cudaStreamSynchronize(stream), "run the Verlet kernel");
+  if (fault == none) return;
+  const auto frames = static_cast<unsigned long long>(plan.frames);
+  detail::raise<Error>("at frame ", fault % frames, " of replica ", fault / frames,
+                       ": a position or velocity is not finite or sensible; the run has blown up: "
+                       "take a smaller dt (now ",
+                       options.dt, ") or a start without overlaps");
+}
+
+}  // namespace mlcore::cuda
