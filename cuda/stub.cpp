@@ -3,6 +3,7 @@
 #include "dynamics_cuda.hpp"
 #include "mlcore/context.hpp"
 #include "mobility_cuda.hpp"
+#include "noise_cuda.hpp"
 #include "recurrent_cuda.hpp"
 #include "stencil_active_cuda.hpp"
 #include "stencil_cuda.hpp"
@@ -139,8 +140,8 @@ void active_neighbors(const Context&, const ActiveGrid&, View<const std::int64_t
 }
 
 template <class T>
-void conv3d_active(const Context&, View<const std::int32_t, 1>, View<const T, 2>,
-                   View<const T, 5>, const ActiveEpilogue<T>&, View<T, 2>) {
+void conv3d_active(const Context&, View<const std::int32_t, 1>, View<const T, 2>, View<const T, 5>,
+                   const ActiveEpilogue<T>&, View<T, 2>) {
   unavailable();
 }
 
@@ -156,13 +157,13 @@ void conv3d_active_weight_gradient(const Context&, View<const std::int32_t, 1>, 
   unavailable();
 }
 
-#define MLCORE_INSTANTIATE(T)                                                                   \
-  template void conv3d_active<T>(const Context&, View<const std::int32_t, 1>, View<const T, 2>, \
-                                 View<const T, 5>, const ActiveEpilogue<T>&, View<T, 2>);       \
-  template void scatter3d_active<T>(const Context&, View<const std::int32_t, 1>,                \
-                                    View<const T, 2>, View<const T, 5>, View<T, 2>);            \
-  template void conv3d_active_weight_gradient<T>(                                               \
-      const Context&, View<const std::int32_t, 1>, View<const T, 2>, View<const T, 2>, View<T, 5>);
+#define MLCORE_INSTANTIATE(T)                                                                      \
+  template void conv3d_active<T>(const Context&, View<const std::int32_t, 1>, View<const T, 2>,    \
+                                 View<const T, 5>, const ActiveEpilogue<T>&, View<T, 2>);          \
+  template void scatter3d_active<T>(const Context&, View<const std::int32_t, 1>, View<const T, 2>, \
+                                    View<const T, 5>, View<T, 2>);                                 \
+  template void conv3d_active_weight_gradient<T>(const Context&, View<const std::int32_t, 1>,      \
+                                                 View<const T, 2>, View<const T, 2>, View<T, 5>);
 MLCORE_INSTANTIATE(float)
 MLCORE_INSTANTIATE(double)
 #undef MLCORE_INSTANTIATE
@@ -172,6 +173,27 @@ void verlet(const Context&, const ParticleSystem&, const VerletOptions&, const V
             std::int64_t) {
   unavailable();
 }
+
+std::unique_ptr<detail::VectorSpace> noise_space(const Context&, const MobilityModel&, const Cell&,
+                                                 View<const double, 2>, std::int64_t) {
+  unavailable();
+}
+
+std::unique_ptr<detail::VectorSpace> noise_space(const Context&, View<const double, 2>,
+                                                 std::int64_t) {
+  unavailable();
+}
+
+bool noise_cholesky(const Context&, View<double, 2>, double, View<const double, 2>,
+                    View<double, 2>) {
+  unavailable();
+}
+
+void noise_to_host(const Context&, const double*, std::int64_t, double*) { unavailable(); }
+
+std::shared_ptr<double> noise_copy(const Context&, View<const double, 2>) { unavailable(); }
+
+std::shared_ptr<double> noise_memory(const Context&, const double*, std::int64_t) { unavailable(); }
 
 }  // namespace cuda
 }  // namespace mlcore

@@ -4,6 +4,7 @@
 #include "export.hpp"
 #include "mlcore/linalg.hpp"
 #include "mlcore/reference/linalg.hpp"
+#include "pooled_arrays.hpp"
 
 namespace mlcore::python {
 namespace {
@@ -18,6 +19,16 @@ void cholesky_in_place(py::array A, bool reference, int threads) {
   py::gil_scoped_release release;
   if (reference) return reference::cholesky(view);
   cholesky(Context{threads}, view);
+}
+
+template <class T>
+py::array_t<T> cholesky_copy(const Array<T>& A, int threads) {
+  const auto view = input_view<T, 2>("matrix", A, {-1, -1});
+  auto factor = pooled_array<T, 2>(view.shape);
+  const View<T, 2> lower(factor.mutable_data(), view.shape);
+  py::gil_scoped_release release;
+  cholesky(Context{threads}, view, lower);
+  return factor;
 }
 
 void multiply(const Array<double>& L, const Array<double>& x, py::array out, bool reference,
@@ -50,6 +61,20 @@ py::array eigenvalues(const Array<double>& A, bool reference, int threads) {
 void export_linalg(py::module_& m) {
   m.def("cholesky", &cholesky_in_place, py::arg("matrix").noconvert(), py::arg("reference") = false,
         py::arg("num_threads") = 0);
+  m.def("cholesky_copy", &cholesky_copy<double>, py::arg("matrix"), py::arg("num_threads") = 0);
+  m.def("cholesky_copy_single", &cholesky_copy<float>, py::arg("matrix"),
+        py::arg("num_threads") = 0);
+  m.def(
+      "symmetric_multiply",
+      [](const Array<double>& A, const Array<double>& x, py::array out, bool upwards, int threads) {
+        const auto matrix = input_view<double, 2>("matrix", A, {-1, -1});
+        const auto xs = input_view<double, 2>("x", x, {-1, matrix.shape[0]});
+        const auto result = output_view<double, 2>("out", out, xs.shape);
+        py::gil_scoped_release release;
+        symmetric_multiply(Context{threads}, matrix, xs, result, upwards);
+      },
+      py::arg("matrix"), py::arg("x"), py::arg("out").noconvert(), py::arg("upwards") = false,
+      py::arg("num_threads") = 0);
   m.def("lower_multiply", &multiply, py::arg("L"), py::arg("x"), py::arg("out").noconvert(),
         py::arg("reference") = false, py::arg("num_threads") = 0);
   m.def("symmetric_eigenvalues", &eigenvalues, py::arg("matrix"), py::arg("reference") = false,

@@ -2,28 +2,40 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <sstream>
 #include <vector>
 
+#include "kernels/linalg.hpp"
+#include "krylov.hpp"
+#include "mlcore/buffer.hpp"
 #include "mlcore/linalg.hpp"
+#include "noise_cuda.hpp"
+#include "parallel.hpp"
 
 namespace mlcore {
 namespace {
 
 constexpr double kFloor = 1e-10;  // smallest eigenvalue after a repair, relative to the largest
+constexpr double kSingle = 0x1p-24;
+constexpr double kSingleProducts = 1e-6;                 // of mobility_apply in single precision
+constexpr std::int64_t kFormed = std::int64_t{1} << 31;  // bytes of the largest matrix formed
+constexpr std::int64_t kCholeskySize = 300;              // 3n up to which Cholesky is taken
+constexpr double kCholeskyShare = 45;     // 3n over vectors times digits below which it is
+constexpr std::int64_t kBatchSize = 384;  // 3n of configurations worth one thread
 
-struct Spectrum {
+struct Extremes {
   double smallest, largest;
 };
 
-Spectrum spectrum(const Context& context, View<const double, 2> M) {
+Extremes extremes(const Context& context, View<const double, 2> M) {
   std::vector<double> copy(M.begin(), M.end()), values(M.shape[0]);
   symmetric_eigenvalues(context, {copy.data(), M.shape}, {values.data(), {M.shape[0]}});
   return {values.front(), values.back()};
 }
 
-[[noreturn]] void raise_indefinite(const Cell& cell, View<const double, 2> x, Spectrum range) {
+[[noreturn]] void raise_indefinite(const Cell& cell, View<const double, 2> x, Extremes range) {
   std::ostringstream message;
   message.precision(6);
   message << "the mobility matrix is not positive definite: its eigenvalues lie between "
@@ -41,11 +53,14 @@ void add_diagonal(View<double, 2> M, double value) {
   for (std::int64_t i = 0; i < M.shape[0]; ++i) M(i, i) += value;
 }
 
-NoiseReport repair(const Context& context, View<double, 2> M, Spectrum range) {
-  if (!(range.largest > 0)) {
-    throw NotPositiveDefinite("the mobility matrix has no positive eigenvalue; no repair is made",
-                              range.smallest);
-  }
+void check_repairable(Extremes range) {
+  if (range.largest > 0) return;
+  throw NotPositiveDefinite("the mobility matrix has no positive eigenvalue; no repair is made",
+                            range.smallest);
+}
+
+NoiseReport repair(const Context& context, View<double, 2> M, Extremes range) {
+  check_repairable(range);
   NoiseReport report;
   report.smallest_eigenvalue = range.smallest;
   double margin = kFloor * range.largest;
@@ -56,6 +71,331 @@ NoiseReport repair(const Context& context, View<double, 2> M, Spectrum range) {
     if (try_cholesky(context, M)) return report;
     margin *= 10;
   }
+}
+
+/// Vectors in CPU memory; what derives from it knows the products.
+class HostSpace : public detail::VectorSpace {
+ public:
+  HostSpace(const Context& context, std::int64_t size, std::int64_t count)
+      : VectorSpace(size, count), context_(context) {}
+
+  double* allocate() override {
+    blocks_.emplace_back(sizeof(double) * size * count);
+    return static_cast<double*>(blocks_.back().data());
+  }
+
+  void dots(const Blocks& a, const double* w, double* products) override {
+    const auto all = static_cast<std::int64_t>(a.size()) * count;
+    const std::int64_t grain = std::max<std::int64_t>(1, kGrain / size);
+    detail::parallel_for(context_, all, grain, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t offset = i % count * size;
+        products[i] = MLCORE_DISPATCH(dot)(size, a[i / count] + offset, w + offset);
+      }
+    });
+  }
+
+  void combine(const Blocks& a, const double* factors, const double* keep, double* w) override {
+    const auto terms = static_cast<std::int64_t>(a.size());
+    for (std::int64_t c = 0; c < count; ++c) {
+      std::vector<const double*> vectors(terms);
+      std::vector<double> own(terms);
+      for (std::int64_t k = 0; k < terms; ++k) {
+        vectors[k] = a[k] + c * size;
+        own[k] = factors[k * count + c];
+      }
+      const std::int64_t grain = std::max<std::int64_t>(64, kGrain / (terms + 1));
+      detail::parallel_for(context_, size, grain, [&](std::int64_t begin, std::int64_t end, int) {
+        MLCORE_DISPATCH(combine)
+        (begin, end, terms, vectors.data(), own.data(), keep[c], w + c * size);
+      });
+    }
+  }
+
+ protected:
+  static constexpr std::int64_t kGrain = 16384;
+  const Context context_;
+
+ private:
+  std::vector<Buffer> blocks_;
+};
+
+/// Of a matrix, read upwards and downwards in turns.
+template <class T>
+class MatrixSpace : public HostSpace {
+ public:
+  MatrixSpace(const Context& context, View<const T, 2> M, std::int64_t count)
+      : HostSpace(context, M.shape[0], count), matrix_(M) {}
+
+  void apply(const double* in, double* out) override {
+    const View<const double, 2> x(in, {count, size});
+    symmetric_multiply(context_, matrix_, x, {out, {count, size}}, upwards_);
+    upwards_ = !upwards_;
+  }
+
+ private:
+  View<const T, 2> matrix_;
+  bool upwards_ = false;
+};
+
+/// Of positions; the matrix is never formed.
+class MobilitySpace : public HostSpace {
+ public:
+  MobilitySpace(const Context& context, const MobilityModel& model, const Cell& cell,
+                View<const double, 2> x, std::int64_t count, bool single)
+      : HostSpace(context, 3 * x.shape[0], count), model_(model), cell_(cell), x_(x) {
+    if (!single) return;
+    single_x_.assign(x.begin(), x.end());
+    single_in_.resize(size);
+    single_out_.resize(size);
+  }
+
+  void apply(const double* in, double* out) override {
+    for (std::int64_t c = 0; c < count; ++c) apply_one(in + c * size, out + c * size);
+  }
+
+ private:
+  void apply_one(const double* in, double* out) {
+    const std::array<std::int64_t, 2> shape = x_.shape;
+    if (single_x_.empty()) {
+      mobility_apply(context_, model_, cell_, x_, View<const double, 2>(in, shape),
+                     View<double, 2>(out, shape));
+      return;
+    }
+    std::copy_n(in, size, single_in_.begin());
+    mobility_apply(context_, model_, cell_, View<const float, 2>(single_x_.data(), shape),
+                   View<const float, 2>(single_in_.data(), shape),
+                   View<float, 2>(single_out_.data(), shape));
+    std::copy_n(single_out_.begin(), size, out);
+  }
+
+  const MobilityModel& model_;
+  const Cell& cell_;
+  View<const double, 2> x_;
+  std::vector<float> single_x_, single_in_, single_out_;
+};
+
+/// What an error message says of the particles.
+struct Particles {
+  const Cell& cell;
+  View<const double, 2> x;
+
+  static void raise(const void* where, double smallest, double largest) {
+    const auto& self = *static_cast<const Particles*>(where);
+    raise_indefinite(self.cell, self.x, {smallest, largest});
+  }
+};
+
+NoiseReport krylov_root(detail::VectorSpace& space, const double* z, double* out,
+                        const SqrtOptions& options, double rounding, const Particles& particles) {
+  const detail::KrylovOptions krylov{
+      options.tolerance, options.max_iterations, options.psd, options.lowest, options.highest,
+      rounding,          Particles::raise,       &particles};
+  return options.method == SqrtMethod::chebyshev ? chebyshev_root(space, z, out, krylov)
+                                                 : lanczos_root(space, z, out, krylov);
+}
+
+/// Room for a matrix, from memory that is reused.
+template <class T>
+struct Matrix {
+  Buffer buffer;
+  View<T, 2> view;
+
+  explicit Matrix(std::int64_t m)
+      : buffer(sizeof(T) * m * m), view(static_cast<T*>(buffer.data()), {m, m}) {}
+};
+
+template <class T>
+Matrix<T> copy_of(const Context& context, View<const double, 2> M) {
+  const std::int64_t m = M.shape[0];
+  Matrix<T> copy(m);
+  const std::int64_t grain = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(m, 1));
+  detail::parallel_for(context, m, grain, [&](std::int64_t begin, std::int64_t end, int) {
+    std::copy(M.data + begin * m, M.data + end * m, copy.view.data + begin * m);
+  });
+  return copy;
+}
+
+/// Only what lies on and below the diagonal.
+Matrix<float> single_half(const Context& context, View<const double, 2> M) {
+  const std::int64_t m = M.shape[0];
+  Matrix<float> copy(m);
+  detail::parallel_for(context, m, 64, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      std::copy_n(M.data + i * m, i + 1, copy.view.data + i * m);
+    }
+  });
+  return copy;
+}
+
+/// L z in single precision; false where M is not positive definite in it.
+bool single_cholesky(const Context& context, View<const double, 2> M, View<const double, 2> z,
+                     View<double, 2> out, NoiseReport& report) {
+  const Matrix<float> factor = copy_of<float>(context, M);
+  if (!try_cholesky(context, factor.view)) return false;
+  lower_multiply(context, View<const float, 2>(factor.view), z, out);
+  report.error = kSingle * std::sqrt(static_cast<double>(M.shape[0]));
+  return true;
+}
+
+void check_options(const SqrtOptions& options) {
+  MLCORE_CHECK(options.tolerance >= 1e-14 && options.tolerance <= 0.5,
+               "tol must lie in 1e-14..0.5, got ", options.tolerance);
+  MLCORE_CHECK(options.max_iterations >= 1, "max_iterations must be at least 1, got ",
+               options.max_iterations);
+  const bool none = options.lowest == 0 && options.highest == 0;
+  MLCORE_CHECK(none || (options.lowest > 0 && options.highest > options.lowest &&
+                        std::isfinite(options.highest)),
+               "bounds must be 0 < lowest < highest, got ", options.lowest, " and ",
+               options.highest);
+}
+
+/// The options with the method made out for 3n = m and so many vectors.
+SqrtOptions resolved(const SqrtOptions& options, std::int64_t m, std::int64_t vectors) {
+  check_options(options);
+  SqrtOptions result = options;
+  if (options.method == SqrtMethod::automatic) {
+    const double digits = -std::log10(options.tolerance) * static_cast<double>(vectors);
+    const bool direct = m <= kCholeskySize || kCholeskyShare * digits > static_cast<double>(m);
+    result.method = direct ? SqrtMethod::cholesky : SqrtMethod::lanczos;
+  }
+  return result;
+}
+
+/// Of a matrix in CPU memory.
+NoiseReport root_of_matrix(const Context& context, View<const double, 2> M, View<const double, 2> z,
+                           View<double, 2> out, const SqrtOptions& options,
+                           const Particles& particles) {
+  if (options.method != SqrtMethod::cholesky) {
+    if (options.single_precision) {
+      const Matrix<float> single = single_half(context, M);
+      MatrixSpace<float> space(context, single.view, z.shape[0]);
+      return krylov_root(space, z.data, out.data, options, kSingle, particles);
+    }
+    MatrixSpace<double> space(context, M, z.shape[0]);
+    return krylov_root(space, z.data, out.data, options, 0, particles);
+  }
+  NoiseReport report;
+  if (options.single_precision && single_cholesky(context, M, z, out, report)) return report;
+  const Matrix<double> factor = copy_of<double>(context, M);
+  report = noise_factor(context, particles.cell, particles.x, factor.view, options.psd);
+  lower_multiply(context, View<const double, 2>(factor.view), z, out);
+  return report;
+}
+
+/// Of a mobility in CPU memory, options resolved.
+NoiseReport root_of_mobility(const Context& context, const MobilityModel& model, const Cell& cell,
+                             View<const double, 2> x, View<const double, 2> z, View<double, 2> out,
+                             const SqrtOptions& options) {
+  const std::int64_t m = z.shape[1];
+  const Particles particles{cell, x};
+  const bool krylov = options.method != SqrtMethod::cholesky;
+  const bool cheap = cell.is_open() && model.table.cutoff <= 0;
+  if (krylov && (cheap || m > kFormed / static_cast<std::int64_t>(sizeof(double)) / m)) {
+    MobilitySpace space(context, model, cell, x, z.shape[0], options.single_precision);
+    return krylov_root(space, z.data, out.data, options,
+                       options.single_precision ? kSingleProducts : 0, particles);
+  }
+  const Matrix<double> matrix(m);
+  mobility_matrix(context, model, cell, x, matrix.view);
+  if (krylov || options.single_precision) {
+    return root_of_matrix(context, matrix.view, z, out, options, particles);
+  }
+  const NoiseReport report = noise_factor(context, cell, x, matrix.view, options.psd);
+  lower_multiply(context, View<const double, 2>(matrix.view), z, out);
+  return report;
+}
+
+/// Cholesky on the GPU; `make` gives the matrix (m, m) there, which the factor overwrites.
+template <class Make>
+NoiseReport gpu_cholesky(const Context& context, const Make& make, View<const double, 2> z,
+                         View<double, 2> out, const SqrtOptions& options,
+                         const Particles& particles) {
+  const std::int64_t m = z.shape[1];
+  const auto factored = [&](double shift) {
+    const std::shared_ptr<double> M = make();
+    return cuda::noise_cholesky(context, {M.get(), {m, m}, Device::cuda}, shift, z, out);
+  };
+  std::vector<double> host(z.size());
+  cuda::noise_to_host(context, z.data, z.size(), host.data());
+  check_finite("z", View<const double, 2>(host.data(), z.shape));
+  if (factored(0)) return {};
+  host.resize(m * m);
+  std::vector<double> x(particles.x.size());
+  cuda::noise_to_host(context, make().get(), m * m, host.data());
+  cuda::noise_to_host(context, particles.x.data, particles.x.size(), x.data());
+  const View<const double, 2> matrix(host.data(), {m, m});
+  check_finite("the matrix", matrix);
+  const Extremes range = extremes(context, matrix);
+  if (options.psd == Indefinite::error) {
+    raise_indefinite(particles.cell, {x.data(), particles.x.shape}, range);
+  }
+  check_repairable(range);
+  NoiseReport report;
+  report.smallest_eigenvalue = range.smallest;
+  for (double margin = kFloor * range.largest;; margin *= 10) {
+    report.shift = std::max(0.0, margin - range.smallest);
+    if (factored(report.shift)) return report;
+  }
+}
+
+void check_gpu(const SqrtOptions& options) {
+  MLCORE_CHECK(!options.single_precision,
+               "precision float32 runs on the CPU alone; the arrays lie on the GPU");
+}
+
+NoiseReport gpu_root_of_mobility(const Context& context, const MobilityModel& model,
+                                 const Cell& cell, View<const double, 2> x, View<const double, 2> z,
+                                 View<double, 2> out, const SqrtOptions& options) {
+  check_gpu(options);
+  const Particles particles{cell, x};
+  if (options.method != SqrtMethod::cholesky) {
+    const auto space = cuda::noise_space(context, model, cell, x, z.shape[0]);
+    std::vector<double> host(x.size());
+    cuda::noise_to_host(context, x.data, x.size(), host.data());
+    return krylov_root(*space, z.data, out.data, options, 0, {cell, {host.data(), x.shape}});
+  }
+  const std::int64_t m = z.shape[1];
+  const auto make = [&] {
+    std::shared_ptr<double> memory = cuda::noise_memory(context, z.data, m * m);
+    mobility_matrix(context, model, cell, x, View<double, 2>(memory.get(), {m, m}, Device::cuda));
+    return memory;
+  };
+  return gpu_cholesky(context, make, z, out, options, particles);
+}
+
+NoiseReport gpu_root_of_matrix(const Context& context, View<const double, 2> M,
+                               View<const double, 2> z, View<double, 2> out,
+                               const SqrtOptions& options, const Particles& particles) {
+  check_gpu(options);
+  if (options.method != SqrtMethod::cholesky) {
+    const auto space = cuda::noise_space(context, M, z.shape[0]);
+    return krylov_root(*space, z.data, out.data, options, 0, {particles.cell, {}});
+  }
+  const auto make = [&] { return cuda::noise_copy(context, M); };
+  return gpu_cholesky(context, make, z, out, options, particles);
+}
+
+template <class First, class... Rest>
+bool on_gpu(const First& first, const Rest&... rest) {
+  const bool gpu = first.device == Device::cuda;
+  MLCORE_CHECK(((rest.device == first.device) && ...),
+               "all arrays must live on the same device, but one is on ",
+               gpu ? "the GPU" : "the CPU", " and another one is not");
+  return gpu;
+}
+
+NoiseReport checked_root(const Context& context, const MobilityModel& model, const Cell& cell,
+                         View<const double, 2> x, View<const double, 3> z, View<double, 3> out,
+                         const SqrtOptions& options) {
+  const std::int64_t n = x.shape[0], m = 3 * n, count = z.shape[0];
+  const SqrtOptions chosen = resolved(options, m, count);
+  if (z.empty()) return {};
+  const View<const double, 2> in(z.data, {count, m}, z.device);
+  const View<double, 2> result(out.data, {count, m}, out.device);
+  if (on_gpu(x, z, out)) return gpu_root_of_mobility(context, model, cell, x, in, result, chosen);
+  check_finite("z", z);
+  return root_of_mobility(context, model, cell, x, in, result, chosen);
 }
 
 }  // namespace
@@ -98,25 +438,62 @@ NoiseReport noise_factor(const Context& context, const Cell& cell, View<const do
                "x must have the shape (n, 3) with 3n = ", M.shape[0], ", got (", x.shape[0], ", ",
                x.shape[1], ")");
   if (try_cholesky(context, M)) return {};
-  const Spectrum range = spectrum(context, M);
+  const Extremes range = extremes(context, M);
   if (policy == Indefinite::error) raise_indefinite(cell, x, range);
   return repair(context, M, range);
 }
 
 NoiseReport sqrt_apply(const Context& context, const MobilityModel& model, const Cell& cell,
                        View<const double, 2> x, View<const double, 3> z, View<double, 3> out,
-                       Indefinite policy) {
-  const std::int64_t n = x.shape[0], m = 3 * n, count = z.shape[0];
+                       const SqrtOptions& options) {
+  const std::int64_t n = x.shape[0];
   MLCORE_CHECK(z.shape == out.shape && z.shape[1] == n && z.shape[2] == 3,
                "z and out must have the shape (k, n, 3) with n = ", n, ", got (", z.shape[0], ", ",
                z.shape[1], ", ", z.shape[2], ") and (", out.shape[0], ", ", out.shape[1], ", ",
                out.shape[2], ")");
-  const std::unique_ptr<double[]> matrix(new double[m * m]);
-  const View<double, 2> M(matrix.get(), {m, m});
-  mobility_matrix(context, model, cell, x, M);
-  const NoiseReport report = noise_factor(context, cell, x, M, policy);
-  lower_multiply(context, M, {z.data, {count, m}}, {out.data, {count, m}});
-  return report;
+  return checked_root(context, model, cell, x, z, out, options);
+}
+
+NoiseReport sqrt_apply(const Context& context, View<const double, 2> M, View<const double, 2> z,
+                       View<double, 2> out, const SqrtOptions& options, const Cell& cell,
+                       View<const double, 2> x) {
+  const std::int64_t m = M.shape[0];
+  MLCORE_CHECK(M.shape[1] == m, "the matrix must be square, got the shape (", m, ", ", M.shape[1],
+               ")");
+  MLCORE_CHECK(z.shape == out.shape && z.shape[1] == m, "z and out must have the shape (k, ", m,
+               "), got (", z.shape[0], ", ", z.shape[1], ") and (", out.shape[0], ", ",
+               out.shape[1], ")");
+  MLCORE_CHECK(x.empty() || (x.shape[1] == 3 && 3 * x.shape[0] == m),
+               "x must have the shape (n, 3) with 3n = ", m, ", got (", x.shape[0], ", ",
+               x.shape[1], ")");
+  const SqrtOptions chosen = resolved(options, m, z.shape[0]);
+  if (z.empty()) return {};
+  const Particles particles{cell, x};
+  if (on_gpu(M, z, out)) return gpu_root_of_matrix(context, M, z, out, chosen, particles);
+  check_finite("z", z);
+  return root_of_matrix(context, M, z, out, chosen, particles);
+}
+
+std::vector<NoiseReport> sqrt_apply(const Context& context, const MobilityModel& model,
+                                    const Cell& cell, View<const double, 3> x,
+                                    View<const double, 4> z, View<double, 4> out,
+                                    const SqrtOptions& options) {
+  const std::int64_t batch = x.shape[0], n = x.shape[1];
+  MLCORE_CHECK(z.shape == out.shape && z.shape[0] == batch && z.shape[2] == n && z.shape[3] == 3,
+               "z and out must have the shape (B, k, n, 3) with B = ", batch, " and n = ", n,
+               ", got (", z.shape[0], ", ", z.shape[1], ", ", z.shape[2], ", ", z.shape[3], ")");
+  std::vector<NoiseReport> reports(batch);
+  const auto one = [&](std::int64_t b) {
+    reports[b] = checked_root(context, model, cell, x[b], z[b], out[b], options);
+  };
+  if (x.device == Device::cuda || 3 * n > kBatchSize) {  // the threads work on one after the other
+    for (std::int64_t b = 0; b < batch; ++b) one(b);
+    return reports;
+  }
+  detail::parallel_for(context, batch, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t b = begin; b < end; ++b) one(b);
+  });
+  return reports;
 }
 
 }  // namespace mlcore

@@ -21,6 +21,7 @@ from mlcore.dynamics import (
     frame_count,
 )
 from mlcore.random import checked_tags
+from mlcore.voxels import Kernel, VoxelGrid, kernel_parameters
 from mlcore.recurrent import LSTM
 from mlcore.stencil import Stencil, convolve, finite_difference, scatter
 
@@ -35,6 +36,7 @@ __all__ = [
     "conv3d",
     "conv3d_active",
     "force_field",
+    "gather",
     "gradient",
     "laplacian",
     "lstm",
@@ -43,6 +45,8 @@ __all__ = [
     "mobility_matrix",
     "neighbor_list",
     "normal",
+    "position_gradient",
+    "rasterize",
     "scatter3d",
     "scatter3d_active",
     "sqrt_apply",
@@ -124,13 +128,17 @@ def sqrt_apply(
     z: npt.ArrayLike,
     cell: Any = None,
     pbc: Pbc = None,
+    symmetric: bool = False,
 ) -> Array:
-    """`mlcore.noise.sqrt_apply` from the reference matrix: g of the shape of z."""
-    positions, normals = _rows(x), np.asarray(z, dtype=np.float64)
-    stack = normals if normals.ndim == 3 else normals[None]
+    """`mlcore.noise.sqrt_apply` from the reference matrix: g of the shape of z.
+
+    ``symmetric``: the root of Lanczos and Chebyshev in place of the Cholesky factor.
+    """
+    normals = np.asarray(z, dtype=np.float64)
+    stack = normals.reshape(-1, np.size(x))
     out = np.empty(stack.shape)
-    matrix = mobility_matrix(mobility, positions, cell, pbc)
-    _core.sqrt_apply_matrix(matrix, *box(cell, pbc), positions, stack, out, reference=True)
+    matrix = mobility_matrix(mobility, _rows(x), cell, pbc)
+    _core.sqrt_apply_reference(matrix, stack, out, symmetric=symmetric)
     return out.reshape(normals.shape)
 
 
@@ -253,6 +261,57 @@ def scatter3d_active(active: ActiveSet, values: npt.ArrayLike, weight: npt.Array
     """`mlcore.scatter3d_active` by way of the dense field: (M, C)."""
     sets = (active.core_set, active.outputs.core_set)
     return _core.scatter3d_active_reference(*sets, _rows(values), _rows(weight))
+
+
+def rasterize(
+    grid: VoxelGrid,
+    positions: npt.ArrayLike,
+    features: npt.ArrayLike,
+    kernel: Kernel = "cic",
+    direction: npt.ArrayLike | None = None,
+) -> Array:
+    """`mlcore.rasterize` of one system, point by point and voxel by voxel: (X, Y, Z, C)."""
+    call = _voxel_call(grid, kernel, positions, direction)
+    field = _core.rasterize_reference(*call, _rows(features))
+    return cast(Array, field.reshape(*grid.shape, -1))
+
+
+def gather(
+    grid: VoxelGrid,
+    field: npt.ArrayLike,
+    positions: npt.ArrayLike,
+    kernel: Kernel = "cic",
+    direction: npt.ArrayLike | None = None,
+) -> Array:
+    """`mlcore.gather` of one system from a field (X, Y, Z, C): (n, C)."""
+    call = _voxel_call(grid, kernel, positions, direction)
+    values = _rows(field)
+    return cast(Array, _core.gather_reference(*call, values.reshape(-1, values.shape[-1])))
+
+
+def position_gradient(
+    grid: VoxelGrid,
+    positions: npt.ArrayLike,
+    features: npt.ArrayLike,
+    field: npt.ArrayLike,
+    kernel: Kernel = "cic",
+    direction: npt.ArrayLike | None = None,
+) -> Array:
+    """`mlcore.voxels.position_gradient` of one system with a field (X, Y, Z, C): (n, 3)."""
+    call = _voxel_call(grid, kernel, positions, direction)
+    values = _rows(field)
+    gradient = _core.voxel_position_gradient_reference(
+        *call, _rows(features), values.reshape(-1, values.shape[-1])
+    )
+    return cast(Array, gradient)
+
+
+def _voxel_call(
+    grid: VoxelGrid, kernel: Kernel, positions: npt.ArrayLike, direction: npt.ArrayLike | None
+) -> tuple[Any, Any]:
+    setup = _core.VoxelSetup(grid.shape, grid.cell, grid.pbc, **kernel_parameters(kernel))
+    along = None if direction is None else _rows(direction)
+    return setup, _core.VoxelPoints(_rows(positions), along)
 
 
 def _rows(values: npt.ArrayLike) -> Array:

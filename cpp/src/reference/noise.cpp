@@ -7,12 +7,18 @@
 
 namespace mlcore::reference {
 
-void sqrt_apply(View<const double, 2> M, View<const double, 3> z, View<double, 3> out) {
+void sqrt_apply(View<const double, 2> M, View<const double, 2> z, View<double, 2> out,
+                bool symmetric) {
   std::vector<double> factor(M.begin(), M.end());
-  const View<double, 2> L(factor.data(), M.shape);
-  cholesky(L);
-  const std::int64_t count = z.shape[0], m = M.shape[0];
-  lower_multiply(L, {z.data, {count, m}}, {out.data, {count, m}});
+  const View<double, 2> root(factor.data(), M.shape);
+  symmetric ? symmetric_root(root) : cholesky(root);
+  const std::int64_t m = M.shape[0];
+  for (std::int64_t k = 0; k < z.shape[0]; ++k) {
+    for (std::int64_t i = 0; i < m; ++i) {
+      out(k, i) = 0;
+      for (std::int64_t j = 0; j < m; ++j) out(k, i) += root(i, j) * z(k, j);
+    }
+  }
 }
 
 ClosestPair closest_pair(const Cell& cell, View<const double, 2> x) {

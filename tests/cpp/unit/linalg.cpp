@@ -33,8 +33,8 @@ Matrix random_matrix(std::int64_t m, double shift) {
 }
 
 // Sizes on both sides of the small, single-block and tiled paths.
-const std::vector<std::int64_t> kSizes = {0,  1,  2,  3,   15,  16,  17, 31,
-                                          32, 33, 60, 255, 256, 257, 401};
+const std::vector<std::int64_t> kSizes = {0,  1,  2,  3,  15, 16, 17,  31,  32,  33,
+                                          47, 48, 49, 60, 96, 97, 384, 385, 401, 577};
 
 double largest_difference(const Matrix& a, const Matrix& b) {
   double largest = 0;
@@ -89,6 +89,80 @@ TEST(Linalg, CholeskyRejectsNanWhereverItStands) {
         a[i * m + j] = a[j * m + i] = bad;
         EXPECT_THROW(mlcore::cholesky({}, view(a, m)), mlcore::InvalidArgument)
             << m << " " << entry;
+      }
+    }
+  }
+}
+
+TEST(Linalg, CholeskyInSinglePrecision) {
+  for (std::int64_t m : {1, 5, 16, 48, 49, 97, 385, 401}) {
+    Matrix expected = random_matrix(m, 0.5);
+    std::vector<float> single(expected.begin(), expected.end()), factor(m * m);
+    mlcore::reference::cholesky(view(expected, m));
+    mlcore::cholesky({1}, mlcore::View<const float, 2>(single.data(), {m, m}),
+                     mlcore::View<float, 2>(factor.data(), {m, m}));
+    const Matrix first(factor.begin(), factor.end());
+    EXPECT_LT(largest_difference(first, expected), 1e-4) << m;
+    for (int threads : {2, 7}) {
+      std::vector<float> again = single;
+      mlcore::cholesky({threads}, mlcore::View<float, 2>(again.data(), {m, m}));
+      EXPECT_EQ(again, factor) << m;
+    }
+    std::vector<double> x(m), out(m), product(m);
+    for (std::int64_t i = 0; i < m; ++i) x[i] = std::sin(1.0 + i);
+    mlcore::lower_multiply({}, mlcore::View<const float, 2>(factor.data(), {m, m}),
+                           {x.data(), {1, m}}, {out.data(), {1, m}});
+    mlcore::reference::lower_multiply({first.data(), {m, m}}, {x.data(), {1, m}},
+                                      {product.data(), {1, m}});
+    EXPECT_LT(largest_difference(out, product), 1e-12);
+  }
+}
+
+TEST(Linalg, CholeskyOfACopyChecksSymmetry) {
+  for (std::int64_t m : {2, 9, 50, 130, 401}) {
+    Matrix a = random_matrix(m, 0.1), expected = a, factor(m * m, 7.0);
+    const mlcore::View<const double, 2> matrix(a.data(), {m, m});
+    mlcore::cholesky({}, view(expected, m));
+    for (int threads : {1, 2}) {
+      mlcore::cholesky({threads}, matrix, view(factor, m));
+      EXPECT_EQ(factor, expected) << m;
+    }
+    for (const std::int64_t place : {m - 1, (m - 1) * m, m / 2 * m}) {
+      const double kept = a[place];
+      a[place] += 1e-6;
+      EXPECT_THROW(mlcore::cholesky({}, matrix, view(factor, m)), mlcore::InvalidArgument) << m;
+      a[place] = std::nan("");
+      EXPECT_THROW(mlcore::cholesky({}, matrix, view(factor, m)), mlcore::InvalidArgument) << m;
+      a[place] = kept;
+    }
+  }
+}
+
+TEST(Linalg, SymmetricMultiplyReadsTheLowerTriangle) {
+  for (std::int64_t m : kSizes) {
+    const Matrix whole = random_matrix(m, 0.1);
+    Matrix half = whole;
+    for (std::int64_t i = 0; i < m; ++i) {
+      for (std::int64_t j = i + 1; j < m; ++j) half[i * m + j] = std::nan("");
+    }
+    const std::vector<float> single(half.begin(), half.end());
+    for (std::int64_t k : {0, 1, 2, 3, 5, 7}) {
+      Matrix x(k * m), expected(k * m), out(k * m);
+      for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(1.0 + i);
+      const mlcore::View<const double, 2> xs(x.data(), {k, m});
+      mlcore::reference::symmetric_multiply({whole.data(), {m, m}}, xs, {expected.data(), {k, m}});
+      for (bool upwards : {false, true}) {
+        mlcore::symmetric_multiply({1}, {half.data(), {m, m}}, xs, {out.data(), {k, m}}, upwards);
+        EXPECT_LT(largest_difference(out, expected), 1e-11) << m << " " << k;
+        Matrix again(k * m);
+        for (int threads : {2, 7}) {
+          mlcore::symmetric_multiply({threads}, {half.data(), {m, m}}, xs, {again.data(), {k, m}},
+                                     upwards);
+          EXPECT_EQ(again, out);
+        }
+        mlcore::symmetric_multiply({1}, mlcore::View<const float, 2>(single.data(), {m, m}), xs,
+                                   {again.data(), {k, m}}, upwards);
+        EXPECT_LT(largest_difference(again, expected), 1e-4);
       }
     }
   }

@@ -137,11 +137,11 @@ def test_repair_shifts_the_spectrum() -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"method": "lanczos"}, "method must"),
+        ({"method": "sqrtm"}, "method must"),
         ({"psd": "ignore"}, "psd must"),
         ({"z": np.zeros((4, 3))}, "z must have the shape"),
         ({"z": np.zeros((5, 2))}, "z must have the shape"),
-        ({"x": X[None]}, "x must have the shape"),
+        ({"x": X[None]}, "z must have the shape"),
         ({"x": np.full((5, 3), np.nan)}, "x must be finite"),
         ({"pbc": True}, "no cell"),
     ],

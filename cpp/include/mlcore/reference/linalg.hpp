@@ -16,4 +16,11 @@ MLCORE_API void lower_multiply(View<const double, 2> L, View<const double, 2> x,
 /// symmetric_eigenvalues by cyclic Jacobi rotations.
 MLCORE_API void symmetric_eigenvalues(View<double, 2> A, View<double, 1> values);
 
+/// A (m, m), symmetric and positive semidefinite, becomes the symmetric S with S S = A.
+MLCORE_API void symmetric_root(View<double, 2> A);
+
+/// symmetric_multiply by its definition, from the whole matrix.
+MLCORE_API void symmetric_multiply(View<const double, 2> A, View<const double, 2> x,
+                                   View<double, 2> out);
+
 }  // namespace mlcore::reference

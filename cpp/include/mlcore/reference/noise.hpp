@@ -6,8 +6,10 @@
 
 namespace mlcore::reference {
 
-/// out[k] = L z[k] from a given matrix M (3n, 3n), which is left as it is; z, out (k, n, 3).
-MLCORE_API void sqrt_apply(View<const double, 2> M, View<const double, 3> z, View<double, 3> out);
+/// out[k] = L z[k] with M = L L^T, or S z[k] with the symmetric S S = M, from a given matrix M
+/// (m, m); z, out (k, m).
+MLCORE_API void sqrt_apply(View<const double, 2> M, View<const double, 2> z, View<double, 2> out,
+                           bool symmetric = false);
 
 /// closest_pair over all images within two cells in each direction.
 MLCORE_API ClosestPair closest_pair(const Cell& cell, View<const double, 2> x);
