@@ -64,18 +64,21 @@ void finish(State& state) {
   const std::int64_t words = state.lines() * state.per_line;
   const std::uint64_t* bits = state.bits();
   std::int32_t* before = state.ranks();
-  std::int64_t count = 0;
-  state.filled.resize(words);
-  std::int64_t filled = 0;
+  std::int64_t count = 0, filled = 0;
   for (std::int64_t w = 0; w < words; ++w) {
     before[w] = static_cast<std::int32_t>(count);
-    state.filled[filled] = w;
     filled += bits[w] != 0;
     count += std::popcount(bits[w]);
     MLCORE_CHECK(count < (std::int64_t{1} << 31) - 64, "at most 2^31 voxels may be occupied");
   }
-  state.filled.resize(filled);
   state.count = count;
+  state.filled.resize(filled + 1);
+  filled = 0;
+  for (std::int64_t w = 0; w < words; ++w) {
+    state.filled[filled] = w;
+    filled += bits[w] != 0;
+  }
+  state.filled.resize(filled);
 }
 
 /// Batch, x, y, z of a row of coordinates.
@@ -392,6 +395,49 @@ struct Layout {
         lists(rows + (ordered ? 0 : outputs)) {}
 };
 
+/// About as many numbers as the lists hold, where voxels along z stand for those around.
+std::int64_t guessed(const State& in, const State& out, std::int64_t taps) {
+  const double voxels = 64.0 * std::max<std::size_t>(in.filled.size(), 1);
+  const double share = std::min(1.0, 1.5 * static_cast<double>(in.count) / voxels);
+  return static_cast<std::int64_t>(2 * taps * share * static_cast<double>(out.count)) + 4096;
+}
+
+/// The lists of all tiles, in the order of the tiles, by the threads; `offset` numbers in front.
+std::vector<Numbers> lists(const Context& context, const State& in, const State& out,
+                           const Tiles& tiles, std::int64_t k, std::int64_t offset,
+                           std::int32_t* lengths) {
+  const std::int64_t taps = k * k * k, guess = guessed(in, out, taps);
+  const int threads = std::max(1, detail::resolve_threads(context));
+  std::vector<Numbers> parts;
+  for (int t = 0; t < threads; ++t) parts.emplace_back(t == 0 ? offset + guess / threads : 1);
+  parts[0].add(offset);
+  detail::parallel_for(context, tiles.count(), 8,
+                       [&](std::int64_t begin, std::int64_t end, int chunk) {
+                         if (chunk > 0) parts[chunk].reserve(guess / threads);
+                         ListWriter writer(in, out, tiles, k);
+                         for (std::int64_t t = begin; t < end; ++t) {
+                           writer.write(t, parts[chunk], lengths + t * taps);
+                         }
+                       });
+  return parts;
+}
+
+/// One after the other.
+Numbers joined(const Context& context, std::vector<Numbers> parts) {
+  std::vector<std::int64_t> places = {0};
+  for (const Numbers& part : parts) places.push_back(places.back() + part.size());
+  if (places.back() == parts[0].size()) return std::move(parts[0]);
+  Numbers all(places.back());
+  all.add(places.back());
+  detail::parallel_for(context, static_cast<std::int64_t>(parts.size()), 1,
+                       [&](std::int64_t begin, std::int64_t end, int) {
+                         for (std::int64_t t = begin; t < end; ++t) {
+                           std::copy_n(parts[t].data(), parts[t].size(), all.data() + places[t]);
+                         }
+                       });
+  return all;
+}
+
 }  // namespace
 
 ActiveRules::ActiveRules(const Context& context, const ActiveSet& inputs, const ActiveSet& outputs,
@@ -404,29 +450,14 @@ ActiveRules::ActiveRules(const Context& context, const ActiveSet& inputs, const 
   const Tiles tiles(out);
   const std::int64_t taps = k * k * k, count = tiles.count();
   const Layout layout(count, taps, out.count, out.rows.empty());
-  const std::int64_t guess = 4 * out.count + 4096;
   std::vector<std::int32_t> lengths(count * taps);
-  std::vector<Numbers> parts;
-  const int threads = detail::resolve_threads(context);
-  parts.reserve(threads);
-  parts.emplace_back(layout.lists + guess);
-  parts[0].add(layout.lists);
-  for (int t = 1; t < threads; ++t) parts.emplace_back(1);
-  detail::parallel_for(context, count, 8, [&](std::int64_t begin, std::int64_t end, int chunk) {
-    ListWriter writer(in, out, tiles, k);
-    for (std::int64_t t = begin; t < end; ++t) writer.write(t, parts[chunk], &lengths[t * taps]);
-  });
-  for (std::size_t t = 1; t < parts.size(); ++t) {
-    if (parts[t].size() == 0) continue;
-    parts[0].reserve(parts[t].size());
-    std::copy_n(parts[t].data(), parts[t].size(), parts[0].end());
-    parts[0].add(parts[t].size());
-  }
-  size_ = parts[0].size();
+  Numbers numbers =
+      joined(context, lists(context, in, out, tiles, k, layout.lists, lengths.data()));
+  size_ = numbers.size();
   MLCORE_CHECK(size_ <= std::numeric_limits<std::int32_t>::max(),
                "there are too many pairs of neighbours (", size_ / 2,
                "): take fewer voxels at a time");
-  std::int32_t* data = parts[0].data();
+  std::int32_t* data = numbers.data();
   const std::int32_t header[kHeader] = {kMagic,
                                         static_cast<std::int32_t>(k),
                                         static_cast<std::int32_t>(in.count),
@@ -445,7 +476,7 @@ ActiveRules::ActiveRules(const Context& context, const ActiveSet& inputs, const 
     at += length;
   }
   *begins = at;
-  memory_ = parts[0].release();
+  memory_ = numbers.release();
 }
 
 namespace detail {

@@ -21,7 +21,7 @@ struct ActiveGrid {
 
 /// The occupied voxels of a grid, in the order of the caller.
 ///
-/// Holds a bit per voxel of the grid and half a byte per 8 of them: grids of up to 2^33 voxels.
+/// Holds 1.5 bits per voxel of the grid, of at most 2^33 voxels.
 class MLCORE_API ActiveSet {
  public:
   /// @param coordinates  (M, 3) x, y, z or (M, 4) batch, x, y, z; each voxel at most once
@@ -51,7 +51,8 @@ class MLCORE_API ActiveSet {
 ///
 /// One block of int32, which may be copied: a header of 8 numbers, the first output of every tile,
 /// where each list begins, the order of the outputs, and per tile and weight a list of inputs
-/// followed by the outputs, counted from the first one of the tile, they contribute to.
+/// followed by the outputs, counted from the first one of the tile, they contribute to: 8 bytes per
+/// pair of neighbours.
 class MLCORE_API ActiveRules {
  public:
   /// @param k  1, 3 or 5
