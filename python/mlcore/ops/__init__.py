@@ -12,12 +12,15 @@ if importlib.util.find_spec("torch") is None:
     raise ModuleNotFoundError("mlcore.ops needs torch: pip install 'mlcore[train]'", name="torch")
 
 from mlcore.ops.mobility import mobility_apply, mobility_matrix
+from mlcore.ops.neighbors import neighbor_list
+from mlcore.ops.noise import cholesky, sqrt_apply
 from mlcore.ops.recurrent import lstm
 from mlcore.ops.stencil import conv3d, gradient, laplacian, scatter3d
 from mlcore.ops.stencil_active import conv3d_active, scatter3d_active
 from mlcore.ops.voxels import gather, position_gradient, rasterize
 
 __all__ = [
+    "cholesky",
     "conv3d",
     "conv3d_active",
     "gather",
@@ -26,8 +29,10 @@ __all__ = [
     "lstm",
     "mobility_apply",
     "mobility_matrix",
+    "neighbor_list",
     "position_gradient",
     "rasterize",
     "scatter3d",
     "scatter3d_active",
+    "sqrt_apply",
 ]
