@@ -157,8 +157,9 @@ class ActiveSet:
         if self.kind.on_cpu:
             return _core.active_rules(inputs.core_set, outputs.core_set, k)
         table, _ = self.kind.output(None, (len(outputs), k**3), np.int32)
-        rows = (self._like(one.core_set.coordinates()) for one in (inputs, outputs))
-        _core.active_neighbor_table(self._grid, *rows, k, table, stream=self.kind.stream())
+        source, target = (self._like(one.core_set.coordinates()) for one in (inputs, outputs))
+        stream = self.kind.stream()
+        _core.active_neighbor_table(self._grid, source, target, k, table, stream=stream)
         return table.reshape(-1)
 
     def neighbors(self, k: int) -> Any:

@@ -187,7 +187,7 @@ def _conv3d_backward(ctx: Any, grad: Tensor | None, grad_before: Tensor | None) 
         if not ctx.kept:
             plain = (None, None, stencil.boundary, "none", *options[1:], False)
             before = _conv3d(field, weight, bias, *plain)[0]
-        grad = grad * _SLOPES[ctx.activation](before)
+        grad = grad * SLOPES[ctx.activation](before)
     if ctx.kept and grad_before is not None:
         grad = grad_before if grad is None else grad + grad_before
     if grad is None:
@@ -322,7 +322,7 @@ def _gelu_slope(s: Tensor) -> Tensor:
     return 0.5 * (1 + torch.erf(s / math.sqrt(2))) + s * density
 
 
-_SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda s: (s > 0).to(s.dtype),
     "silu": _silu_slope,
     "gelu": _gelu_slope,

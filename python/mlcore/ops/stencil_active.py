@@ -6,7 +6,6 @@ to any order.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from mlcore import _core
 from mlcore.arrays import Kind
 from mlcore.errors import InvalidArgument
+from mlcore.ops.stencil import SLOPES
 from mlcore.stencil import Arrays
 from mlcore.stencil_active import ActiveSet, weight_shape
 
@@ -204,7 +204,7 @@ def _convolve_backward(
         if not ctx.kept:
             plain = (None, "none", rules, reverse, ctx.rows, False)
             before = _convolve(features, weight, bias, *plain)[0]
-        grad = grad * slope(ctx.activation, before)
+        grad = grad * SLOPES[ctx.activation](before)
     if ctx.kept and grad_before is not None:
         grad = grad_before if grad is None else grad + grad_before
     if grad is None:
@@ -247,19 +247,6 @@ def _weight_gradient_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         _linear(features, grad, rules, reverse, values.shape[0]) if needs[1] else None,
         *(None,) * 3,
     )
-
-
-def slope(activation: str, s: Tensor) -> Tensor:
-    """Derivative of an activation, itself differentiable."""
-    if activation == "relu":
-        return (s > 0).to(s.dtype)
-    if activation == "gelu":
-        density = torch.exp(-0.5 * s * s) / math.sqrt(2 * math.pi)
-        return 0.5 * (1 + torch.erf(s / math.sqrt(2))) + s * density
-    if activation == "tanh":
-        return 1 - torch.tanh(s) ** 2
-    p = torch.sigmoid(s)
-    return p * (1 - p) if activation == "sigmoid" else p * (1 + s * (1 - p))
 
 
 _convolve.register_autograd(_convolve_backward, setup_context=_convolve_setup)
