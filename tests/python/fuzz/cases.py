@@ -19,8 +19,27 @@ import mlcore
 import numpy as np
 from mlcore import stencil as stencil_of
 from mlcore import voxels as voxels_of
-from mlcore.dynamics import Constant, Harmonic, LennardJones, Yukawa, brownian, force_field
-from mlcore.mobility import RPY, Oseen, PairMobility
+from mlcore.dynamics import (
+    Constant,
+    DoubleWell,
+    Harmonic,
+    LennardJones,
+    Rugged,
+    SystemForce,
+    Yukawa,
+    brownian,
+    force_field,
+    verlet,
+)
+from mlcore.mobility.tensors import (
+    RPY,
+    CoreMobility,
+    Oseen,
+    PairMobility,
+    RegularizedOseen,
+    WallRPY,
+)
+from mlcore.stencil_active import ActiveSet, conv3d_active, scatter3d_active
 from mlcore.voxels import Gaussian, Kernel, Sphere, VoxelGrid
 
 Results = dict[str, np.ndarray]
@@ -79,12 +98,15 @@ def places(rng: np.random.Generator, n: int, cell: np.ndarray) -> np.ndarray:
     return rng.uniform(-0.5, 1.5, (n, 3)) @ cell
 
 
-def spread_out(rng: np.random.Generator, n: int, distance: float) -> tuple[np.ndarray, float]:
-    """Positions in a cube that are not closer than about `distance`, and the cube's edge."""
-    side = max(int(np.ceil(n ** (1 / 3))), 1)
-    corners = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), -1).reshape(-1, 3)
-    chosen = rng.permutation(len(corners))[:n]
-    x = corners[chosen] * 1.5 * distance + rng.uniform(0, 0.5 * distance, (n, 3))
+def spread_out(
+    rng: np.random.Generator, n: int, distance: float, dimensions: int = 3
+) -> tuple[np.ndarray, float]:
+    """Positions in a cube that are not closer than `distance`, and the cube's edge."""
+    side = max(int(np.ceil(n ** (1 / dimensions))), 1)
+    axes = np.meshgrid(*[np.arange(side)] * dimensions, indexing="ij")
+    corners = np.stack(axes, -1).reshape(-1, dimensions)
+    chosen = corners[rng.permutation(len(corners))[:n]]
+    x = chosen * 1.5 * distance + rng.uniform(0, 0.5 * distance, (n, dimensions))
     return x, 1.5 * distance * side
 
 
@@ -124,14 +146,45 @@ def neighbors_moving(rng: np.random.Generator) -> Results:
     return results
 
 
-def mobility_kernel(rng: np.random.Generator) -> RPY | Oseen | PairMobility:
-    kind = rng.integers(3)
+@operation(rtol=0)
+def neighbors_batch(rng: np.random.Generator) -> Results:
+    counts = [size(rng, 60) for _ in range(int(rng.integers(1, 5)))]
+    cells = np.stack([box(rng, 5.0) for _ in counts])
+    x = np.concatenate([places(rng, n, cell) for n, cell in zip(counts, cells, strict=True)])
+    found = mlcore.neighbors.neighbor_batch(
+        "ijSDd",
+        x,
+        rng.uniform(0.5, 3),
+        cells,
+        rng.integers(0, 2, (len(counts), 3)).astype(bool),
+        bool(rng.integers(2)),
+        batch_offsets=np.concatenate([[0], np.cumsum(counts)]),
+        dtype=rng.choice([np.float32, np.float64]),
+    )
+    return dict(zip("ijSDd", found.arrays, strict=True)) | {"pairs": found.pairs}
+
+
+@operation(rtol=0)
+def neighbors_matrix(rng: np.random.Generator) -> Results:
+    cell = box(rng, 5.0)
+    x = places(rng, size(rng, 150), cell)
+    j, counts, shifts = mlcore.neighbors.neighbor_matrix(x, rng.uniform(0.5, 3), None, cell, True)
+    return {"j": j, "counts": counts, "S": shifts}
+
+
+def mobility_kernel(rng: np.random.Generator, n: int) -> CoreMobility:
+    kind = rng.integers(6)
     if kind == 0:
         return RPY(rng.uniform(0.5, 1.5), rng.uniform(0.5, 2))
     if kind == 1:
         return Oseen(rng.uniform(0.5, 2), rng.uniform(0.5, 1))
-    reach = rng.uniform(2, 4)
-    height = rng.uniform(0.01, 0.1)
+    if kind == 2:
+        return RPY(rng.uniform(0.3, 1.5, n), 1.0)
+    if kind == 3:
+        return RegularizedOseen(1.0, rng.uniform(0.3, 1.5))
+    if kind == 4:
+        return WallRPY(rng.uniform(0.3, 1.0), 1.0)
+    reach, height = rng.uniform(2, 4), rng.uniform(0.01, 0.1)
 
     def pair(r: np.ndarray) -> np.ndarray:
         return height * (1 - np.minimum(r / reach, 1)) ** 4
@@ -139,17 +192,29 @@ def mobility_kernel(rng: np.random.Generator) -> RPY | Oseen | PairMobility:
     return PairMobility.from_functions(1.0, reach, pair, pair)
 
 
-@operation(rtol=1e-11)
-def mobility(rng: np.random.Generator) -> Results:
-    kernel, n = mobility_kernel(rng), size(rng, 60)
+def mobility_runs(rng: np.random.Generator, dtype: type) -> Results:
+    n = size(rng, 60)
+    kernel = mobility_kernel(rng, n)
     x, edge = spread_out(rng, n, rng.uniform(0.3, 3))
-    forces = rng.normal(size=(n, 3))
-    cell = None if rng.random() < 0.6 else np.eye(3) * max(edge, 6.0)
-    return {
-        "matrix": kernel.matrix(x, cell),
-        "apply": kernel.apply(x, forces, cell),
-        "divergence": kernel.divergence(x, cell),
-    }
+    if isinstance(kernel, WallRPY):
+        x[:, 2] += kernel.radius * 1.001
+    x, forces = x.astype(dtype), rng.normal(size=(n, 3)).astype(dtype)
+    cell = None if rng.random() < 0.7 else np.eye(3) * max(edge, 6.0)
+    results = {"matrix": kernel.matrix(x, cell), "apply": kernel.apply(x, forces, cell)}
+    if dtype is np.float64:
+        results["divergence"] = kernel.divergence(x, cell)
+        results["gradient"] = kernel.position_gradient(x, forces, rng.normal(size=(n, 3)), cell)
+    return results
+
+
+@operation(rtol=1e-11, atol=1e-13)
+def mobility(rng: np.random.Generator) -> Results:
+    return mobility_runs(rng, np.float64)
+
+
+@operation(rtol=1e-5, atol=1e-6)
+def mobility_float32(rng: np.random.Generator) -> Results:
+    return mobility_runs(rng, np.float32)
 
 
 @operation(rtol=1e-9)
@@ -190,6 +255,40 @@ def forces(rng: np.random.Generator) -> Results:
     cell = None if rng.random() < 0.5 else np.eye(3) * max(edge, 7.0)
     energy, field = force_field(forces_on(rng, n), x, cell)
     return {"energy": np.array(energy), "forces": field}
+
+
+@operation(rtol=1e-6)
+def noise_iterated(rng: np.random.Generator) -> Results:
+    n = size(rng, 40)
+    x, _ = spread_out(rng, n, rng.uniform(1.5, 3))
+    method = str(rng.choice(["lanczos", "chebyshev"]))
+    z = rng.normal(size=(int(rng.integers(1, 4)), n, 3))
+    vectors, _ = mlcore.noise.sqrt_apply(RPY(1.0, 1.0), x, z, method=method, tol=1e-8)
+    return {"vectors": vectors}
+
+
+@operation(rtol=1e-9)
+def newton(rng: np.random.Generator) -> Results:
+    n, d, replicas = size(rng, 40), int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    x, edge = spread_out(rng, n, 1.1, d)
+    acting: list[SystemForce] = [LennardJones(1.0, 1.0, rng.choice([None, 2.5]))]
+    acting += [Harmonic(rng.uniform(0.5, 2))] * int(rng.integers(2))
+    if d == 1 and rng.integers(2):  # steep: near the origin and without pairs
+        x, acting = 0.05 * x, [DoubleWell() if rng.integers(2) else Rugged()]
+    run = verlet(
+        np.stack([x + rng.uniform(0, 0.02, (n, d)) for _ in range(replicas)]),
+        rng.normal(0, 0.3, (replicas, n, d)),
+        forces=acting,
+        dt=1e-3,
+        steps=10,
+        every=5,
+        box=None if rng.integers(2) else max(edge, 6.0),
+        mass=rng.uniform(0.5, 2, n),
+        integrator=str(rng.choice(["velocity_verlet", "order8"])),
+    )
+    return {
+        name: getattr(run, name) for name in ("positions", "velocities", "potential", "kinetic")
+    }
 
 
 @operation(rtol=1e-8)
@@ -330,3 +429,27 @@ def differences(rng: np.random.Generator) -> Results:
         "laplacian": stencil_of.laplacian(field, spacing, **options),
         "gradient": stencil_of.gradient(field, spacing, **options),
     }
+
+
+def active_runs(rng: np.random.Generator, dtype: type) -> Results:
+    shape = tuple(int(k) for k in rng.integers(1, 10, 3))
+    mask = rng.random(shape) < rng.uniform(0, 0.6)
+    boundary = str(rng.choice(["periodic", "zero"]))
+    occupied = np.argwhere(mask)
+    active = ActiveSet(shape, rng.permutation(occupied), boundary, dilate=int(rng.integers(2)))
+    k, c, o = int(rng.choice([1, 3])), *(int(m) for m in rng.integers(1, 20, 2))
+    features = rng.normal(size=(len(active), c)).astype(dtype)
+    weight = rng.normal(size=(o, c, k, k, k)).astype(dtype)
+    activation = rng.choice([None, "relu", "silu", "gelu", "tanh", "sigmoid"])
+    result = conv3d_active(active, features, weight, activation=activation)
+    return {"result": result, "scattered": scatter3d_active(active, result, weight)}
+
+
+@operation(rtol=1e-12, atol=1e-13)
+def stencil_active(rng: np.random.Generator) -> Results:
+    return active_runs(rng, np.float64)
+
+
+@operation(rtol=2e-5, atol=1e-5)
+def stencil_active_float32(rng: np.random.Generator) -> Results:
+    return active_runs(rng, np.float32)

@@ -19,7 +19,7 @@ from mlcore import _core
 
 LEVELS = ("baseline", "avx2", "avx512")
 SEED = os.environ.get("MLCORE_FUZZ_SEED", "1")
-SECONDS = os.environ.get("MLCORE_FUZZ_SECONDS", "1.0")
+SECONDS = os.environ.get("MLCORE_FUZZ_SECONDS", "0.5")
 
 
 def levels() -> tuple[str, ...]:
