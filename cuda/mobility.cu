@@ -8,6 +8,8 @@
 
 #include "device.cuh"
 #include "mobility_cuda.hpp"
+#include "mobility_open.cuh"
+#include "mobility_open.hpp"
 #include "mobility_plan.hpp"
 
 namespace mlcore::cuda {
@@ -21,13 +23,6 @@ constexpr int kWarp = 32;
 constexpr int kWarpsPerBlock = 4;
 constexpr int kTargets = 4;  // particles per warp
 constexpr unsigned kAllLanes = 0xffffffffu;
-constexpr unsigned long long kNone = ~0ull;
-
-/// Where a kernel writes down what is wrong with its input.
-struct Faults {
-  unsigned long long position, force, coincidence;  // lowest index, kNone: none
-};
-
 /// What kernels need of a plan, by value.
 struct Parameters {
   PairTerm terms[2];
@@ -378,18 +373,46 @@ std::vector<double> packed_table(const PairTable& table) {
   return values;
 }
 
+/// GPU copies of host arrays, kept by content from call to call: a model's table, images and waves
+/// are the same for a whole trajectory. The last few of each thread; never given back.
+template <class T>
+const T* resident(const std::vector<T>& values, cudaStream_t stream) {
+  struct Kept {
+    std::vector<T> values;
+    int device = -1;
+    T* data = nullptr;
+  };
+  static thread_local Kept kept[8];
+  static thread_local int next = 0;
+  if (values.empty()) return nullptr;
+  int device = 0;
+  check(cudaGetDevice(&device), "ask for the current device");
+  for (const Kept& k : kept) {
+    if (k.device == device && k.values == values) return k.data;
+  }
+  Kept& slot = kept[next++ % 8];
+  if (slot.data) check(cudaFree(slot.data), "free memory");  // waits for all kernels
+  slot = {};
+  check(cudaMalloc(reinterpret_cast<void**>(&slot.data), values.size() * sizeof(T)),
+        "allocate memory");
+  check(cudaMemcpyAsync(slot.data, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice,
+                        stream),
+        "copy to the device");
+  check(cudaStreamSynchronize(stream), "copy to the device");
+  slot.values = values;
+  slot.device = device;
+  return slot.data;
+}
+
 /// A plan on the GPU.
 class DevicePlan {
  public:
-  DevicePlan(const MobilityModel& model, const detail::MobilityPlan& plan, cudaStream_t stream)
-      : table_(packed_table(model.table), stream),
-        images_(packed_images(plan), stream),
-        waves_(plan.ewald ? wave_integers(plan.ewald->waves) : std::vector<std::int32_t>{}, stream),
-        weights_(plan.ewald ? plan.ewald->waves.weights : std::vector<double>{}, stream) {
+  DevicePlan(const MobilityModel& model, const detail::MobilityPlan& plan, cudaStream_t stream) {
+    const double* table_data = resident(packed_table(model.table), stream);
     Parameters& p = parameters;
     p.term_count = plan.term_count;
     p.table_term = plan.table_term;
-    const double* images = images_.get();
+    const double* images = resident(packed_images(plan), stream);
     for (int t = 0; t < plan.term_count; ++t) {
       p.terms[t] = plan.terms[t];
       p.terms[t].images = images;
@@ -398,10 +421,10 @@ class DevicePlan {
     if (plan.table_term >= 0) {
       kernels::TableParameters& table = p.terms[plan.table_term].table;
       const std::int64_t knots = model.table.par.shape[0];
-      table.par = table_.get();
-      table.dpar = table_.get() + knots;
-      table.perp = table_.get() + 2 * knots;
-      table.dperp = table_.get() + 3 * knots;
+      table.par = table_data;
+      table.dpar = table_data + knots;
+      table.perp = table_data + 2 * knots;
+      table.dperp = table_data + 3 * knots;
     }
     for (int a = 0; a < 3; ++a) {
       for (int k = 0; k < 3; ++k) {
@@ -414,8 +437,9 @@ class DevicePlan {
       p.wave_self[m] = plan.ewald ? plan.ewald->wave_self[m] : 0.0;
     }
     p.wave_count = plan.ewald ? static_cast<std::int64_t>(plan.ewald->waves.weights.size() / 6) : 0;
-    p.waves = waves_.get();
-    p.weights = weights_.get();
+    if (!plan.ewald) return;
+    p.waves = resident(wave_integers(plan.ewald->waves), stream);
+    p.weights = resident(plan.ewald->waves.weights, stream);
   }
 
   Parameters parameters{};
@@ -429,10 +453,6 @@ class DevicePlan {
     }
     return images;
   }
-
-  Scratch<double> table_, images_;
-  Scratch<std::int32_t> waves_;
-  Scratch<double> weights_;
 };
 
 unsigned blocks(std::int64_t items, std::int64_t per_block) {
@@ -465,28 +485,12 @@ class Call {
 
   void check_forces(View<const double, 3> F) { find(F, &faults_.get()->force); }
 
-  /// Waits for the results and throws what the kernels found.
-  void finish() {
-    check(cudaGetLastError(), "launch a kernel");
-    Faults found;
-    check(cudaMemcpyAsync(&found, faults_.get(), sizeof(Faults), cudaMemcpyDeviceToHost, stream),
-          "copy from the device");
-    check(cudaStreamSynchronize(stream), "run a kernel");
-    MLCORE_CHECK(found.position == kNone, "x must be finite, but entry ", found.position,
-                 " (counted along the flattened array) is not");
-    MLCORE_CHECK(found.force == kNone, "F must be finite, but entry ", found.force,
-                 " (counted along the flattened array) is not");
-    MLCORE_CHECK(found.coincidence == kNone, "particles ", found.coincidence / n, " and ",
-                 found.coincidence % n,
-                 " coincide; the Oseen tensor is singular there (the RPY tensor is not)");
-  }
+  void finish() const { cuda::finish(faults_.get(), {}, n, stream); }
 
   const cudaStream_t stream;
   const std::int64_t n, batch;
 
  private:
-  static constexpr Faults kNoFaults{kNone, kNone, kNone};
-
   void find(View<const double, 3> v, unsigned long long* first) {
     find_not_finite<<<blocks(v.size(), 256), 256, 0, stream>>>(v.data, v.size(), first);
     check(cudaGetLastError(), "check numbers");
@@ -499,8 +503,8 @@ class Call {
 };
 
 /// The one GPU all arrays live on.
-template <class... Views>
-int common_device(View<const double, 3> x, const Views&... others) {
+template <class Real, class... Views>
+int common_device(View<const Real, 3> x, const Views&... others) {
   const int device = device_of("x", x.data);
   for (const int other : {device_of("an array", others.data)...}) {
     MLCORE_CHECK(other == device, "all arrays must live on the same device, but x is on GPU ",
@@ -567,51 +571,124 @@ void planned_divergence(const Context& context, const MobilityModel& model,
   call.finish();
 }
 
-[[noreturn]] void not_yet(const char* what) {
-  detail::raise<BackendUnavailable>(what, " runs on the CPU alone");
+/// Copies between precisions.
+template <class From, class To>
+__global__ void convert(const From* from, std::int64_t count, To* to) {
+  const std::int64_t k = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
+  if (k < count) to[k] = static_cast<To>(from[k]);
 }
 
-void check_kernel(const MobilityModel& model) {
-  if (!model.radii.empty()) not_yet("RPY with radii of single particles");
-  if (model.kernel == Kernel::rpy_wall) not_yet("the wall kernel");
+/// An array in double precision: itself, or a copy.
+template <class Real>
+class Wide {
+ public:
+  Wide(View<const Real, 3> v, cudaStream_t stream) : copy_(v.size(), stream), shape_(v.shape) {
+    if (v.empty()) return;
+    convert<<<blocks(v.size(), 256), 256, 0, stream>>>(v.data, v.size(), copy_.get());
+  }
+  View<const double, 3> view() const { return {copy_.get(), shape_, Device::cuda}; }
+
+ private:
+  Scratch<double> copy_;
+  View<const Real, 3>::Shape shape_;
+};
+
+/// Room for a result in double precision, rounded when it is done.
+class Rounded {
+ public:
+  Rounded(View<float, 3> out, cudaStream_t stream)
+      : out_(out), values_(out.size(), stream), stream_(stream) {}
+  View<double, 3> view() const { return {values_.get(), out_.shape, Device::cuda}; }
+  void store() const {
+    if (out_.empty()) return;
+    convert<<<blocks(out_.size(), 256), 256, 0, stream_>>>(values_.get(), out_.size(), out_.data);
+    check(cudaGetLastError(), "convert an array");
+  }
+
+ private:
+  View<float, 3> out_;
+  Scratch<double> values_;
+  cudaStream_t stream_;
+};
+
+cudaStream_t stream_of(const Context& context) { return static_cast<cudaStream_t>(context.stream); }
+
+/// Whether an open kernel in single precision does it all.
+bool alone(const MobilityModel& model, const Cell& cell) {
+  return detail::has_open_kernel(model, cell) && model.table.cutoff == 0;
 }
 
 }  // namespace
 
 void mobility_matrix(const Context& context, const MobilityModel& model, const Cell& cell,
                      View<const double, 3> x, View<double, 3> M) {
-  check_kernel(model);
-  planned_matrix(context, model,
-                 detail::mobility_plan(model, cell, detail::EwaldUse::matrix, x.shape[1]), x, M);
+  if (x.empty()) return;
+  const bool open = detail::takes_open_path(model, cell), table = model.table.cutoff > 0;
+  if (!open || table) {
+    const MobilityModel planned = open ? detail::table_of(model) : model;
+    planned_matrix(context, planned,
+                   detail::mobility_plan(planned, cell, detail::EwaldUse::matrix, x.shape[1]), x,
+                   M);
+  }
+  if (open) open_matrix<double>(context, model, x, M, table, common_device(x, M));
 }
 
 void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,
                     View<const double, 3> x, View<const double, 3> F, View<double, 3> V) {
-  check_kernel(model);
-  planned_apply(context, model,
-                detail::mobility_plan(model, cell, detail::EwaldUse::apply, x.shape[1]), x, F, V);
+  if (x.empty()) return;
+  const bool open = detail::takes_open_path(model, cell), table = model.table.cutoff > 0;
+  if (!open || table) {
+    const MobilityModel planned = open ? detail::table_of(model) : model;
+    planned_apply(context, planned,
+                  detail::mobility_plan(planned, cell, detail::EwaldUse::apply, x.shape[1]), x, F,
+                  V);
+  }
+  if (open) open_apply<double>(context, model, x, F, V, table, common_device(x, F, V));
 }
 
 void mobility_divergence(const Context& context, const MobilityModel& model, const Cell& cell,
                          View<const double, 3> x, View<double, 3> D) {
-  check_kernel(model);
-  planned_divergence(context, model,
-                     detail::mobility_plan(model, cell, detail::EwaldUse::none, x.shape[1]), x, D);
+  if (x.empty()) return;
+  const MobilityModel table = detail::table_of(model);
+  planned_divergence(context, table,
+                     detail::mobility_plan(table, cell, detail::EwaldUse::none, x.shape[1]), x, D);
+  if (detail::has_open_kernel(model, cell)) {
+    add_open_divergence<double>(context, model, x, D, common_device(x, D));
+  }
 }
 
-void mobility_matrix(const Context&, const MobilityModel&, const Cell&, View<const float, 3>,
-                     View<float, 3>) {
-  not_yet("single precision");
+void mobility_matrix(const Context& context, const MobilityModel& model, const Cell& cell,
+                     View<const float, 3> x, View<float, 3> M) {
+  if (x.empty()) return;
+  const int device = common_device(x, M);
+  const CurrentDevice current(device);
+  if (alone(model, cell)) return open_matrix<float>(context, model, x, M, false, device);
+  const Wide<float> wide(x, stream_of(context));
+  const Rounded out(M, stream_of(context));
+  cuda::mobility_matrix(context, model, cell, wide.view(), out.view());
+  out.store();
 }
 
-void mobility_apply(const Context&, const MobilityModel&, const Cell&, View<const float, 3>,
-                    View<const float, 3>, View<float, 3>) {
-  not_yet("single precision");
+void mobility_apply(const Context& context, const MobilityModel& model, const Cell& cell,
+                    View<const float, 3> x, View<const float, 3> F, View<float, 3> V) {
+  if (x.empty()) return;
+  const int device = common_device(x, F, V);
+  const CurrentDevice current(device);
+  if (alone(model, cell)) return open_apply<float>(context, model, x, F, V, false, device);
+  const Wide<float> wide(x, stream_of(context)), force(F, stream_of(context));
+  const Rounded out(V, stream_of(context));
+  cuda::mobility_apply(context, model, cell, wide.view(), force.view(), out.view());
+  out.store();
 }
 
-void mobility_divergence(const Context&, const MobilityModel&, const Cell&, View<const float, 3>,
-                         View<float, 3>) {
-  not_yet("single precision");
+void mobility_divergence(const Context& context, const MobilityModel& model, const Cell& cell,
+                         View<const float, 3> x, View<float, 3> D) {
+  if (x.empty()) return;
+  const CurrentDevice current(common_device(x, D));
+  const Wide<float> wide(x, stream_of(context));
+  const Rounded out(D, stream_of(context));
+  cuda::mobility_divergence(context, model, cell, wide.view(), out.view());
+  out.store();
 }
 
 }  // namespace mlcore::cuda

@@ -21,6 +21,8 @@ using detail::EwaldUse;
 using detail::MobilityPlan;
 using detail::Particles;
 using detail::prepared;
+using detail::table_of;
+using detail::takes_open_path;
 using detail::tile_count;
 using detail::TilePowers;
 using kernels::kTile;
@@ -275,20 +277,6 @@ void check_parameters_device(const MobilityModel& model) {
                    t.dpar.device == Device::cpu && t.perp.device == Device::cpu &&
                    t.dperp.device == Device::cpu,
                "radii and the arrays of a table must live on the CPU");
-}
-
-/// Kernels of open space go their own way; Oseen and RPY under a table go with it.
-bool takes_open_path(const MobilityModel& model, const Cell& cell) {
-  const bool plain =
-      model.radii.empty() && (model.kernel == Kernel::oseen || model.kernel == Kernel::rpy);
-  return detail::has_open_kernel(model, cell) && !(plain && model.table.cutoff > 0);
-}
-
-MobilityModel table_of(const MobilityModel& model) {
-  MobilityModel table = model;
-  table.kernel = Kernel::none;
-  table.radii = {};
-  return table;
 }
 
 void matrix_on_cpu(const Context& context, const MobilityModel& model, const MobilityPlan& plan,

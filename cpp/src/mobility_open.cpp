@@ -20,32 +20,6 @@ using kernels::OpenPoints;
 using kernels::OpenTile;
 using std::numbers::pi;
 
-OpenKind kind_of(const MobilityModel& model) {
-  switch (model.kernel) {
-    case Kernel::oseen:
-      return OpenKind::oseen;
-    case Kernel::regularized_oseen:
-      return OpenKind::regularized;
-    case Kernel::rpy_wall:
-      return OpenKind::rpy_wall;
-    default:
-      return model.radii.empty() ? OpenKind::rpy : OpenKind::rpy_unequal;
-  }
-}
-
-template <class Real>
-OpenParameters<Real> parameters_of(const MobilityModel& model) {
-  const double a = model.radius;
-  return {static_cast<Real>(1 / (8 * pi * model.viscosity)),
-          static_cast<Real>(a),
-          static_cast<Real>(2 * a * a / 3),
-          static_cast<Real>(4 * a * a),
-          static_cast<Real>(4 / (3 * a)),
-          static_cast<Real>(3 / (8 * a * a)),
-          static_cast<Real>(1 / (8 * a * a)),
-          static_cast<Real>(2.25 * a * a)};
-}
-
 /// Where what pads arrays lies: far from everything and from each other.
 template <class Real>
 Real far_away(std::int64_t k) {
@@ -84,8 +58,8 @@ struct Product {
   std::atomic<bool> zero{false};
 
   Product(const MobilityModel& model, View<const Real, 2> x, View<const Real, 2> F, View<Real, 2> V)
-      : model(model), x(x), F(F), V(V), kind(kind_of(model)), n(x.shape[0]) {
-    parameters = parameters_of<Real>(model);
+      : model(model), x(x), F(F), V(V), kind(open_kind(model)), n(x.shape[0]) {
+    parameters = open_parameters<Real>(model);
     // Their number depends on n alone: so does the order of every sum.
     blocks = n <= kOpenTile ? 1 : std::min<std::int64_t>(32, 2 * ((n + 511) / 512));
     block = rounded((n + blocks - 1) / blocks);
@@ -208,6 +182,48 @@ bool has_open_kernel(const MobilityModel& model, const Cell& cell) {
   return model.kernel != Kernel::none && cell.is_open();
 }
 
+bool takes_open_path(const MobilityModel& model, const Cell& cell) {
+  const bool plain =
+      model.radii.empty() && (model.kernel == Kernel::oseen || model.kernel == Kernel::rpy);
+  return has_open_kernel(model, cell) && !(plain && model.table.cutoff > 0);
+}
+
+MobilityModel table_of(const MobilityModel& model) {
+  MobilityModel table = model;
+  table.kernel = Kernel::none;
+  table.radii = {};
+  return table;
+}
+
+OpenKind open_kind(const MobilityModel& model) {
+  switch (model.kernel) {
+    case Kernel::oseen:
+      return OpenKind::oseen;
+    case Kernel::regularized_oseen:
+      return OpenKind::regularized;
+    case Kernel::rpy_wall:
+      return OpenKind::rpy_wall;
+    default:
+      return model.radii.empty() ? OpenKind::rpy : OpenKind::rpy_unequal;
+  }
+}
+
+template <class Real>
+OpenParameters<Real> open_parameters(const MobilityModel& model) {
+  const double a = model.radius;
+  return {static_cast<Real>(1 / (8 * pi * model.viscosity)),
+          static_cast<Real>(a),
+          static_cast<Real>(2 * a * a / 3),
+          static_cast<Real>(4 * a * a),
+          static_cast<Real>(4 / (3 * a)),
+          static_cast<Real>(3 / (8 * a * a)),
+          static_cast<Real>(1 / (8 * a * a)),
+          static_cast<Real>(2.25 * a * a)};
+}
+
+template OpenParameters<double> open_parameters(const MobilityModel&);
+template OpenParameters<float> open_parameters(const MobilityModel&);
+
 void open_self_block(const MobilityModel& model, std::int64_t i, double z, double self[6]) {
   const double a = model.radii.empty() ? model.radius : model.radii(i);
   const double mobility = 1.0 / (6.0 * pi * model.viscosity * a);
@@ -250,8 +266,8 @@ void open_matrix(const Context& context, const MobilityModel& model, View<const 
                  View<Real, 2> M, bool add) {
   check_open_positions(model, x);
   const Columns<Real> columns(model, x);
-  const OpenParameters<Real> parameters = parameters_of<Real>(model);
-  const OpenKind kind = kind_of(model);
+  const OpenParameters<Real> parameters = open_parameters<Real>(model);
+  const OpenKind kind = open_kind(model);
   const std::int64_t n = x.shape[0], width = 3 * n;
   std::atomic<bool> zero{false};
   parallel_for(context, n, 8, [&](std::int64_t begin, std::int64_t end, int) {

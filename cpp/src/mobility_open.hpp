@@ -10,6 +10,17 @@ namespace mlcore::detail {
 /// Whether a kernel in this cell is one of kernels::OpenKind.
 bool has_open_kernel(const MobilityModel& model, const Cell& cell);
 
+/// Whether the kernels of open space do the work; Oseen and RPY of one radius go with their table.
+bool takes_open_path(const MobilityModel& model, const Cell& cell);
+
+/// The model without its kernel.
+MobilityModel table_of(const MobilityModel& model);
+
+kernels::OpenKind open_kind(const MobilityModel& model);
+
+template <class Real>
+kernels::OpenParameters<Real> open_parameters(const MobilityModel& model);
+
 /// The block of M on the diagonal, without `self`: xx xy xz yy yz zz. z is the height over the
 /// wall.
 void open_self_block(const MobilityModel& model, std::int64_t i, double z, double self[6]);
