@@ -49,6 +49,14 @@ void check_weight(const char* name, const RulesView& rules, View<T, 5> weight) {
   }
 }
 
+/// Results are written while inputs are still read.
+template <class T, int Rank, class U, int OutRank>
+void check_apart(const char* name, View<T, Rank> input, View<U, OutRank> out) {
+  MLCORE_CHECK(
+      input.empty() || out.empty() || input.end() <= out.begin() || out.end() <= input.begin(),
+      "out must not overlap ", name);
+}
+
 /// Weights as the kernels read them, (blocks, taps, inner, kActiveLanes), zero beyond the outputs.
 template <class T>
 class PackedWeights {
@@ -202,6 +210,8 @@ void convolve(const Context& context, View<const std::int32_t, 1> data, View<con
   if (epilogue.preactivation.data) {
     check_shape("preactivation", epilogue.preactivation, {rules.outputs, O});
   }
+  check_apart("features", features, out);
+  if (epilogue.residual.data) check_apart("residual", epilogue.residual, out);
   if (out.empty()) return;
   accumulate(context, rules, features, PackedWeights<T>(weight, false), epilogue, out);
 }
@@ -216,6 +226,7 @@ void scatter(const Context& context, View<const std::int32_t, 1> data, View<cons
   check_weight("weight", rules, weight);
   check_shape("values", values, {rules.inputs, weight.shape[0]});
   check_shape("out", out, {rules.outputs, weight.shape[1]});
+  check_apart("values", values, out);
   if (out.empty()) return;
   accumulate(context, rules, values, PackedWeights<T>(weight, true), {}, out);
 }

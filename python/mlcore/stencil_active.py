@@ -127,6 +127,11 @@ class ActiveSet:
         the grid."""
         return self if self._dilated is None else self._dilated
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles hold the coordinates; rule books are built again."""
+        arguments = (self.grid_shape, self.coordinates, self.boundary, self.dilate, self.batches)
+        return _rebuilt, arguments
+
     def __len__(self) -> int:
         """Number of occupied voxels."""
         return self._count
@@ -252,7 +257,8 @@ def conv3d_active(
         bias: (O,).
         activation: None, "relu", "silu", "gelu" (the exact one), "tanh" or "sigmoid".
         residual: (M outputs, O).
-        out: (M outputs, O) where the result goes: C-contiguous, of its kind and dtype.
+        out: (M outputs, O) where the result goes: C-contiguous, of its kind and dtype, apart from
+            the inputs.
         num_threads: CPU threads; None takes the library-wide setting. Results do not depend on it.
 
     Returns:
@@ -316,6 +322,12 @@ def weight_shape(weight: Any) -> tuple[int, int, int]:
     if len(shape) != 5 or len(set(shape[2:])) != 1:
         raise InvalidArgument(f"weight must have the shape (O, C, k, k, k), got {shape}")
     return shape[0], shape[1], shape[2]
+
+
+def _rebuilt(
+    grid_shape: tuple[int, ...], coordinates: Any, boundary: str, dilate: int, batches: int
+) -> ActiveSet:
+    return ActiveSet(grid_shape, coordinates, boundary, dilate=dilate, batches=batches)
 
 
 def _zeros(like: Any, shape: tuple[int, ...]) -> Any:

@@ -272,6 +272,19 @@ def test_what_is_wrong_is_named():
             active, torch.zeros(2, 2, requires_grad=True), weight
         ),
     }
+    same = np.zeros((2, 2, 3, 3, 3))
+    both = np.zeros((4, 2))
+    calls |= {
+        "out must not overlap features": lambda: conv3d_active(
+            active, both[:2], same, out=both[1:3]
+        ),
+        "out must not overlap residual": lambda: conv3d_active(
+            active, features, same, residual=both[:2], out=both[:2]
+        ),
+        "out must not overlap values": lambda: scatter3d_active(
+            active, both[:2], same, out=both[:2]
+        ),
+    }
     for message, call in calls.items():
         with pytest.raises(mlcore.InvalidArgument, match=message):
             call()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import mlcore
 import numpy as np
 import pytest
@@ -93,6 +96,16 @@ def test_gather_and_scatter_are_adjoint_and_inverse(batches, dtype):
     tensor = torch.from_numpy(other).requires_grad_()
     active.gather(tensor).square().sum().backward()
     assert np.array_equal(tensor.grad.numpy(), 2 * active.scatter(picked))
+
+
+def test_copies_are_the_same_set():
+    rng = np.random.default_rng(4)
+    voxels = rng.permutation(occupied(rng, (4, 5, 6), 0.4))
+    active = ActiveSet((4, 5, 6), voxels, "zero", dilate=1)
+    for other in (copy.deepcopy(active), pickle.loads(pickle.dumps(active))):
+        assert np.array_equal(other.coordinates, voxels)
+        assert np.array_equal(other.neighbors(3), active.neighbors(3))
+        assert (other.boundary, other.dilate) == ("zero", 1)
 
 
 def test_rule_books_are_kept():
