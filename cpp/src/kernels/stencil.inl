@@ -44,6 +44,7 @@ MLCORE_INLINE void store(T* p, Vector<T> v) {
 template <class T, int Taps, int Outputs, int Width>
 void row_tile(const StencilRow<T>& row, std::int64_t output, std::int64_t z) {
   constexpr int lanes = Simd<T>::lanes, block = static_cast<int>(kStencilBlock);
+  constexpr int blocks = (Outputs + block - 1) / block;
   const std::int64_t slot_size = row.channels * Taps * block;
   const std::int64_t block_size = slot_size * row.slot_count;
   const T* block_weights = row.weights + output / block * block_size;
@@ -56,8 +57,11 @@ void row_tile(const StencilRow<T>& row, std::int64_t output, std::int64_t z) {
   }
   for (std::int32_t i = 0; i < row.row_count; ++i) {
     const T* in = row.rows[i] + z;
-    const T* weights = block_weights + row.row_slots[i] * slot_size;
-    const T* next_weights = weights + block_size;  // of the next block of outputs
+    const T* weights[blocks];
+#pragma GCC unroll 2
+    for (int k = 0; k < blocks; ++k) {
+      weights[k] = block_weights + k * block_size + row.row_slots[i] * slot_size;
+    }
     for (std::int64_t c = 0; c < row.channels; ++c) {
 #pragma GCC unroll 5
       for (int tap = 0; tap < Taps; ++tap) {
@@ -66,15 +70,14 @@ void row_tile(const StencilRow<T>& row, std::int64_t output, std::int64_t z) {
         for (int v = 0; v < Width; ++v) value[v] = load(in + tap * row.tap_pitch + v * lanes);
 #pragma GCC unroll 8
         for (int o = 0; o < Outputs; ++o) {
-          const Vector<T> w =
-              broadcast((o < block ? weights : next_weights)[tap * block + o % block]);
+          const Vector<T> w = broadcast(weights[o / block][tap * block + o % block]);
 #pragma GCC unroll 4
           for (int v = 0; v < Width; ++v) sum[o][v] += w * value[v];
         }
       }
       in += row.channel_pitch;
-      weights += Taps * block;
-      next_weights += Taps * block;
+#pragma GCC unroll 2
+      for (int k = 0; k < blocks; ++k) weights[k] += Taps * block;
     }
   }
 #pragma GCC unroll 8
@@ -210,9 +213,9 @@ MLCORE_INLINE float power_of_two(float shifted) {
   return __builtin_bit_cast(float, (n + 127) << 23);
 }
 
-/// exp(x) - 1 = 2^n exp(r) - 1 with |r| <= log(2) / 2, by Taylor's series; x is limited to where
-/// exp(x) is a normal number.
-MLCORE_INLINE double expm1_of(double x) {
+/// exp(x) = scale (1 + result), scale = 2^n, the result in [-0.3, 0.42] by Taylor's series; x is
+/// limited to where exp(x) is a normal number.
+MLCORE_INLINE double exp_parts(double x, double& scale) {
   x = x > 708.0 ? 708.0 : x;
   x = x < -708.0 ? -708.0 : x;
   const double shifted = x * 0x1.71547652b82fep0 + 0x1.8p52;
@@ -224,10 +227,10 @@ MLCORE_INLINE double expm1_of(double x) {
       1.0 / 720,       1.0 / 120,      1.0 / 24,      1.0 / 6,      1.0 / 2};
 #pragma GCC unroll 11
   for (int i = 0; i < 11; ++i) p = p * r + inverse_factorials[i];
-  const double scale = power_of_two(shifted);
-  return scale * (p * r * r + r) + (scale - 1);
+  scale = power_of_two(shifted);
+  return p * r * r + r;
 }
-MLCORE_INLINE float expm1_of(float x) {
+MLCORE_INLINE float exp_parts(float x, float& scale) {
   x = x > 87.0f ? 87.0f : x;
   x = x < -87.0f ? -87.0f : x;
   const float shifted = x * 0x1.715476p0f + 0x1.8p23f;
@@ -238,8 +241,21 @@ MLCORE_INLINE float expm1_of(float x) {
                                           1.0f / 24,   1.0f / 6,   1.0f / 2};
 #pragma GCC unroll 6
   for (int i = 0; i < 6; ++i) p = p * r + inverse_factorials[i];
-  const float scale = power_of_two(shifted);
-  return scale * (p * r * r + r) + (scale - 1);
+  scale = power_of_two(shifted);
+  return p * r * r + r;
+}
+
+template <class T>
+MLCORE_INLINE T exp_of(T x) {
+  T scale;
+  const T part = exp_parts(x, scale);
+  return scale * part + scale;
+}
+template <class T>
+MLCORE_INLINE T expm1_of(T x) {
+  T scale;
+  const T part = exp_parts(x, scale);
+  return scale * part + (scale - 1);
 }
 
 template <class T>
@@ -252,11 +268,38 @@ MLCORE_INLINE T tanh_of(T x) {
   const T size = -e / (2 + e);
   return x < 0 ? -size : size;
 }
-MLCORE_INLINE double gelu_of(double x) {
-  return 0.5 * x * (1 + __builtin_erf(x * 0.70710678118654752440));
-}
-MLCORE_INLINE float gelu_of(float x) {
-  return 0.5f * x * (1 + __builtin_erff(x * 0.70710678118654752440f));
+
+// log(erfc(z) / t) + z^2 with t = 2 / (2 + z), as a Chebyshev series in 2 t - 1 (the form of Press
+// et al., Numerical Recipes, 3rd edition, section 6.2.2; coefficients computed with 50 digits).
+constexpr double kErfc[] = {
+    -0.6513268598908547171,     0.6419697923564902603,       0.019476473204185836312,
+    -0.0095615147868086316419,  -0.0009465953444820368663,   0.00036683949785276145187,
+    0.000042523324806907771645, -0.000020278578112534243154, -1.6242900046470255135e-6,
+    1.3036558355805232018e-6,   1.5626441722066143178e-8,    -8.5238095914926542525e-8,
+    6.5290544390988514964e-9,   5.0593434955514689418e-9,    -9.9136415649303308674e-10,
+    -2.2736512229318358557e-10, 9.646791102015526802e-11,    2.3940380830391147447e-12,
+    -6.8860275264975533984e-12, 8.9448792730907257167e-13,   3.1309213993429580783e-13,
+    -1.1270822361367252366e-13, 3.8109052551892320552e-16,   7.1060976136092369878e-15,
+    -1.5230282014571043043e-15, -9.4574945712912340005e-17,  1.2102371892242789923e-16};
+template <class T>
+constexpr int kErfcTerms = sizeof(T) == 8 ? 27 : 13;
+
+/// x times the normal distribution function of x.
+template <class T>
+MLCORE_INLINE T gelu_of(T x) {
+  const T z = (x < 0 ? -x : x) * T(0.70710678118654752440);
+  const T t = 2 / (2 + z);
+  const T u = 4 * t - 2;
+  T last = 0, sum = 0;
+#pragma GCC unroll 27
+  for (int i = kErfcTerms<T> - 1; i > 0; --i) {
+    const T next = u * sum - last + T(kErfc[i]);
+    last = sum;
+    sum = next;
+  }
+  const T series = T(0.5) * u * sum - last + T(kErfc[0]);
+  const T tail = T(0.5) * t * exp_of(series - z * z);
+  return x * (x < 0 ? tail : 1 - tail);
 }
 
 }  // namespace

@@ -74,7 +74,7 @@ double activated(Activation activation, double s) {
     case Activation::silu:
       return s / (1 + std::exp(-s));
     case Activation::gelu:
-      return 0.5 * s * (1 + std::erf(s / std::numbers::sqrt2));
+      return 0.5 * s * std::erfc(-s / std::numbers::sqrt2);
     case Activation::tanh:
       return std::tanh(s);
     case Activation::sigmoid:
