@@ -106,9 +106,9 @@ void gradient_as(const VoxelSetup& setup, const Points& points, const py::object
                              setup.options);
 }
 
-py::array pooled_field(const std::array<std::int64_t, 5>& shape, bool single) {
-  if (single) return pooled_array<float, 5>(shape);
-  return pooled_array<double, 5>(shape);
+py::array pooled_numbers(std::int64_t count, bool single) {
+  if (single) return pooled_array<float, 1>({count});
+  return pooled_array<double, 1>({count});
 }
 
 std::int64_t voxel_count(const VoxelGrid& grid) {
@@ -192,7 +192,7 @@ void export_voxels(py::module_& m) {
   m.def(
       "check_voxel_grid", [](const VoxelSetup& setup) { check_voxel_grid(setup.grid); },
       py::arg("setup"));
-  m.def("pooled_field", &pooled_field, py::arg("shape"), py::arg("single"));
+  m.def("pooled_numbers", &pooled_numbers, py::arg("count"), py::arg("single"));
   m.def(
       "rasterize",
       [](const VoxelSetup& setup, const Points& points, const py::object& features,

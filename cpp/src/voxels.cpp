@@ -24,7 +24,7 @@ constexpr double kMostTaps = 1 << 18;
 /// A field up to this size stays in cache while points in any order are spread over it; of a larger
 /// one, slabs of kSlabBytes are done one by one.
 constexpr std::int64_t kCacheBytes = std::int64_t{12} << 20;
-constexpr std::int64_t kSlabBytes = std::int64_t{3} << 20;
+constexpr std::int64_t kSlabBytes = std::int64_t{6} << 20;
 constexpr std::int64_t kGrain = 1024;
 
 // ------------------------------------------------------------------------------------- arguments
@@ -78,7 +78,7 @@ VoxelStencil make_stencil(const VoxelGrid& grid, const VoxelKernel& kernel, bool
     for (int k = 0; k < 3; ++k) s.to_grid[3 * k + a] = inverse_rows[3 * k + a] * n;
     double wanted = static_cast<double>(kernel.scheme) + 1;
     if (kernel.scheme >= VoxelScheme::gaussian) {
-      wanted = std::max(1.0, std::ceil(2 * reach(kernel) * n / height[a]));
+      wanted = std::floor(2 * reach(kernel) * n / height[a] * (1 + 2e-9)) + 1;
     }
     taps *= wanted;
     MLCORE_CHECK(taps <= kMostTaps, "the kernel covers ", taps, " voxels or more, at most ",
@@ -95,8 +95,12 @@ VoxelStencil make_stencil(const VoxelGrid& grid, const VoxelKernel& kernel, bool
   if (kernel.scheme == VoxelScheme::gaussian) {
     s.decay = 0.5 / (kernel.sigma * kernel.sigma);
     s.separable = s.metric[1] == 0 && s.metric[2] == 0 && s.metric[4] == 0;
+    double diagonal = 0;  // a bound on the squared distance of the nearest sample point
+    for (int m : {0, 1, 1, 2, 2, 3, 4, 4, 5}) diagonal += 0.25 * std::fabs(s.metric[m]);
+    s.narrow = s.decay * diagonal > 600;
   }
-  s.outer = kernel.radius + 0.5 * kernel.edge;
+  // A centre right on a sharp edge is inside, however its distance was rounded.
+  s.outer = kernel.edge > 0 ? kernel.radius + 0.5 * kernel.edge : kernel.radius * (1 + 1e-9);
   s.inverse_edge = kernel.edge > 0 ? 1 / kernel.edge : 0;
   const double volume =
       std::fabs(determinant(grid.cell.rows)) * s.inverse_n[0] * s.inverse_n[1] * s.inverse_n[2];
@@ -402,14 +406,37 @@ class Scratch {
 
 // --------------------------------------------------------------------------------- one system each
 
+/// What normalises the weights of each point, for kernels whose windows are dealt with in pieces.
+template <class T>
+Buffer norms_of(const Context& context, const System<T>& system) {
+  Buffer norms(24 * static_cast<std::size_t>(system.points.x.shape[0]));
+  VoxelJob<float> job{};
+  job.stencil = &system.stencil;
+  job.x = system.points.x.data;
+  job.direction = system.points.direction.data;
+  job.plane_end = system.stencil.n[0];
+  job.channels = 1;
+  job.norms = static_cast<double*>(norms.data());
+  detail::parallel_for(context, system.end - system.begin, 16,
+                       [&](std::int64_t from, std::int64_t to, int) {
+                         const Scratch scratch(system.stencil);
+                         VoxelJob<float> part = job;
+                         part.scratch = scratch.data();
+                         part.begin = system.begin + from, part.end = system.begin + to;
+                         MLCORE_DISPATCH(voxel_norms)(part);  // bad positions show later
+                       });
+  return norms;
+}
+
 template <class T>
 bool spread_slab(const System<T>& system, const Slabs& slabs, std::int64_t slab, const T* features,
-                 T* field) {
+                 T* field, double* norms) {
   const Scratch scratch(system.stencil);
   VoxelJob<T> job = system.job();
   job.scratch = scratch.data();
   job.list = slabs.list();
   job.begin = slabs.begin(slab), job.end = slabs.begin(slab + 1);
+  job.norms = norms;
   job.plane_begin = slabs.plane(slab), job.plane_end = slabs.plane(slab + 1);
   job.features = const_cast<T*>(features);
   job.feature_stride = system.channels;
@@ -458,8 +485,11 @@ void spread_system(const Context& context, System<T> system, const T* features, 
     });
   } else {
     const Slabs slabs = system.slabs(context, true);
+    Buffer norms;
+    if (slabs.count() > 1 && !system.stencil.separable) norms = norms_of(context, system);
+    auto* values = static_cast<double*>(norms.data());
     for_slabs(context, slabs.count(), [&](std::int64_t slab) {
-      if (!spread_slab(system, slabs, slab, features, field)) good = false;
+      if (!spread_slab(system, slabs, slab, features, field, values)) good = false;
     });
   }
   if (!good) raise_bad_position(system.stencil, system.points.x, system.begin, system.end);

@@ -19,8 +19,9 @@ Source of the first three: Hockney and Eastwood, Computer Simulation Using Parti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,6 +103,7 @@ class VoxelGrid:
     shape: tuple[int, int, int]
     cell: npt.NDArray[np.float64]
     pbc: tuple[bool, bool, bool]
+    rows: tuple[float, ...] = field(repr=False)  # the nine numbers of the cell
 
     def __init__(self, shape: int | Sequence[int], cell: Any, pbc: Pbc = True) -> None:
         numbers = np.asarray(shape)
@@ -116,17 +118,17 @@ class VoxelGrid:
         object.__setattr__(self, "shape", (nx, ny, nz))
         object.__setattr__(self, "cell", rows)
         object.__setattr__(self, "pbc", flags)
+        object.__setattr__(self, "rows", tuple(rows.ravel().tolist()))
         _core.check_voxel_grid(_core.VoxelSetup(self.shape, self.cell, self.pbc))
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, VoxelGrid)
-            and (self.shape, self.pbc) == (other.shape, other.pbc)
-            and bool((self.cell == other.cell).all())
-        )
+        return isinstance(other, VoxelGrid) and self._key() == other._key()
 
     def __hash__(self) -> int:
-        return hash((self.shape, self.pbc, self.cell.tobytes()))
+        return hash(self._key())
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.shape, self.rows, self.pbc
 
     @property
     def size(self) -> int:
@@ -181,7 +183,8 @@ def rasterize(
     call = _Call(grid, kernel, density, layout, positions, offsets, direction)
     values = call.features("features", features)
     shape = call.field_shape(values.shape[1])
-    field, result = _field_output(call, out, shape, values.dtype)
+    field, result = _output(call, out, shape, values.dtype)
+    field = field if call.offsets is not None else field[None]
     _core.rasterize(call.setup(num_threads, deterministic), call.points(), values, field)
     return result
 
@@ -214,7 +217,7 @@ def gather(
     call = _Call(grid, kernel, density, layout, positions, offsets, direction)
     values = call.field(field)
     channels = values.shape[1 if call.channels_first else 4]
-    array, result = call.kind.output(out, (*call.shape[:-1], channels), values.dtype, "positions")
+    array, result = _output(call, out, (*call.shape[:-1], channels), values.dtype)
     setup = call.setup(num_threads)
     _core.gather(setup, call.points(), values, array.reshape(-1, channels))
     return result
@@ -254,7 +257,7 @@ def position_gradient(
         raise InvalidArgument(
             f"features and field must have the same dtype, got {values.dtype} and {fields.dtype}"
         )
-    array, result = call.kind.output(out, call.shape, like="positions")
+    array, result = _output(call, out, call.shape, "float64")
     setup = call.setup(num_threads)
     _core.voxel_position_gradient(setup, call.points(), values, fields, array.reshape(-1, 3))
     return result
@@ -482,12 +485,12 @@ def _float_like(values: Any) -> np.dtype[Any]:
     return np.dtype(np.float32 if single else np.float64)
 
 
-def _field_output(call: _Call, out: Any, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
-    """Where the field goes, (B, ...) as the core fills it and as the caller gets it."""
+def _output(call: _Call, out: Any, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
+    """Where a result goes, as the core fills it and as the caller gets it; see `Kind.output`."""
     name = str(dtype).removeprefix("torch.")
+    if math.prod(shape) >= 1 << 58:
+        raise InvalidArgument(f"a result of the shape {shape} is too large")
     if out is None and call.kind.on_cpu:
-        five = shape if call.offsets is not None else (1, *shape)
-        array = _core.pooled_field(five, name == "float32")
-        return array, call.kind.like(array.reshape(shape))
-    array, result = call.kind.output(out, shape, name, "positions")
-    return (array if call.offsets is not None else array[None]), result
+        array = _core.pooled_numbers(math.prod(shape), name == "float32").reshape(shape)
+        return array, call.kind.like(array)
+    return call.kind.output(out, shape, name, "positions")

@@ -27,7 +27,8 @@ MLCORE_API void check_voxel_grid(const VoxelGrid& grid);
 ///   tsc      3/4 - d^2  |d| < 1/2;   (3/2 - |d|)^2 / 2          |d| < 3/2
 /// and the others depend on the distance r of a voxel's centre from the point
 ///   gaussian  exp(-r^2 / (2 sigma^2))
-///   sphere    S((radius + edge/2 - r) / edge), S(t) = t^3 (10 - 15 t + 6 t^2) held in 0..1
+///   sphere    S((radius + edge/2 - r) / edge), S(t) = t^3 (10 - 15 t + 6 t^2) held in 0..1;
+///             with a sharp edge 1 for r <= radius (1 + 1e-9)
 enum class VoxelScheme : int { nearest = 0, cic = 1, tsc = 2, gaussian = 3, sphere = 4 };
 
 /// The weights of a point sum to 1 over all voxels, those outside an open axis included, which are

@@ -29,6 +29,7 @@ struct VoxelStencil {
   bool periodic[3];
   std::int32_t scheme;  // of VoxelScheme
   bool separable;       // weights are products over the axes
+  bool narrow;          // Gaussian: all weights of a point may vanish in double precision
 };
 
 /// Value, first and second derivative of a weight.
@@ -120,19 +121,24 @@ MLCORE_VOXEL void voxel_gaussian(int taps, double offset, double f, double decay
   }
 }
 
-/// Weight at squared distance q, not normalised, and its derivatives by q. `nearest` is the least q
-/// of the window: a common factor that keeps narrow Gaussians from vanishing.
+/// Weight at squared distance q, not normalised. `nearest` is the least q of the window, or 0: a
+/// common factor that keeps narrow Gaussians from vanishing.
+MLCORE_VOXEL double voxel_radial_value(const VoxelStencil& s, double q, double nearest) {
+  if (s.decay > 0.0) return voxel_exp(s.decay * (nearest - q));
+  const double r = voxel_root(q > 0.0 ? q : 0.0);
+  if (s.inverse_edge == 0.0) return r <= s.outer ? 1.0 : 0.0;
+  const double rising = (s.outer - r) * s.inverse_edge;
+  const double above = rising > 0.0 ? rising : 0.0, t = above < 1.0 ? above : 1.0;
+  return t * t * t * (10.0 + t * (6.0 * t - 15.0));
+}
+
+/// The same and its derivatives by q.
 MLCORE_VOXEL VoxelJet voxel_radial(const VoxelStencil& s, double q, double nearest) {
-  if (s.decay > 0.0) {
-    const double p = voxel_exp(s.decay * (nearest - q));
-    return {p, -s.decay * p, s.decay * s.decay * p};
-  }
-  const double r = voxel_root(q);
-  if (s.inverse_edge == 0.0) return {r <= s.outer ? 1.0 : 0.0, 0.0, 0.0};
-  const double t = (s.outer - r) * s.inverse_edge;
-  const double p = t <= 0.0 ? 0.0 : t >= 1.0 ? 1.0 : t * t * t * (10.0 + t * (6.0 * t - 15.0));
-  if (t <= 0.0 || t >= 1.0) return {p, 0.0, 0.0};
-  // by r: -first / edge, second / edge^2
+  const double p = voxel_radial_value(s, q, nearest);
+  if (s.decay > 0.0) return {p, -s.decay * p, s.decay * s.decay * p};
+  if (s.inverse_edge == 0.0 || p == 0.0 || p == 1.0) return {p, 0.0, 0.0};
+  const double r = voxel_root(q), t = (s.outer - r) * s.inverse_edge;
+  // by r: -first, second
   const double first = 30.0 * t * t * (1.0 - t) * (1.0 - t) * s.inverse_edge;
   const double second = 60.0 * t * (1.0 - t) * (1.0 - 2.0 * t) * s.inverse_edge * s.inverse_edge;
   return {p, -0.5 * first / r, 0.25 * (second + first / r) / q};

@@ -22,6 +22,7 @@ struct VoxelJob {
   std::int64_t feature_stride;  // in numbers
   std::int32_t channels;
   double* gradient;  // (n, 3)
+  double* norms;     // (n, 3) what voxel_norms gives, or null
   void* scratch;     // voxel_scratch bytes
 };
 
@@ -30,6 +31,9 @@ MLCORE_DECLARE_PER_ISA(
     // field += sum of weight x features
     bool voxel_spread_f32(const VoxelJob<float>& job);
     bool voxel_spread_f64(const VoxelJob<double>& job);
+    // Sums over the window of each point that normalise a kernel of the distance: the least
+    // squared distance, the weights, their derivatives along the direction.
+    bool voxel_norms(const VoxelJob<float>& job);
     // features = sum of weight x field
     bool voxel_gather_f32(const VoxelJob<float>& job);
     bool voxel_gather_f64(const VoxelJob<double>& job);

@@ -10,10 +10,7 @@ namespace mlcore::kernels::MLCORE_ISA {
 namespace {
 
 constexpr int kBlock = kVoxelBlock;
-#ifndef AHEAD
-#define AHEAD 8
-#endif
-constexpr int kAhead = AHEAD;  // points whose voxels are fetched before they are needed
+constexpr int kAhead = 8;  // points whose voxels are fetched before they are needed
 
 /// L channels; one is a plain number.
 template <class T, int L>
@@ -78,15 +75,16 @@ struct Taps {
   alignas(64) std::int64_t row[O * O][kBlock];  // distance from job.field
   alignas(64) std::int64_t z[O][kBlock];        // distance from the row's begin
   std::int32_t index[3][O][kBlock];             // along open axes perhaps outside
-  std::uint8_t whole[kBlock];                   // every tap lies in the job's planes
+  bool whole[kBlock];                           // every tap lies in the job's planes
+  bool lines[kBlock];                           // every tap lies inside along the other axes
 };
 
 template <class T, int O>
 void fill_taps(const VoxelJob<T>& job, const VoxelPlaces& places, int count, Taps<T, O>& taps) {
   const VoxelStencil& s = *job.stencil;
   alignas(64) T weight[3][O][kBlock];
-  alignas(64) std::int32_t outside[kBlock];
-  for (int p = 0; p < count; ++p) outside[p] = 0;
+  alignas(64) std::int32_t outside[2][kBlock];  // negative: along the first axis, the others
+  for (int p = 0; p < count; ++p) outside[0][p] = outside[1][p] = 0;
   for (int axis = 0; axis < 3; ++axis) {
     const double* fraction = places.fraction[axis];
     const double scale = axis == 2 ? s.scale : 1.0;
@@ -99,13 +97,14 @@ void fill_taps(const VoxelJob<T>& job, const VoxelPlaces& places, int count, Tap
     const std::int32_t low = axis == 0 ? job.plane_begin : 0;
     const std::int32_t high = axis == 0 ? job.plane_end : n;
     const std::int32_t* __restrict first = places.first[axis];
+    std::int32_t* __restrict out = outside[axis > 0];
     for (int j = 0; j < O; ++j) {
       std::int32_t* __restrict index = taps.index[axis][j];
       for (int p = 0; p < count; ++p) {
         std::int32_t i = first[p] + j;
         for (int turn = 0; turn < O - 1; ++turn) i -= i >= n ? wrap : 0;
         index[p] = i;
-        outside[p] |= (i - low) | (high - 1 - i);  // negative: outside
+        out[p] |= (i - low) | (high - 1 - i);
       }
     }
   }
@@ -123,7 +122,10 @@ void fill_taps(const VoxelJob<T>& job, const VoxelPlaces& places, int count, Tap
       taps.z[a][p] = taps.index[2][a][p] * voxel;
     }
   }
-  for (int p = 0; p < count; ++p) taps.whole[p] = outside[p] >= 0;
+  for (int p = 0; p < count; ++p) {
+    taps.whole[p] = (outside[0][p] | outside[1][p]) >= 0;
+    taps.lines[p] = outside[1][p] >= 0;
+  }
 }
 
 /// Calls visit(row, z) for the taps of a point that lie in the job's planes.
@@ -134,6 +136,12 @@ MLCORE_INLINE void for_taps_inside(const VoxelJob<T>& job, const Taps<T, O>& tap
   for (int a = 0; a < O; ++a) {
     const std::int32_t x = taps.index[0][a][p];
     if (x < job.plane_begin || x >= job.plane_end) continue;
+    if (taps.lines[p]) {
+      for (int b = 0; b < O; ++b) {
+        for (int c = 0; c < O; ++c) visit(O * a + b, c);
+      }
+      continue;
+    }
     for (int b = 0; b < O; ++b) {
       const std::int32_t y = taps.index[1][b][p];
       if (y < 0 || y >= s.n[1]) continue;
@@ -298,6 +306,10 @@ void separable_weights(Window& w) {
   double* out = w.table[0];
   for (int i = 0; i < w.size[0]; ++i) {
     const double x0 = w.axis[0][0][i] * scale, x1 = w.axis[0][1][i] * scale;
+    if (w.step[0][i] < 0) {
+      out += std::int64_t{w.size[1]} * w.size[2];
+      continue;
+    }
     for (int j = 0; j < w.size[1]; ++j, out += w.size[2]) {
       const double y0 = w.axis[1][0][j], y1 = w.axis[1][1][j];
       if (w.directional) {
@@ -336,14 +348,19 @@ void separable_gradients(Window& w) {
   }
 }
 
-/// Calls visit(tap, d, G d) with d the vector in voxels from the point to a sample point.
+/// Calls visit(tap, d, G d) with d the vector in voxels from the point to a sample point; perhaps
+/// only in the job's planes.
 template <class Visit>
-MLCORE_INLINE void for_samples(const Window& w, const Visit& visit) {
+MLCORE_INLINE void for_samples(const Window& w, bool all, const Visit& visit) {
   const double* g = w.s.metric;
   std::int64_t t = 0;
   double d[3], e[3];
   for (int i = 0; i < w.size[0]; ++i) {
     d[0] = i + (0.5 - w.fraction[0] - w.s.offset[0]);
+    if (!all && w.step[0][i] < 0) {
+      t += std::int64_t{w.size[1]} * w.size[2];
+      continue;
+    }
     for (int j = 0; j < w.size[1]; ++j) {
       d[1] = j + (0.5 - w.fraction[1] - w.s.offset[1]);
       for (int l = 0; l < w.size[2]; ++l, ++t) {
@@ -393,41 +410,97 @@ void set_nearest(Window& w, int tables) {
   if (tables == 1 && !w.directional) w.table[0][t] = w.s.scale;
 }
 
-/// The tables of a kernel of the distance: one (weights) or three (gradients).
-void radial_tables(Window& w, int tables) {
-  double nearest = 1e300;
-  for_samples(w, [&](std::int64_t, const double* d, const double* e) {
+/// Least squared distance of a sample point, where it matters.
+double least_distance(const Window& w) {
+  double least = 1e300;
+  if (!w.s.narrow) return 0.0;
+  for_samples(w, true, [&](std::int64_t, const double* d, const double* e) {
     const double q = dot(d, e);
-    nearest = q < nearest ? q : nearest;
+    least = q < least ? q : least;
   });
-  Share z;
-  for_samples(w, [&](std::int64_t t, const double* d, const double* e) {
-    const VoxelJet jet = voxel_radial(w.s, dot(d, e), nearest);
-    if (tables == 1 && !w.directional) {
-      w.table[0][t] = jet.p;
-      z.value += jet.p;
-      return;
+  return least;
+}
+
+/// table[0]: weights before normalisation of a kernel of the distance. Returns their sum.
+double radial_values(Window& w, double nearest, bool all) {
+  const double* g = w.s.metric;
+  const int nz = w.size[2];
+  const double z0 = 0.5 - w.fraction[2] - w.s.offset[2];
+  double total = 0.0, *out = w.table[0];
+  for (int i = 0; i < w.size[0]; ++i) {
+    const double x = i + (0.5 - w.fraction[0] - w.s.offset[0]);
+    if (!all && w.step[0][i] < 0) {
+      out += std::int64_t{w.size[1]} * nz;
+      continue;
     }
-    const Share p(w, jet, e);
+    for (int j = 0; j < w.size[1]; ++j, out += nz) {
+      const double y = j + (0.5 - w.fraction[1] - w.s.offset[1]);
+      const double constant = g[0] * x * x + 2.0 * g[1] * x * y + g[3] * y * y;
+      const double linear = 2.0 * (g[2] * x + g[4] * y), square = g[5];
+      for (int l = 0; l < nz; ++l) {
+        const double z = l + z0;
+        out[l] = voxel_radial_value(w.s, constant + z * (linear + z * square), nearest);
+      }
+      double row = 0.0;
+      for (int l = 0; l < nz; ++l) row += out[l];
+      total += row;
+    }
+  }
+  return total;
+}
+
+/// Sums of the shares of a window.
+Share radial_sums(Window& w, double nearest) {
+  Share z;
+  for_samples(w, true, [&](std::int64_t, const double* d, const double* e) {
+    const Share p(w, voxel_radial(w.s, dot(d, e), nearest), e);
     z.value += p.value;
     for (int a = 0; a < 3; ++a) z.by[a] += p.by[a];
     if (!w.directional) return;
     z.along += p.along;
     for (int a = 0; a < 3; ++a) z.along_by[a] += p.along_by[a];
   });
-  if (z.value == 0.0) return set_nearest(w, tables);
-  const double inverse = 1.0 / z.value, scale = w.s.scale * inverse;
-  for_samples(w, [&](std::int64_t t, const double* d, const double* e) {
-    if (tables == 1 && !w.directional) {
-      w.table[0][t] *= scale;
-      return;
+  return z;
+}
+
+/// table[0]: weights of a kernel of the distance, or their derivatives along the direction. With
+/// the norms of the point at hand the planes outside the job are left out.
+void radial_weights(Window& w, const double* norms) {
+  const double nearest = norms ? norms[0] : least_distance(w);
+  double value = norms ? norms[1] : 0.0, along = norms ? norms[2] : 0.0;
+  if (!w.directional) {
+    const double total = radial_values(w, nearest, !norms);
+    if (!norms) value = total;
+  } else if (!norms) {
+    const Share z = radial_sums(w, nearest);
+    value = z.value, along = z.along;
+  }
+  if (value == 0.0) return set_nearest(w, 1);
+  const double inverse = 1.0 / value, scale = w.s.scale * inverse;
+  if (!w.directional) {
+    const std::int64_t plane = std::int64_t{w.size[1]} * w.size[2];
+    for (int i = 0; i < w.size[0]; ++i) {
+      if (w.step[0][i] < 0) continue;
+      double* weights = w.table[0] + i * plane;
+      for (std::int64_t t = 0; t < plane; ++t) weights[t] *= scale;
     }
+    return;
+  }
+  for_samples(w, !norms, [&](std::int64_t t, const double* d, const double* e) {
+    const Share p(w, voxel_radial(w.s, dot(d, e), nearest), e);
+    w.table[0][t] = (p.along - p.value * inverse * along) * scale;
+  });
+}
+
+/// table[a]: derivatives by u_a of what radial_weights gives.
+void radial_gradients(Window& w) {
+  const double nearest = least_distance(w);
+  const Share z = radial_sums(w, nearest);
+  if (z.value == 0.0) return set_nearest(w, 3);
+  const double inverse = 1.0 / z.value, scale = w.s.scale * inverse;
+  for_samples(w, true, [&](std::int64_t t, const double* d, const double* e) {
     const Share p(w, voxel_radial(w.s, dot(d, e), nearest), e);
     const double weight = p.value * inverse;
-    if (tables == 1) {
-      w.table[0][t] = (p.along - weight * z.along) * scale;
-      return;
-    }
     for (int a = 0; a < 3; ++a) {
       if (w.directional) {
         w.table[a][t] = (p.along_by[a] - weight * z.along_by[a] -
@@ -441,8 +514,21 @@ void radial_tables(Window& w, int tables) {
   });
 }
 
-void fill_weights(Window& w) { w.s.separable ? separable_weights(w) : radial_tables(w, 1); }
-void fill_gradients(Window& w) { w.s.separable ? separable_gradients(w) : radial_tables(w, 3); }
+void fill_norms(Window& w, double* norms) {
+  norms[0] = least_distance(w);
+  norms[2] = 0.0;
+  if (w.directional) {
+    const Share z = radial_sums(w, norms[0]);
+    norms[1] = z.value, norms[2] = z.along;
+  } else {
+    norms[1] = radial_values(w, norms[0], true);
+  }
+}
+
+void fill_weights(Window& w, const double* norms) {
+  w.s.separable ? separable_weights(w) : radial_weights(w, norms);
+}
+void fill_gradients(Window& w) { w.s.separable ? separable_gradients(w) : radial_gradients(w); }
 
 /// Calls visit(tap, distance of the voxel from the field's begin) for the taps inside.
 template <class Visit>
@@ -556,7 +642,7 @@ bool spread(const VoxelJob<T>& job) {
     }
   }
   return for_windows(job, [&](Window& window, std::int64_t point) {
-    fill_weights(window);
+    fill_weights(window, job.norms ? job.norms + 3 * point : nullptr);
     for_channels(job.channels, SpreadWindow<T>{job, window, point});
   });
 }
@@ -574,7 +660,7 @@ bool gather(const VoxelJob<T>& job) {
     }
   }
   return for_windows(job, [&](Window& window, std::int64_t point) {
-    fill_weights(window);
+    fill_weights(window, job.norms ? job.norms + 3 * point : nullptr);
     for_channels(job.channels, GatherWindow<T>{job, window, point});
   });
 }
@@ -617,6 +703,10 @@ void untranspose(const T* from, std::int64_t stride, std::int64_t count, std::in
 
 bool voxel_spread_f32(const VoxelJob<float>& job) { return spread(job); }
 bool voxel_spread_f64(const VoxelJob<double>& job) { return spread(job); }
+bool voxel_norms(const VoxelJob<float>& job) {
+  return for_windows(
+      job, [&](Window& window, std::int64_t point) { fill_norms(window, job.norms + 3 * point); });
+}
 bool voxel_gather_f32(const VoxelJob<float>& job) { return gather(job); }
 bool voxel_gather_f64(const VoxelJob<double>& job) { return gather(job); }
 bool voxel_gradient_f32(const VoxelJob<float>& job) { return gradient(job); }

@@ -28,7 +28,7 @@ Jet radial_weight(const VoxelKernel& kernel, double r) {
     const double s2 = kernel.sigma * kernel.sigma, p = std::exp(-0.5 * r * r / s2);
     return {p, -p * r / s2, p * (r * r / s2 - 1) / s2};
   }
-  if (kernel.edge == 0) return {r <= kernel.radius ? 1.0 : 0.0, 0, 0};
+  if (kernel.edge == 0) return {r <= kernel.radius * (1 + 1e-9) ? 1.0 : 0.0, 0, 0};
   const double t = (kernel.radius + 0.5 * kernel.edge - r) / kernel.edge;
   if (t <= 0) return {0, 0, 0};
   if (t >= 1) return {1, 0, 0};
@@ -37,12 +37,12 @@ Jet radial_weight(const VoxelKernel& kernel, double r) {
           second / (kernel.edge * kernel.edge)};
 }
 
-/// Sample points taken along each axis: the fewest that cover the kernel.
+/// Sample points taken along each axis: the fewest that always cover the kernel.
 int window(const VoxelKernel& kernel, double height, std::int64_t n) {
   if (kernel.scheme < VoxelScheme::gaussian) return static_cast<int>(kernel.scheme) + 1;
   const double reach = kernel.scheme == VoxelScheme::gaussian ? kernel.truncation * kernel.sigma
                                                               : kernel.radius + 0.5 * kernel.edge;
-  return std::max(1, static_cast<int>(std::ceil(2 * reach * static_cast<double>(n) / height)));
+  return static_cast<int>(std::floor(2 * reach * static_cast<double>(n) / height * (1 + 2e-9))) + 1;
 }
 
 /// A sample point of the window, perhaps outside the grid.

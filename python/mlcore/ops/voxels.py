@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mlcore import voxels
 from mlcore.errors import Error
-from mlcore.voxels import Gaussian, Kernel, Sphere, VoxelGrid, is_channels_first, kernel_parameters
+from mlcore.voxels import Gaussian, Kernel, Sphere, VoxelGrid, is_channels_first
 
 __all__ = ["gather", "position_gradient", "rasterize"]
 
@@ -80,18 +80,12 @@ def position_gradient(
 def _settings(grid: VoxelGrid, kernel: Kernel, density: bool, layout: str) -> Settings:
     """Grid, kernel and options in the types an operator's schema knows."""
     is_channels_first(layout)
-    parameters = kernel_parameters(kernel)
-    numbers = [float(value) for name, value in parameters.items() if name != "scheme"]
-    cell = grid.cell.ravel().tolist()
-    return (
-        list(grid.shape),
-        cell,
-        list(grid.pbc),
-        parameters["scheme"],
-        numbers,
-        bool(density),
-        layout,
-    )
+    scheme, numbers = str(kernel), []
+    if isinstance(kernel, Gaussian):
+        scheme, numbers = "gaussian", [float(kernel.sigma), float(kernel.truncation)]
+    elif isinstance(kernel, Sphere):
+        scheme, numbers = "sphere", [float(kernel.radius), float(kernel.edge)]
+    return list(grid.shape), list(grid.rows), list(grid.pbc), scheme, numbers, density, layout
 
 
 def _options(
