@@ -3,6 +3,8 @@
 "cached": the rules (which voxel neighbours which) are there; "built": they are built in every call.
 Peers: spconv on the CPU, whose grids are not periodic; a torch gather, product and scatter per
 weight with the rules at hand; torch on the dense grid. Voxels are drawn at random or fill spheres.
+"gradients": forward and backward by torch, in features and weights, with the rules at hand (spconv
+does not go backward without CUDA).
 
 python bench/stencil_active.py [--threads 1,2] [--only "10% blob"] [--quick] [--json FILE]
 """
@@ -21,6 +23,7 @@ SMALL = ((64, 16, 0.02), (64, 16, 0.10), (64, 32, 0.05))
 LARGE = ((128, 16, 0.02), (128, 32, 0.05))
 MUST_CHANNELS, MUST = 16, 2.0  # spconv's rate grows with the channels; the bar is for 16
 DENSE_UP_TO = 64
+GRADIENTS = (64, 16, 0.10)
 
 
 def cases(setup: Setup) -> Iterator[Case]:
@@ -30,6 +33,11 @@ def cases(setup: Setup) -> Iterator[Case]:
             if setup.wants(f"{name} cached") or setup.wants(f"{name} built"):
                 work = Workload.make(grid, channels, share, kind)
                 yield from pair_of_cases(setup, name, work)
+    for kind in ("random", "blob"):
+        grid, channels, share = GRADIENTS
+        name = f"sparse {grid}^3 C={channels} {share:.0%} {kind} gradients"
+        if setup.wants(name) and installed("torch"):
+            yield gradients(setup, name, Workload.make(grid, channels, share, kind))
 
 
 def pair_of_cases(setup: Setup, name: str, work: Workload) -> Iterator[Case]:
@@ -50,6 +58,31 @@ def pair_of_cases(setup: Setup, name: str, work: Workload) -> Iterator[Case]:
     ours = {"mlcore": lambda: mlcore.conv3d_active(active, work.features, work.weight)}
     yield Case(f"{name} cached", ours | cached, note="spconv: not periodic", **common)
     yield Case(f"{name} built", {"mlcore": anew} | built, note="spconv: not periodic", **common)
+
+
+def gradients(setup: Setup, name: str, work: Workload) -> Case:
+    import mlcore.ops
+    import torch
+
+    torch.set_num_threads(setup.threads)
+    active = mlcore.ActiveSet((work.grid,) * 3, work.coordinates)
+    features = torch.from_numpy(work.features).requires_grad_()
+    weight = torch.from_numpy(work.weight).requires_grad_()
+    by_hand = gather_multiply_scatter(work, active)
+
+    def ours() -> Any:
+        with torch.enable_grad():
+            result = mlcore.ops.conv3d_active(active, features, weight)
+        return torch.autograd.grad(result, (features, weight), result.detach())
+
+    def theirs() -> Any:
+        with torch.enable_grad():
+            result = by_hand(features, weight)
+        return torch.autograd.grad(result, (features, weight), result.detach())
+
+    products = int((active.neighbors(3) >= 0).sum()) * work.channels**2
+    calls = {"mlcore": ours, "torch gather-GEMM-scatter": theirs}
+    return Case(name, calls, limit=3 * 2 * products / setup.limits["fma32"])
 
 
 @dataclass
@@ -112,23 +145,27 @@ def peers(work: Workload, active: Any, threads: int) -> tuple[Calls, Calls, dict
     return cached, built, {}
 
 
-def gather_multiply_scatter(work: Workload, active: Any) -> Callable[[], Any]:
+def gather_multiply_scatter(work: Workload, active: Any) -> Callable[..., Any]:
     import torch
 
-    features = torch.from_numpy(work.features)
-    shape = (work.channels, work.channels, 27)
-    weights = torch.from_numpy(work.weight).reshape(shape).permute(2, 1, 0).contiguous()
+    given = torch.from_numpy(work.features), torch.from_numpy(work.weight)
     rules = []
     for column in active.neighbors(3).T:
         outputs = np.flatnonzero(column >= 0)
         inputs = column[outputs].astype(np.int64)
         rules.append((torch.from_numpy(outputs), torch.from_numpy(inputs)))
 
-    def call() -> Any:
+    def packed(weight: Any) -> Any:
+        return weight.flatten(2).permute(2, 1, 0).contiguous()
+
+    ready = packed(given[1])
+
+    def call(features: Any = given[0], weight: Any = None) -> Any:
         result = torch.zeros(len(features), work.channels)
-        for weight, (outputs, inputs) in zip(weights, rules, strict=True):
+        weights = ready if weight is None else packed(weight)
+        for product, (outputs, inputs) in zip(weights, rules, strict=True):
             if len(outputs):
-                result.index_add_(0, outputs, features[inputs] @ weight)
+                result = result.index_add_(0, outputs, features[inputs] @ product)
         return result
 
     return call
