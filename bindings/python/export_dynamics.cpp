@@ -169,6 +169,26 @@ void run_verlet(const ParticleSystem& system, const VerletOptions& options,
   verlet({threads, reinterpret_cast<void*>(stream)}, system, options, m, x, v, E, first, last);
 }
 
+void run_forces(const ParticleSystem& system, const Array<double>& x, const py::object& F,
+                const py::object& energies, int threads) {
+  const auto xs = input_view<double, 3>("x", x, {-1, -1, -1});
+  View<double, 3> out;
+  View<double, 1> E;
+  if (!F.is_none()) out = any_output<double, 3>("F", F, xs.shape);
+  if (!energies.is_none()) E = any_output<double, 1>("energies", energies, {xs.shape[0]});
+  py::gil_scoped_release release;
+  system_forces(Context{threads}, system, xs, out, E);
+}
+
+void run_force_gradient(const ParticleSystem& system, const Array<double>& x,
+                        const Array<double>& g, py::array out, int threads) {
+  const auto xs = input_view<double, 3>("x", x, {-1, -1, -1});
+  const auto gs = input_view<double, 3>("g", g, xs.shape);
+  const auto product = output_view<double, 3>("out", out, xs.shape);
+  py::gil_scoped_release release;
+  system_force_gradient(Context{threads}, system, xs, gs, product);
+}
+
 void reference_verlet(const ParticleSystem& system, const VerletOptions& options,
                       const Array<double>& masses, py::array positions, py::array velocities,
                       py::array energies) {
@@ -212,6 +232,10 @@ void export_dynamics(py::module_& m) {
   m.def("verlet", &run_verlet, py::arg("system"), py::arg("options"), py::arg("masses"),
         py::arg("positions"), py::arg("velocities"), py::arg("energies"), py::arg("first"),
         py::arg("last"), py::arg("num_threads") = 0, py::arg("stream") = 0);
+  m.def("system_forces", &run_forces, py::arg("system"), py::arg("x"), py::arg("F"),
+        py::arg("energies"), py::arg("num_threads") = 0);
+  m.def("system_force_gradient", &run_force_gradient, py::arg("system"), py::arg("x"), py::arg("g"),
+        py::arg("out").noconvert(), py::arg("num_threads") = 0);
   m.def("verlet_reference", &reference_verlet, py::arg("system"), py::arg("options"),
         py::arg("masses"), py::arg("positions").noconvert(), py::arg("velocities").noconvert(),
         py::arg("energies").noconvert());

@@ -192,6 +192,23 @@ class Run {
     plan_.wall_strength = 24 * system.wall.epsilon;
   }
 
+  /// Forces on the first frame of a replica, by the way its size would take.
+  void forces(std::int64_t r, View<double, 2> F) const {
+    const Arrays a = load(r, false);
+    if (needs_list(system_, a.n)) {
+      List list = empty_list();
+      rebuild(Context{1}, a, list);
+      list_forces(Context{1}, a, list);
+    } else {
+      std::vector<double> eye(a.n + a.padded);
+      eye[a.n] = 1e30;
+      MLCORE_DISPATCH(forces_particles)(plan_, a.n, a.padded, a.d, a.x, a.f, eye.data());
+    }
+    for (std::int64_t i = 0; i < a.n; ++i) {
+      for (std::int64_t k = 0; k < a.d; ++k) F(i, k) = a.f[k * a.padded + i];
+    }
+  }
+
   void all(const Context& context) {
     const std::int64_t n = x_.shape[2], R = x_.shape[0];
     if (needs_list(system_, n))
@@ -301,7 +318,8 @@ class Run {
     }
   };
 
-  Arrays load(std::int64_t r) const {
+  /// A replica at the first frame; without `moving` its places alone.
+  Arrays load(std::int64_t r, bool moving = true) const {
     Arrays a;
     a.n = x_.shape[2];
     a.d = x_.shape[3];
@@ -315,9 +333,9 @@ class Run {
     for (std::int64_t i = 0; i < a.padded; ++i) {
       for (std::int64_t k = 0; k < a.d; ++k) {
         a.x[k * a.padded + i] = i < a.n ? frame_x(r, first_)(i, k) : apart * (i - a.n + 1);
-        a.v[k * a.padded + i] = i < a.n ? frame_v(r, first_)(i, k) : 0;
+        a.v[k * a.padded + i] = moving && i < a.n ? frame_v(r, first_)(i, k) : 0;
       }
-      for (int s = 0; s <= stages_.count && i < a.n; ++s) {
+      for (int s = 0; s <= stages_.count && moving && i < a.n; ++s) {
         a.kick[s * a.padded + i] = kick_of(s, r, i);
       }
     }
@@ -347,6 +365,13 @@ class Run {
     std::vector<std::int32_t> j;
     std::vector<std::int64_t> offsets;
   };
+
+  List empty_list() const {
+    List list;
+    list.skin = options_.skin > 0 ? options_.skin : kDefaultSkin * system_.sigma;
+    list.nearest = system_.cutoff + list.skin < 0.5 * system_.box;
+    return list;
+  }
 
   void rebuild(const Context& context, const Arrays& a, List& list) const {
     std::vector<double> x(3 * a.n);
@@ -411,9 +436,7 @@ class Run {
 
   void listed(const Context& context, std::int64_t r) const {
     const Arrays a = load(r);
-    List list;
-    list.skin = options_.skin > 0 ? options_.skin : kDefaultSkin * system_.sigma;
-    list.nearest = system_.cutoff + list.skin < 0.5 * system_.box;
+    List list = empty_list();
     finish(r, first_);
     rebuild(context, a, list);
     list_forces(context, a, list);
@@ -514,7 +537,114 @@ void check(const ParticleSystem& system, const VerletOptions& options, View<cons
   }
 }
 
+/// Calls body(i, j, d) for pairs i >= j (i = j: images) whose distance vector d = x_i - x_j lies
+/// within the cutoff.
+template <class Body>
+void each_pair(const ParticleSystem& system, View<const double, 2> x, const Body& body) {
+  const std::int64_t n = x.shape[0], dim = x.shape[1];
+  double d[3] = {};
+  if (needs_list(system, n)) {
+    const auto padded = in_three(x);
+    NeighborOptions options;
+    options.half = true;
+    NeighborCutoff cutoff;
+    cutoff.cutoff = system.cutoff;
+    const NeighborSearch search(Context{1}, {padded.data(), {n, 3}}, cell_of(system, dim), cutoff,
+                                options);
+    const std::int64_t count = search.count();
+    std::vector<std::int32_t> i(count), j(count);
+    std::vector<double> D(3 * count);
+    NeighborArrays<std::int32_t> arrays;
+    arrays.i = {i.data(), {count}};
+    arrays.j = {j.data(), {count}};
+    arrays.D = {D.data(), {count, 3}};
+    search.fill(Context{1}, arrays);
+    for (std::int64_t p = 0; p < count; ++p) {
+      for (int k = 0; k < 3; ++k) d[k] = D[3 * p + k];
+      body(j[p], i[p], d);
+    }
+    return;
+  }
+  const double cut2 = has_cutoff(system) ? system.cutoff * system.cutoff : kInfinity;
+  for (std::int64_t i = 1; i < n; ++i) {
+    for (std::int64_t j = 0; j < i; ++j) {
+      double square = 0;
+      for (std::int64_t k = 0; k < dim; ++k) {
+        d[k] = x(i, k) - x(j, k);
+        if (system.box > 0) d[k] -= system.box * std::nearbyint(d[k] / system.box);
+        square += d[k] * d[k];
+      }
+      if (square < cut2) body(i, j, d);
+    }
+  }
+}
+
+/// product = dF/dx g: a pair pushes by q(r^2) d, which changes by q w + 2 q' (d.w) d with w.
+void force_gradient(const ParticleSystem& system, View<const double, 2> x, View<const double, 2> g,
+                    View<double, 2> product) {
+  const std::int64_t dim = x.shape[1];
+  for (std::int64_t k = 0; k < x.size(); ++k) product.data[k] = -system.trap * g.data[k];
+  if (system.epsilon == 0) return;
+  each_pair(system, x, [&](std::int64_t i, std::int64_t j, const double* d) {
+    double w[3] = {}, along = 0, square = 0;
+    for (std::int64_t k = 0; k < dim; ++k) {
+      w[k] = g(i, k) - g(j, k);
+      along += d[k] * w[k];
+      square += d[k] * d[k];
+    }
+    const double s2 = system.sigma * system.sigma / square, s6 = s2 * s2 * s2;
+    const double push = 24 * system.epsilon * s6 * (2 * s6 - 1) / square;
+    const double slope = -24 * system.epsilon * s6 * (14 * s6 - 4) / (square * square);
+    for (std::int64_t k = 0; k < dim; ++k) {
+      const double change = push * w[k] + 2 * slope * along * d[k];
+      product(i, k) += change;
+      product(j, k) -= change;
+    }
+  });
+}
+
+void check_forces(const ParticleSystem& system, View<const double, 3> x) {
+  MLCORE_CHECK(x.device == Device::cpu, "forces of a system run on the CPU");
+  MLCORE_CHECK(x.shape[2] >= 1 && x.shape[2] <= 3, "x must have 1, 2 or 3 coordinates, got ",
+               x.shape[2]);
+  check_system(system, x.shape[2]);
+  check_finite("x", x);
+}
+
 }  // namespace
+
+void system_forces(const Context& context, const ParticleSystem& system, View<const double, 3> x,
+                   View<double, 3> F, View<double, 1> energies) {
+  check_forces(system, x);
+  MLCORE_CHECK(F.size() == 0 || F.shape == x.shape, "F must have the shape of x");
+  MLCORE_CHECK(energies.size() == 0 || energies.shape[0] == x.shape[0],
+               "energies must have the shape (R,)");
+  const View<double, 4> frames(const_cast<double*>(x.data),
+                               {x.shape[0], 1, x.shape[1], x.shape[2]});
+  const VerletOptions options;
+  const Run run(system, options, {}, frames, {}, {}, 0, 0);
+  detail::parallel_for(context, x.shape[0], 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      if (F.size() > 0) run.forces(r, F[r]);
+      if (energies.size() > 0) energies(r) = potential_energy(system, x[r]);
+    }
+  });
+}
+
+void system_force_gradient(const Context& context, const ParticleSystem& system,
+                           View<const double, 3> x, View<const double, 3> g,
+                           View<double, 3> product) {
+  check_forces(system, x);
+  check_finite("g", g);
+  MLCORE_CHECK(g.shape == x.shape && product.shape == x.shape,
+               "g and the product must have the shape of x");
+  MLCORE_CHECK(system.landscape.kind == Landscape::Kind::none &&
+                   system.wall.kind == SphericalWall::Kind::none,
+               "the gradient of forces knows a trap and pairs, no landscape and no wall");
+  detail::parallel_for(context, x.shape[0], 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t r = begin; r < end; ++r) force_gradient(system, x[r], g[r], product[r]);
+  });
+}
 
 void verlet(const Context& context, const ParticleSystem& system, const VerletOptions& options,
             View<const double, 2> masses, View<double, 4> positions, View<double, 4> velocities,

@@ -77,6 +77,8 @@ __all__: list[str] = [
     "stream_rate",
     "symmetric_eigenvalues",
     "symmetric_multiply",
+    "system_force_gradient",
+    "system_forces",
     "system_forces_reference",
     "unbin_atoms",
     "verlet",
@@ -802,6 +804,20 @@ def symmetric_multiply(
     x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     out: numpy.ndarray,
     upwards: bool = False,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None: ...
+def system_force_gradient(
+    system: ParticleSystem,
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    g: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    out: numpy.ndarray,
+    num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> None: ...
+def system_forces(
+    system: ParticleSystem,
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    F: typing.Any,
+    energies: typing.Any,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> None: ...
 def system_forces_reference(

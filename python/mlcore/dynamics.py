@@ -41,6 +41,7 @@ __all__ = [
     "Yukawa",
     "brownian",
     "force_field",
+    "system_forces",
     "verlet",
 ]
 
@@ -416,6 +417,41 @@ def verlet(
     results = parts if batched else [part[0] for part in parts]
     times = dt * every * np.arange(count + 1)
     return Trajectory(times, *results, *(() if energies else (None, None)))
+
+
+def system_forces(
+    forces: SystemForce | Sequence[SystemForce],
+    x: Any,
+    *,
+    box: float | None = None,
+    num_threads: int | None = None,
+) -> tuple[Any, Any]:
+    """Potential energies and forces of what `verlet` moves.
+
+    Args:
+        forces: as for `verlet`.
+        x: (n, d) or (R, n, d) positions, d = 1, 2 or 3.
+        box: as for `verlet`.
+        num_threads: CPU threads over R; None takes the library-wide setting.
+
+    Returns:
+        U, a number or (R,), and -dU/dx of the shape and kind of x. Infinite or NaN where particles
+        coincide.
+
+    Raises:
+        InvalidArgument: a shape or value is wrong.
+    """
+    kind, array = Kind.of(x), host("x", x, "system forces run")
+    if array.ndim not in (2, 3):
+        raise InvalidArgument(f"x must have the shape (n, d) or (R, n, d), got {array.shape}")
+    stack = array if array.ndim == 3 else array[None]
+    energies, out = np.empty(len(stack)), np.empty(stack.shape)
+    _core.system_forces(
+        core_system(forces, box), stack, out, energies, num_threads=num_threads or 0
+    )
+    if array.ndim == 3:
+        return kind.like(energies), kind.like(out)
+    return float(energies[0]), kind.like(out[0])
 
 
 def _of_atoms(x0: Any, v0: Any, mass: Any) -> tuple[Any, Any, Any]:

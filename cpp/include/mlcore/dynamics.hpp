@@ -116,6 +116,18 @@ struct ParticleSystem {
   SphericalWall wall;   ///< not with a box
 };
 
+/// Forces F (R, n, d) of a system at x (R, n, d) and potential energies (R,), either of which may
+/// be empty: not wanted. CPU.
+/// @throws InvalidArgument  a parameter or shape is wrong, x is not finite
+MLCORE_API void system_forces(const Context& context, const ParticleSystem& system,
+                              View<const double, 3> x, View<double, 3> F, View<double, 1> energies);
+
+/// Product of the symmetric matrix dF/dx (R, n d, n d) with g (R, n, d), for systems of a trap and
+/// pairs. CPU.
+MLCORE_API void system_force_gradient(const Context& context, const ParticleSystem& system,
+                                      View<const double, 3> x, View<const double, 3> g,
+                                      View<double, 3> product);
+
 enum class Integrator : int {
   /// v += dt f / 2m, x += dt v, v += dt f' / 2m (Swope, Andersen, Berens and Wilson, J. Chem. Phys.
   /// 76, 637 (1982)); order 2.

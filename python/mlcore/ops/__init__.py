@@ -11,6 +11,7 @@ import importlib.util
 if importlib.util.find_spec("torch") is None:
     raise ModuleNotFoundError("mlcore.ops needs torch: pip install 'mlcore[train]'", name="torch")
 
+from mlcore.ops.dynamics import pair_energy, pair_force
 from mlcore.ops.mobility import mobility_apply, mobility_matrix
 from mlcore.ops.neighbors import neighbor_list
 from mlcore.ops.noise import cholesky, sqrt_apply
@@ -30,6 +31,8 @@ __all__ = [
     "mobility_apply",
     "mobility_matrix",
     "neighbor_list",
+    "pair_energy",
+    "pair_force",
     "position_gradient",
     "rasterize",
     "scatter3d",

@@ -7,10 +7,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-OPERATIONS = ("neighbors", "mobility", "noise", "dynamics", "recurrent", "stencil", "stencil_active")
+OPERATIONS = (
+    "neighbors",
+    "mobility",
+    "noise",
+    "dynamics",
+    "recurrent",
+    "stencil",
+    "stencil_active",
+)
 # The Python face of mobility is a room of its own; random and linalg serve the others.
 FACES = {"mobility": "python/mlcore/mobility/tensors.py"}
-CUDA_OPERATIONS = ("mobility", "recurrent", "stencil", "stencil_active")
+CUDA_OPERATIONS = ("mobility", "dynamics", "recurrent", "stencil", "stencil_active")
 SEATS = (
     "cpp/include/mlcore/{op}.hpp",
     "cpp/include/mlcore/reference/{op}.hpp",
