@@ -146,7 +146,7 @@ class _Call:
         dtype: Any = np.float64,
         on_cpu: bool = False,
     ) -> None:
-        self.device = x.device
+        self.device, self.on_cpu = x.device, on_cpu
         x = x.cpu() if on_cpu else x
         options: dict[str, Any] = {"radii" if radius.dim() else "radius": _on_host(radius)}
         if radius.dim() == 0:
@@ -176,8 +176,8 @@ class _Call:
 
     def call(self, operation: Any, inputs: Sequence[Tensor], *rest: Any) -> Any:
         particles = self.particles
-        where = particles.kind.device
-        taken = [particles.vectors("an argument", v.detach().to(where)) for v in inputs]
+        values = [v.detach().cpu() if self.on_cpu else v.detach() for v in inputs]
+        taken = [particles.vectors("an argument", v) for v in values]
         stream = particles.kind.stream()
         return operation(self.model, *particles.box, particles.x, *taken, *rest, stream=stream)
 
