@@ -98,12 +98,12 @@ std::int64_t work_before(const RulesView& rules, std::int64_t t) {
   return rules.pairs(t) + rules.first[t];
 }
 
-/// First tile with so much work before it.
+/// First tile of which at least half lies beyond so much work.
 std::int64_t tile_at(const RulesView& rules, std::int64_t work) {
   std::int64_t low = 0, high = rules.tiles;
   while (low < high) {
     const std::int64_t middle = (low + high) / 2;
-    if (work_before(rules, middle) < work) {
+    if (work_before(rules, middle) + work_before(rules, middle + 1) < 2 * work) {
       low = middle + 1;
     } else {
       high = middle;
