@@ -74,10 +74,11 @@ class RowPacker {
       MLCORE_DISPATCH(stencil_transpose<T>)
       (row + from * strides_.z, strides_.z, run, plan_.inputs, out + run_begin_, channel_pitch);
     }
-    for (const Other& other : others_) {
-      for (std::int64_t c = 0; c < plan_.inputs; ++c) {
-        out[c * channel_pitch + other.to] = row[c * strides_.channel + other.from * strides_.z];
-      }
+    if (others_.empty()) return;
+    for (std::int64_t c = 0; c < plan_.inputs; ++c) {
+      T* const to = out + c * channel_pitch;
+      const T* const source = row + c * strides_.channel;
+      for (const Other& other : others_) to[other.to] = source[other.from * strides_.z];
     }
   }
 

@@ -20,6 +20,9 @@ in reach the result is not finite, but may be NaN where the plain sum is infinit
 ``boundary="zero"`` products with what lies outside are left out, so that infinite or NaN weights
 there do not count.
 
+Memory: no padded copy is made. Besides the result and the repacked weights, a convolution takes half
+a MiB per thread, or what some 70 rows of the field along z take where that is more.
+
 Gradients flow through `mlcore.ops`, not through here.
 """
 

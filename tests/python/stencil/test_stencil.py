@@ -358,6 +358,29 @@ def test_nan_reaches_what_sees_it_as_in_torch(inputs: int) -> None:
             assert np.array_equal(got, np.isnan(torch_conv3d(broken, weight, boundary)))
 
 
+def test_sizes_beyond_memory_are_refused() -> None:
+    values, weight = normal(1, 1, 2, 2, 2), normal(1, 1, 3, 3, 3)
+    with pytest.raises(InvalidArgument, match="does not fit"):
+        mlcore.scatter3d(values, weight, extents=(10**9,) * 3)
+
+
+def test_results_have_memory_of_their_own() -> None:
+    weight = normal(4, 4, 3, 3, 3)
+    fields = [normal(1, 4, 8, 16, 32, seed=seed) for seed in range(3)]
+    results = [mlcore.conv3d(field, weight) for field in fields]
+    for field, result in zip(fields, results, strict=True):
+        close(result, torch_conv3d(field, weight, "periodic"), 1e-12)
+
+
+def test_misaligned_arrays() -> None:
+    field, weight = normal(1, 4, 3, 5, 18), normal(4, 4, 3, 3, 3, seed=1)
+    memory = np.zeros(field.nbytes + 1, np.uint8)
+    shifted = memory[1:].view(np.float64).reshape(field.shape)
+    shifted[...] = field
+    assert not shifted.flags.aligned
+    assert np.array_equal(mlcore.conv3d(shifted, weight), mlcore.conv3d(field, weight))
+
+
 def test_empty_batch_and_no_voxels() -> None:
     weight = normal(6, 4, 3, 3, 3)
     assert mlcore.conv3d(np.empty((0, 4, 3, 5, 6)), weight).shape == (0, 6, 3, 5, 6)
