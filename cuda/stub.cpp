@@ -3,6 +3,7 @@
 #include "dynamics_cuda.hpp"
 #include "mlcore/context.hpp"
 #include "mobility_cuda.hpp"
+#include "neighbors_cuda.hpp"
 #include "noise_cuda.hpp"
 #include "recurrent_cuda.hpp"
 #include "stencil_active_cuda.hpp"
@@ -194,6 +195,34 @@ void noise_to_host(const Context&, const double*, std::int64_t, double*) { unava
 std::shared_ptr<double> noise_copy(const Context&, View<const double, 2>) { unavailable(); }
 
 std::shared_ptr<double> noise_memory(const Context&, const double*, std::int64_t) { unavailable(); }
+
+struct NeighborSearch::State {};
+NeighborSearch::NeighborSearch(const Context&, View<const double, 2>, const Cell&,
+                               const detail::PairCutoff&, double, const NeighborOptions&) {
+  unavailable();
+}
+NeighborSearch::~NeighborSearch() = default;
+NeighborSearch::NeighborSearch(NeighborSearch&&) noexcept = default;
+NeighborSearch& NeighborSearch::operator=(NeighborSearch&&) noexcept = default;
+std::int64_t NeighborSearch::count() const { unavailable(); }
+std::int64_t NeighborSearch::largest_row() const { unavailable(); }
+void NeighborSearch::offsets(const Context&, std::int64_t, std::int64_t*) const { unavailable(); }
+template <class Index, class Real>
+void NeighborSearch::fill(const Context&, std::int64_t, std::int64_t,
+                          const NeighborArrays<Index, Real>&) const {
+  unavailable();
+}
+template void NeighborSearch::fill(const Context&, std::int64_t, std::int64_t,
+                                   const NeighborArrays<std::int32_t, double>&) const;
+template void NeighborSearch::fill(const Context&, std::int64_t, std::int64_t,
+                                   const NeighborArrays<std::int64_t, double>&) const;
+template void NeighborSearch::fill(const Context&, std::int64_t, std::int64_t,
+                                   const NeighborArrays<std::int32_t, float>&) const;
+template void NeighborSearch::fill(const Context&, std::int64_t, std::int64_t,
+                                   const NeighborArrays<std::int64_t, float>&) const;
+void NeighborSearch::fill(const Context&, std::int64_t, const NeighborMatrix&) const {
+  unavailable();
+}
 
 }  // namespace cuda
 }  // namespace mlcore

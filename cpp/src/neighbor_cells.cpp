@@ -16,89 +16,48 @@ namespace {
 
 using kernels::NeighborSegment;
 
-constexpr double kMaxWraps = 1 << 30;
-constexpr std::int64_t kMaxSegments = std::int64_t{1} << 24;
-constexpr double kMaxImages = 512;
-constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
-
-Cell without_open_rows(Cell cell) {
-  for (int axis = 0; axis < 3; ++axis) {
-    for (int k = 0; k < 3 && !cell.pbc[axis]; ++k) cell.rows[3 * axis + k] = 0;
-  }
-  return cell;
-}
-
-double row_size(const Cell& cell, int axis) {
-  const double* row = cell.rows.data() + 3 * axis;
-  return std::fabs(row[0]) + std::fabs(row[1]) + std::fabs(row[2]);
-}
-
 }  // namespace
-
-/// Extremes of what the particles look like.
-struct NeighborCells::Extent {
-  double largest = 0;                        // |coordinate|
-  double low[3], high[3];                    // Cartesian, wrapped
-  double fraction_low[3], fraction_high[3];  // along the cell vectors, wrapped
-  bool wrapped = false;
-
-  Extent() {
-    std::fill_n(low, 3, std::numeric_limits<double>::infinity());
-    std::fill_n(fraction_low, 3, std::numeric_limits<double>::infinity());
-    std::fill_n(high, 3, -std::numeric_limits<double>::infinity());
-    std::fill_n(fraction_high, 3, -std::numeric_limits<double>::infinity());
-  }
-
-  void join(const Extent& other) {
-    largest = std::max(largest, other.largest);
-    wrapped |= other.wrapped;
-    for (int k = 0; k < 3; ++k) {
-      low[k] = std::min(low[k], other.low[k]);
-      high[k] = std::max(high[k], other.high[k]);
-      fraction_low[k] = std::min(fraction_low[k], other.fraction_low[k]);
-      fraction_high[k] = std::max(fraction_high[k], other.fraction_high[k]);
-    }
-  }
-};
 
 NeighborCells::NeighborCells(const Context& context, View<const double, 2> x, const Cell& cell,
                              double reach)
-    : reach_(reach), cell_(completed(without_open_rows(cell))), inverse_(inverse(cell_.rows)) {
+    : grid_(cell, reach) {
   if (x.shape[0] == 0) return;
   const Scratch<double> fractions(3 * x.shape[0]);
-  const Extent extent = wrap(context, x, fractions);
-  choose_bins(extent, x.shape[0]);
+  const NeighborExtent extent = wrap(context, x, fractions);
+  grid_.choose(extent, x.shape[0]);
+  list_images();
+  choose_scale(extent);
   sort(context, fractions);
   move(context, x);
 }
 
 // ---- wrap
 
-NeighborCells::Extent NeighborCells::wrap(const Context& context, View<const double, 2> x,
-                                          const Scratch<double>& fractions) {
-  const Extent extent = wrap_particles(context, x, fractions);
+NeighborExtent NeighborCells::wrap(const Context& context, View<const double, 2> x,
+                                   const Scratch<double>& fractions) {
+  const NeighborExtent extent = wrap_particles(context, x, fractions);
   if (!extent.wrapped) return extent;
   wraps_.resize(4 * x.shape[0]);  // once more, to write them down
   return wrap_particles(context, x, fractions);
 }
 
-NeighborCells::Extent NeighborCells::wrap_particles(const Context& context, View<const double, 2> x,
-                                                    const Scratch<double>& fractions) {
-  std::vector<Extent> extents(resolve_threads(context));
+NeighborExtent NeighborCells::wrap_particles(const Context& context, View<const double, 2> x,
+                                             const Scratch<double>& fractions) {
+  std::vector<NeighborExtent> extents(resolve_threads(context));
   parallel_for(context, x.shape[0], 1024, [&](std::int64_t begin, std::int64_t end, int chunk) {
-    Extent extent;
+    NeighborExtent extent;
     for (std::int64_t i = begin; i < end; ++i) {
       wrap_particle(x.data + 3 * i, i, &fractions[3 * i], extent);
     }
     extents[chunk] = extent;
   });
-  Extent all;
-  for (const Extent& extent : extents) all.join(extent);
+  NeighborExtent all;
+  for (const NeighborExtent& extent : extents) all.join(extent);
   return all;
 }
 
 void NeighborCells::wrap_particle(const double* x, std::int64_t i, double* fraction,
-                                  Extent& extent) {
+                                  NeighborExtent& extent) {
   for (int k = 0; k < 3; ++k) {
     MLCORE_CHECK(std::fabs(x[k]) <= kLargestCoordinate, "positions must be finite and at most ",
                  kLargestCoordinate, ", but positions[", i, ", ", k, "] is ", x[k]);
@@ -106,10 +65,11 @@ void NeighborCells::wrap_particle(const double* x, std::int64_t i, double* fract
   }
   std::int32_t moved[4] = {};
   for (int axis = 0; axis < 3; ++axis) {
-    double f = x[0] * inverse_[axis] + x[1] * inverse_[3 + axis] + x[2] * inverse_[6 + axis];
-    if (cell_.pbc[axis] && !(f >= 0 && f < 1)) {
+    double f = x[0] * grid_.inverse[axis] + x[1] * grid_.inverse[3 + axis] +
+               x[2] * grid_.inverse[6 + axis];
+    if (grid_.cell.pbc[axis] && !(f >= 0 && f < 1)) {
       const double wraps = std::floor(f);
-      MLCORE_CHECK(std::fabs(wraps) < kMaxWraps, "positions[", i, "] lies ", wraps,
+      MLCORE_CHECK(std::fabs(wraps) < kMostWraps, "positions[", i, "] lies ", wraps,
                    " cells away along axis ", axis, "; at most 2^30 are possible");
       moved[axis] = static_cast<std::int32_t>(wraps);
       extent.wrapped = true;
@@ -129,7 +89,7 @@ void NeighborCells::wrap_particle(const double* x, std::int64_t i, double* fract
 }
 
 void NeighborCells::wrapped_position(const double* x, const std::int32_t* w, double* result) const {
-  const auto& rows = cell_.rows;
+  const auto& rows = grid_.cell.rows;
   for (int k = 0; k < 3; ++k) {
     result[k] = x[k] - ((w[0] * rows[k] + w[1] * rows[3 + k]) + w[2] * rows[6 + k]);
   }
@@ -137,86 +97,14 @@ void NeighborCells::wrapped_position(const double* x, const std::int32_t* w, dou
 
 // ---- cells
 
-double NeighborCells::column_sum(int axis) const {
-  return std::fabs(inverse_[axis]) + std::fabs(inverse_[3 + axis]) + std::fabs(inverse_[6 + axis]);
-}
-
-/// Bound of the rounding errors of wrapped Cartesian coordinates.
-double NeighborCells::coordinate_error(double largest) const {
-  double size = largest;
-  for (int axis = 0; axis < 3; ++axis) {
-    if (!cell_.pbc[axis]) continue;
-    size += (largest * column_sum(axis) + 1) * row_size(cell_, axis);
-  }
-  return 32 * kEpsilon * size;
-}
-
-/// Largest entry of |cell @ inverse - 1|.
-double NeighborCells::inverse_error() const {
-  double worst = 0;
-  for (int i = 0; i < 3; ++i) {
-    for (int j = 0; j < 3; ++j) {
-      double sum = i == j ? -1 : 0;
-      for (int k = 0; k < 3; ++k) sum += cell_.rows[3 * i + k] * inverse_[3 * k + j];
-      worst = std::max(worst, std::fabs(sum));
-    }
-  }
-  return worst + kEpsilon;
-}
-
-/// How far, in fractions along an axis, two neighbors can be apart, rounding
-/// included.
-double NeighborCells::fraction_reach(const Extent& extent, int axis) const {
-  const double a = inverse_[axis], b = inverse_[3 + axis], c = inverse_[6 + axis];
-  const double norm = std::sqrt(a * a + b * b + c * c);
-  const double reach = (reach_ * (1 + 1e-12) + coordinate_error(extent.largest)) * norm;
-  const double size = extent.largest * column_sum(axis) + 1;
-  return reach + 32 * kEpsilon * size + 3 * inverse_error() * (size + reach);
-}
-
-void NeighborCells::choose_bins(const Extent& extent, std::int64_t count) {
-  double reach[3], span[3], bins[3];
-  for (int axis = 0; axis < 3; ++axis) {
-    const bool periodic = cell_.pbc[axis];
-    axes_[axis].periodic = periodic;
-    axes_[axis].low = periodic ? 0 : extent.fraction_low[axis];
-    span[axis] = periodic ? 1 : extent.fraction_high[axis] - extent.fraction_low[axis];
-    reach[axis] = fraction_reach(extent, axis);
-    bins[axis] = std::max(1.0, std::floor(span[axis] * (1 - 1e-9) / reach[axis]));
-  }
-  const double most = std::min(2.0 * static_cast<double>(count) + 64, 0x1p30);
-  while (bins[0] * bins[1] * bins[2] > most) {
-    double& widest = *std::max_element(bins, bins + 3);
-    widest = std::ceil(widest / 2);
-  }
-  std::int64_t segments = 1;
-  for (int axis = 0; axis < 3; ++axis) {
-    Axis& a = axes_[axis];
-    a.bins = static_cast<std::int64_t>(bins[axis]);
-    a.scale = a.periodic || a.bins > 1 ? bins[axis] / span[axis] : 0;
-    const double cells = std::ceil(reach[axis] * a.scale);
-    const double images = a.periodic ? std::floor(cells / bins[axis]) + 1 : 0;
-    MLCORE_CHECK(images < kMaxImages, "cutoff ", reach_, " reaches over ", images,
-                 " images of the cell along axis ", axis, "; at most ", kMaxImages - 1,
-                 " are possible: repeat the cell or lower the cutoff");
-    a.reach = a.periodic ? static_cast<std::int64_t>(cells)
-                         : static_cast<std::int64_t>(std::min(cells, bins[axis] - 1));
-    a.images = a.periodic ? static_cast<std::int32_t>((a.reach + a.bins - 1) / a.bins) : 0;
-    segments *= axis < 2 ? 2 * a.reach + 1 : 2 * static_cast<std::int64_t>(images) + 1;
-    MLCORE_CHECK(segments <= kMaxSegments, "cutoff ", reach_,
-                 " reaches over too many images of the cell: repeat the cell "
-                 "or lower the cutoff");
-  }
-  list_images();
-  choose_scale(extent, reach);
-}
-
 void NeighborCells::list_images() {
   constexpr std::int64_t kMost = 256;
   std::int64_t count = 1;
-  for (const Axis& axis : axes_) count = std::min(kMost + 1, count * (2 * axis.images + 1));
+  for (const NeighborAxis& axis : grid_.axes)
+    count = std::min(kMost + 1, count * (2 * axis.images + 1));
   if (count > kMost) return;
-  const auto [a, b, c] = std::array{axes_[0].images, axes_[1].images, axes_[2].images};
+  const auto [a, b, c] =
+      std::array{grid_.axes[0].images, grid_.axes[1].images, grid_.axes[2].images};
   for (Image image{-a, 0, 0}; image[0] <= a; ++image[0]) {
     for (image[1] = -b; image[1] <= b; ++image[1]) {
       for (image[2] = -c; image[2] <= c; ++image[2]) {
@@ -230,7 +118,7 @@ void NeighborCells::list_images() {
 std::int32_t NeighborCells::image_number(const Image& image) const {
   std::int32_t number = 0;
   for (int axis = 0; axis < 3; ++axis) {
-    const std::int32_t images = axes_[axis].images;
+    const std::int32_t images = grid_.axes[axis].images;
     number = narrow() ? number * (2 * images + 1) + image[axis] + images
                       : (number << kernels::kNeighborImageBits) + image[axis] +
                             kernels::kNeighborImageBias;
@@ -239,21 +127,26 @@ std::int32_t NeighborCells::image_number(const Image& image) const {
 }
 
 void NeighborCells::shift_of(const Image& image, double* shift) const {
-  const auto& rows = cell_.rows;
+  const auto& rows = grid_.cell.rows;
   for (int k = 0; k < 3; ++k) {
     shift[k] = (image[0] * rows[k] + image[1] * rows[3 + k]) + image[2] * rows[6 + k];
   }
 }
 
-void NeighborCells::choose_scale(const Extent& extent, const double* reach) {
-  unit_ = 1 / reach_;
+double NeighborCells::row_size(int axis) const {
+  const double* row = grid_.cell.rows.data() + 3 * axis;
+  return std::fabs(row[0]) + std::fabs(row[1]) + std::fabs(row[2]);
+}
+
+void NeighborCells::choose_scale(const NeighborExtent& extent) {
+  unit_ = 1 / grid_.reach;
   double size = 3;
   for (int k = 0; k < 3; ++k) {
     low_[k] = extent.low[k];
     size += (extent.high[k] - extent.low[k]) * unit_;
-    if (axes_[k].periodic) size += (reach[k] + 2) * row_size(cell_, k) * unit_;
+    if (grid_.axes[k].periodic) size += (grid_.fraction_reach[k] + 2) * row_size(k) * unit_;
   }
-  doubt_ = 0x1p-21 * size + 4 * coordinate_error(extent.largest + reach_) * unit_;
+  doubt_ = 0x1p-21 * size + 4 * grid_.coordinate_error(extent.largest + grid_.reach) * unit_;
 }
 
 std::array<float, 2> NeighborCells::decided(double cutoff) const {
@@ -267,7 +160,7 @@ std::array<float, 2> NeighborCells::decided(double cutoff) const {
 std::int64_t NeighborCells::bin_of(const double* fraction) const {
   std::int64_t bin = 0;
   for (int axis = 0; axis < 3; ++axis) {
-    const Axis& a = axes_[axis];
+    const NeighborAxis& a = grid_.axes[axis];
     const double along = (fraction[axis] - a.low) * a.scale;
     const auto last = static_cast<double>(a.bins - 1);
     bin = bin * a.bins + static_cast<std::int64_t>(std::clamp(along, 0.0, last));
@@ -278,7 +171,7 @@ std::int64_t NeighborCells::bin_of(const double* fraction) const {
 /// Counting sort; particles of a cell stay in the caller's order.
 void NeighborCells::sort(const Context& context, const Scratch<double>& fractions) {
   const std::int64_t n = fractions.size() / 3;
-  const std::int64_t cells = axes_[0].bins * axes_[1].bins * axes_[2].bins;
+  const std::int64_t cells = grid_.cells();
   const int chunks =
       static_cast<int>(std::clamp<std::int64_t>(n / (8192 + cells), 1, resolve_threads(context)));
   const Scratch<std::int32_t> bin(n);
@@ -333,7 +226,7 @@ void NeighborCells::move(const Context& context, View<const double, 2> x) {
 }
 
 kernels::NeighborParticles NeighborCells::particles() const {
-  return {positions_.data(), wraps_.empty() ? nullptr : wraps_.data(), cell_.rows.data(),
+  return {positions_.data(), wraps_.empty() ? nullptr : wraps_.data(), grid_.cell.rows.data(),
           images_.empty() ? nullptr : images_.data()};
 }
 
@@ -349,7 +242,8 @@ std::int64_t NeighborCells::cell_of(std::int64_t place) const {
 
 /// Runs of bins, each in one image of the cell, within reach of a bin along an
 /// axis.
-void NeighborCells::pieces_around(const Axis& axis, std::int64_t bin, bool merge, Pieces& pieces) {
+void NeighborCells::pieces_around(const NeighborAxis& axis, std::int64_t bin, bool merge,
+                                  Pieces& pieces) {
   pieces.clear();
   for (std::int64_t t = bin - axis.reach; t <= bin + axis.reach; ++t) {
     if (!axis.periodic && (t < 0 || t >= axis.bins)) continue;
@@ -366,10 +260,10 @@ void NeighborCells::pieces_around(const Axis& axis, std::int64_t bin, bool merge
 std::int64_t NeighborCells::segments_around(std::int64_t cell,
                                             std::vector<NeighborSegment>& segments) const {
   thread_local Pieces pieces[3];
-  const std::int64_t n1 = axes_[1].bins, n2 = axes_[2].bins;
-  pieces_around(axes_[0], cell / (n1 * n2), false, pieces[0]);
-  pieces_around(axes_[1], cell / n2 % n1, false, pieces[1]);
-  pieces_around(axes_[2], cell % n2, true, pieces[2]);
+  const std::int64_t n1 = grid_.axes[1].bins, n2 = grid_.axes[2].bins;
+  pieces_around(grid_.axes[0], cell / (n1 * n2), false, pieces[0]);
+  pieces_around(grid_.axes[1], cell / n2 % n1, false, pieces[1]);
+  pieces_around(grid_.axes[2], cell % n2, true, pieces[2]);
   segments.clear();
   std::int64_t home = 0;
   for (const Piece& a : pieces[0]) {

@@ -5,15 +5,12 @@
 #include <vector>
 
 #include "kernels/neighbors.hpp"
-#include "mlcore/cell.hpp"
 #include "mlcore/context.hpp"
 #include "mlcore/view.hpp"
+#include "neighbor_grid.hpp"
 #include "scratch.hpp"
 
 namespace mlcore::detail {
-
-/// Of coordinates and cutoffs, so that their squares are finite.
-inline constexpr double kLargestCoordinate = 1e100;
 
 /// Particles sorted into cells at least as wide as the reach of a search.
 class NeighborCells {
@@ -51,44 +48,30 @@ class NeighborCells {
                                std::vector<kernels::NeighborSegment>& segments) const;
 
  private:
-  struct Extent;
-  struct Axis {
-    double low = 0, scale = 1;  // bin = floor((fraction - low) * scale)
-    std::int64_t bins = 1;
-    std::int64_t reach = 0;   // neighbors lie at most so many bins away
-    std::int32_t images = 0;  // and so many images
-    bool periodic = false;
-  };
   struct Piece {
     std::int64_t first, last;  // bins
     std::int32_t image;
   };
   using Pieces = std::vector<Piece>;
 
-  Extent wrap(const Context& context, View<const double, 2> x, const Scratch<double>& fractions);
-  Extent wrap_particles(const Context& context, View<const double, 2> x,
-                        const Scratch<double>& fractions);
-  void wrap_particle(const double* x, std::int64_t i, double* fraction, Extent& extent);
+  NeighborExtent wrap(const Context& context, View<const double, 2> x,
+                      const Scratch<double>& fractions);
+  NeighborExtent wrap_particles(const Context& context, View<const double, 2> x,
+                                const Scratch<double>& fractions);
+  void wrap_particle(const double* x, std::int64_t i, double* fraction, NeighborExtent& extent);
   void wrapped_position(const double* x, const std::int32_t* wraps, double* result) const;
-  double column_sum(int axis) const;
-  double coordinate_error(double largest) const;
-  double inverse_error() const;
-  double fraction_reach(const Extent& extent, int axis) const;
-  void choose_bins(const Extent& extent, std::int64_t count);
-  void choose_scale(const Extent& extent, const double* reach);
+  double row_size(int axis) const;
+  void choose_scale(const NeighborExtent& extent);
   std::int64_t bin_of(const double* fraction) const;
   void sort(const Context& context, const Scratch<double>& fractions);
-  static void pieces_around(const Axis& axis, std::int64_t bin, bool merge, Pieces& pieces);
+  static void pieces_around(const NeighborAxis& axis, std::int64_t bin, bool merge, Pieces& pieces);
   using Image = std::array<std::int32_t, 3>;
   void list_images();
   std::int32_t image_number(const Image& image) const;
   void shift_of(const Image& image, double* shift) const;
   kernels::NeighborSegment segment(std::int32_t begin, std::int32_t end, const Image& image) const;
 
-  double reach_ = 0;
-  Cell cell_;                        // completed; open axes perpendicular to the others
-  std::array<double, 9> inverse_{};  // fraction k of x is x . column k
-  Axis axes_[3];
+  NeighborGrid grid_;
   double low_[3] = {},
          unit_ = 1;   // origin and unit of the single-precision copies
   double doubt_ = 0;  // where their rounding leaves doubt, in that unit

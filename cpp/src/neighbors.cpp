@@ -8,6 +8,7 @@
 
 #include "neighbor_output.hpp"
 #include "neighbor_search.hpp"
+#include "neighbors_cuda.hpp"
 #include "parallel.hpp"
 
 namespace mlcore {
@@ -65,9 +66,6 @@ PairCutoff checked_cutoff(const NeighborCutoff& given) {
 void check_arguments(View<const double, 2> x, const NeighborCutoff& cutoff) {
   MLCORE_CHECK(x.shape[1] == 3, "positions must have the shape (n, 3), got (", x.shape[0], ", ",
                x.shape[1], ")");
-  if (x.device != Device::cpu) {
-    detail::raise<BackendUnavailable>("this list is built on the CPU only; copy positions");
-  }
   const std::int64_t n = x.shape[0];
   MLCORE_CHECK(n < (std::int64_t{1} << 31) - 64, "positions must hold fewer than 2^31 particles");
   MLCORE_CHECK(!cutoff.radii.data || cutoff.radii.shape[0] == n,
@@ -141,17 +139,21 @@ void check_matrix(const NeighborMatrix& out, std::int64_t particles, std::int64_
                "the counts must have one entry per particle (", particles, ")");
 }
 
-/// Systems sorted into cells, and what was found in them.
+/// Systems sorted into cells, and what was found in them: on the CPU, or on the GPU.
 struct Systems {
   std::vector<NeighborCells> cells;
   std::vector<NeighborRows> rows;
-  std::vector<std::int64_t> first = {0};    // (b + 1,) particles of the systems
-  std::vector<std::int64_t> offsets = {0};  // (n + 1,) pairs of the particles
+  std::vector<cuda::NeighborSearch> on_gpu;
+  std::vector<std::int64_t> first = {0};  // (b + 1,) particles of the systems
+  std::vector<std::int64_t> offsets = {
+      0};  // (n + 1,) pairs of the particles; of the systems on GPU
 
   std::int64_t count() const { return offsets.back(); }
 
   std::int64_t largest_row() const {
     std::int64_t most = 0;
+    for (const auto& search : on_gpu) most = std::max(most, search.largest_row());
+    if (!on_gpu.empty()) return most;
     for (std::size_t i = 1; i < offsets.size(); ++i) {
       most = std::max(most, offsets[i] - offsets[i - 1]);
     }
@@ -159,12 +161,31 @@ struct Systems {
   }
 
   View<const std::int64_t, 1> view() const {
+    MLCORE_CHECK(on_gpu.empty(), "offsets of a list on the GPU are to be had by copy_offsets()");
     return {offsets.data(), {static_cast<std::int64_t>(offsets.size())}};
   }
 
-  void copy_offsets(View<std::int64_t, 1> out) const {
-    check_length("offsets", out, static_cast<std::int64_t>(offsets.size()));
-    std::copy(offsets.begin(), offsets.end(), out.data);
+  void copy_offsets(const Context& context, View<std::int64_t, 1> out) const {
+    check_length("offsets", out, first.back() + 1);
+    for (std::size_t s = 0; s < on_gpu.size(); ++s) {
+      on_gpu[s].offsets(context, offsets[s], out.data + first[s]);
+    }
+    if (on_gpu.empty()) std::copy(offsets.begin(), offsets.end(), out.data);
+  }
+
+  void search_on_gpu(const Context& context, View<const double, 2> x,
+                     const std::vector<Cell>& of_systems, const OwnedCutoff& cutoff,
+                     const NeighborOptions& options) {
+    MLCORE_CHECK(!of_systems.empty(), "a batch on the GPU must hold at least one system");
+    for (std::size_t s = 0; s < of_systems.size(); ++s) {
+      const View<const double, 2> part(x.data + 3 * first[s], {first[s + 1] - first[s], 3},
+                                       Device::cuda);
+      PairCutoff of_part = cutoff.from(first[s]);
+      if (of_part.given.radii.data) of_part.given.radii.shape[0] = part.shape[0];
+      if (of_part.given.types.data) of_part.given.types.shape[0] = part.shape[0];
+      on_gpu.emplace_back(context, part, of_systems[s], of_part, cutoff.reach(0), options);
+      offsets.push_back(offsets.back() + on_gpu.back().count());
+    }
   }
 
   /// Calls work(context, system): systems share the threads, or each in turn
@@ -204,6 +225,9 @@ struct Systems {
     check_length("S", out.S, count());
     check_length("D", out.D, count());
     check_length("d", out.d, count());
+    for (std::size_t s = 0; s < on_gpu.size(); ++s) {
+      on_gpu[s].fill(context, offsets[s], first[s], out);
+    }
     for_each(context, [&](const Context& inner, std::int64_t s) {
       detail::write_rows(inner, cells[s], rows[s], offsets[first[s]], first[s], out);
     });
@@ -211,6 +235,7 @@ struct Systems {
 
   void fill(const Context& context, const NeighborMatrix& out) const {
     check_matrix(out, first.back(), largest_row());
+    for (std::size_t s = 0; s < on_gpu.size(); ++s) on_gpu[s].fill(context, first[s], out);
     for_each(context, [&](const Context& inner, std::int64_t s) {
       detail::write_matrix(inner, cells[s], rows[s], first[s], out);
     });
@@ -243,8 +268,12 @@ NeighborSearch::NeighborSearch(const Context& context, View<const double, 2> x,
   State& s = *state_;
   check_arguments(x, cutoff);
   check_systems(x, systems);
-  s.systems.cells.resize(systems.cells.size());
   s.systems.first.assign(systems.offsets.begin(), systems.offsets.end());
+  if (x.device == Device::cuda) {
+    s.systems.search_on_gpu(context, x, systems.cells, s.cutoff, options);
+    return;
+  }
+  s.systems.cells.resize(systems.cells.size());
   const double reach = s.cutoff.reach(0);
   s.systems.for_each(context, [&](const Context& inner, std::int64_t system) {
     const auto part = rows_from(x, systems.offsets(system), systems.offsets(system + 1));
@@ -261,8 +290,8 @@ std::int64_t NeighborSearch::particles() const { return state_->systems.first.ba
 std::int64_t NeighborSearch::count() const { return state_->systems.count(); }
 std::int64_t NeighborSearch::largest_row() const { return state_->systems.largest_row(); }
 View<const std::int64_t, 1> NeighborSearch::offsets() const { return state_->systems.view(); }
-void NeighborSearch::copy_offsets(const Context&, View<std::int64_t, 1> out) const {
-  state_->systems.copy_offsets(out);
+void NeighborSearch::copy_offsets(const Context& context, View<std::int64_t, 1> out) const {
+  state_->systems.copy_offsets(context, out);
 }
 
 void NeighborSearch::fill(const Context& context,
@@ -350,6 +379,9 @@ NeighborList& NeighborList::operator=(NeighborList&&) noexcept = default;
 
 bool NeighborList::update(const Context& context, View<const double, 2> x, const Cell& cell) {
   State& s = *state_;
+  if (x.device != Device::cpu) {
+    detail::raise<BackendUnavailable>("lists of moving particles are kept on the CPU only");
+  }
   check_arguments(x, s.cutoff.cutoff.given);
   const bool search = s.must_search(context, x, cell);
   if (search) {
@@ -365,8 +397,8 @@ std::int64_t NeighborList::particles() const { return state_->systems.first.back
 std::int64_t NeighborList::count() const { return state_->systems.count(); }
 std::int64_t NeighborList::largest_row() const { return state_->systems.largest_row(); }
 View<const std::int64_t, 1> NeighborList::offsets() const { return state_->systems.view(); }
-void NeighborList::copy_offsets(const Context&, View<std::int64_t, 1> out) const {
-  state_->systems.copy_offsets(out);
+void NeighborList::copy_offsets(const Context& context, View<std::int64_t, 1> out) const {
+  state_->systems.copy_offsets(context, out);
 }
 
 void NeighborList::fill(const Context& context, const NeighborArrays<std::int32_t>& arrays) const {
