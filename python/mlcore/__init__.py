@@ -31,20 +31,30 @@ if TYPE_CHECKING:
     from mlcore.stencil_active import ActiveSet as ActiveSet
     from mlcore.stencil_active import conv3d_active as conv3d_active
     from mlcore.stencil_active import scatter3d_active as scatter3d_active
+    from mlcore.voxels import VoxelGrid as VoxelGrid
+    from mlcore.voxels import bin_atoms as bin_atoms
+    from mlcore.voxels import gather as gather
+    from mlcore.voxels import rasterize as rasterize
+    from mlcore.voxels import unbin as unbin
 
 _ATTRIBUTES = {
     "ActiveSet": "mlcore.stencil_active",
-    "conv3d_active": "mlcore.stencil_active",
-    "scatter3d_active": "mlcore.stencil_active",
-    "conv3d": "mlcore.stencil",
-    "gradient": "mlcore.stencil",
-    "laplacian": "mlcore.stencil",
-    "scatter3d": "mlcore.stencil",
     "LSTM": "mlcore.recurrent",
     "NeighborList": "mlcore.neighbors",
+    "VoxelGrid": "mlcore.voxels",
+    "bin_atoms": "mlcore.voxels",
+    "conv3d": "mlcore.stencil",
+    "conv3d_active": "mlcore.stencil_active",
+    "gather": "mlcore.voxels",
     "get_cmake_dir": "mlcore.paths",
     "get_include": "mlcore.paths",
+    "gradient": "mlcore.stencil",
+    "laplacian": "mlcore.stencil",
     "neighbor_list": "mlcore.neighbors",
+    "rasterize": "mlcore.voxels",
+    "scatter3d": "mlcore.stencil",
+    "scatter3d_active": "mlcore.stencil_active",
+    "unbin": "mlcore.voxels",
 }
 _SUBMODULES = (
     "data",
@@ -63,6 +73,7 @@ _SUBMODULES = (
     "stencil",
     "stencil_active",
     "training",
+    "voxels",
 )
 
 __all__ = [

@@ -21,9 +21,9 @@ from mlcore.dynamics import (
     frame_count,
 )
 from mlcore.random import checked_tags
-from mlcore.voxels import Kernel, VoxelGrid, kernel_parameters
 from mlcore.recurrent import LSTM
 from mlcore.stencil import Stencil, convolve, finite_difference, scatter
+from mlcore.voxels import Kernel, VoxelGrid, kernel_parameters
 
 if TYPE_CHECKING:
     from mlcore.arrays import Pbc

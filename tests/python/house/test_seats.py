@@ -15,10 +15,19 @@ OPERATIONS = (
     "recurrent",
     "stencil",
     "stencil_active",
+    "voxels",
 )
 # The Python face of mobility is a room of its own; random and linalg serve the others.
 FACES = {"mobility": "python/mlcore/mobility/tensors.py"}
-CUDA_OPERATIONS = ("neighbors", "mobility", "dynamics", "recurrent", "stencil", "stencil_active")
+CUDA_OPERATIONS = (
+    "neighbors",
+    "mobility",
+    "dynamics",
+    "recurrent",
+    "stencil",
+    "stencil_active",
+    "voxels",
+)
 SEATS = (
     "cpp/include/mlcore/{op}.hpp",
     "cpp/include/mlcore/reference/{op}.hpp",
