@@ -188,16 +188,17 @@ TEST(StencilActive, SaysWhatIsWrong) {
   EXPECT_THROW(ActiveRules(Context{1}, set, set, 2), mlcore::InvalidArgument);
   EXPECT_THROW(set.dilated(7), mlcore::InvalidArgument);
   const ActiveRules rules(Context{1}, set, set, 3);
-  Array<double, 2> one({1, 1}, 0), two({2, 1}, 0);
+  Array<double, 2> one({1, 1}, 0), two({2, 1}, 0), result({1, 1}, 0), results({2, 1}, 0);
   Array<double, 5> weight({1, 1, 3, 3, 3}, 0), wide({1, 1, 5, 5, 5}, 0);
   const auto call = [&](const auto& f, const auto& w, auto& out) {
     mlcore::conv3d_active(Context{1}, rules.data(), f.view(), std::as_const(w).view(), {},
                           out.view());
   };
-  EXPECT_NO_THROW(call(std::as_const(one), weight, one));
-  EXPECT_THROW(call(std::as_const(two), weight, one), mlcore::InvalidArgument);
-  EXPECT_THROW(call(std::as_const(one), wide, one), mlcore::InvalidArgument);
-  EXPECT_THROW(call(std::as_const(one), weight, two), mlcore::InvalidArgument);
+  EXPECT_NO_THROW(call(std::as_const(one), weight, result));
+  EXPECT_THROW(call(std::as_const(one), weight, one), mlcore::InvalidArgument);
+  EXPECT_THROW(call(std::as_const(two), weight, result), mlcore::InvalidArgument);
+  EXPECT_THROW(call(std::as_const(one), wide, result), mlcore::InvalidArgument);
+  EXPECT_THROW(call(std::as_const(one), weight, results), mlcore::InvalidArgument);
 }
 
 }  // namespace
