@@ -292,19 +292,20 @@ struct Interval {
 /// c_k of sqrt(x) = sum_k c_k T_k on an interval, as many as the interval may need.
 std::vector<double> root_series(Interval range, double tolerance) {
   const double condition = std::sqrt(range.high / range.low);
-  const double wanted = 64 + 2 * condition * std::log(10 / tolerance);
+  const double wanted = 64 + condition * std::log(10 / tolerance);
   const auto terms = static_cast<std::int64_t>(std::min(wanted, 8192.0));
   const std::int64_t samples = 2 * terms;
   std::vector<double> series(terms, 0.0);
   for (std::int64_t j = 0; j < samples; ++j) {
-    const double theta = std::numbers::pi * (j + 0.5) / samples, x = std::cos(theta);
+    const double theta = std::numbers::pi * (j + 0.5) / samples;
+    const double x = std::cos(theta), y = std::sin(theta);
     const double value = std::sqrt((range.high + range.low) / 2 + (range.high - range.low) / 2 * x);
-    double now = 1, before = x;  // T_0 and T_-1
+    double cosine = 1, sine = 0;  // of k theta
     for (std::int64_t k = 0; k < terms; ++k) {
-      series[k] += 2.0 / samples * value * now;
-      const double next = 2 * x * now - before;
-      before = now;
-      now = next;
+      series[k] += 2.0 / samples * value * cosine;
+      const double next = cosine * x - sine * y;
+      sine = sine * x + cosine * y;
+      cosine = next;
     }
   }
   series[0] /= 2;
@@ -330,17 +331,19 @@ Cut cut_series(const std::vector<double>& series, double error) {
 /// Bounds of the spectrum from a few Lanczos steps, and the shift of a repair.
 Interval estimated_bounds(VectorSpace& space, const double* z, const KrylovOptions& options,
                           NoiseReport& report) {
-  constexpr std::int64_t kFewest = 10, kMost = 200;
+  constexpr std::int64_t kMost = 200;
   Lanczos lanczos(space, z);
-  Settled low(0.02), high(0.005);
   while (true) {
     lanczos.step();
     const Spectrum spectrum(all_ritz(lanczos));
-    const bool still = low(spectrum.lowest) & high(spectrum.highest);
-    const bool enough = still && lanczos.steps() >= kFewest;
-    if (!enough && !lanczos.complete() && lanczos.steps() < kMost) continue;
+    // The interval may be somewhat wide; an eigenvalue that goes into a message or a shift not.
+    const bool indefinite = spectrum.indefinite(options.rounding);
+    const bool sharp =
+        spectrum.lowest_residual <= (indefinite ? 1e-3 : 0.3) * std::fabs(spectrum.lowest) &&
+        spectrum.highest_residual <= 0.05 * spectrum.highest;
+    if (!sharp && !lanczos.complete() && lanczos.steps() < kMost) continue;
     report.smallest_ritz = spectrum.lowest;
-    if (spectrum.indefinite(options.rounding)) {
+    if (indefinite) {
       if (options.psd == Indefinite::error) raise_indefinite(options, spectrum);
       check_repairable(spectrum);
       report.shift = spectrum.shift();
@@ -423,7 +426,8 @@ Sum chebyshev_sum(VectorSpace& space, const double* z, double* out, Interval ran
   for (std::int64_t c = 0; c < count && sum.inside; ++c) {
     if (norms[c] == 0) continue;
     const double off = std::fabs(std::sqrt(squares[c] / targets[c]) - 1);
-    sum.inside = off <= 2 * options.tolerance + 1e-12;
+    const double rounding = options.rounding * range.high / (2 * range.low);
+    sum.inside = off <= 2 * options.tolerance + 1e-12 + rounding;
     sum.error = std::max(sum.error, off);
   }
   return sum;

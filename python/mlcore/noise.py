@@ -172,7 +172,7 @@ def sqrt_apply(
     normal, stack = _stack(particles, z)
     array, result = particles.kind.output(out, tuple(normal.shape))
     filled = array.reshape(stack.shape)
-    call = {"num_threads": num_threads or 0, "stream": particles.kind.stream()}
+    call: dict[str, Any] = {"num_threads": num_threads or 0, "stream": particles.kind.stream()}
     if model is not None:
         reports = _core.sqrt_apply(
             model, *particles.box, particles.x, stack, filled, options, **call
@@ -182,7 +182,13 @@ def sqrt_apply(
         side = 3 * particles.x.shape[1]
         reports = [
             _core.sqrt_apply_matrix(
-                matrix, *particles.box, row, v.reshape(-1, side), g.reshape(-1, side), options, **call
+                matrix,
+                *particles.box,
+                row,
+                v.reshape(-1, side),
+                g.reshape(-1, side),
+                options,
+                **call,
             )
             for matrix, row, v, g in zip(matrices, particles.x, stack, filled, strict=True)
         ]
@@ -216,8 +222,7 @@ def _stack(particles: Particles, z: Any) -> tuple[Any, Any]:
     if shape != plain and not several:
         k = "(B, k, n, 3)" if lead else "(k, n, 3)"
         raise InvalidArgument(
-            f"z must have the shape {plain} or {k} for x of the shape "
-            f"{(*lead, n, 3)}, got {shape}"
+            f"z must have the shape {plain} or {k} for x of the shape {(*lead, n, 3)}, got {shape}"
         )
     return normal, normal.reshape(batch, shape[-3] if several else 1, n, 3)
 

@@ -113,7 +113,8 @@ def _matrix_gradient(lower: Tensor, grad: Tensor) -> Tensor:
     inner = inner - 0.5 * torch.diag_embed(inner.diagonal(dim1=-2, dim2=-1))
     half = torch.linalg.solve_triangular(lower.mT, inner, upper=True)
     whole = torch.linalg.solve_triangular(lower, half, upper=False, left=False)
-    return 0.5 * (whole + whole.mT)
+    result: Tensor = 0.5 * (whole + whole.mT)
+    return result
 
 
 _cholesky.register_autograd(_backward_cholesky, setup_context=_setup_cholesky)
