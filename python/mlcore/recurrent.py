@@ -161,6 +161,7 @@ class LSTM:
         else:
             given = Kind.of(values)
             given.require_device_of(kind, name, "x")
+            self._require_dtype(name, values)
             values = given.take(name, values, self.dtype)
             if tuple(values.shape) != shape:
                 raise InvalidArgument(
@@ -169,15 +170,19 @@ class LSTM:
             array[...] = values
         return (array if batched else array[:, None]), result
 
-    def _window(self, name: str, values: Any) -> tuple[Any, Kind, bool]:
-        """(B, S, D) as the core takes it, the kind it was, and whether B was given."""
-        kind = Kind.of(values)
+    def _require_dtype(self, name: str, values: Any) -> None:
+        """Nothing loses digits on its way in."""
         given = str(getattr(values, "dtype", "")).removeprefix("torch.")
         if given == "float64" and self.dtype == np.float32:
             raise InvalidArgument(
                 f"{name} is float64, the network float32; convert {name}, or make the network of "
                 "float64 weights"
             )
+
+    def _window(self, name: str, values: Any) -> tuple[Any, Kind, bool]:
+        """(B, S, D) as the core takes it, the kind it was, and whether B was given."""
+        kind = Kind.of(values)
+        self._require_dtype(name, values)
         array = kind.take(name, values, self.dtype)
         shape = tuple(array.shape)
         if len(shape) not in (2, 3):

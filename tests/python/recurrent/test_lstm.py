@@ -208,7 +208,9 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(InvalidArgument, match="out must have the dtype float32"):
         lstm.step(x, out=np.empty((2, 5)))
     with pytest.raises(InvalidArgument, match=r"h must have the shape \(2, 2, 4\)"):
-        lstm.advance(x, (np.zeros((2, 1, 4)), np.zeros((2, 2, 4))))
+        lstm.advance(x, (np.zeros((2, 1, 4), "f4"), np.zeros((2, 2, 4), "f4")))
+    with pytest.raises(InvalidArgument, match="c is float64, the network float32"):
+        lstm.advance(x, (np.zeros((2, 2, 4), "f4"), np.zeros((2, 2, 4))))
     for bad in (np.nan, np.inf):
         y = x.copy()
         y[1, 2, 0] = bad
