@@ -49,6 +49,14 @@ void check_weight(const char* name, const RulesView& rules, View<T, 5> weight) {
   }
 }
 
+/// One device for all that is there.
+template <class Out, class... Views>
+void check_devices(const Out& out, const Views&... views) {
+  const auto there = [&](const auto& view) { return !view.data || view.device == out.device; };
+  MLCORE_CHECK((there(views) && ...),
+               "all arrays, and the set of voxels, must live on the device of out");
+}
+
 /// Results are written while inputs are still read.
 template <class T, int Rank, class U, int OutRank>
 void check_apart(const char* name, View<T, Rank> input, View<U, OutRank> out) {
@@ -197,6 +205,8 @@ void accumulate(const Context& context, const RulesView& rules, View<const T, 2>
 template <class T>
 void convolve(const Context& context, View<const std::int32_t, 1> data, View<const T, 2> features,
               View<const T, 5> weight, const ActiveEpilogue<T>& epilogue, View<T, 2> out) {
+  check_devices(out, data, features, weight, epilogue.bias, epilogue.residual,
+                epilogue.preactivation);
   if (out.device == Device::cuda) {
     return cuda::conv3d_active(context, data, features, weight, epilogue, out);
   }
@@ -219,6 +229,7 @@ void convolve(const Context& context, View<const std::int32_t, 1> data, View<con
 template <class T>
 void scatter(const Context& context, View<const std::int32_t, 1> data, View<const T, 2> values,
              View<const T, 5> weight, View<T, 2> out) {
+  check_devices(out, data, values, weight);
   if (out.device == Device::cuda) {
     return cuda::scatter3d_active(context, data, values, weight, out);
   }
@@ -255,6 +266,7 @@ void sum_weights(const RulesView& rules, std::int64_t begin, std::int64_t end,
 template <class T>
 void weight_gradient(const Context& context, View<const std::int32_t, 1> data,
                      View<const T, 2> features, View<const T, 2> values, View<T, 5> out) {
+  check_devices(out, data, features, values);
   if (out.device == Device::cuda) {
     return cuda::conv3d_active_weight_gradient(context, data, features, values, out);
   }

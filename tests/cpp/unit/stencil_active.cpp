@@ -199,6 +199,11 @@ TEST(StencilActive, SaysWhatIsWrong) {
   EXPECT_THROW(call(std::as_const(two), weight, result), mlcore::InvalidArgument);
   EXPECT_THROW(call(std::as_const(one), wide, result), mlcore::InvalidArgument);
   EXPECT_THROW(call(std::as_const(one), weight, results), mlcore::InvalidArgument);
+  auto elsewhere = rules.data();
+  elsewhere.device = mlcore::Device::cuda;
+  EXPECT_THROW(mlcore::scatter3d_active(Context{1}, elsewhere, std::as_const(one).view(),
+                                        std::as_const(weight).view(), result.view()),
+               mlcore::InvalidArgument);
 }
 
 }  // namespace
