@@ -22,6 +22,7 @@ FACES = {"mobility": "python/mlcore/mobility/tensors.py"}
 CUDA_OPERATIONS = (
     "neighbors",
     "mobility",
+    "noise",
     "dynamics",
     "recurrent",
     "stencil",
