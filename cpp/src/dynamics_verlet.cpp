@@ -213,7 +213,7 @@ class Run {
     const std::int64_t n = x_.shape[2], R = x_.shape[0];
     if (needs_list(system_, n))
       return each(context, [this](const Context& inner, std::int64_t r) { listed(inner, r); });
-    const bool many = n <= kSmallest || (n <= kReplicaParticles && R >= lanes_ / 2);
+    const bool many = lanes_are_replicas(n, R);
     if (!many) return each(context, [this](const Context&, std::int64_t r) { particles(r); });
     const std::int64_t groups = (R + lanes_ - 1) / lanes_;
     detail::parallel_for(context, groups, 1, [&](std::int64_t begin, std::int64_t end, int) {
@@ -224,6 +224,14 @@ class Run {
   }
 
  private:
+  /// Lanes are replicas or particles; both sum alike, but for two blocks of particles, whose kernel
+  /// sees every pair once.
+  bool lanes_are_replicas(std::int64_t n, std::int64_t R) const {
+    if (n <= kSmallest) return true;
+    const bool two_blocks = lanes_ == 8 && n > 8 && n <= 16;
+    return !two_blocks && n <= kReplicaParticles && R >= lanes_ / 2;
+  }
+
   static std::pair<double, double> coefficients(double epsilon, double sigma) {
     const double s6 = std::pow(sigma, 6);
     return {48 * epsilon * s6 * s6, 24 * epsilon * s6};

@@ -1,5 +1,5 @@
-// Compiled once per instruction set; see simd.hpp. One formula for a pair, wherever it is
-// evaluated: a replica alone, among others or with a neighbor list of all pairs moves alike.
+// Compiled once per instruction set; see simd.hpp. One formula for a pair and one order of the sums
+// for a number of particles, so that a replica alone and among others moves alike.
 
 #include "kernels/dynamics.hpp"
 #include "kernels/lanes.hpp"
@@ -413,9 +413,92 @@ void forces_of_particles(const VerletPlan& plan, std::int64_t n, std::int64_t pa
   }
 }
 
+#if defined(MLCORE_ISA_IS_avx512)
+/// Lane i of the result is lane i + R.
+template <int R>
+MLCORE_LANES V rotated(V v) {
+  if constexpr (R == 0) return v;
+  return (V)_mm512_maskz_alignr_epi64(0xff, (__m512i)v, (__m512i)v, R);
+}
+
+/// Pairs of lane i of one block with lane i + R of another (or the same); each acts on both, or on
+/// the first alone where the same pair comes from the other side, too.
+template <int D, int R, bool Both, bool Cut, bool Periodic>
+MLCORE_LANES void rotation(const VerletPlan& plan, const V (&xi)[D], const V (&xj)[D], V (&fi)[D],
+                           V (&fj)[D]) {
+  V d[D];
+#pragma GCC unroll 4
+  for (int k = 0; k < D; ++k) d[k] = wrapped<Periodic>(plan, xi[k] - rotated<R>(xj[k]));
+  V square = d[0] * d[0];
+#pragma GCC unroll 4
+  for (int k = 1; k < D; ++k) square = fma(d[k], d[k], square);
+  const V push = pair_push<false, Cut>(plan, square);
+#pragma GCC unroll 4
+  for (int k = 0; k < D; ++k) {
+    const V pull = push * d[k];
+    fi[k] += pull;
+    if (Both) fj[k] -= rotated<(kLanes - R) % kLanes>(pull);
+  }
+}
+
+template <int D, bool Cut, bool Periodic>
+MLCORE_LANES void within_block(const VerletPlan& plan, const V (&x)[D], V (&f)[D]) {
+  rotation<D, 1, true, Cut, Periodic>(plan, x, x, f, f);
+  rotation<D, 2, true, Cut, Periodic>(plan, x, x, f, f);
+  rotation<D, 3, true, Cut, Periodic>(plan, x, x, f, f);
+  rotation<D, 4, false, Cut, Periodic>(plan, x, x, f, f);
+}
+
+/// Two blocks, every pair once.
+template <int D, bool Cut, bool Periodic>
+void forces_of_two_blocks(const VerletPlan& plan, const double* x, double* f) {
+  constexpr int kPadded = 2 * kLanes;
+  V x0[D], x1[D], f0[D], f1[D];
+  for (int k = 0; k < D; ++k) {
+    x0[k] = load(x + k * kPadded);
+    x1[k] = load(x + k * kPadded + kLanes);
+    f0[k] = external(plan, x0[k]);
+    f1[k] = external(plan, x1[k]);
+  }
+  within_block<D, Cut, Periodic>(plan, x0, f0);
+  within_block<D, Cut, Periodic>(plan, x1, f1);
+  rotation<D, 0, true, Cut, Periodic>(plan, x0, x1, f0, f1);
+  rotation<D, 1, true, Cut, Periodic>(plan, x0, x1, f0, f1);
+  rotation<D, 2, true, Cut, Periodic>(plan, x0, x1, f0, f1);
+  rotation<D, 3, true, Cut, Periodic>(plan, x0, x1, f0, f1);
+  rotation<D, 4, true, Cut, Periodic>(plan, x0, x1, f0, f1);
+  rotation<D, 5, true, Cut, Periodic>(plan, x0, x1, f0, f1);
+  rotation<D, 6, true, Cut, Periodic>(plan, x0, x1, f0, f1);
+  rotation<D, 7, true, Cut, Periodic>(plan, x0, x1, f0, f1);
+  for (int k = 0; k < D; ++k) {
+    store(f + k * kPadded, f0[k]);
+    store(f + k * kPadded + kLanes, f1[k]);
+  }
+  if (plan.wall != WallKind::wca) return;
+  for (int b = 0; b < 2; ++b) add_wall(plan, D, x + b * kLanes, f + b * kLanes, kPadded);
+}
+
+/// Whether what pads two blocks is far from every particle.
+bool fits_two_blocks(const VerletPlan& plan, std::int64_t n, std::int64_t padded) {
+  if (padded != 2 * kLanes || !plan.pairs) return false;
+  return n == padded || (plan.box == 0 && plan.wall == WallKind::none);
+}
+
+template <int D>
+void forces_of_two_blocks(const VerletPlan& plan, const double* x, double* f) {
+  const bool cut = plan.cutoff2 < __builtin_inf();
+  if (plan.box > 0) return forces_of_two_blocks<D, true, true>(plan, x, f);
+  if (cut) return forces_of_two_blocks<D, true, false>(plan, x, f);
+  forces_of_two_blocks<D, false, false>(plan, x, f);
+}
+#endif
+
 template <int D>
 void all_forces(const VerletPlan& plan, std::int64_t n, std::int64_t padded, const double* x,
                 double* f, const double* eye) {
+#if defined(MLCORE_ISA_IS_avx512)
+  if (fits_two_blocks(plan, n, padded)) return forces_of_two_blocks<D>(plan, x, f);
+#endif
   const bool cut = plan.cutoff2 < __builtin_inf();
   if (plan.box > 0) return forces_of_particles<D, true, true>(plan, n, padded, x, f, eye);
   if (cut) return forces_of_particles<D, true, false>(plan, n, padded, x, f, eye);
