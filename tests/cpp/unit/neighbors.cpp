@@ -197,6 +197,142 @@ TEST(Neighbors, OffsetsCountTheRows) {
   }
 }
 
+// Small cells see hundreds of images, which are written down in another way.
+TEST(Neighbors, ManyImages) {
+  for (const auto& rows : kCells) {
+    Cell cell{rows, {true, true, true}};
+    for (double& value : cell.rows) value *= 0.2;
+    const Positions x = random_positions(2, cell, 4, -2, 3);
+    for (bool half : {false, true}) {
+      EXPECT_EQ(found(x, cell, {6.0}, {half, true, true}),
+                expected(x, cell, {6.0}, {half, true, true}));
+    }
+  }
+}
+
+TEST(Neighbors, ClustersAndVoids) {
+  std::mt19937_64 generator(3);
+  std::normal_distribution<double> normal(0, 0.3);
+  Positions x;
+  for (double centre : {0.0, 1.0, 40.0, 900.0}) {
+    for (int k = 0; k < 3 * 60; ++k) x.push_back(centre + normal(generator));
+  }
+  const Cell slab{{60, 0, 0, 0, 60, 0, 0, 0, 0}, {true, true, false}};
+  for (const Cell& cell : {Cell::open(), slab}) {
+    for (int threads : {1, 2, 7}) {
+      EXPECT_EQ(found(x, cell, {0.8}, {}, threads), expected(x, cell, {0.8}));
+    }
+  }
+}
+
+TEST(Neighbors, SinglePrecisionIsDoubleRounded) {
+  const Cell cell{kCells[3], {true, true, false}};
+  const Positions x = random_positions(90, cell, 6, -1, 2);
+  const mlcore::NeighborSearch search({}, view(x), cell, {2.0});
+  const Pairs pairs = filled(search, 1);
+  const std::int64_t count = search.count();
+  std::vector<std::int32_t> i(count), j(count), S(3 * count);
+  std::vector<float> D(3 * count), d(count);
+  search.fill({}, mlcore::NeighborArrays<std::int32_t, float>{{i.data(), {count}},
+                                                              {j.data(), {count}},
+                                                              {S.data(), {count, 3}},
+                                                              {D.data(), {count, 3}},
+                                                              {d.data(), {count}}});
+  EXPECT_TRUE(std::equal(i.begin(), i.end(), pairs.i.begin()));
+  EXPECT_TRUE(std::equal(j.begin(), j.end(), pairs.j.begin()));
+  EXPECT_EQ(S, pairs.S);
+  EXPECT_EQ(D, std::vector<float>(pairs.D.begin(), pairs.D.end()));
+  EXPECT_EQ(d, std::vector<float>(pairs.d.begin(), pairs.d.end()));
+}
+
+TEST(Neighbors, MatrixHoldsTheRows) {
+  const Cell cell{kCells[1], {true, true, true}};
+  const Positions x = random_positions(50, cell, 9);
+  const mlcore::NeighborSearch search({}, view(x), cell, {2.4});
+  const Pairs pairs = filled(search, 1);
+  const std::int64_t width = search.largest_row() + 2;
+  std::vector<std::int32_t> j(50 * width), S(150 * width), counts(50);
+  const mlcore::NeighborMatrix matrix{
+      {j.data(), {50, width}}, {S.data(), {50, width, 3}}, {counts.data(), {50}}, -7};
+  search.fill({}, matrix);
+  std::int64_t pair = 0;
+  for (int i = 0; i < 50; ++i) {
+    for (int k = 0; k < width; ++k) {
+      const bool there = k < counts[i];
+      EXPECT_EQ(matrix.j(i, k), there ? pairs.j[pair] : -7);
+      for (int axis = 0; axis < 3; ++axis) {
+        EXPECT_EQ(matrix.S(i, k, axis), there ? pairs.S[3 * pair + axis] : 0);
+      }
+      pair += there;
+    }
+  }
+  EXPECT_EQ(pair, search.count());
+  const mlcore::NeighborMatrix narrow{{j.data(), {50, width - 3}}, {}, {}, 0};
+  EXPECT_THROW(search.fill({}, narrow), mlcore::InvalidArgument);
+}
+
+TEST(Neighbors, BatchHoldsEachSystem) {
+  const std::int64_t offsets[] = {0, 30, 30, 31, 90};
+  mlcore::NeighborSystems systems{{offsets, {5}}, {}};
+  Positions x;
+  for (int s = 0; s < 4; ++s) {
+    systems.cells.push_back(Cell{kCells[s], {s != 0, true, s == 2}});
+    const auto own =
+        random_positions(static_cast<int>(offsets[s + 1] - offsets[s]), systems.cells.back(), s);
+    x.insert(x.end(), own.begin(), own.end());
+  }
+  std::vector<double> radii(90);
+  for (int i = 0; i < 90; ++i) radii[i] = 0.3 + 0.1 * (i % 11);
+  const NeighborCutoff cutoff{3.0, {radii.data(), {90}}, {}, {}};
+  Pairs all;
+  for (int s = 0; s < 4; ++s) {
+    const std::int64_t size = offsets[s + 1] - offsets[s];
+    const Positions own(x.begin() + 3 * offsets[s], x.begin() + 3 * offsets[s + 1]);
+    const Pairs part = expected(own, systems.cells[s], {3.0, {&radii[offsets[s]], {size}}, {}, {}});
+    for (std::int64_t i : part.i) all.i.push_back(i + offsets[s]);
+    for (std::int64_t j : part.j) all.j.push_back(j + offsets[s]);
+    all.S.insert(all.S.end(), part.S.begin(), part.S.end());
+    all.D.insert(all.D.end(), part.D.begin(), part.D.end());
+    all.d.insert(all.d.end(), part.d.begin(), part.d.end());
+  }
+  for (int threads : {1, 2, 7}) {
+    const mlcore::NeighborSearch search(Context{threads}, view(x), systems, cutoff);
+    EXPECT_EQ(filled(search, threads), all) << threads;
+  }
+  const std::int64_t wrong[] = {0, 40, 30, 31, 90};
+  systems.offsets.data = wrong;
+  EXPECT_THROW(mlcore::NeighborSearch({}, view(x), systems, cutoff), mlcore::InvalidArgument);
+}
+
+// Larger than what is left to the caches: written in whole lines, from any place on.
+TEST(Neighbors, LongListsAtAnyAlignment) {
+  const Cell cell = Cell::cubic(17);
+  const Positions x = random_positions(4000, cell, 12);
+  const mlcore::NeighborSearch search({}, view(x), cell, {3.0});
+  const std::int64_t count = search.count();
+  ASSERT_GT(60 * count, 1 << 23);
+  const Pairs plain = filled(search, 1);
+  for (int shift : {0, 1, 5}) {
+    std::vector<std::int32_t> i(count + 16, -9);
+    std::vector<double> D(3 * count + 16, -9.0), d(count + 16, -9.0);
+    mlcore::NeighborArrays<std::int32_t> arrays;
+    arrays.i = {i.data() + shift, {count}};
+    arrays.D = {D.data() + shift, {count, 3}};
+    arrays.d = {d.data() + shift, {count}};
+    search.fill(Context{3}, arrays);
+    EXPECT_TRUE(std::equal(plain.i.begin(), plain.i.end(), i.begin() + shift));
+    EXPECT_TRUE(std::equal(plain.D.begin(), plain.D.end(), D.begin() + shift));
+    EXPECT_TRUE(std::equal(plain.d.begin(), plain.d.end(), d.begin() + shift));
+    for (int k = 0; k < 16; ++k) {
+      const bool before = k < shift;
+      const std::int64_t at = before ? k : count + k;
+      EXPECT_EQ(i[at], -9);
+      EXPECT_EQ(d[at], -9.0);
+      EXPECT_EQ(D[before ? k : 3 * count + k], -9.0);
+    }
+  }
+}
+
 TEST(Neighbors, RejectsBadArguments) {
   const auto rejects = [](const Positions& x, const Cell& cell, const NeighborCutoff& cutoff) {
     EXPECT_THROW(found(x, cell, cutoff), mlcore::InvalidArgument);
