@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <memory>
 #include <string>
@@ -41,6 +42,13 @@ cuda::VerletStages stages_of(Integrator integrator) {
     stages.kick[s] = 0.5 * (before + (s < stages.count ? stages.drift[s] : 0));
   }
   return stages;
+}
+
+/// Where a cache line starts in memory with kLine elements to spare, so that no vector spans two.
+constexpr std::int64_t kLine = 8;
+double* at_line(std::vector<double>& memory) {
+  const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
+  return memory.data() + (64 - address % 64) % 64 / sizeof(double);
 }
 
 bool has_cutoff(const ParticleSystem& system) { return system.cutoff > 0; }
@@ -280,8 +288,8 @@ class Run {
   /// Replicas begin..end-1, at most as many as there are lanes, which the last one fills up.
   void replicas(std::int64_t begin, std::int64_t end) const {
     const std::int64_t n = x_.shape[2], d = x_.shape[3], size = n * d * lanes_;
-    std::vector<double> memory(3 * size + (stages_.count + 1) * n * lanes_ + lanes_);
-    double *x = memory.data(), *v = x + size, *f = v + size, *kick = f + size;
+    std::vector<double> memory(3 * size + (stages_.count + 1) * n * lanes_ + kLine);
+    double *x = at_line(memory), *v = x + size, *f = v + size, *kick = f + size;
     const auto replica = [&](int lane) { return std::min<std::int64_t>(begin + lane, end - 1); };
     for (int lane = 0; lane < lanes_; ++lane) {
       const std::int64_t r = replica(lane);
@@ -332,8 +340,8 @@ class Run {
     a.n = x_.shape[2];
     a.d = x_.shape[3];
     a.padded = (a.n + lanes_ - 1) / lanes_ * lanes_;
-    a.memory.resize((3 * a.d + stages_.count + 1) * a.padded);
-    a.x = a.memory.data();
+    a.memory.resize((3 * a.d + stages_.count + 1) * a.padded + kLine);
+    a.x = at_line(a.memory);
     a.v = a.x + a.d * a.padded;
     a.f = a.v + a.d * a.padded;
     a.kick = a.f + a.d * a.padded;
