@@ -328,9 +328,10 @@ Cut cut_series(const std::vector<double>& series, double error) {
   return {1, rest};
 }
 
-/// Bounds of the spectrum from a few Lanczos steps, and the shift of a repair.
+/// Bounds of the spectrum from a few Lanczos steps, and the shift of a repair. The extreme Ritz
+/// values are off by less than `blur` of themselves.
 Interval estimated_bounds(VectorSpace& space, const double* z, const KrylovOptions& options,
-                          NoiseReport& report) {
+                          double blur, NoiseReport& report) {
   constexpr std::int64_t kMost = 200;
   Lanczos lanczos(space, z);
   while (true) {
@@ -338,9 +339,9 @@ Interval estimated_bounds(VectorSpace& space, const double* z, const KrylovOptio
     const Spectrum spectrum(all_ritz(lanczos));
     // The interval may be somewhat wide; an eigenvalue that goes into a message or a shift not.
     const bool indefinite = spectrum.indefinite(options.rounding);
-    const bool sharp =
-        spectrum.lowest_residual <= (indefinite ? 1e-3 : 0.3) * std::fabs(spectrum.lowest) &&
-        spectrum.highest_residual <= 0.05 * spectrum.highest;
+    const double allowed = indefinite ? std::min(blur, 1e-3) : blur;
+    const bool sharp = spectrum.lowest_residual <= allowed * std::fabs(spectrum.lowest) &&
+                       spectrum.highest_residual <= allowed / 6 * spectrum.highest;
     if (!sharp && !lanczos.complete() && lanczos.steps() < kMost) continue;
     report.smallest_ritz = spectrum.lowest;
     if (indefinite) {
@@ -437,15 +438,14 @@ Sum chebyshev_sum(VectorSpace& space, const double* z, double* out, Interval ran
 
 NoiseReport chebyshev_root(VectorSpace& space, const double* z, double* out,
                            const KrylovOptions& options) {
-  constexpr int kTrials = 5;
   NoiseReport report;
   report.method = "chebyshev";
   const bool given = options.highest > 0;
   Interval range{options.lowest, options.highest};
-  if (!given) range = estimated_bounds(space, z, options, report);
-  if (range.high == 0) range = {1, 2};  // only zero vectors
-  range.low = std::max(range.low, 1e-12 * range.high);
-  for (int trial = 0; trial < kTrials; ++trial) {
+  for (double blur = 0.3; blur > 1e-9; blur /= 100) {
+    if (!given) range = estimated_bounds(space, z, options, blur, report);
+    if (range.high == 0) range = {1, 2};  // only zero vectors
+    range.low = std::max(range.low, 1e-12 * range.high);
     const Sum sum = chebyshev_sum(space, z, out, range, report.shift, options);
     report.iterations = sum.degree;
     report.error = sum.error + options.rounding * range.high / (2 * range.low);
@@ -453,7 +453,6 @@ NoiseReport chebyshev_root(VectorSpace& space, const double* z, double* out,
     MLCORE_CHECK(!given, "the bounds ", range.low, "..", range.high,
                  " do not hold the spectrum of the matrix: polynomials that stay within 1 inside "
                  "grew beyond it");
-    range = {range.low / 2, 1.05 * range.high};
   }
   detail::raise<Error>("no bounds of the spectrum could be found: ", range.low, "..", range.high,
                        " do not hold it");
