@@ -54,6 +54,9 @@ struct MobilityModel {
 /// Cells: open, or periodic along all axes (any lattice; oseen and rpy of one radius); with
 /// Kernel::none any mixture of the two. Positions may lie outside the cell.
 ///
+/// Memory beside M: 32 bytes per particle in open space; in a periodic cell also 16 bytes per
+/// particle and wave vector.
+///
 /// @param x  (n, 3)
 /// @param M  (3n, 3n), symmetric; row 3i + a, column 3j + b
 /// @throws InvalidArgument  a shape, parameter or cell is wrong, positions are not finite, two
@@ -62,7 +65,8 @@ MLCORE_API void mobility_matrix(const Context& context, const MobilityModel& mod
                                 const Cell& cell, View<const double, 2> x, View<double, 2> M);
 
 /// Velocities V = M F without storing M. In open space without a table every pair is computed once
-/// and nothing is allocated.
+/// and nothing is allocated; a periodic cell needs some 100 bytes per particle and per wave vector,
+/// which each thread keeps for its next call.
 ///
 /// @param x,F,V  (n, 3)
 /// @throws InvalidArgument  as mobility_matrix

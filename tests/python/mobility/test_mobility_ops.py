@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import device_named
 from mlcore.errors import InvalidArgument
 from mlcore.mobility import RPY
 
@@ -102,7 +103,7 @@ def test_derivatives_in_radii() -> None:
     check_gradients(lambda x, r: mobility_matrix(x, radius=r), (x, radii))
 
 
-@each_case
+@pytest.mark.parametrize("case", ["rpy", "unequal", "wall", "periodic oseen and table"])
 def test_operators_are_well_behaved(case: str) -> None:
     options = dict(CASES[case])
     cell = options.pop("cell", None)
@@ -143,6 +144,24 @@ def test_single_precision_has_derivatives() -> None:
     (got,) = torch.autograd.grad(mobility_apply(x32, forces.detach().float()).sum(), x32)
     assert got.dtype == torch.float32
     torch.testing.assert_close(got.double(), exact, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.gpu
+@each_case
+def test_same_on_the_gpu(case: str) -> None:
+    device_named("cuda")
+    x, forces, options = positions(4), normal(4, 3), CASES[case]
+
+    def derivatives(device: str) -> list[torch.Tensor]:
+        inputs = [a.detach().to(device).requires_grad_() for a in (x, forces)]
+        velocities = mobility_apply(*inputs, **options)
+        matrix = mobility_matrix(inputs[0], **options)
+        loss = (velocities**2).sum() + (matrix**2).sum()
+        return [velocities, matrix, *torch.autograd.grad(loss, inputs)]
+
+    for here, there in zip(derivatives("cpu"), derivatives("cuda"), strict=True):
+        assert there.device.type == "cuda"
+        torch.testing.assert_close(there.cpu(), here, rtol=1e-8, atol=1e-9)
 
 
 def test_training_a_viscosity() -> None:

@@ -391,16 +391,20 @@ def test_simd_levels_agree(tmp_path: Path) -> None:
             np.testing.assert_allclose(results[level][key], value, atol=allowed * size, err_msg=key)
 
 
-@pytest.mark.parametrize("n", [100, 5000])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(
-    "mobility", ["RPY(1.0, 1.0)", "Oseen(1.0, 1.0)", "WallRPY(1.0, 1.0)", "RegularizedOseen(1, 1)"]
+    ("mobility", "dtype"),
+    [
+        ("RPY(1.0, 1.0)", "float64"),
+        ("RPY(1.0, 1.0)", "float32"),
+        ("Oseen(1.0, 1.0)", "float64"),
+        ("WallRPY(1.0, 1.0)", "float64"),
+    ],
 )
-def test_apply_allocates_nothing(mobility: str, dtype: str, n: int) -> None:
+def test_apply_allocates_nothing(mobility: str, dtype: str) -> None:
     setup = f"""
 import numpy as np
-from mlcore.mobility import RPY, Oseen, RegularizedOseen, WallRPY
-x = (np.random.default_rng(0).random(({n}, 3)) * 60 + 1.5).astype("{dtype}")
+from mlcore.mobility import RPY, Oseen, WallRPY
+x = (np.random.default_rng(0).random((5000, 3)) * 60 + 1.5).astype("{dtype}")
 v, mobility = np.empty_like(x), {mobility}
 """
     assert requested("mobility.apply(x, x, out=v)", setup) < 1000
