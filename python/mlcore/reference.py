@@ -251,10 +251,16 @@ def conv3d_active(
     residual: npt.ArrayLike | None = None,
 ) -> Array:
     """`mlcore.conv3d_active` by way of the dense field: (M outputs, O)."""
-    sets = (active.core_set, active.outputs.core_set)
     start, end = (None if array is None else _rows(array) for array in (bias, residual))
-    arrays = (_rows(features), _rows(weight), start, activation or "none", end)
-    return _core.conv3d_active_reference(*sets, *arrays)
+    return _core.conv3d_active_reference(
+        active.core_set,
+        active.outputs.core_set,
+        _rows(features),
+        _rows(weight),
+        start,
+        activation or "none",
+        end,
+    )
 
 
 def scatter3d_active(active: ActiveSet, values: npt.ArrayLike, weight: npt.ArrayLike) -> Array:
