@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <limits>
 #include <utility>
 #include <vector>
 
@@ -208,9 +207,7 @@ class Search {
                               options_.half ? own + excluded : 0,
                               excluded ? own : -1};
     std::int32_t* row = rows_.reserve(writer, scratch.count + kNeighborSlack);
-    if (excluded) candidates.x[own] = std::numeric_limits<float>::infinity();
     const std::int64_t size = MLCORE_DISPATCH(neighbor_hits)(query, row, scratch.image.data());
-    candidates.x[own] = query.x;
     if (cells_.narrow()) {
       MLCORE_DISPATCH(neighbor_narrow)
       (scratch.image.data(), size, reinterpret_cast<std::uint8_t*>(row + size));

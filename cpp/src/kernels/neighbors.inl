@@ -56,7 +56,7 @@ static unsigned decide(const NeighborQuery& q, std::int64_t k, unsigned undecide
   unsigned neighbors = 0;
   for (; undecided; undecided &= undecided - 1) {
     const std::int64_t at = k + __builtin_ctz(undecided);
-    if (at >= q.count || at == q.excluded) continue;
+    if (at >= q.count) continue;
     const std::int64_t i = q.particle, j = q.candidates.number[at];
     const double square = pair_vector(*q.particles, i, j, q.candidates.image[at]).square;
     if (__builtin_sqrt(square) < pair_cutoff(*q.rule, i, j)) neighbors |= undecided & -undecided;
@@ -198,10 +198,12 @@ std::int64_t neighbor_hits(const NeighborQuery& q, std::int32_t* number, std::in
   const Scanner scanner(q);
   const std::int32_t *numbers = q.candidates.number, *images = q.candidates.image;
   const std::int64_t end = q.count;
+  const std::int64_t excluded_group = q.excluded / kLanes * kLanes;
+  const unsigned others = q.excluded < 0 ? ~0u : ~(1u << (q.excluded % kLanes));
   std::int64_t found = 0;
   unsigned wanted = ~0u << (q.first % kLanes);
   for (std::int64_t k = q.first / kLanes * kLanes; k < end; k += kLanes) {
-    const unsigned mask = scanner(k) & wanted;
+    const unsigned mask = scanner(k) & wanted & (k == excluded_group ? others : ~0u);
     const int count = __builtin_popcount(mask);
     store_lanes(number + found, numbers + k, mask, count);
     store_lanes(image + found, images + k, mask, count);
