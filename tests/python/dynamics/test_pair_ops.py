@@ -59,7 +59,7 @@ def test_many_particles() -> None:
         np.testing.assert_allclose(
             ops.pair_force(x, **options)[0].detach().numpy(), want[1], rtol=1e-9, atol=1e-9
         )
-        assert float(ops.pair_energy(x, **options)) == pytest.approx(want[0])
+        assert ops.pair_energy(x, **options).item() == pytest.approx(want[0])
         g = torch.randn_like(x)
         (product,) = torch.autograd.grad(ops.pair_force(x, **options), x, g)
         h = 1e-6
