@@ -26,6 +26,8 @@ constexpr double kMostTaps = 1 << 18;
 constexpr std::int64_t kCacheBytes = std::int64_t{12} << 20;
 constexpr std::int64_t kSlabBytes = std::int64_t{6} << 20;
 constexpr std::int64_t kGrain = 1024;
+/// So many threads find their points faster by looking at all of them than with sorted lists.
+constexpr int kMostSelecting = 4;
 
 // ------------------------------------------------------------------------------------- arguments
 void check_kernel(const VoxelKernel& kernel) {
@@ -215,6 +217,21 @@ class Slabs {
   Slabs(std::int32_t planes, std::int64_t begin, std::int64_t end)
       : cut_{0, planes}, begin_{begin, end} {}
 
+  /// `wanted` slabs without lists, of like numbers of points as far as a sample of them tells.
+  Slabs(const VoxelStencil& s, View<const double, 2> x, std::int64_t begin, std::int64_t end,
+        std::int64_t wanted)
+      : stencil_(s), begin_{begin, end}, select_(true) {
+    const std::int64_t run = 64, step = std::max<std::int64_t>((end - begin) / 64, run);
+    std::int32_t first[64];
+    histogram_.assign(1, std::vector<std::int64_t>(s.n[0] + s.taps[0] + 1));
+    for (std::int64_t b = begin; b < end; b += step) {
+      const std::int64_t count = std::min(run, end - b);
+      MLCORE_DISPATCH(voxel_planes)(s, x.data + 3 * b, 0, count, first);
+      for (std::int64_t p = 0; p < count; ++p) histogram_[0][first[p] + s.taps[0]] += step / run;
+    }
+    cut(wanted, s.n[0]);
+  }
+
   /// `wanted` slabs or more, of `most_planes` at most, with like numbers of points. A point goes to
   /// every slab it has taps in (`all_taps`) or to the one of its first tap.
   Slabs(const Context& context, const VoxelStencil& s, View<const double, 2> x, std::int64_t begin,
@@ -232,7 +249,10 @@ class Slabs {
   std::int64_t count() const { return static_cast<std::int64_t>(cut_.size()) - 1; }
   std::int32_t plane(std::int64_t slab) const { return cut_[slab]; }
   const std::int32_t* list() const { return static_cast<const std::int32_t*>(index_.data()); }
-  std::int64_t begin(std::int64_t slab) const { return begin_[slab]; }
+  std::int64_t begin(std::int64_t slab) const { return begin_[select_ ? 0 : slab]; }
+  std::int64_t end(std::int64_t slab) const { return begin_[select_ ? 1 : slab + 1]; }
+  /// Whether each slab has to find its points among all.
+  bool select() const { return select_; }
 
  private:
   /// Plane of the first tap of each point, and how many points of each chunk have it.
@@ -334,6 +354,7 @@ class Slabs {
   VoxelStencil stencil_{};
   std::vector<std::int32_t> cut_;    // first plane of each slab, and the number of planes
   std::vector<std::int64_t> begin_;  // where the points of each slab begin
+  bool select_ = false;
   Buffer first_, index_;
   std::vector<std::vector<std::int64_t>> histogram_;  // of each chunk
   std::vector<std::int32_t> touched_, touched_begin_;
@@ -375,6 +396,10 @@ struct System {
     const bool share = all_taps && points_count * taps() + voxels() / 4 > 16 * kGrain;
     const int threads = share ? detail::resolve_threads(context) : 1;
     if (!beyond_cache && threads == 1) return Slabs(stencil.n[0], begin, end);
+    const bool spline = stencil.scheme < 3 && !points.direction.data;
+    if (!beyond_cache && spline && threads <= kMostSelecting) {
+      return Slabs(stencil, points.x, begin, end, threads);
+    }
     const std::int64_t most =
         beyond_cache ? std::max<std::int64_t>(kSlabBytes / plane_bytes, stencil.taps[0]) : planes;
     return Slabs(context, stencil, points.x, begin, end, threads, std::max<std::int64_t>(most, 1),
@@ -435,7 +460,8 @@ bool spread_slab(const System<T>& system, const Slabs& slabs, std::int64_t slab,
   VoxelJob<T> job = system.job();
   job.scratch = scratch.data();
   job.list = slabs.list();
-  job.begin = slabs.begin(slab), job.end = slabs.begin(slab + 1);
+  job.begin = slabs.begin(slab), job.end = slabs.end(slab);
+  job.select = slabs.select();
   job.norms = norms;
   job.plane_begin = slabs.plane(slab), job.plane_end = slabs.plane(slab + 1);
   job.features = const_cast<T*>(features);
@@ -486,7 +512,10 @@ void spread_system(const Context& context, System<T> system, const T* features, 
   } else {
     const Slabs slabs = system.slabs(context, true);
     Buffer norms;
-    if (slabs.count() > 1 && !system.stencil.separable) norms = norms_of(context, system);
+    const bool pieces = system.stencil.taps[0] > system.stencil.n[0] / slabs.count();
+    if (slabs.count() > 1 && pieces && !system.stencil.separable) {
+      norms = norms_of(context, system);
+    }
     auto* values = static_cast<double*>(norms.data());
     for_slabs(context, slabs.count(), [&](std::int64_t slab) {
       if (!spread_slab(system, slabs, slab, features, field, values)) good = false;
@@ -525,7 +554,7 @@ void for_points(const Context& context, const System<T>& system, VoxelJob<T> job
   if (slabs.count() > 1) {
     job.list = slabs.list();
     for_slabs(context, slabs.count(),
-              [&](std::int64_t slab) { run(slabs.begin(slab), slabs.begin(slab + 1)); });
+              [&](std::int64_t slab) { run(slabs.begin(slab), slabs.end(slab)); });
   } else {
     const std::int64_t grain = std::max<std::int64_t>(1, kGrain / system.taps());
     detail::parallel_for(context, system.end - system.begin, grain,

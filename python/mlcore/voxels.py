@@ -424,7 +424,8 @@ class _Call:
         numbers = np.asarray(offsets)
         if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
             raise InvalidArgument(f"offsets must be (B + 1,) integers, got {numbers!r}")
-        return numbers.astype(np.int64)
+        integers: npt.NDArray[np.int64] = numbers.astype(np.int64)
+        return integers
 
     def _direction(self, direction: Any) -> Any:
         values = self._array("direction", direction, np.dtype(np.float64))

@@ -17,6 +17,7 @@ struct VoxelJob {
   const std::int32_t* list;
   std::int64_t begin, end;
   std::int32_t plane_begin, plane_end;
+  bool select;  // (nearest, CIC, TSC) there is no list: many of the points are of no concern
   T* field;
   T* features;                  // of point p at features + p * feature_stride
   std::int64_t feature_stride;  // in numbers

@@ -10,7 +10,8 @@ namespace mlcore::kernels::MLCORE_ISA {
 namespace {
 
 constexpr int kBlock = kVoxelBlock;
-constexpr int kAhead = 8;  // points whose voxels are fetched before they are needed
+constexpr int kSelected = 512;  // points looked at before those selected are dealt with
+constexpr int kAhead = 8;       // points whose voxels are fetched before they are needed
 
 /// L channels; one is a plain number.
 template <class T, int L>
@@ -225,18 +226,68 @@ struct GatherBlock {
   }
 };
 
+/// Runs Block<T, O> on up to kBlock points.
+template <template <class, int> class Block, class T, int O>
+bool run_block(const VoxelJob<T>& job, std::int64_t begin, int count) {
+  VoxelPlaces places;
+  Taps<T, O> taps;
+  const bool good = voxel_places(*job.stencil, job.x, job.list, begin, count, &places);
+  fill_taps(job, places, count, taps);
+  for_channels(job.channels, Block<T, O>{job, taps, begin, count});
+  return good;
+}
+
+/// Those of begin .. end - 1 with taps in the job's planes; all are less than 2^31. Returns their
+/// number.
+template <class T, int O>
+int select_points(const VoxelJob<T>& job, std::int64_t begin, std::int64_t end, bool& good,
+                  std::int32_t* list) {
+  const VoxelStencil& s = *job.stencil;
+  alignas(64) std::int32_t first[kSelected];
+  const int count = static_cast<int>(end - begin);
+  good = voxel_planes(s, job.x + 3 * begin, 0, count, first) && good;
+  const std::int32_t wrap = s.periodic[0] ? s.n[0] : 0;
+  const std::int32_t low = job.plane_begin - (O - 1), extent = job.plane_end - low;
+  for (int p = 0; p < count; ++p) {
+    const std::int32_t t = first[p] - low;
+    const std::int32_t turned = t < 0 ? t + wrap : t >= wrap && wrap > 0 ? t - wrap : t;
+    const bool here = t >= 0 && t < extent, there = turned >= 0 && turned < extent;
+    first[p] = here || there;
+  }
+  int found = 0;
+  for (int p = 0; p < count; ++p) {
+    list[found] = static_cast<std::int32_t>(begin) + p;
+    found += first[p];
+  }
+  return found;
+}
+
 /// Runs Block<T, O> on all points of the job.
 template <template <class, int> class Block, class T, int O>
 bool run_spline(const VoxelJob<T>& job) {
-  VoxelPlaces places;
-  Taps<T, O> taps;
   bool good = true;
-  for (std::int64_t b = job.begin; b < job.end; b += kBlock) {
-    const int count = job.end - b < kBlock ? static_cast<int>(job.end - b) : kBlock;
-    good = voxel_places(*job.stencil, job.x, job.list, b, count, &places) && good;
-    fill_taps(job, places, count, taps);
-    for_channels(job.channels, Block<T, O>{job, taps, b, count});
+  if (!job.select) {
+    for (std::int64_t b = job.begin; b < job.end; b += kBlock) {
+      const int count = job.end - b < kBlock ? static_cast<int>(job.end - b) : kBlock;
+      good = run_block<Block, T, O>(job, b, count) && good;
+    }
+    return good;
   }
+  std::int32_t list[kSelected + kBlock];
+  VoxelJob<T> part = job;
+  part.list = list;
+  int held = 0;
+  for (std::int64_t b = job.begin; b < job.end; b += kSelected) {
+    const std::int64_t end = job.end - b < kSelected ? job.end : b + kSelected;
+    held += select_points<T, O>(job, b, end, good, list + held);
+    int done = 0;
+    for (; held - done >= kBlock; done += kBlock) {
+      good = run_block<Block, T, O>(part, done, kBlock) && good;
+    }
+    for (int p = done; p < held; ++p) list[p - done] = list[p];
+    held -= done;
+  }
+  if (held > 0) good = run_block<Block, T, O>(part, 0, held) && good;
   return good;
 }
 
@@ -675,16 +726,47 @@ bool gradient(const VoxelJob<T>& job) {
 
 // --------------------------------------------------------------------------------------- layouts
 
-constexpr std::int64_t kStrip = 16;  // voxels turned at a time
+/// 8 x 8 numbers, rows `step` apart, to columns: three rounds of zipping row i with row i + 4.
+template <class T>
+MLCORE_INLINE void turn_block(const T* from, std::int64_t step, T* to, std::int64_t to_step) {
+  Vector<T, 8> a[8], b[8];
+  for (int i = 0; i < 8; ++i) a[i] = load<T, 8>(from + i * step);
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 4; ++i) {
+      b[2 * i] = __builtin_shufflevector(a[i], a[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+      b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; ++i) a[i] = b[i];
+  }
+  for (int i = 0; i < 8; ++i) store<T, 8>(to + i * to_step, a[i]);
+}
+
+/// to[c * to_step + r] = from[r * step + c] for rows x columns numbers.
+template <class T>
+void turn(const T* from, std::int64_t step, std::int64_t rows, std::int64_t columns, T* to,
+          std::int64_t to_step) {
+  const std::int64_t whole_rows = rows & ~std::int64_t{7}, whole = columns & ~std::int64_t{7};
+  for (std::int64_t r = 0; r < whole_rows; r += 8) {
+    for (std::int64_t c = 0; c < whole; c += 8) {
+      turn_block(from + r * step + c, step, to + c * to_step + r, to_step);
+    }
+  }
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = r < whole_rows ? whole : 0; c < columns; ++c) {
+      to[c * to_step + r] = from[r * step + c];
+    }
+  }
+}
+
+/// The voxels turned at a time: what is read in steps stays in the nearest cache.
+constexpr std::int64_t kStrip = 16;
 
 template <class T>
 void transpose(const T* from, std::int64_t count, std::int64_t channels, T* to,
                std::int64_t stride) {
   for (std::int64_t v = 0; v < count; v += kStrip) {
-    const std::int64_t end = v + kStrip < count ? v + kStrip : count;
-    for (std::int64_t c = 0; c < channels; ++c) {
-      for (std::int64_t i = v; i < end; ++i) to[c * stride + i] = from[i * channels + c];
-    }
+    const std::int64_t some = count - v < kStrip ? count - v : kStrip;
+    turn(from + v * channels, channels, some, channels, to + v, stride);
   }
 }
 
@@ -692,10 +774,8 @@ template <class T>
 void untranspose(const T* from, std::int64_t stride, std::int64_t count, std::int64_t channels,
                  T* to) {
   for (std::int64_t v = 0; v < count; v += kStrip) {
-    const std::int64_t end = v + kStrip < count ? v + kStrip : count;
-    for (std::int64_t i = v; i < end; ++i) {
-      for (std::int64_t c = 0; c < channels; ++c) to[i * channels + c] = from[c * stride + i];
-    }
+    const std::int64_t some = count - v < kStrip ? count - v : kStrip;
+    turn(from + v, stride, channels, some, to + v * channels, channels);
   }
 }
 

@@ -121,3 +121,20 @@ def test_bad_arguments() -> None:
             mlcore.unbin(grid, replace(bins, cell=np.array([0, cell, 0])))
     with pytest.raises(InvalidArgument, match="image"):
         unbin(grid, replace(bins, image=bins.image[:2]))
+
+
+@pytest.mark.gpu
+def test_gpu_bins_are_those_of_the_cpu() -> None:
+    torch = pytest.importorskip("torch")
+    if not (torch.cuda.is_available() and mlcore._core.cuda_status()["devices"]):
+        pytest.skip("needs a CUDA device and a CUDA build")
+    for cell in CELLS:
+        for n in (0, 1, 5000):
+            grid = VoxelGrid((9, 8, 7), cell)
+            x = np.random.default_rng(1).uniform(-20, 20, (n, 3))
+            bins, there = bin_atoms(grid, x), bin_atoms(grid, torch.from_numpy(x).cuda())
+            for name, value in vars(bins).items():
+                np.testing.assert_array_equal(getattr(there, name).cpu().numpy(), value)
+            same_bits(unbin(grid, there).cpu(), x)
+    with pytest.raises(InvalidArgument, match="finite"):
+        bin_atoms(grid, torch.full((3, 3), float("nan"), dtype=torch.float64, device="cuda"))

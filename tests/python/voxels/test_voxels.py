@@ -476,3 +476,49 @@ def test_sizes_are_checked_before_they_overflow() -> None:
         rasterize(grid, np.ones((1, 3)), np.ones((1, 1)))
     with pytest.raises((InvalidArgument, MemoryError)):
         mlcore.bin_atoms(grid, np.ones((1, 3)))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gpu_matches_cpu(dtype: Any) -> None:
+    torch = pytest.importorskip("torch")
+    if not (torch.cuda.is_available() and mlcore._core.cuda_status()["devices"]):
+        pytest.skip("needs a CUDA device and a CUDA build")
+    tolerance = 1e-5 if dtype == np.float32 else 1e-12
+
+    def close(got: Any, want: np.ndarray) -> None:
+        scale = np.abs(want).max(initial=0) + 1
+        np.testing.assert_allclose(got.cpu().numpy(), want, rtol=0, atol=tolerance * scale)
+
+    for cell in CELLS.values():
+        for pbc in BOUNDARIES:
+            for shape in [(1, 2, 3), (8, 9, 7)]:
+                grid = VoxelGrid(shape, cell, pbc)
+                x, features, along = sample(cell, 90, 11)
+                features = features.astype(dtype)
+                there = [torch.from_numpy(a).cuda() for a in (x, features, along)]
+                for kernel in KERNELS.values():
+                    for direction in (False, True) if kernel in SMOOTH.values() else (False,):
+                        for layout in ("channels_first", "channels_last"):
+                            options: dict[str, Any] = {"kernel": kernel, "layout": layout}
+                            options["offsets"] = [0, 30, 30, 90]
+                            cpu = options | {"direction": along if direction else None}
+                            gpu = options | {"direction": there[2] if direction else None}
+                            field = rasterize(grid, x, features, **cpu)
+                            first = rasterize(grid, *there[:2], **gpu)
+                            close(first, field)
+                            again = rasterize(grid, *there[:2], **gpu)
+                            assert torch.equal(first, again)
+                            free = rasterize(grid, *there[:2], deterministic=False, **gpu)
+                            close(free, field)
+                            close(
+                                gather(grid, first, there[0], **gpu), gather(grid, field, x, **cpu)
+                            )
+                            if kernel in SMOOTH.values():
+                                slope = position_gradient(grid, x, features, field, **cpu)
+                                got = position_gradient(grid, *there[:2], first, **gpu)
+                                close(got, slope)
+    grid = VoxelGrid(4, (4.0,) * 3)
+    bad = torch.full((3, 3), float("nan"), dtype=torch.float64, device="cuda")
+    with pytest.raises(InvalidArgument, match="finite"):
+        rasterize(grid, bad, torch.ones(3, 2, device="cuda"))
