@@ -332,7 +332,7 @@ Cut cut_series(const std::vector<double>& series, double error) {
 /// values are off by less than `blur` of themselves.
 Interval estimated_bounds(VectorSpace& space, const double* z, const KrylovOptions& options,
                           double blur, NoiseReport& report) {
-  constexpr std::int64_t kMost = 200;
+  constexpr std::int64_t kFewest = 10, kMost = 200;
   Lanczos lanczos(space, z);
   while (true) {
     lanczos.step();
@@ -342,7 +342,8 @@ Interval estimated_bounds(VectorSpace& space, const double* z, const KrylovOptio
     const double allowed = indefinite ? std::min(blur, 1e-3) : blur;
     const bool sharp = spectrum.lowest_residual <= allowed * std::fabs(spectrum.lowest) &&
                        spectrum.highest_residual <= allowed / 6 * spectrum.highest;
-    if (!sharp && !lanczos.complete() && lanczos.steps() < kMost) continue;
+    const bool enough = sharp && lanczos.steps() >= kFewest;
+    if (!enough && !lanczos.complete() && lanczos.steps() < kMost) continue;
     report.smallest_ritz = spectrum.lowest;
     if (indefinite) {
       if (options.psd == Indefinite::error) raise_indefinite(options, spectrum);
@@ -351,7 +352,7 @@ Interval estimated_bounds(VectorSpace& space, const double* z, const KrylovOptio
       report.smallest_eigenvalue = spectrum.lowest;
     }
     const double lowest = spectrum.lowest + report.shift;
-    return {0.9 * std::max(lowest - spectrum.lowest_residual, lowest / 2),
+    return {0.9 * std::max(lowest - spectrum.lowest_residual, lowest / 4),
             1.01 * (spectrum.highest + report.shift) + spectrum.highest_residual};
   }
 }
@@ -442,7 +443,7 @@ NoiseReport chebyshev_root(VectorSpace& space, const double* z, double* out,
   report.method = "chebyshev";
   const bool given = options.highest > 0;
   Interval range{options.lowest, options.highest};
-  for (double blur = 0.3; blur > 1e-9; blur /= 100) {
+  for (double blur = 1; blur > 1e-9; blur /= 100) {
     if (!given) range = estimated_bounds(space, z, options, blur, report);
     if (range.high == 0) range = {1, 2};  // only zero vectors
     range.low = std::max(range.low, 1e-12 * range.high);
