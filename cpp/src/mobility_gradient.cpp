@@ -329,11 +329,15 @@ void check_shape(const char* name, View<const double, Rank> v,
   detail::raise<InvalidArgument>(name, " must have the shape (", want, "), got (", got, ")");
 }
 
+void check_on_cpu(const char* name, Device device) {
+  if (device == Device::cpu) return;
+  detail::raise<BackendUnavailable>("derivatives of mobilities are known on the CPU alone, but ",
+                                    name, " is on the GPU: copy it to the host");
+}
+
 void check_vectors(const char* name, View<const double, 3> v, View<const double, 3> x) {
   check_shape<3>(name, v, {x.shape[0], x.shape[1], 3});
-  MLCORE_CHECK(v.device == Device::cpu,
-               "derivatives of mobilities are known on the CPU alone, but ", name,
-               " is on the GPU");
+  check_on_cpu(name, v.device);
   check_finite(name, v);
 }
 
@@ -409,6 +413,7 @@ void mobility_matrix_backward(const Context& context, const MobilityModel& model
                               const MobilityGradients& gradients) {
   check_vectors("x", x, x);
   check_shape<3>("C", C, {x.shape[0], 3 * x.shape[1], 3 * x.shape[1]});
+  check_on_cpu("C", C.device);
   check_finite("C", C);
   detail::check_mobility(model, cell, x.shape[1]);
   backward(

@@ -232,7 +232,10 @@ TEST(MobilityGradients, EdgesAndErrors) {
   // Coinciding spheres: the force between them has no direction.
   const Gradients same = apply_backward(c, {1, 2, 3, 1, 2, 3}, Values(6, 1.0), Values(6, 1.0));
   EXPECT_EQ(same.x, Values(6, 0.0));
-  Gradients none(c.model, 0);
+  double value = 1;
+  const mlcore::View<const double, 3> gpu(&value, {1, 1, 3}, mlcore::Device::cuda);
+  EXPECT_THROW(mlcore::mobility_apply_backward({}, c.model, c.cell, gpu, gpu, gpu, {}),
+               mlcore::BackendUnavailable);
   EXPECT_THROW(apply_backward(c, {1, 2, 3}, {1, 0}, {1, 0, 0}), mlcore::InvalidArgument);
   EXPECT_THROW(apply_backward(c, {1, 2, NAN}, {1, 0, 0}, {1, 0, 0}), mlcore::InvalidArgument);
   EXPECT_THROW(apply_backward(c, {1, 2, 3}, {1, 0, 0}, {1, INFINITY, 0}), mlcore::InvalidArgument);
