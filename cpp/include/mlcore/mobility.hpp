@@ -102,7 +102,7 @@ struct MobilityGradients {
 };
 
 /// Vector-Jacobian product of mobility_apply: derivatives of sum G . V, V = M(x) F. That in F is
-/// M G: mobility_apply with G for F. Derivatives are known on the CPU alone.
+/// M G: mobility_apply with G for F. Derivatives are known on the CPU alone (BackendUnavailable).
 ///
 /// @param x,F,G  (B, n, 3)
 /// @throws InvalidArgument  as mobility_matrix
