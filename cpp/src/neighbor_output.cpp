@@ -15,6 +15,7 @@ namespace mlcore::detail {
 namespace {
 
 constexpr std::int64_t kLine = 64;
+constexpr std::int64_t kStage = 4096;
 constexpr std::int64_t kCached = std::int64_t{1} << 23;
 constexpr std::int64_t kRowsAhead = 12;
 
@@ -30,7 +31,9 @@ class RowStream {
     foreign_ = filled_;
   }
   ~RowStream() {
-    if (staged_) std::memcpy(line_ + foreign_, stage() + foreign_, filled_ - foreign_);
+    if (!staged_) return;
+    if (filled_ >= kLine) flush();
+    if (filled_ > foreign_) std::memcpy(line_ + foreign_, stage() + foreign_, filled_ - foreign_);
   }
   RowStream(const RowStream&) = delete;
   RowStream& operator=(const RowStream&) = delete;
@@ -53,7 +56,7 @@ class RowStream {
     next_ += count;
     if (!staged_) return;
     filled_ += count * static_cast<std::int64_t>(sizeof(T));
-    if (filled_ >= kLine) flush();
+    if (filled_ >= kStage) flush();
   }
 
  private:

@@ -30,49 +30,45 @@ using kernels::NeighborSegment;
 class KeySort {
  public:
   explicit KeySort(std::int64_t particles) {
-    const int bits = std::bit_width(static_cast<std::uint64_t>(particles));
-    rounds_ = bits <= 22 ? 1 : 2;
-    width_ = std::max(1, (bits + 2 * rounds_ - 1) / (2 * rounds_));
-    low_.resize(std::size_t{1} << width_);
-    high_.resize(std::size_t{1} << width_);
+    const int bits =
+        std::max(1, static_cast<int>(std::bit_width(static_cast<std::uint64_t>(particles))));
+    digits_ = bits <= 17 ? 2 : bits <= 24 ? 3 : 4;
+    width_ = (bits + digits_ - 1) / digits_;
+    for (int digit = 0; digit < digits_; ++digit) counts_[digit].resize(std::size_t{1} << width_);
   }
 
-  /// `other` is scratch of the same length.
-  void operator()(std::uint64_t* keys, std::uint64_t* other, std::int64_t count) {
+  /// Returns the sorted keys, which are in `keys` or in `other`, scratch of the same length.
+  const std::uint64_t* operator()(std::uint64_t* keys, std::uint64_t* other, std::int64_t count) {
     if (count <= kFew) {
       std::sort(keys, keys + count);
-      return;
+      return keys;
     }
-    for (int round = 0; round < rounds_; ++round) {
-      two_digits(keys, other, count, 32 + 2 * round * width_);
+    for (int digit = 0; digit < digits_; ++digit) {
+      distribute(keys, other, count, 32 + digit * width_, counts_[digit]);
+      std::swap(keys, other);
     }
+    return keys;
   }
 
  private:
   static constexpr std::int64_t kFew = 48;
 
-  void two_digits(std::uint64_t* keys, std::uint64_t* other, std::int64_t count, int shift) {
-    std::uint32_t *low = low_.data(), *high = high_.data();
-    const std::size_t digits = low_.size();
-    const std::uint64_t mask = digits - 1;
-    const int next = shift + width_;
-    std::fill_n(low, digits, 0);
-    std::fill_n(high, digits, 0);
-    for (std::int64_t k = 0; k < count; ++k) {
-      ++low[keys[k] >> shift & mask];
-      ++high[keys[k] >> next & mask];
+  static void distribute(const std::uint64_t* from, std::uint64_t* to, std::int64_t count,
+                         int shift, std::vector<std::uint32_t>& counts) {
+    std::uint32_t* const place = counts.data();
+    const std::size_t values = counts.size();
+    const std::uint64_t mask = values - 1;
+    std::fill_n(place, values, 0);
+    for (std::int64_t k = 0; k < count; ++k) ++place[from[k] >> shift & mask];
+    std::uint32_t total = 0;
+    for (std::size_t value = 0; value < values; ++value) {
+      total += std::exchange(place[value], total);
     }
-    std::uint32_t lows = 0, highs = 0;
-    for (std::size_t digit = 0; digit < digits; ++digit) {
-      lows += std::exchange(low[digit], lows);
-      highs += std::exchange(high[digit], highs);
-    }
-    for (std::int64_t k = 0; k < count; ++k) other[low[keys[k] >> shift & mask]++] = keys[k];
-    for (std::int64_t k = 0; k < count; ++k) keys[high[other[k] >> next & mask]++] = other[k];
+    for (std::int64_t k = 0; k < count; ++k) to[place[from[k] >> shift & mask]++] = from[k];
   }
 
-  int rounds_, width_;
-  std::vector<std::uint32_t> low_, high_;
+  int digits_ = 0, width_ = 0;
+  std::array<std::vector<std::uint32_t>, 4> counts_;
 };
 
 /// Memory for candidates.
@@ -185,9 +181,9 @@ class Search {
     for (std::int64_t k = 0; k < count; ++k) {
       keys[k] = static_cast<std::uint64_t>(found.number[k]) << 32 | static_cast<std::uint64_t>(k);
     }
-    scratch.sort(keys, scratch.other_keys.data(), count);
+    const std::uint64_t* order = scratch.sort(keys, scratch.other_keys.data(), count);
     MLCORE_DISPATCH(neighbor_permute)
-    (found, keys, count, scratch.sorted.view(), scratch.rank.data());
+    (found, order, count, scratch.sorted.view(), scratch.rank.data());
   }
 
   void scan(std::int64_t place, Scratch& scratch, int writer) const {
