@@ -9,6 +9,10 @@ its centre ``(v + 1/2)/n``. A kernel says which share w of a point each voxel ge
     Gaussian   exp(-r^2 / (2 sigma^2)), r the distance of the voxel's centre
     Sphere     a solid sphere with a sharp or smooth edge
 
+Fields are best kept channels-last: `rasterize` writes them channel by channel from a copy of the
+slab in work (of the whole field up to 12 MB), `gather` and `position_gradient` from channels-first
+fields make a copy. Fields beyond 12 MB and more than 4 threads need 4 to 12 bytes per point besides.
+
 The shares of a point sum to 1; what falls outside an open axis is dropped; where a kernel is wider
 than a periodic axis a voxel gets its share of every image. Positions are those of double precision,
 features and fields may be float32 or float64, which is also what comes back. Results do not depend
