@@ -1,6 +1,7 @@
 #include "mlcore/linalg.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -14,8 +15,8 @@
 namespace mlcore {
 namespace {
 
-constexpr std::int64_t kSerial = 384;   // up to this size one thread factors
-constexpr std::int64_t kTileRows = 96;  // handed to a thread at a time
+constexpr std::int64_t kSerial = 384;                    // up to this size one thread factors
+constexpr std::int64_t kTileRows = kernels::kPanelRows;  // handed to a thread at a time
 constexpr std::int64_t kMultiplyGrain = 16384;
 constexpr std::int64_t kGroupRows = 256;  // rows of a symmetric product summed apart, at least
 constexpr std::int64_t kMostGroups = 8;
@@ -35,18 +36,16 @@ void check_vectors(std::int64_t m, View<const double, 2> x, View<double, 2> out)
                out.shape[1], ")");
 }
 
-/// Calls body(begin, end) for tiles of rows; a short row of a triangle goes with a long one, so
-/// that every thread has the same work.
+/// Calls body(begin, end) for tiles of rows, the last (longest of a triangle) first: each goes to
+/// the thread that is free. No tile's result depends on who has it.
 template <class Body>
 void for_tiles(const Context& context, std::int64_t rows, const Body& body) {
   const std::int64_t tiles = (rows + kTileRows - 1) / kTileRows;
-  const auto tile = [&](std::int64_t t) {
-    body(t * kTileRows, std::min(rows, (t + 1) * kTileRows));
-  };
-  detail::parallel_for(context, (tiles + 1) / 2, 1, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t t = begin; t < end; ++t) {
-      tile(t);
-      if (tiles - 1 - t != t) tile(tiles - 1 - t);
+  const std::int64_t threads = std::min<std::int64_t>(tiles, detail::resolve_threads(context));
+  std::atomic<std::int64_t> left{tiles};
+  detail::parallel_for(context, threads, 1, [&](std::int64_t, std::int64_t, int) {
+    for (std::int64_t t = left.fetch_sub(1) - 1; t >= 0; t = left.fetch_sub(1) - 1) {
+      body(t * kTileRows, std::min(rows, (t + 1) * kTileRows));
     }
   });
 }
