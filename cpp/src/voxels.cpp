@@ -386,7 +386,7 @@ struct System {
     return std::int64_t{stencil.taps[0]} * stencil.taps[1] * stencil.taps[2];
   }
   /// Fewer taps than it costs to turn the field around.
-  bool few_points() const { return (end - begin) * taps() < voxels() / 2; }
+  bool few_points() const { return (end - begin) * taps() < voxels() / 32; }
 
   /// Slabs for so many threads.
   Slabs slabs(const Context& context, bool all_taps) const {

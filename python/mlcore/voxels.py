@@ -420,7 +420,8 @@ class _Call:
         if len(self.shape) == 3:
             if offsets is not None:
                 raise InvalidArgument("offsets go with positions (n, 3), not (B, n, 3)")
-            return np.arange(self.shape[0] + 1) * self.shape[1]
+            equal: npt.NDArray[np.int64] = np.arange(self.shape[0] + 1) * self.shape[1]
+            return equal
         if offsets is None:
             return None
         if hasattr(offsets, "cpu"):

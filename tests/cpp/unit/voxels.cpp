@@ -201,14 +201,14 @@ TEST(Voxels, EveryNumberOfChannelsAndPoints) {
 }
 
 TEST(Voxels, LayoutsHoldTheSameNumbers) {
-  const VoxelGrid grid{{6, 5, 7}, {kCells[1], {true, true, true}}};
+  const VoxelGrid grid{{16, 15, 17}, {kCells[1], {true, true, true}}};
   for (std::int64_t n : {3, 2000}) {  // channel by channel, and turned around
     for (std::int64_t channels : {1, 3, 8, 16, 21}) {
       const Sample s(grid, n, channels);
       for (int scheme : {1, 2, 3}) {
         const Numbers last = spread(s, kernel_of(scheme), false, 2);
         Numbers first(last.size());
-        const std::array<std::int64_t, 5> shape{1, channels, 6, 5, 7};
+        const std::array<std::int64_t, 5> shape{1, channels, 16, 15, 17};
         mlcore::rasterize<double>(Context{2}, grid, kernel_of(scheme), s.points(false),
                                   s.feature_view(), {first.data(), shape});
         Numbers turned(last.size()), values(n * channels), want(n * channels);
