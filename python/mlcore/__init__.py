@@ -20,7 +20,10 @@ from mlcore.errors import (
 
 if TYPE_CHECKING:
     from mlcore.neighbors import NeighborList as NeighborList
+    from mlcore.neighbors import neighbor_batch as neighbor_batch
+    from mlcore.neighbors import neighbor_csr as neighbor_csr
     from mlcore.neighbors import neighbor_list as neighbor_list
+    from mlcore.neighbors import neighbor_matrix as neighbor_matrix
     from mlcore.paths import get_cmake_dir as get_cmake_dir
     from mlcore.paths import get_include as get_include
     from mlcore.recurrent import LSTM as LSTM
@@ -50,6 +53,9 @@ _ATTRIBUTES = {
     "get_include": "mlcore.paths",
     "gradient": "mlcore.stencil",
     "laplacian": "mlcore.stencil",
+    "neighbor_batch": "mlcore.neighbors",
+    "neighbor_csr": "mlcore.neighbors",
+    "neighbor_matrix": "mlcore.neighbors",
     "neighbor_list": "mlcore.neighbors",
     "rasterize": "mlcore.voxels",
     "scatter3d": "mlcore.stencil",

@@ -12,6 +12,7 @@ import mlcore.reference
 import numpy as np
 import pytest
 import scipy.linalg
+from devices import device_named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlcore.errors import InvalidArgument, NotPositiveDefinite
@@ -19,6 +20,7 @@ from mlcore.mobility import RPY, Oseen, PairMobility
 from mlcore.noise import cholesky, sqrt_apply
 
 KRYLOV = ("lanczos", "chebyshev")
+DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 RPY_UNIT = RPY(1.0, 1.0)
 
 
@@ -53,33 +55,66 @@ def test_square_of_the_root_is_the_mobility() -> None:
             assert distance(got, want) <= 10 * tol
 
 
+@DEVICES
 @pytest.mark.parametrize("method", KRYLOV)
 @pytest.mark.parametrize("phi", [0.01, 0.1, 0.5])
-def test_error_falls_with_the_tolerance(method: str, phi: float) -> None:
+def test_error_falls_with_the_tolerance(method: str, phi: float, device: str) -> None:
+    where = device_named(device)
     x, z = suspension(60, phi), normal(60, 3)
     exact = root(RPY_UNIT.matrix(x)) @ z.ravel()
     before = 0
     for tol in (1e-1, 1e-3, 1e-5, 1e-8, 1e-11):
-        g, report = sqrt_apply(RPY_UNIT, x, z, method=method, tol=tol)
-        assert distance(g, exact) <= 5 * tol
+        g, report = sqrt_apply(RPY_UNIT, where.put(x), where.put(z), method=method, tol=tol)
+        assert distance(where.get(g), exact) <= 5 * tol
         assert report.method == method
         assert report.error <= tol
         assert report.iterations > before
         before = report.iterations
 
 
+@DEVICES
 @pytest.mark.parametrize("method", KRYLOV)
-def test_periodic_mobility_and_table(method: str) -> None:
+def test_periodic_mobility_and_table(method: str, device: str) -> None:
+    where = device_named(device)
     x, z = suspension(20, 0.15), normal(3, 20, 3)
     cell = np.diag([9.0, 9.5, 10.0])
     knots = np.linspace(0, 3, 20)
     table = PairMobility(0.01, 3.0, *(0.002 * np.cos(knots), 0 * knots) * 2, background=RPY_UNIT)
     for mobility, box in ((RPY_UNIT, cell), (table, cell), (table, None)):
         matrix = mobility.matrix(x, box)
-        g, _ = sqrt_apply(mobility, x, z, box, method=method, tol=1e-9)
-        assert distance(g, z.reshape(3, -1) @ root(matrix)) < 1e-8
+        exact = z.reshape(3, -1) @ root(matrix)
+        g, _ = sqrt_apply(mobility, where.put(x), where.put(z), box, method=method, tol=1e-9)
+        assert distance(where.get(g), exact) < 1e-8
         expected = mlcore.reference.sqrt_apply(mobility, x, z, box, symmetric=True)
-        assert distance(g, expected) < 1e-7
+        assert distance(where.get(g), expected) < 1e-7
+        dense = sqrt_apply(where.put(matrix), where.put(x), where.put(z), method=method, tol=1e-9)
+        assert distance(where.get(dense[0]), exact) < 1e-8
+
+
+@DEVICES
+def test_cholesky_root_of_a_batch(device: str) -> None:
+    where = device_named(device)
+    x, z = np.stack([suspension(20, seed=s) for s in (1, 2)]), normal(2, 4, 20, 3)
+    g, reports = sqrt_apply(RPY_UNIT, where.put(x), where.put(z), method="cholesky")
+    for made, report, one, row in zip(where.get(g), reports, z, x, strict=True):
+        exact = one.reshape(4, -1) @ np.linalg.cholesky(RPY_UNIT.matrix(row)).T
+        assert distance(made, exact) < 1e-12
+        assert report.method == "cholesky"
+
+
+@DEVICES
+@pytest.mark.parametrize("method", ("cholesky", "lanczos"))
+def test_indefinite_matrix_is_named_and_repaired(method: str, device: str) -> None:
+    where = device_named(device)
+    vectors = np.linalg.qr(normal(12, 12))[0]
+    matrix = vectors @ np.diag([-0.5, *np.linspace(0.5, 2, 11)]) @ vectors.T
+    matrix, z = (matrix + matrix.T) / 2, normal(4, 3)
+    with pytest.raises(NotPositiveDefinite, match=r"-0\.5"):
+        sqrt_apply(where.put(matrix), None, where.put(z), method=method, tol=1e-8)
+    g, report = sqrt_apply(
+        where.put(matrix), None, where.put(z), method=method, psd="repair", tol=1e-8
+    )
+    assert report.shift >= 0.5 and np.isfinite(where.get(g)).all()
 
 
 def test_particles_on_top_of_each_other() -> None:
