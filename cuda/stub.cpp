@@ -3,6 +3,7 @@
 #include "dynamics_cuda.hpp"
 #include "mlcore/context.hpp"
 #include "mobility_cuda.hpp"
+#include "mobility_gradient_cuda.hpp"
 #include "neighbors_cuda.hpp"
 #include "noise_cuda.hpp"
 #include "recurrent_cuda.hpp"
@@ -52,6 +53,24 @@ void mobility_divergence(const Context&, const MobilityModel&, const Cell&, View
 
 void mobility_divergence(const Context&, const MobilityModel&, const Cell&, View<const float, 3>,
                          View<float, 3>) {
+  unavailable();
+}
+
+detail::ParameterSums mobility_backward(const Context&, const MobilityModel&,
+                                        const detail::MobilityPlan&, const MobilityScalar&,
+                                        View<double, 2>, std::vector<double>&) {
+  unavailable();
+}
+
+void mobility_tangent(const Context&, const MobilityModel&, const detail::MobilityPlan&,
+                      View<const double, 2>, View<const double, 2>, View<const double, 2>,
+                      View<double, 2>) {
+  unavailable();
+}
+
+void mobility_hessian(const Context&, const MobilityModel&, const detail::MobilityPlan&,
+                      View<const double, 2>, View<const double, 2>, View<const double, 2>,
+                      View<const double, 2>, View<double, 2>) {
   unavailable();
 }
 

@@ -8,6 +8,7 @@
 
 #include "kernels/mobility_gradient.hpp"
 #include "kernels/mobility_slopes.hpp"
+#include "mobility_gradient_cuda.hpp"
 #include "parallel.hpp"
 
 namespace mlcore {
@@ -16,14 +17,14 @@ namespace {
 using detail::Components;
 using detail::EwaldUse;
 using detail::MobilityPlan;
+using detail::ParameterSums;
 using detail::Particles;
+using detail::SelfWeight;
 using kernels::GradientSums;
 using kernels::PairCotangent;
 using kernels::PairSystem;
+using kernels::WallSelf;
 using std::numbers::pi;
-
-/// Sum over the particles of what multiplies M_ii: xx xy xz yy yz zz, off-diagonals counted twice.
-using SelfWeight = std::array<double, 6>;
 
 PairSystem system_of(const MobilityModel& model, const MobilityPlan& plan,
                      const Particles& particles) {
@@ -64,20 +65,8 @@ double contract(const SelfWeight& w, const double t[6]) {
 
 double trace(const SelfWeight& w) { return w[0] + w[3] + w[5]; }
 
-/// Derivatives in height, twice, and in the radius of the self part over a wall: along, up.
-struct WallSelf {
-  double slope[2], curvature[2], radius[2];
-};
-
 WallSelf wall_self(const MobilityModel& model, double z) {
-  const double a = model.radius, a2 = a * a, a4 = a2 * a2, h = 1 / z, h2 = h * h, h3 = h * h2;
-  const double unit = 1 / (6 * pi * model.viscosity), h5 = h3 * h2, h7 = h5 * h2;
-  return {{unit * h2 * (9.0 / 16 - h2 * a2 * (3.0 / 8 - 5.0 / 16 * a2 * h2)),
-           unit * h2 * (9.0 / 8 - h2 * a2 * (3.0 / 2 - 5.0 / 8 * a2 * h2))},
-          {unit * (-9.0 / 8 * h3 + 1.5 * a2 * h5 - 15.0 / 8 * a4 * h7),
-           unit * (-9.0 / 4 * h3 + 6.0 * a2 * h5 - 15.0 / 4 * a4 * h7)},
-          {unit * (-1 / a2 + a * h3 / 4 - a2 * a * h5 / 4),
-           unit * (-1 / a2 + a * h3 - a2 * a * h5 / 2)}};
+  return kernels::wall_self(1 / (6 * pi * model.viscosity), model.radius, z);
 }
 
 /// The part of the kernel in M_ii that no sum over pairs or waves holds, and its slope in the
@@ -157,6 +146,15 @@ void pair_weight(const PairCotangent& c, std::int64_t i, std::int64_t j, double 
   }
 }
 
+/// The periodic images of every particle itself.
+void add_own_images(const MobilityPlan& plan, const SelfWeight& self, const MobilityGradients& to) {
+  const kernels::TableParameters& table = plan.terms[plan.table_term].table;
+  const double own[9] = {self[0], self[1], self[2], 0, self[3], self[4], 0, 0, self[5]};
+  for (const auto& d : detail::own_images(plan.cell, std::sqrt(table.cutoff2))) {
+    add_block_to_knots(table, d, own, to);
+  }
+}
+
 /// Pairs within the cutoff, one at a time.
 void add_table_gradients(const MobilityPlan& plan, const Particles& particles,
                          const PairCotangent& cotangent, const SelfWeight& self,
@@ -185,10 +183,7 @@ void add_table_gradients(const MobilityPlan& plan, const Particles& particles,
       }
     }
   }
-  const double own[9] = {self[0], self[1], self[2], 0, self[3], self[4], 0, 0, self[5]};
-  for (const auto& d : detail::own_images(plan.cell, std::sqrt(term.table.cutoff2))) {
-    add_block_to_knots(term.table, d, own, to);
-  }
+  add_own_images(plan, self, to);
 }
 
 // -- one configuration ----------------------------------------------------------------------------
@@ -208,13 +203,6 @@ struct Scalar {
   double at(std::int64_t i, int a, int b) const {
     return C.data ? C(3 * i + a, 3 * i + b) : G(i, a) * F(i, b);
   }
-};
-
-/// Parameters' derivatives of one configuration.
-struct ParameterSums {
-  double value = 0;  // of the analytic kernel
-  SelfWeight self{};
-  std::vector<double> radius;
 };
 
 /// The wave part of a matrix is a sum over its columns.
@@ -238,13 +226,12 @@ void add_matrix_waves(const Context& context, const MobilityModel& model, const 
 void add_wall_self(const MobilityModel& model, View<const double, 2> x, const Scalar& scalar,
                    View<double, 2> X, ParameterSums& sums) {
   for (std::int64_t i = 0; i < x.shape[0]; ++i) {
-    double s[6], self[6];
+    double s[6];
     scalar.self_weight(i, s);
     const WallSelf w = wall_self(model, x(i, 2));
     X(i, 2) += w.slope[0] * (s[0] + s[3]) + w.slope[1] * s[5];
     sums.radius[0] += w.radius[0] * (s[0] + s[3]) + w.radius[1] * s[5];
-    detail::open_self_block(model, i, x(i, 2), self);
-    sums.value += self[0] * (s[0] + s[3]) + self[5] * s[5];
+    sums.value += w.value[0] * (s[0] + s[3]) + w.value[1] * s[5];
   }
 }
 
@@ -259,6 +246,12 @@ void add_open_self(const MobilityModel& model, std::int64_t n, const Scalar& sca
     const bool unequal = !model.radii.empty();
     sums.radius[unequal ? i : 0] -= value / (unequal ? model.radii(i) : model.radius);
   }
+}
+
+void add_kernel_self(const MobilityModel& model, const MobilityPlan& plan, ParameterSums& sums) {
+  const KernelSelf self = periodic_self(model, plan);
+  sums.value += contract(sums.self, self.value);
+  sums.radius[0] += contract(sums.self, self.radius);
 }
 
 ParameterSums backward_of_one(const Context& context, const MobilityModel& model,
@@ -293,9 +286,7 @@ ParameterSums backward_of_one(const Context& context, const MobilityModel& model
     for (int m = 0; m < 6; ++m) sums.self[m] += s[m];
   }
   if (plan.ewald) {
-    const KernelSelf self = periodic_self(model, plan);
-    sums.value += contract(sums.self, self.value);
-    sums.radius[0] += contract(sums.self, self.radius);
+    add_kernel_self(model, plan, sums);
     if (scalar.C.data) {
       add_matrix_waves(context, model, plan, particles, scalar.C, X, sums);
     } else {
@@ -315,6 +306,27 @@ ParameterSums backward_of_one(const Context& context, const MobilityModel& model
   return sums;
 }
 
+/// The same on the GPU; parameters' derivatives go to CPU memory all the same.
+ParameterSums backward_on_gpu(const Context& context, const MobilityModel& model,
+                              const MobilityPlan& plan, View<const double, 2> x,
+                              const Scalar& scalar, View<double, 2> X,
+                              const MobilityGradients& gradients) {
+  const bool table = plan.table_term >= 0 && wants_table(gradients);
+  const std::int64_t count = model.table.par.shape[0];
+  std::vector<double> knots(table ? 4 * count : 0);
+  ParameterSums sums =
+      cuda::mobility_backward(context, model, plan, {x, scalar.F, scalar.G, scalar.C}, X, knots);
+  if (plan.ewald) add_kernel_self(model, plan, sums);
+  if (!table) return sums;
+  int row = 0;
+  for (const auto& to : {gradients.par, gradients.dpar, gradients.perp, gradients.dperp}) {
+    for (std::int64_t k = 0; k < to.shape[0]; ++k) to(k) += knots[row * count + k];
+    ++row;
+  }
+  add_own_images(plan, sums.self, gradients);
+  return sums;
+}
+
 // -- checks and batches ---------------------------------------------------------------------------
 
 template <std::size_t Rank>
@@ -329,23 +341,30 @@ void check_shape(const char* name, View<const double, Rank> v,
   detail::raise<InvalidArgument>(name, " must have the shape (", want, "), got (", got, ")");
 }
 
-void check_on_cpu(const char* name, Device device) {
-  if (device == Device::cpu) return;
-  detail::raise<BackendUnavailable>("derivatives of mobilities are known on the CPU alone, but ",
-                                    name, " is on the GPU: copy it to the host");
+void check_values(const char* name, View<const double, 3> v, Device device) {
+  MLCORE_CHECK(v.device == device, "all arrays must live on the same device, but ", name,
+               " is not where x is");
+  if (device == Device::cpu) check_finite(name, v);  // the GPU's kernels look there
 }
 
 void check_vectors(const char* name, View<const double, 3> v, View<const double, 3> x) {
   check_shape<3>(name, v, {x.shape[0], x.shape[1], 3});
-  check_on_cpu(name, v.device);
-  check_finite(name, v);
+  check_values(name, v, x.device);
+}
+
+void check_output(const char* name, View<double, 3> v, View<const double, 3> x) {
+  check_shape<3>(name, v, {x.shape[0], x.shape[1], 3});
+  MLCORE_CHECK(v.device == x.device, "all arrays must live on the same device, but ", name,
+               " is not where x is");
 }
 
 void check_gradients(const MobilityModel& model, View<const double, 3> x,
                      const MobilityGradients& g) {
-  if (!g.x.empty()) check_shape<3>("gradient of x", g.x, {x.shape[0], x.shape[1], 3});
+  if (!g.x.empty()) check_output("gradient of x", g.x, x);
   const auto check = [](const char* name, View<double, 1> v, std::int64_t n) {
-    if (!v.empty()) check_shape<1>(name, v, {n});
+    if (v.empty()) return;
+    check_shape<1>(name, v, {n});
+    MLCORE_CHECK(v.device == Device::cpu, "the ", name, " must lie in CPU memory");
   };
   check("gradient of radius", g.radius, model.radii.empty() ? 1 : x.shape[1]);
   check("gradient of viscosity", g.viscosity, 1);
@@ -358,7 +377,7 @@ void check_gradients(const MobilityModel& model, View<const double, 3> x,
 }
 
 void clear(const MobilityGradients& g) {
-  std::fill(g.x.begin(), g.x.end(), 0.0);
+  if (g.x.device == Device::cpu) std::fill(g.x.begin(), g.x.end(), 0.0);
   for (const auto& v : {g.radius, g.viscosity, g.self, g.par, g.dpar, g.perp, g.dperp}) {
     if (!v.empty()) std::fill(v.begin(), v.end(), 0.0);
   }
@@ -373,10 +392,13 @@ void backward(const Context& context, const MobilityModel& model, const Cell& ce
   if (x.empty()) return;
   const std::int64_t n = x.shape[1];
   const MobilityPlan plan = detail::mobility_plan(model, cell, use, n);
-  std::vector<double> unwanted(g.x.empty() ? 3 * n : 0);
+  const bool gpu = x.device == Device::cuda;
+  std::vector<double> unwanted(g.x.empty() && !gpu ? 3 * n : 0);
   for (std::int64_t b = 0; b < x.shape[0]; ++b) {
-    const View<double, 2> X = g.x.empty() ? View<double, 2>(unwanted.data(), {n, 3}) : g.x[b];
-    const ParameterSums sums = backward_of_one(context, model, plan, x[b], scalar_of(b), X, g);
+    View<double, 2> X(unwanted.data(), {gpu ? 0 : n, 3});
+    if (!g.x.empty()) X = g.x[b];
+    const auto of_one = gpu ? backward_on_gpu : backward_of_one;
+    const ParameterSums sums = of_one(context, model, plan, x[b], scalar_of(b), X, g);
     for (std::int64_t k = 0; k < g.radius.shape[0]; ++k) g.radius(k) += sums.radius[k];
     if (!g.viscosity.empty()) g.viscosity(0) -= sums.value / model.viscosity;
     if (!g.self.empty()) g.self(0) += trace(sums.self);
@@ -384,14 +406,20 @@ void backward(const Context& context, const MobilityModel& model, const Cell& ce
 }
 
 template <class Body>
-void for_each_configuration(const MobilityModel& model, const Cell& cell, View<const double, 3> x,
-                            const Body& body) {
+void for_each_plan(const MobilityModel& model, const Cell& cell, View<const double, 3> x,
+                   const Body& body) {
   if (x.empty()) return;
   const MobilityPlan plan = detail::mobility_plan(model, cell, EwaldUse::apply, x.shape[1]);
-  for (std::int64_t b = 0; b < x.shape[0]; ++b) {
+  for (std::int64_t b = 0; b < x.shape[0]; ++b) body(b, plan);
+}
+
+template <class Body>
+void for_each_configuration(const MobilityModel& model, const Cell& cell, View<const double, 3> x,
+                            const Body& body) {
+  for_each_plan(model, cell, x, [&](std::int64_t b, const MobilityPlan& plan) {
     const Particles& particles = particles_of(model, plan, x[b]);
     body(b, plan, particles, system_of(model, plan, particles));
-  }
+  });
 }
 
 }  // namespace
@@ -413,8 +441,7 @@ void mobility_matrix_backward(const Context& context, const MobilityModel& model
                               const MobilityGradients& gradients) {
   check_vectors("x", x, x);
   check_shape<3>("C", C, {x.shape[0], 3 * x.shape[1], 3 * x.shape[1]});
-  check_on_cpu("C", C.device);
-  check_finite("C", C);
+  check_values("C", C, x.device);
   detail::check_mobility(model, cell, x.shape[1]);
   backward(
       context, model, cell, EwaldUse::matrix, x,
@@ -427,8 +454,13 @@ void mobility_apply_tangent(const Context& context, const MobilityModel& model, 
   check_vectors("x", x, x);
   check_vectors("F", F, x);
   check_vectors("H", H, x);
-  check_shape<3>("dV", dV, {x.shape[0], x.shape[1], 3});
+  check_output("dV", dV, x);
   detail::check_mobility(model, cell, x.shape[1]);
+  if (x.device == Device::cuda) {
+    return for_each_plan(model, cell, x, [&](std::int64_t b, const MobilityPlan& plan) {
+      cuda::mobility_tangent(context, model, plan, x[b], F[b], H[b], dV[b]);
+    });
+  }
   const auto row = MLCORE_DISPATCH(mobility_tangent_row);
   for_each_configuration(model, cell, x,
                          [&](std::int64_t b, const MobilityPlan& plan, const Particles& particles,
@@ -461,8 +493,13 @@ void mobility_apply_hessian(const Context& context, const MobilityModel& model, 
   check_vectors("F", F, x);
   check_vectors("G", G, x);
   check_vectors("H", H, x);
-  check_shape<3>("dX", dX, {x.shape[0], x.shape[1], 3});
+  check_output("dX", dX, x);
   detail::check_mobility(model, cell, x.shape[1]);
+  if (x.device == Device::cuda) {
+    return for_each_plan(model, cell, x, [&](std::int64_t b, const MobilityPlan& plan) {
+      cuda::mobility_hessian(context, model, plan, x[b], F[b], G[b], H[b], dX[b]);
+    });
+  }
   const auto row = MLCORE_DISPATCH(mobility_hessian_row);
   for_each_configuration(
       model, cell, x,

@@ -1,10 +1,23 @@
 #pragma once
 
-// The wave part of the derivatives of a periodic mobility.
+// Parts of the derivatives of mobilities that several files share.
+
+#include <array>
+#include <vector>
 
 #include "mobility_particles.hpp"
 
 namespace mlcore::detail {
+
+/// Sum over the particles of what multiplies M_ii: xx xy xz yy yz zz, off-diagonals counted twice.
+using SelfWeight = std::array<double, 6>;
+
+/// Parameters' derivatives of one configuration.
+struct ParameterSums {
+  double value = 0;  // of the analytic kernel
+  SelfWeight self{};
+  std::vector<double> radius;
+};
 
 /// What the wave part adds to the derivatives of sum G . M F.
 struct WaveGradients {

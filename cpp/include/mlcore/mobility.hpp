@@ -102,7 +102,8 @@ struct MobilityGradients {
 };
 
 /// Vector-Jacobian product of mobility_apply: derivatives of sum G . V, V = M(x) F. That in F is
-/// M G: mobility_apply with G for F. Derivatives are known on the CPU alone (BackendUnavailable).
+/// M G: mobility_apply with G for F. Arrays on a GPU are worked on there; the derivatives in the
+/// parameters lie in CPU memory all the same.
 ///
 /// @param x,F,G  (B, n, 3)
 /// @throws InvalidArgument  as mobility_matrix

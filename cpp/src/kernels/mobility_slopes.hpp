@@ -259,6 +259,25 @@ MLCORE_RADIAL WallBlock<T> wall_of(T dx, T dy, T zi, T zj, T a) {
                             reciprocal(rz), a * a);
 }
 
+/// The self part over a wall at height z, along it and up, with its derivatives in height and
+/// radius; unit: 1 / (6 pi eta).
+struct WallSelf {
+  double value[2], slope[2], curvature[2], radius[2];
+};
+
+MLCORE_RADIAL WallSelf wall_self(double unit, double a, double z) {
+  const double a2 = a * a, a4 = a2 * a2, h = 1 / z, h2 = h * h, h3 = h * h2;
+  const double h5 = h3 * h2, h7 = h5 * h2, s = a * h, s2 = s * s;
+  return {{unit / a * (1 - s * (9.0 / 16 - s2 * (1.0 / 8 - s2 / 16))),
+           unit / a * (1 - s * (9.0 / 8 - s2 * (1.0 / 2 - s2 / 8)))},
+          {unit * h2 * (9.0 / 16 - h2 * a2 * (3.0 / 8 - 5.0 / 16 * a2 * h2)),
+           unit * h2 * (9.0 / 8 - h2 * a2 * (3.0 / 2 - 5.0 / 8 * a2 * h2))},
+          {unit * (-9.0 / 8 * h3 + 1.5 * a2 * h5 - 15.0 / 8 * a4 * h7),
+           unit * (-9.0 / 4 * h3 + 6.0 * a2 * h5 - 15.0 / 4 * a4 * h7)},
+          {unit * (-1 / a2 + a * h3 / 4 - a2 * a * h5 / 4),
+           unit * (-1 / a2 + a * h3 - a2 * a * h5 / 2)}};
+}
+
 /// sum of s_ab W_ab, s row by row.
 template <class T>
 MLCORE_RADIAL T contracted(const WallBlock<T>& w, const double s[9]) {

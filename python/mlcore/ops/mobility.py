@@ -4,7 +4,7 @@ The formulas, kernels and limits are those of `mlcore.mobility`. Derivatives flo
 forces, radius (or radii), viscosity, self mobility and the numbers of a table; those of
 `mobility_apply` in positions and forces can be differentiated once more in positions and forces, so
 that forces that come from an energy, or losses on velocities' gradients, train. Derivatives are
-computed in float64 by analytic kernels on the CPU; tensors on a GPU are copied there and back.
+computed in float64 by analytic kernels where the tensors live.
 """
 
 from __future__ import annotations
@@ -144,10 +144,7 @@ class _Call:
         cutoff: float,
         tolerance: float,
         dtype: Any = np.float64,
-        on_cpu: bool = False,
     ) -> None:
-        self.device, self.on_cpu = x.device, on_cpu
-        x = x.cpu() if on_cpu else x
         options: dict[str, Any] = {"radii" if radius.dim() else "radius": _on_host(radius)}
         if radius.dim() == 0:
             options["radius"] = float(options["radius"])
@@ -172,12 +169,11 @@ class _Call:
         array, result = self.particles.output(None, shape)
         self.call(operation, inputs, array)
         filled: Tensor = result
-        return filled.to(self.device)
+        return filled
 
     def call(self, operation: Any, inputs: Sequence[Tensor], *rest: Any) -> Any:
         particles = self.particles
-        values = [v.detach().cpu() if self.on_cpu else v.detach() for v in inputs]
-        taken = [particles.vectors("an argument", v) for v in values]
+        taken = [particles.vectors("an argument", v.detach()) for v in inputs]
         stream = particles.kind.stream()
         return operation(self.model, *particles.box, particles.x, *taken, *rest, stream=stream)
 
@@ -287,9 +283,9 @@ def _matrix_backward(
     tolerance: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     settings = (cell, pbc, kernel, cutoff, tolerance)
-    call = _Call(x, radius, viscosity, self_mobility, table, *settings, on_cpu=True)
+    call = _Call(x, radius, viscosity, self_mobility, table, *settings)
     array, dx = call.particles.output(None, tuple(x.shape[-2:]))
-    given = call.particles.real("adjoint", adjoint.detach().cpu())
+    given = call.particles.real("adjoint", adjoint.detach())
     batch = given if call.particles.batched else given[None]
     rest = call.call(_core.mobility_matrix_backward, (), batch, array, True)
     return _shaped((dx, rest), x, radius, table)
@@ -318,7 +314,7 @@ def _apply_backward(
     tolerance: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     settings = (cell, pbc, kernel, cutoff, tolerance)
-    call = _Call(x, radius, viscosity, self_mobility, table, *settings, on_cpu=True)
+    call = _Call(x, radius, viscosity, self_mobility, table, *settings)
     array, dx = call.particles.output(None, tuple(x.shape[-2:]))
     rest = call.call(_core.mobility_apply_backward, (forces, adjoint), array, True)
     return _shaped((dx, rest), x, radius, table)
@@ -348,7 +344,7 @@ def _tangent(
     tolerance: float,
 ) -> Tensor:
     settings = (cell, pbc, kernel, cutoff, tolerance)
-    call = _Call(x, radius, viscosity, self_mobility, table, *settings, on_cpu=True)
+    call = _Call(x, radius, viscosity, self_mobility, table, *settings)
     out = call.run(_core.mobility_apply_tangent, (forces, motion), tuple(x.shape[-2:]))
     return out.to(x.dtype)
 
@@ -370,7 +366,7 @@ def _hessian(
     tolerance: float,
 ) -> Tensor:
     settings = (cell, pbc, kernel, cutoff, tolerance)
-    call = _Call(x, radius, viscosity, self_mobility, table, *settings, on_cpu=True)
+    call = _Call(x, radius, viscosity, self_mobility, table, *settings)
     inputs = (forces, adjoint, motion)
     out = call.run(_core.mobility_apply_hessian, inputs, tuple(x.shape[-2:]))
     return out.to(x.dtype)

@@ -164,6 +164,40 @@ def test_same_on_the_gpu(case: str) -> None:
         torch.testing.assert_close(there.cpu(), here, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.gpu
+@each_case
+def test_parameters_and_second_derivatives_on_the_gpu(case: str) -> None:
+    """More particles than one chunk of partners, in a batch."""
+    device_named("cuda")
+    x, forces, motion = positions(2, 70), normal(2, 70, 3), normal(2, 70, 3, seed=7).detach()
+    options = {"radius": 0.8, "table": table(), "cutoff": 4.0} | CASES[case]
+    if case == "unequal":
+        options["radius"] = torch.linspace(0.3, 2.0, 70, dtype=torch.float64)
+    options = {
+        k: v.detach().requires_grad_() if isinstance(v, torch.Tensor) else v
+        for k, v in options.items()
+    } | {"viscosity": number(1.3), "self_mobility": number(0.2)}
+    parameters = [v for v in options.values() if isinstance(v, torch.Tensor)]
+
+    def derivatives(device: str) -> list[torch.Tensor]:
+        inputs = [a.detach().to(device).requires_grad_() for a in (x, forces)]
+        velocities = mobility_apply(*inputs, **options)
+        matrix = mobility_matrix(inputs[0], **options)
+        first = torch.autograd.grad(
+            (velocities**2).sum() + (matrix**2).sum(), (*inputs, *parameters), retain_graph=True
+        )
+        fixed = {k: v.detach() if isinstance(v, torch.Tensor) else v for k, v in options.items()}
+        (slope,) = torch.autograd.grad(
+            mobility_apply(*inputs, **fixed), inputs[0], motion.to(device), create_graph=True
+        )
+        second = torch.autograd.grad(slope, inputs, motion.to(device))
+        return [a.cpu() for a in (*first, *second)]
+
+    for here, there in zip(derivatives("cpu"), derivatives("cuda"), strict=True):
+        scale = float(here.abs().max()) + 1
+        torch.testing.assert_close(there, here, rtol=1e-9, atol=1e-10 * scale)
+
+
 def test_training_a_viscosity() -> None:
     """Gradient descent finds the viscosity that made the velocities."""
     x, forces = positions(20).detach(), normal(20, 3).detach()
