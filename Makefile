@@ -29,7 +29,8 @@ build: $(VENV)/installed
 # Type stub of the extension; commit it when the bindings change.
 stubs: build
 	$(BIN)/pybind11-stubgen mlcore._core --output-dir build/stubs
-	sed -e 's/-> tuple:/-> tuple[typing.Any, ...]:/' -e 's/-> dict:/-> dict[str, typing.Any]:/' \
+	sed -e 's/-> tuple:/-> tuple[typing.Any, ...]:/' -e 's/\(-> \|: \)dict\([:,]\)/\1dict[str, typing.Any]\2/' \
+	  -e 's/-> list:/-> list[typing.Any]:/' \
 	  build/stubs/mlcore/_core.pyi > python/mlcore/_core.pyi
 	$(BIN)/ruff check --quiet --fix-only python/mlcore/_core.pyi
 	$(BIN)/ruff format --quiet python/mlcore/_core.pyi

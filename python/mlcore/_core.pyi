@@ -119,7 +119,7 @@ class NeighborSearch:
     ) -> None: ...
     def fill(
         self,
-        arrays: dict,
+        arrays: dict[str, typing.Any],
         wide: bool,
         single: bool,
         num_threads: typing.SupportsInt | typing.SupportsIndex,
@@ -156,7 +156,7 @@ class NeighborList:
     ) -> None: ...
     def fill(
         self,
-        arrays: dict,
+        arrays: dict[str, typing.Any],
         wide: bool,
         single: bool,
         num_threads: typing.SupportsInt | typing.SupportsIndex,
@@ -771,7 +771,7 @@ def sqrt_apply(
     options: SqrtOptions,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
     stream: typing.SupportsInt | typing.SupportsIndex = 0,
-) -> list: ...
+) -> list[typing.Any]: ...
 def sqrt_apply_matrix(
     matrix: typing.Any,
     cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],

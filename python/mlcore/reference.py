@@ -292,7 +292,7 @@ def gather(
     """`mlcore.gather` of one system from a field (X, Y, Z, C): (n, C)."""
     call = _voxel_call(grid, kernel, positions, direction)
     values = _rows(field)
-    return cast(Array, _core.gather_reference(*call, values.reshape(-1, values.shape[-1])))
+    return _core.gather_reference(*call, values.reshape(-1, values.shape[-1]))
 
 
 def position_gradient(
@@ -306,10 +306,9 @@ def position_gradient(
     """`mlcore.voxels.position_gradient` of one system with a field (X, Y, Z, C): (n, 3)."""
     call = _voxel_call(grid, kernel, positions, direction)
     values = _rows(field)
-    gradient = _core.voxel_position_gradient_reference(
+    return _core.voxel_position_gradient_reference(
         *call, _rows(features), values.reshape(-1, values.shape[-1])
     )
-    return cast(Array, gradient)
 
 
 def _voxel_call(
