@@ -83,6 +83,7 @@ py::object step(const OwnedLstm<T>& owned, const py::handle& x, const py::object
                 int threads) {
   View<const T, 3> view;
   if (!plain_window(x, view)) return py::none();
+  if (!out.is_none() && !py::isinstance<py::array>(out)) return py::none();
   const std::int64_t O = owned.lstm.outputs();
   const bool batched = py::reinterpret_borrow<py::array>(x).ndim() == 3;
   py::array result = !out.is_none() ? py::cast<py::array>(out)
@@ -90,6 +91,8 @@ py::object step(const OwnedLstm<T>& owned, const py::handle& x, const py::object
                                     : py::array(pooled_array<T, 1>({O}));
   const View<T, 2> y = batched ? output_view<T, 2>("out", result, {view.shape[0], O})
                                : View<T, 2>(output_view<T, 1>("out", result, {O}).data, {1, O});
+  MLCORE_CHECK(view.end() <= y.begin() || y.end() <= view.begin(),
+               "out and x share memory; give out memory of its own");
   without_gil(owned, view.shape[0] * view.shape[1],
               [&] { owned.lstm.step(Context{threads}, view, y); });
   return std::move(result);

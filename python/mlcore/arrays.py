@@ -19,6 +19,7 @@ gives what it made back by ``kind.like``.
 from __future__ import annotations
 
 import math
+import operator
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +38,20 @@ if TYPE_CHECKING:
     Positions = ase.Atoms | npt.ArrayLike | torch.Tensor
     Pbc = bool | Sequence[bool] | npt.NDArray[np.bool_] | None
 
-__all__ = ["Box", "Kind", "Particles", "box", "host", "is_atoms", "positive", "precision", "real"]
+__all__ = [
+    "Box",
+    "Kind",
+    "Particles",
+    "apart",
+    "box",
+    "host",
+    "integer",
+    "is_atoms",
+    "positive",
+    "precision",
+    "real",
+    "thread_count",
+]
 
 _POOLED = 1 << 16  # bytes from which memory is taken from the pool, see mlcore/buffer.hpp
 Array = npt.NDArray[np.float64]
@@ -104,26 +118,33 @@ class Kind:
             return self._take_tensor(name, values, dtype, detach)
         if self.name == "other-gpu":
             raise InvalidArgument(
-                f"GPU arrays must be torch CUDA tensors or CuPy arrays, got {type(values).__name__}"
+                f"{name} must lie on the CPU, or be a torch CUDA tensor or a CuPy array, got "
+                f"{type(values).__name__} on {self.device or 'a GPU'}"
             )
         if self.name == "cupy":
             return sys.modules["cupy"].ascontiguousarray(values, dtype=dtype)
         try:
             array = np.asarray(values)
-            if array.dtype.kind not in "fiubO":
+            if array.dtype.kind not in "fiubO" or (_whole(dtype) and array.dtype.kind in "fO"):
                 raise TypeError(f"got the dtype {array.dtype}")
+            if array.dtype.kind == "O" and any(value is None for value in array.flat):
+                raise TypeError("got None")
             return array.astype(dtype, order="C", copy=False)
         except (TypeError, ValueError) as error:
-            raise InvalidArgument(f"{name} must be an array of real numbers: {error}") from None
+            what = "integers" if _whole(dtype) else "real numbers"
+            raise InvalidArgument(f"{name} must be an array of {what}: {error}") from None
 
     def _take_tensor(self, name: str, values: Any, dtype: npt.DTypeLike, detach: bool) -> Any:
-        if values.is_complex():
-            raise InvalidArgument(f"{name} must be an array of real numbers, got {values.dtype}")
+        if values.is_complex() or (_whole(dtype) and values.is_floating_point()):
+            what = "integers" if _whole(dtype) else "real numbers"
+            raise InvalidArgument(f"{name} must be an array of {what}, got {values.dtype}")
+        if values.layout is not sys.modules["torch"].strided:
+            raise InvalidArgument(f"{name} must be a dense tensor, got {values.layout}")
         if values.requires_grad and not detach:
             raise InvalidArgument(
                 f"{name} requires gradients, which do not flow through here; detach it"
             )
-        values = values.detach().to(_torch_dtype(dtype)).contiguous()
+        values = values.detach().to(_torch_dtype(dtype)).contiguous().resolve_neg()
         return values.numpy() if self.on_cpu else values
 
     def output(
@@ -147,6 +168,8 @@ class Kind:
         return (self.take("out", out, dtype) if self.name == "torch" else out), out
 
     def _check_output(self, out: Any, shape: tuple[int, ...], dtype: str, like: str) -> None:
+        if not hasattr(out, "shape") or not hasattr(out, "dtype"):
+            raise InvalidArgument(f"out must be an array, got {type(out).__name__}")
         kind = Kind.of(out)
         kind.require_device_of(self, "out", like)
         if kind.name != self.name:
@@ -240,9 +263,56 @@ def _is_single(value: Any) -> bool:
 
 def positive(name: str, value: float) -> float:
     """A number as float; InvalidArgument unless it is positive and finite."""
-    if not (np.isfinite(value) and value > 0):
-        raise InvalidArgument(f"{name} must be positive and finite, got {value}")
-    return float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise InvalidArgument(f"{name} must be positive and finite, got {value!r}")
+    return number
+
+
+def integer(name: str, value: Any) -> int:
+    """A whole number as int; InvalidArgument for what is none, 2.0 included."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise InvalidArgument(f"{name} must be an integer, got {value!r}") from None
+
+
+def thread_count(num_threads: int | None) -> int:
+    """What a caller says about threads, as the core takes it: 0 for the library-wide setting."""
+    number = 0 if num_threads is None else integer("num_threads", num_threads)
+    if not 0 <= number <= 1024:
+        raise InvalidArgument(
+            f"num_threads must lie in 0..1024 (0, None: library-wide setting), got {number}"
+        )
+    return number
+
+
+def apart(out: Any, **inputs: Any) -> None:
+    """Raises InvalidArgument where ``out`` shares memory with an input it is computed from.
+
+    Args:
+        out: C-contiguous array the core is to fill.
+        inputs: C-contiguous arrays as the core reads them, by the caller's names; or None.
+    """
+    first, last = _span(out)
+    for name, values in inputs.items():
+        begin, end = (0, 0) if values is None else _span(values)
+        if first < end and begin < last:
+            raise InvalidArgument(f"out and {name} share memory; give out memory of its own")
+
+
+def _span(array: Any) -> tuple[int, int]:
+    """Addresses of the first byte of a C-contiguous array and of that after its last one."""
+    if isinstance(array, np.ndarray):
+        begin, size = array.__array_interface__["data"][0], array.nbytes
+    elif hasattr(array, "data_ptr"):
+        begin, size = array.data_ptr(), array.numel() * array.element_size()
+    else:
+        begin, size = array.data.ptr, array.nbytes
+    return (begin, begin + size) if size else (0, 0)
 
 
 def is_atoms(value: Any) -> bool:
@@ -380,6 +450,10 @@ def _bytes(shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:
     if size >= 1 << 62:
         raise InvalidArgument(f"a result of the shape {shape} does not fit into memory")
     return size
+
+
+def _whole(dtype: npt.DTypeLike) -> bool:
+    return np.dtype(dtype).kind in "iu"
 
 
 def _torch_dtype(dtype: npt.DTypeLike) -> Any:

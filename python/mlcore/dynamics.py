@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind, Particles, host, is_atoms, positive, real
+from mlcore.arrays import Kind, Particles, host, integer, is_atoms, positive, real, thread_count
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def force_field(
     positions = particles.single()
     field = core_field(forces, len(positions))
     out = np.empty(positions.shape)
-    threads = num_threads or 0
+    threads = thread_count(num_threads)
     energy = _core.force_field(field, *particles.box, positions, out, num_threads=threads)
     return energy, particles.kind.like(out)
 
@@ -304,7 +304,7 @@ def brownian(
         )
     count = frame_count(steps, every)
     for name, value, bits in (("seed", seed, 64), ("stream", stream, 30)):
-        if not 0 <= value < 2**bits:
+        if not 0 <= integer(name, value) < 2**bits:
             raise InvalidArgument(f"{name} must lie in 0..2**{bits}-1, got {value}")
     replicas, n, _ = particles.x.shape
     field = core_field(forces, n)
@@ -320,7 +320,7 @@ def brownian(
         max_displacement=max_displacement,
         random_finite_difference=random_finite_difference,
     )
-    frames = np.empty((replicas, count + 1, n, 3))
+    frames, result = particles.kind.output(None, (replicas, count + 1, n, 3))
     frames[:, 0] = particles.x
     with _reporter(progress) as report:
         for first, last in _chunks(count):
@@ -332,10 +332,10 @@ def brownian(
                 frames,
                 first,
                 last,
-                num_threads=num_threads or 0,
+                num_threads=thread_count(num_threads),
             )
             report(last, count)
-    return particles.kind.like(frames if particles.batched else frames[0])
+    return result if particles.batched else result[0]
 
 
 def verlet(
@@ -410,7 +410,7 @@ def verlet(
     with _reporter(progress, "Verlet") as report:
         for first, last in _chunks(count) if work > _SHORT else ((0, count),):
             _core.verlet(
-                *arguments, first, last, num_threads=num_threads or 0, stream=kind.stream()
+                *arguments, first, last, num_threads=thread_count(num_threads), stream=kind.stream()
             )
             report(last, count)
     parts = (x_out, v_out, *((E_out[..., 0], E_out[..., 1]) if energies else ()))
@@ -447,7 +447,7 @@ def system_forces(
     stack = array if array.ndim == 3 else array[None]
     energies, out = np.empty(len(stack)), np.empty(stack.shape)
     _core.system_forces(
-        core_system(forces, box), stack, out, energies, num_threads=num_threads or 0
+        core_system(forces, box), stack, out, energies, num_threads=thread_count(num_threads)
     )
     if array.ndim == 3:
         return kind.like(energies), kind.like(out)
@@ -537,9 +537,9 @@ def _system_part(part: Any) -> dict[str, Any]:
 
 def frame_count(steps: int, every: int) -> int:
     """Frames after the first; InvalidArgument where they are no whole number."""
-    if every < 1:
+    if integer("every", every) < 1:
         raise InvalidArgument(f"every must be at least 1, got {every}")
-    if steps < 0 or steps % every:
+    if integer("steps", steps) < 0 or steps % every:
         raise InvalidArgument(f"steps must be a multiple of every = {every}, got {steps}")
     return steps // every
 

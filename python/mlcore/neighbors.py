@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind, box, host, is_atoms
+from mlcore.arrays import Kind, apart, box, host, integer, is_atoms, thread_count
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def neighbor_list(
     index_dtype: npt.DTypeLike = np.int32,
     dtype: npt.DTypeLike = np.float64,
     out: Any = None,
-    num_threads: int = 0,
+    num_threads: int | None = None,
 ) -> Any:
     """All pairs of particles closer than a cutoff.
 
@@ -88,7 +88,7 @@ def neighbor_list(
         dtype: float64 or float32, of ``D`` and ``d``; which pairs there are is decided in float64.
         out: arrays of the caller's to fill, one per letter (one array for one letter), of at least
             p entries; what is returned are their first p entries.
-        num_threads: CPU threads; 0 takes the library-wide setting.
+        num_threads: CPU threads; None takes the library-wide setting.
 
     Returns:
         The array of a single letter, else a tuple.
@@ -116,7 +116,7 @@ def neighbor_csr(
     types: npt.ArrayLike | None = None,
     index_dtype: npt.DTypeLike = np.int32,
     dtype: npt.DTypeLike = np.float64,
-    num_threads: int = 0,
+    num_threads: int | None = None,
 ) -> Any:
     """The neighbors of all particles in compressed rows; arguments as in :func:`neighbor_list`.
 
@@ -143,7 +143,7 @@ def neighbor_matrix(
     fill: int | None = None,
     types: npt.ArrayLike | None = None,
     out: Any = None,
-    num_threads: int = 0,
+    num_threads: int | None = None,
 ) -> Any:
     """The neighbors of all particles in rows of one length, as compiled graphs take them.
 
@@ -195,7 +195,7 @@ def neighbor_batch(
     types: npt.ArrayLike | None = None,
     index_dtype: npt.DTypeLike = np.int32,
     dtype: npt.DTypeLike = np.float64,
-    num_threads: int = 0,
+    num_threads: int | None = None,
 ) -> NeighborBatch:
     """Neighbor lists of many systems in one call, which threads share.
 
@@ -249,18 +249,18 @@ class NeighborList:
         types: npt.ArrayLike | None = None,
         index_dtype: npt.DTypeLike = np.int32,
         dtype: npt.DTypeLike = np.float64,
-        num_threads: int = 0,
+        num_threads: int | None = None,
     ) -> None:
-        if not (math.isfinite(skin) and skin >= 0):
-            raise InvalidArgument(f"skin must be finite and not negative, got {skin}")
+        if not (isinstance(skin, int | float | np.number) and 0 <= skin < math.inf):
+            raise InvalidArgument(f"skin must be finite and not negative, got {skin!r}")
         self.cutoff = cutoff
         self.skin = float(skin)
         self.searches = 0
         self._types = types
         self._options = _core.NeighborOptions(half, sorted, self_pairs)
-        self._index_dtype = index_dtype
-        self._dtype = dtype
-        self._num_threads = num_threads
+        self._index_dtype = _dtype_of("index_dtype", index_dtype, "int32", "int64")
+        self._dtype = _dtype_of("dtype", dtype, "float64", "float32")
+        self._num_threads = thread_count(num_threads)
         self._list: Any = None
         self._system: _System | None = None
 
@@ -271,7 +271,7 @@ class NeighborList:
             positions, cell, pbc: as in :func:`neighbor_list`.
 
         Raises:
-            InvalidArgument: as :func:`neighbor_list`; the list is empty then.
+            InvalidArgument: as :func:`neighbor_list`; there is no list then, until an update works.
             BackendUnavailable: positions lie on a GPU.
         """
         system = _System.of(positions, cell, pbc, self._types)
@@ -281,6 +281,7 @@ class NeighborList:
             self._list = _core.NeighborList(cutoff, self.skin, self._options)
         threads = self._num_threads
         where = system.cells[0], system.pbc[0]
+        self._system = None
         searched = bool(self._list.update(system.positions, *where, num_threads=threads))
         self._system = system
         self.searches += searched
@@ -306,7 +307,7 @@ class NeighborList:
 
     def __len__(self) -> int:
         """Number of pairs."""
-        return 0 if self._list is None else len(self._list)
+        return 0 if self._system is None else len(self._list)
 
     def _updated(self) -> _System:
         if self._system is None:
@@ -357,7 +358,7 @@ class _System:
         kinds = _types(types, len(array))
         return cls(array, first.astype(np.int64), cells, flags, kinds, kind, positions, cell)
 
-    def search(self, cutoff: Any, options: Any, num_threads: int) -> Any:
+    def search(self, cutoff: Any, options: Any, num_threads: int | None) -> Any:
         return _core.NeighborSearch(
             self.positions,
             self.offsets,
@@ -365,7 +366,7 @@ class _System:
             self.pbc,
             _cutoff(cutoff, self),
             options,
-            num_threads=num_threads,
+            num_threads=thread_count(num_threads),
             stream=self.kind.stream(),
         )
 
@@ -409,21 +410,23 @@ class _Output:
         index_dtype: npt.DTypeLike,
         dtype: npt.DTypeLike,
         out: Any,
-        num_threads: int,
+        num_threads: int | None,
     ) -> None:
-        if not quantities or set(quantities) - set(_LETTERS):
+        if not isinstance(quantities, str) or not quantities or set(quantities) - set(_LETTERS):
             raise InvalidArgument(
                 f"quantities must be letters out of 'i', 'j', 'S', 'D', 'd', got {quantities!r}"
             )
         self.quantities = quantities
         self.index = _dtype_of("index_dtype", index_dtype, "int32", "int64")
         self.real = _dtype_of("dtype", dtype, "float64", "float32")
-        self.threads = num_threads
+        self.threads = thread_count(num_threads)
         self.given = () if out is None else tuple(out if len(quantities) > 1 else (out,))
         if out is not None and len(self.given) != len(quantities):
             raise InvalidArgument(
                 f"out must hold an array for each of {quantities!r}, got {len(self.given)}"
             )
+        if out is not None and len(set(quantities)) != len(quantities):
+            raise InvalidArgument(f"with out a letter must not come twice, got {quantities!r}")
 
     def of(self, search: Any, system: _System) -> Any:
         arrays = self.all(search, system)
@@ -443,17 +446,23 @@ class _Output:
 
     def _filled(self, search: Any, system: _System) -> tuple[Any, ...]:
         """Into the caller's arrays, or into new ones on the device."""
-        taken, results = {}, []
+        taken: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         for k, letter in enumerate(self.quantities):
+            if letter in taken:
+                continue
             dtype = {"i": self.index, "j": self.index, "S": np.dtype(np.int32)}.get(
                 letter, self.real
             )
             shape = (len(search), *((3,) if letter in _WIDTHS else ()))
             part = _beginning(letter, self.given[k], len(search)) if self.given else None
-            taken[letter], result = system.kind.output(part, shape, dtype, like="positions")
-            results.append(result)
+            array, results[letter] = system.kind.output(part, shape, dtype, like="positions")
+            if self.given:
+                others = {f"that of {other!r}": taken[other] for other in taken}
+                apart(array, positions=system.positions, **others)
+            taken[letter] = array
         search.fill(taken, *self._flags(), self.threads, system.kind.stream())
-        return tuple(results)
+        return tuple(results[letter] for letter in self.quantities)
 
     def _differentiable(self, search: Any, system: _System) -> tuple[Any, ...]:
         if self.given:
@@ -483,12 +492,24 @@ def _beginning(letter: str, array: Any, length: int) -> Any:
 
 
 def _matrix(
-    search: Any, system: _System, width: int | None, fill: int | None, out: Any, threads: int
+    search: Any,
+    system: _System,
+    width: int | None,
+    fill: int | None,
+    out: Any,
+    num_threads: int | None,
 ) -> Any:
     n = len(system.positions)
+    given = (None, None, None) if out is None else tuple(out)
+    if len(given) != 3:
+        raise InvalidArgument(f"out must be the arrays (j, counts, S), got {len(given)}")
     if width is None:
-        width = int(out[0].shape[1]) if out is not None else search.largest_row()
-    if width < 0 or n * width > np.iinfo(np.int64).max // 12:
+        first: Sequence[int] = getattr(given[0], "shape", ())
+        width = int(first[1]) if len(first) == 2 else search.largest_row()
+    fill = n if fill is None else integer("fill", fill)
+    if not -(2**31) <= fill < 2**31:
+        raise InvalidArgument(f"fill must fit into int32, got {fill}")
+    if integer("max_neighbors", width) < 0 or n * width > np.iinfo(np.int64).max // 12:
         raise InvalidArgument(f"max_neighbors must be a number of neighbors, got {width}")
     needed = search.largest_row()
     if width < needed:
@@ -496,9 +517,6 @@ def _matrix(
             f"max_neighbors must be at least {needed}, the largest number of neighbors of a "
             f"particle here; got {width}"
         )
-    given = (None, None, None) if out is None else tuple(out)
-    if len(given) != 3:
-        raise InvalidArgument(f"out must be the arrays (j, counts, S), got {len(given)}")
     kind = system.kind
     shapes = (n, width), (n,), (n, width, 3)
     pairs = [
@@ -506,9 +524,11 @@ def _matrix(
         for array, shape in zip(given, shapes, strict=True)
     ]
     (j, counts, S), results = zip(*pairs, strict=True)
-    search.fill_matrix(
-        j, S, counts, n if fill is None else fill, num_threads=threads, stream=kind.stream()
-    )
+    apart(j, positions=system.positions, counts=counts, S=S)
+    apart(S, positions=system.positions, counts=counts)
+    apart(counts, positions=system.positions)
+    threads = thread_count(num_threads)
+    search.fill_matrix(j, S, counts, fill, num_threads=threads, stream=kind.stream())
     return results
 
 
@@ -524,6 +544,8 @@ def _positions(positions: Any) -> tuple[Kind, Any]:
     array = kind.take("positions", positions, detach=True)
     if kind.on_cpu and array.size == 0 and array.ndim == 1:
         array = array.reshape(0, 3)
+    if len(array.shape) != 2 or array.shape[1] != 3:
+        raise InvalidArgument(f"positions must have the shape (n, 3), got {tuple(array.shape)}")
     return kind, array
 
 
@@ -575,7 +597,10 @@ def _boxes(
 
 
 def _dtype_of(name: str, value: npt.DTypeLike, *allowed: str) -> np.dtype[Any]:
-    dtype = np.dtype(value)
+    try:
+        dtype = np.dtype(str(value).removeprefix("torch.") if "torch" in str(value) else value)
+    except TypeError:
+        raise InvalidArgument(f"{name} must be {' or '.join(allowed)}, got {value!r}") from None
     if dtype.name not in allowed:
         raise InvalidArgument(f"{name} must be {' or '.join(allowed)}, got {dtype}")
     return dtype

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind, Particles, box, host
+from mlcore.arrays import Kind, Particles, apart, box, host, thread_count
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def cholesky(
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
         raise InvalidArgument(f"matrix must have the shape (m, m), got {array.shape}")
     factor = _core.cholesky_copy_single if single else _core.cholesky_copy
-    return Kind.of(matrix).like(factor(array, num_threads=num_threads or 0))
+    return Kind.of(matrix).like(factor(array, num_threads=thread_count(num_threads)))
 
 
 def sqrt_apply(
@@ -143,7 +143,8 @@ def sqrt_apply(
             traffic and the time of Cholesky; what it may cost is in the report's error.
         bounds: (lowest, highest) that hold the spectrum of M, for "chebyshev"; None has them
             estimated by some Lanczos steps, widened where they turn out wrong.
-        out: C-contiguous float64 array of the shape of z to write to, of the kind and device of x.
+        out: C-contiguous float64 array of the shape of z to write to, of the kind and device of x,
+            apart from x and z.
         num_threads: CPU threads; None takes the library-wide setting.
 
     Returns:
@@ -172,7 +173,10 @@ def sqrt_apply(
     normal, stack = _stack(particles, z)
     array, result = particles.kind.output(out, tuple(normal.shape))
     filled = array.reshape(stack.shape)
-    call: dict[str, Any] = {"num_threads": num_threads or 0, "stream": particles.kind.stream()}
+    if out is not None:
+        apart(array, x=particles.x, z=normal)
+    threads, stream = thread_count(num_threads), particles.kind.stream()
+    call: dict[str, Any] = {"num_threads": threads, "stream": stream}
     if model is not None:
         reports = _core.sqrt_apply(
             model, *particles.box, particles.x, stack, filled, options, **call
@@ -265,6 +269,8 @@ def _of_matrix_alone(
     several = len(shape) == 3 if flat else len(shape) == 2
     block = (shape[0] if several else 1, m)
     filled, result = kind.output(out, shape, like="matrix")
+    if out is not None:
+        apart(filled, matrix=array, z=normal)
     report = _core.sqrt_apply_matrix(
         array,
         *box(None, None),
@@ -272,7 +278,7 @@ def _of_matrix_alone(
         normal.reshape(block),
         filled.reshape(block),
         options,
-        num_threads=num_threads or 0,
+        num_threads=thread_count(num_threads),
         stream=kind.stream(),
     )
     return result, NoiseReport(*report)

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
+from mlcore.arrays import integer, thread_count
 from mlcore.errors import InvalidArgument
 
 __all__ = ["normal"]
 
 
 def normal(
-    seed: int, stream: int, step: int, tags: npt.ArrayLike, *, num_threads: int = 0
+    seed: int, stream: int, step: int, tags: npt.ArrayLike, *, num_threads: int | None = None
 ) -> npt.NDArray[np.float64]:
     """Three standard normal numbers per particle for one time step.
 
@@ -25,7 +26,7 @@ def normal(
         stream: independent users of one seed; 0 <= stream < 2**30.
         step: time step, 0 <= step < 2**64.
         tags: (n,) particle identities, 0 <= tag < 2**32.
-        num_threads: CPU threads; 0 takes the library-wide setting.
+        num_threads: CPU threads; None takes the library-wide setting.
 
     Returns:
         (n, 3) float64.
@@ -34,9 +35,10 @@ def normal(
         InvalidArgument: an argument lies outside its range.
     """
     for name, value, bits in (("seed", seed, 64), ("stream", stream, 30), ("step", step, 64)):
-        if not 0 <= value < 2**bits:
+        if not 0 <= integer(name, value) < 2**bits:
             raise InvalidArgument(f"{name} must lie in 0..2**{bits}-1, got {value}")
-    return _core.random_normal(seed, stream, step, checked_tags(tags), num_threads=num_threads)
+    threads = thread_count(num_threads)
+    return _core.random_normal(seed, stream, step, checked_tags(tags), num_threads=threads)
 
 
 def checked_tags(tags: npt.ArrayLike) -> npt.NDArray[np.uint32]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind
+from mlcore.arrays import Kind, apart, integer, thread_count
 from mlcore.errors import InvalidArgument
 
 __all__ = ["LSTM", "State"]
@@ -72,7 +72,7 @@ class LSTM:
         Raises:
             InvalidArgument: a shape or dtype is wrong, x is not finite.
         """
-        result = self._step(x, out, num_threads or 0)
+        result = self._step(x, out, thread_count(num_threads))
         return self._step_any(x, out, num_threads) if result is None else result
 
     def _step_any(self, x: Any, out: Any, num_threads: int | None) -> Any:
@@ -80,7 +80,10 @@ class LSTM:
         shape = (array.shape[0], self.outputs) if batched else (self.outputs,)
         filled, result = kind.output(out, shape, self.dtype)
         rows = filled if batched else filled[None]
-        self.core.step_any(array, rows, num_threads=num_threads or 0, stream=kind.stream())
+        if out is not None:
+            apart(filled, x=array)
+        count, stream = thread_count(num_threads), kind.stream()
+        self.core.step_any(array, rows, num_threads=count, stream=stream)
         return result
 
     def rollout(
@@ -109,13 +112,16 @@ class LSTM:
         Raises:
             InvalidArgument: a shape or dtype is wrong, window is not finite, O is not D.
         """
-        if n < 0:
+        if integer("n", n) < 0:
             raise InvalidArgument(f"n must not be negative, got {n}")
         array, kind, batched = self._window("window", window)
         shape = (array.shape[0], n, self.outputs) if batched else (n, self.outputs)
         filled, result = kind.output(out, shape, self.dtype, like="window")
+        if out is not None:
+            apart(filled, window=array)
         frames = filled if batched else filled[None]
-        self.core.rollout(array, frames, carry, num_threads=num_threads or 0, stream=kind.stream())
+        count, stream = thread_count(num_threads), kind.stream()
+        self.core.rollout(array, frames, carry, num_threads=count, stream=stream)
         return result
 
     def advance(
@@ -144,10 +150,12 @@ class LSTM:
         array, kind, batched = self._window("x", x)
         lead = array.shape[:2] if batched else array.shape[1:2]
         filled, result = kind.output(out, (*lead, self.outputs), self.dtype)
+        if out is not None:
+            apart(filled, x=array)
         h, c = (self._state(kind, array.shape[0], batched, part) for part in _named(state))
         rows = filled if batched else filled[None]
         self.core.advance(
-            array, h[0], c[0], rows, num_threads=num_threads or 0, stream=kind.stream()
+            array, h[0], c[0], rows, num_threads=thread_count(num_threads), stream=kind.stream()
         )
         return result, (h[1], c[1])
 

@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind
+from mlcore.arrays import Kind, host, integer, thread_count
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -79,11 +79,18 @@ class Stencil:
         """The shape of a field."""
         return (batch, channels, *extents) if self._first else (batch, *extents, channels)
 
+    def __post_init__(self) -> None:
+        for name in ("boundary", "layout"):
+            if not isinstance(getattr(self, name), str):
+                raise InvalidArgument(f"{name} must be a string, got {getattr(self, name)!r}")
+        for name in ("stride", "groups"):
+            if integer(name, getattr(self, name)) < 1:
+                raise InvalidArgument(f"{name} must be at least 1, got {getattr(self, name)}")
+
     def results(self, extents: Sequence[int], taps: int) -> list[int]:
         """Extents of conv3d's result."""
         halo = taps // 2 * 2 if self.boundary == "halo" else 0
-        stride = max(self.stride, 1)
-        return [max(-(-(n - halo) // stride), 0) for n in extents]
+        return [max(-(-(n - halo) // self.stride), 0) for n in extents]
 
     def fields(self, extents: Sequence[int], taps: int) -> list[int]:
         """Extents of the smallest field from which conv3d makes this result."""
@@ -234,7 +241,11 @@ def scatter(
     w = arrays.taken["weight"]
     taps = _taps(tuple(w.shape))
     batch, _, results = stencil.split(v.shape)
-    full = stencil.fields(results, taps) if extents is None else [int(n) for n in extents]
+    full = (
+        stencil.fields(results, taps)
+        if extents is None
+        else [integer("extents", n) for n in extents]
+    )
     if len(full) != 3 or min(full) < 0:
         raise InvalidArgument(f"extents must be three numbers >= 0, got {extents}")
     shape = stencil.join(batch, w.shape[1] * stencil.groups, full)
@@ -278,11 +289,13 @@ def conv3d_weight_gradient(
     f, _ = arrays.batched("field", required=True)
     v, _ = arrays.batched("values", required=True)
     outputs, inputs = stencil.split(v.shape)[1], stencil.split(f.shape)[1]
-    if groups < 1 or inputs % groups or outputs % groups:
+    if inputs % groups or outputs % groups:
         raise InvalidArgument(
             f"groups must divide the {inputs} channels of field and the {outputs} of values, "
             f"got {groups}"
         )
+    if taps not in (1, 3, 5):
+        raise InvalidArgument(f"taps must be 1, 3 or 5, got {taps!r}")
     shape = (outputs, inputs // groups, taps, taps, taps)
     filled, result = arrays.output(None, shape, True)
     options = arrays.options(num_threads) | stencil.options()
@@ -359,7 +372,7 @@ def finite_difference(
         filled.reshape(math.prod(lead), components, *inner),
         derivative=derivative,
         order=order,
-        spacing=_spacing(spacing),
+        spacing=_spacing(spacing, arrays.dtype),
         boundary=boundary,
         reference=reference,
         **arrays.options(num_threads),
@@ -391,7 +404,7 @@ def finite_difference_adjoint(
         filled.reshape(math.prod(lead), *extents),
         derivative=derivative,
         order=order,
-        spacing=_spacing(spacing),
+        spacing=_spacing(spacing, arrays.dtype),
         boundary=boundary,
         **arrays.options(num_threads),
     )
@@ -440,7 +453,7 @@ class Arrays:
     def options(self, num_threads: int | None) -> dict[str, Any]:
         return {
             "single": self.dtype == np.float32,
-            "num_threads": num_threads or 0,
+            "num_threads": thread_count(num_threads),
             "stream": self.kind.stream(),
         }
 
@@ -477,8 +490,10 @@ def _grid(name: str, array: Any, components: int) -> tuple[tuple[int, ...], tupl
     return shape[: len(shape) - 3 - components], shape[-3:]
 
 
-def _spacing(spacing: float | Sequence[float]) -> list[float]:
-    values = np.asarray(spacing, dtype=np.float64)
+def _spacing(spacing: float | Sequence[float], dtype: Any) -> list[float]:
+    values = host("spacing", spacing, "spacings are read")
     if values.shape not in ((), (3,)):
         raise InvalidArgument(f"spacing must be one number or three, got {spacing}")
+    if (values > 0).all() and (values < np.sqrt(np.finfo(dtype).tiny)).any():
+        raise InvalidArgument(f"spacing is too small for {dtype}, got {spacing}")
     return [float(h) for h in np.broadcast_to(values, 3)]

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind
+from mlcore.arrays import Kind, integer
 from mlcore.errors import InvalidArgument
 from mlcore.stencil import Arrays
 
@@ -86,7 +86,7 @@ class ActiveSet:
             raise InvalidArgument(
                 f"mask must have the shape (X, Y, Z) or (B, X, Y, Z), got {flags.shape}"
             )
-        stack = flags.reshape((-1, *flags.shape[-3:]))
+        stack = flags if flags.ndim == 4 else flags[None]
         result = cls.__new__(cls)
         grid = result._prepare(stack.shape[1:], boundary, dilate, len(stack), kind)
         result._set(_core.ActiveSet.from_mask(grid, stack.astype(np.uint8)), flags.ndim)
@@ -95,9 +95,11 @@ class ActiveSet:
     def _prepare(
         self, grid_shape: Sequence[int], boundary: str, dilate: int, batches: int, kind: Kind
     ) -> Any:
-        shape = tuple(int(n) for n in grid_shape)
-        if len(shape) != 3:
-            raise InvalidArgument(f"grid_shape must be three numbers of voxels, got {grid_shape}")
+        if np.shape(grid_shape) != (3,):
+            raise InvalidArgument(f"grid_shape must be three numbers of voxels, got {grid_shape!r}")
+        shape = tuple(integer("grid_shape", n) for n in grid_shape)
+        if integer("batches", batches) < 1:
+            raise InvalidArgument(f"batches must be at least 1, got {batches}")
         if boundary not in _BOUNDARIES:
             raise InvalidArgument(f'boundary must be "periodic" or "zero", got {boundary!r}')
         if dilate not in (0, 1, 2):

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind, box, is_atoms, positive
+from mlcore.arrays import Kind, apart, box, is_atoms, positive, thread_count
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def rasterize(
             of the points.
         deterministic: False lets a GPU add in any order, by atomics. The CPU always adds in the
             order of the points.
-        out: where the result goes.
+        out: where the result goes: C-contiguous, of its kind and dtype, apart from the inputs.
         num_threads: CPU threads; None: the library-wide setting.
 
     Returns:
@@ -187,7 +187,7 @@ def rasterize(
     call = _Call(grid, kernel, density, layout, positions, offsets, direction)
     values = call.features("features", features)
     shape = call.field_shape(values.shape[1])
-    field, result = _output(call, out, shape, values.dtype)
+    field, result = _output(call, out, shape, values.dtype, features=values)
     field = field if call.offsets is not None else field[None]
     _core.rasterize(call.setup(num_threads, deterministic), call.points(), values, field)
     return result
@@ -221,7 +221,7 @@ def gather(
     call = _Call(grid, kernel, density, layout, positions, offsets, direction)
     values = call.field(field)
     channels = values.shape[1 if call.channels_first else 4]
-    array, result = _output(call, out, (*call.shape[:-1], channels), values.dtype)
+    array, result = _output(call, out, (*call.shape[:-1], channels), values.dtype, field=values)
     setup = call.setup(num_threads)
     _core.gather(setup, call.points(), values, array.reshape(-1, channels))
     return result
@@ -261,7 +261,7 @@ def position_gradient(
         raise InvalidArgument(
             f"features and field must have the same dtype, got {values.dtype} and {fields.dtype}"
         )
-    array, result = _output(call, out, call.shape, "float64")
+    array, result = _output(call, out, call.shape, "float64", features=values, field=fields)
     setup = call.setup(num_threads)
     _core.voxel_position_gradient(setup, call.points(), values, fields, array.reshape(-1, 3))
     return result
@@ -383,7 +383,7 @@ def _setup(grid: VoxelGrid, num_threads: int | None, kind: Kind, **options: Any)
         grid.cell,
         grid.pbc,
         **options,
-        num_threads=num_threads or 0,
+        num_threads=thread_count(num_threads),
         stream=kind.stream(),
     )
 
@@ -463,6 +463,8 @@ class _Call:
             a != b for a, b in zip(array.shape, want, strict=True) if b != "C"
         ):
             raise InvalidArgument(f"field must have the shape {want}, got {tuple(array.shape)}")
+        if not array.shape[want.index("C")]:
+            raise InvalidArgument("field must have a channel at least")
         return array if self.offsets is not None else array[None]
 
     def field_shape(self, channels: Any) -> tuple[Any, ...]:
@@ -491,7 +493,9 @@ def _float_like(values: Any) -> np.dtype[Any]:
     return np.dtype(np.float32 if single else np.float64)
 
 
-def _output(call: _Call, out: Any, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
+def _output(
+    call: _Call, out: Any, shape: tuple[int, ...], dtype: Any, **inputs: Any
+) -> tuple[Any, Any]:
     """Where a result goes, as the core fills it and as the caller gets it; see `Kind.output`."""
     name = str(dtype).removeprefix("torch.")
     if math.prod(shape) >= 1 << 58:
@@ -499,4 +503,7 @@ def _output(call: _Call, out: Any, shape: tuple[int, ...], dtype: Any) -> tuple[
     if out is None and call.kind.on_cpu:
         array = _core.pooled_numbers(math.prod(shape), name == "float32").reshape(shape)
         return array, call.kind.like(array)
-    return call.kind.output(out, shape, name, "positions")
+    array, result = call.kind.output(out, shape, name, "positions")
+    if out is not None:
+        apart(array, positions=call.x, direction=call.direction, **inputs)
+    return array, result

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Particles, host, positive, precision
+from mlcore.arrays import Particles, apart, host, positive, precision, thread_count
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class Mobility(ABC):
             x: (n, 3) or (B, n, 3) positions.
             cell: see the class.
             pbc: see the class.
-            out: C-contiguous array to write to, of the kind, device and precision of the result.
+            out: C-contiguous array to write to, of the kind, device and precision of the result,
+                apart from the inputs.
             num_threads: CPU threads; None takes the library-wide setting.
 
         Returns:
@@ -102,7 +103,8 @@ class Mobility(ABC):
             forces: like x.
             cell: see the class.
             pbc: see the class.
-            out: C-contiguous array to write to, of the kind, device and precision of the result.
+            out: C-contiguous array to write to, of the kind, device and precision of the result,
+                apart from the inputs.
             num_threads: CPU threads; None takes the library-wide setting.
 
         Returns:
@@ -177,7 +179,7 @@ class CoreMobility(Mobility):
         particles = Particles.of(x, cell, pbc, dtype=precision(x, forces))
         force = particles.vectors("forces", forces)
         shape = particles.x.shape[1:]
-        return self._run(_core.mobility_apply, particles, shape, out, num_threads, force)
+        return self._run(_core.mobility_apply, particles, shape, out, num_threads, forces=force)
 
     def position_gradient(
         self,
@@ -213,7 +215,8 @@ class CoreMobility(Mobility):
         force, other = particles.vectors("forces", forces), particles.vectors("adjoint", adjoint)
         shape = particles.x.shape[1:]
         backward = _core.mobility_apply_backward
-        return self._run(backward, particles, shape, out, num_threads, force, other)
+        inputs = {"forces": force, "adjoint": other}
+        return self._run(backward, particles, shape, out, num_threads, **inputs)
 
     def divergence(
         self,
@@ -235,11 +238,13 @@ class CoreMobility(Mobility):
         shape: tuple[int, ...],
         out: Any,
         num_threads: int | None,
-        *inputs: Any,
+        **inputs: Any,
     ) -> Any:
         array, result = particles.output(out, tuple(shape))
-        threads, stream = num_threads or 0, particles.kind.stream()
-        arrays = (particles.x, *inputs, array)
+        if out is not None:
+            apart(array, x=particles.x, **inputs)
+        threads, stream = thread_count(num_threads), particles.kind.stream()
+        arrays = (particles.x, *inputs.values(), array)
         operation(self.core_model, *particles.box, *arrays, num_threads=threads, stream=stream)
         return result
 
