@@ -215,6 +215,12 @@ void NeighborCells::move(const Context& context, View<const double, 2> x) {
   parallel_for(context, n, 4096, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t p = begin; p < end; ++p) {
       constexpr std::int32_t nowhere[3] = {};
+      constexpr std::int64_t ahead = 24;  // they lie anywhere
+      if (p + ahead < end) {
+        const std::int64_t later = 4 * std::int64_t{number_[p + ahead]};
+        __builtin_prefetch(&positions_[later]);
+        if (!wraps_.empty()) __builtin_prefetch(&wraps_[later]);
+      }
       const std::int64_t at = 4 * std::int64_t{number_[p]};
       double inside[3];
       wrapped_position(&positions_[at], wraps_.empty() ? nowhere : &wraps_[at], inside);

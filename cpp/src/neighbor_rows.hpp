@@ -14,9 +14,10 @@ namespace mlcore::detail {
 /// then their images. Each thread appends whole rows to blocks of its own.
 class NeighborRows {
  public:
-  NeighborRows() : NeighborRows(0, 0, true) {}
-  NeighborRows(std::int64_t particles, int writers, bool narrow)
-      : start_(particles), offsets_(particles + 1), writers_(writers), narrow_(narrow) {
+  NeighborRows() : NeighborRows(0, 0, 1) {}
+  /// @param image_bytes  0 (images are left out), 1 or 4
+  NeighborRows(std::int64_t particles, int writers, int image_bytes)
+      : start_(particles), offsets_(particles + 1), writers_(writers), image_bytes_(image_bytes) {
     std::fill(offsets_.begin(), offsets_.end(), 0);
   }
 
@@ -37,7 +38,7 @@ class NeighborRows {
   /// followed by their images.
   void commit(int writer, std::int64_t i, std::int64_t count) {
     Writer& w = writers_[writer];
-    const std::int64_t bytes = narrow_ ? (5 * count + 3) / 4 * 4 : 8 * count;
+    const std::int64_t bytes = (bytes_of(count) + 3) / 4 * 4;
     start_[i] = w.next;
     offsets_[i + 1] = count;
     w.next += bytes;
@@ -57,19 +58,23 @@ class NeighborRows {
   kernels::NeighborRow row(std::int64_t i) const {
     const auto* j = reinterpret_cast<const std::int32_t*>(start_[i]);
     const std::int32_t* after = j + size(i);
-    if (narrow_) return {i, size(i), j, reinterpret_cast<const std::uint8_t*>(after), nullptr};
-    return {i, size(i), j, nullptr, after};
+    if (image_bytes_ == 4) return {i, size(i), j, nullptr, after};
+    const auto* image = reinterpret_cast<const std::uint8_t*>(after);
+    return {i, size(i), j, image_bytes_ ? image : nullptr, nullptr};
   }
 
   /// Rows of successive particles lie far apart.
   void prefetch(std::int64_t i) const {
-    const std::int64_t bytes = (narrow_ ? 5 : 8) * size(i);
+    const std::int64_t bytes = bytes_of(size(i));
     for (std::int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(start_[i] + k);
   }
 
  private:
+  std::int64_t bytes_of(std::int64_t count) const { return (4 + image_bytes_) * count; }
+
   static constexpr std::int64_t kBlock = 1 << 21;
-  struct Writer {
+  /// Apart, so that threads do not write to the same line.
+  struct alignas(128) Writer {
     std::vector<Buffer> blocks;
     char* next = nullptr;
     std::int64_t left = 0;
@@ -77,7 +82,7 @@ class NeighborRows {
   Scratch<const char*> start_;
   Scratch<std::int64_t> offsets_;
   std::vector<Writer> writers_;
-  bool narrow_ = true;
+  int image_bytes_ = 1;
 };
 
 }  // namespace mlcore::detail

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <utility>
 #include <vector>
 
 #include "parallel.hpp"
@@ -26,49 +25,44 @@ using kernels::NeighborQuery;
 using kernels::NeighborRule;
 using kernels::NeighborSegment;
 
-/// Sorts keys (number << 32 | slot) by number; equal numbers keep their order.
-class KeySort {
+/// Sorts candidates by number; equal numbers keep their order.
+class CandidateSort {
  public:
-  explicit KeySort(std::int64_t particles) {
+  explicit CandidateSort(std::int64_t particles) {
     const int bits =
-        std::max(1, static_cast<int>(std::bit_width(static_cast<std::uint64_t>(particles))));
-    digits_ = bits <= 17 ? 2 : bits <= 24 ? 3 : 4;
-    width_ = (bits + digits_ - 1) / digits_;
-    for (int digit = 0; digit < digits_; ++digit) counts_[digit].resize(std::size_t{1} << width_);
+        std::max(8, static_cast<int>(std::bit_width(static_cast<std::uint64_t>(particles))));
+    order_.digits = bits <= 20 ? 2 : 3;
+    order_.width = (bits + order_.digits - 1) / order_.digits;
+    counts_.resize(static_cast<std::size_t>(order_.digits) << order_.width);
   }
 
-  /// Returns the sorted keys, which are in `keys` or in `other`, scratch of the same length.
-  const std::uint64_t* operator()(std::uint64_t* keys, std::uint64_t* other, std::int64_t count) {
-    if (count <= kFew) {
-      std::sort(keys, keys + count);
-      return keys;
+  void resize(std::size_t candidates) {
+    keys_.resize(candidates);
+    more_keys_.resize(candidates);
+  }
+
+  void operator()(const NeighborCandidates& from, std::int64_t count, const NeighborCandidates& to,
+                  std::int32_t* rank) {
+    if (count > kFew) {
+      order_.counts = counts_.data();
+      order_.keys = keys_.data();
+      order_.more_keys = more_keys_.data();
+      MLCORE_DISPATCH(neighbor_sort)(order_, from, count, to, rank);
+      return;
     }
-    for (int digit = 0; digit < digits_; ++digit) {
-      distribute(keys, other, count, 32 + digit * width_, counts_[digit]);
-      std::swap(keys, other);
+    for (std::int64_t k = 0; k < count; ++k) {
+      keys_[k] = static_cast<std::uint64_t>(from.number[k]) << 32 | static_cast<std::uint64_t>(k);
     }
-    return keys;
+    std::sort(keys_.data(), keys_.data() + count);
+    MLCORE_DISPATCH(neighbor_permute)(from, keys_.data(), count, to, rank);
   }
 
  private:
   static constexpr std::int64_t kFew = 48;
 
-  static void distribute(const std::uint64_t* from, std::uint64_t* to, std::int64_t count,
-                         int shift, std::vector<std::uint32_t>& counts) {
-    std::uint32_t* const place = counts.data();
-    const std::size_t values = counts.size();
-    const std::uint64_t mask = values - 1;
-    std::fill_n(place, values, 0);
-    for (std::int64_t k = 0; k < count; ++k) ++place[from[k] >> shift & mask];
-    std::uint32_t total = 0;
-    for (std::size_t value = 0; value < values; ++value) {
-      total += std::exchange(place[value], total);
-    }
-    for (std::int64_t k = 0; k < count; ++k) to[place[from[k] >> shift & mask]++] = from[k];
-  }
-
-  int digits_ = 0, width_ = 0;
-  std::array<std::vector<std::uint32_t>, 4> counts_;
+  kernels::NeighborOrder order_{};
+  std::vector<std::uint32_t> counts_;
+  std::vector<std::uint64_t> keys_, more_keys_;
 };
 
 /// Memory for candidates.
@@ -123,11 +117,10 @@ class Search {
   struct Scratch {
     explicit Scratch(std::int64_t particles) : sort(particles) {}
 
-    KeySort sort;
+    CandidateSort sort;
     std::vector<NeighborSegment> segments;
     CandidateArrays found, sorted;
     std::vector<std::int32_t> rank, image;
-    std::vector<std::uint64_t> keys, other_keys;
     std::int64_t count = 0;
     std::int64_t first_place = 0,
                  first_slot = 0;  // of the particles of the cell
@@ -148,7 +141,9 @@ class Search {
     std::int64_t slot = 0;  // the cell's own particles are all kept, in their order
     while (found.number[slot] != number || found.image[slot] != image) ++slot;
     scratch.first_slot = slot;
-    if (sorted()) sort(scratch);
+    if (sorted()) {
+      scratch.sort(found, scratch.count, scratch.sorted.view(), scratch.rank.data());
+    }
   }
 
   static void reserve(Scratch& scratch) {
@@ -160,8 +155,7 @@ class Search {
     scratch.sorted.resize(size);
     scratch.rank.resize(size);
     scratch.image.resize(size);
-    scratch.keys.resize(size);
-    scratch.other_keys.resize(size);
+    scratch.sort.resize(size);
   }
 
   std::array<float, 6> box_around(std::int64_t begin, std::int64_t end) const {
@@ -172,18 +166,6 @@ class Search {
       box[k] = *low, box[3 + k] = *high;
     }
     return box;
-  }
-
-  static void sort(Scratch& scratch) {
-    const NeighborCandidates found = scratch.found.view();
-    std::uint64_t* keys = scratch.keys.data();
-    const std::int64_t count = scratch.count;
-    for (std::int64_t k = 0; k < count; ++k) {
-      keys[k] = static_cast<std::uint64_t>(found.number[k]) << 32 | static_cast<std::uint64_t>(k);
-    }
-    const std::uint64_t* order = scratch.sort(keys, scratch.other_keys.data(), count);
-    MLCORE_DISPATCH(neighbor_permute)
-    (found, order, count, scratch.sorted.view(), scratch.rank.data());
   }
 
   void scan(std::int64_t place, Scratch& scratch, int writer) const {
@@ -203,12 +185,12 @@ class Search {
                               options_.half ? own + excluded : 0,
                               excluded ? own : -1};
     std::int32_t* row = rows_.reserve(writer, scratch.count + kNeighborSlack);
-    const std::int64_t size = MLCORE_DISPATCH(neighbor_hits)(query, row, scratch.image.data());
-    if (cells_.narrow()) {
-      MLCORE_DISPATCH(neighbor_narrow)
-      (scratch.image.data(), size, reinterpret_cast<std::uint8_t*>(row + size));
-    } else {
-      std::copy_n(scratch.image.data(), size, row + size);
+    std::int32_t* image = options_.vectors ? scratch.image.data() : nullptr;
+    const std::int64_t size = MLCORE_DISPATCH(neighbor_hits)(query, row, image);
+    if (image && cells_.narrow()) {
+      MLCORE_DISPATCH(neighbor_narrow)(image, size, reinterpret_cast<std::uint8_t*>(row + size));
+    } else if (image) {
+      std::copy_n(image, size, row + size);
     }
     rows_.commit(writer, i, size);
   }
@@ -225,7 +207,8 @@ class Search {
 
 NeighborRows search_pairs(const Context& context, const NeighborCells& cells,
                           const PairCutoff& cutoff, const NeighborOptions& options) {
-  NeighborRows rows(cells.size(), resolve_threads(context), cells.narrow());
+  const int image_bytes = !options.vectors ? 0 : cells.narrow() ? 1 : 4;
+  NeighborRows rows(cells.size(), resolve_threads(context), image_bytes);
   if (cells.size() > 0 && cutoff.largest > 0) {
     const Search search(cells, cutoff, options, rows);
     parallel_for(context, cells.size(), 64, [&](std::int64_t begin, std::int64_t end, int chunk) {

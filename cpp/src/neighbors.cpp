@@ -147,6 +147,7 @@ struct Systems {
   std::vector<std::int64_t> first = {0};  // (b + 1,) particles of the systems
   std::vector<std::int64_t> offsets = {
       0};  // (n + 1,) pairs of the particles; of the systems on GPU
+  bool vectors = true;
 
   std::int64_t count() const { return offsets.back(); }
 
@@ -176,6 +177,7 @@ struct Systems {
   void search_on_gpu(const Context& context, View<const double, 2> x,
                      const std::vector<Cell>& of_systems, const OwnedCutoff& cutoff,
                      const NeighborOptions& options) {
+    vectors = options.vectors;
     MLCORE_CHECK(!of_systems.empty(), "a batch on the GPU must hold at least one system");
     for (std::size_t s = 0; s < of_systems.size(); ++s) {
       const View<const double, 2> part(x.data + 3 * first[s], {first[s + 1] - first[s], 3},
@@ -203,6 +205,7 @@ struct Systems {
   }
 
   void search(const Context& context, const OwnedCutoff& cutoff, const NeighborOptions& options) {
+    vectors = options.vectors;
     rows.resize(cells.size());
     for_each(context, [&](const Context& inner, std::int64_t s) {
       rows[s] = detail::search_pairs(inner, cells[s], cutoff.from(first[s]), options);
@@ -218,8 +221,13 @@ struct Systems {
     }
   }
 
+  void check_vectors(bool wanted) const {
+    MLCORE_CHECK(vectors || !wanted, "S, D and d are not to be had from a search without vectors");
+  }
+
   template <class Index, class Real>
   void fill(const Context& context, const NeighborArrays<Index, Real>& out) const {
+    check_vectors(out.S.data || out.D.data || out.d.data);
     check_length("i", out.i, count());
     check_length("j", out.j, count());
     check_length("S", out.S, count());
@@ -234,6 +242,7 @@ struct Systems {
   }
 
   void fill(const Context& context, const NeighborMatrix& out) const {
+    check_vectors(out.S.data);
     check_matrix(out, first.back(), largest_row());
     for (std::size_t s = 0; s < on_gpu.size(); ++s) on_gpu[s].fill(context, first[s], out);
     for_each(context, [&](const Context& inner, std::int64_t s) {

@@ -97,7 +97,9 @@ class NeighborCutoff:
     ) -> None: ...
 
 class NeighborOptions:
-    def __init__(self, half: bool, sorted: bool, self_pairs: bool) -> None: ...
+    def __init__(
+        self, half: bool, sorted: bool, self_pairs: bool, vectors: bool = True
+    ) -> None: ...
 
 class NeighborSearch:
     def __init__(

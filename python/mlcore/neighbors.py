@@ -99,8 +99,9 @@ def neighbor_list(
             short (the message tells the length needed) or of another kind.
     """
     system = _System.of(positions, cell, pbc, types)
-    search = system.search(cutoff, _core.NeighborOptions(half, sorted, self_pairs), num_threads)
-    return _Output(quantities, index_dtype, dtype, out, num_threads).of(search, system)
+    output = _Output(quantities, index_dtype, dtype, out, num_threads)
+    options = _core.NeighborOptions(half, sorted, self_pairs, output.vectors)
+    return output.of(system.search(cutoff, options, num_threads), system)
 
 
 def neighbor_csr(
@@ -125,8 +126,10 @@ def neighbor_csr(
         are ``j[offsets[i]:offsets[i + 1]]``; offsets are (n + 1,) int64.
     """
     system = _System.of(positions, cell, pbc, types)
-    search = system.search(cutoff, _core.NeighborOptions(half, sorted, self_pairs), num_threads)
-    arrays = _Output(quantities, index_dtype, dtype, None, num_threads).all(search, system)
+    output = _Output(quantities, index_dtype, dtype, None, num_threads)
+    options = _core.NeighborOptions(half, sorted, self_pairs, output.vectors)
+    search = system.search(cutoff, options, num_threads)
+    arrays = output.all(search, system)
     return (system.offsets_of(search), *arrays)
 
 
@@ -214,8 +217,10 @@ def neighbor_batch(
         A :class:`NeighborBatch`.
     """
     system = _System.of_batch(positions, batch_offsets, cell, pbc, types)
-    search = system.search(cutoff, _core.NeighborOptions(half, sorted, self_pairs), num_threads)
-    arrays = _Output(quantities, index_dtype, dtype, None, num_threads).all(search, system)
+    output = _Output(quantities, index_dtype, dtype, None, num_threads)
+    options = _core.NeighborOptions(half, sorted, self_pairs, output.vectors)
+    search = system.search(cutoff, options, num_threads)
+    arrays = output.all(search, system)
     first = system.offsets
     pairs = system.offsets_of(search)[first if system.kind.name == "numpy" else first.tolist()]
     return NeighborBatch(arrays, system.kind.array(first), pairs)
@@ -427,6 +432,11 @@ class _Output:
             )
         if out is not None and len(set(quantities)) != len(quantities):
             raise InvalidArgument(f"with out a letter must not come twice, got {quantities!r}")
+
+    @property
+    def vectors(self) -> bool:
+        """Whether more than particle numbers is wanted."""
+        return not set(self.quantities) <= set("ij")
 
     def of(self, search: Any, system: _System) -> Any:
         arrays = self.all(search, system)

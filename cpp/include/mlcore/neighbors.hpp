@@ -31,6 +31,8 @@ struct NeighborOptions {
   /// Also report (i, i, S = 0), at distance 0. Images of a particle with itself
   /// are always in.
   bool self_pairs = false;
+  /// Whether S, D and d can be filled; a search for i and j alone is faster.
+  bool vectors = true;
 };
 
 /// Where the pairs go; a view without data is not filled. For p pairs:

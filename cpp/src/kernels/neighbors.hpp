@@ -75,8 +75,15 @@ struct NeighborQuery {
   std::int64_t excluded;  ///< one candidate that is left out, or -1
 };
 
-/// A row of the list: neighbors and images of particle i. Either of the images
-/// is null.
+/// Where candidates are sorted by number.
+struct NeighborOrder {
+  std::int32_t digits, width;       ///< of a number, and bits of each
+  std::uint32_t* counts;            ///< (digits, 2^width)
+  std::uint64_t *keys, *more_keys;  ///< (count,)
+};
+
+/// A row of the list: neighbors and images of particle i. One of the images is
+/// null, or both where they were not wanted.
 struct NeighborRow {
   std::int64_t i, size;
   const std::int32_t* j;
@@ -96,10 +103,16 @@ MLCORE_DECLARE_PER_ISA(
     void neighbor_permute(const NeighborCandidates& from, const std::uint64_t* keys,
                           std::int64_t count, const NeighborCandidates& to, std::int32_t* rank);
 
-    // Neighbors among the candidates, in their order; returns how many.
+    // The same sorted by number; those of equal numbers stay in their order.
+    void neighbor_sort(const NeighborOrder& order, const NeighborCandidates& from,
+                       std::int64_t count, const NeighborCandidates& to, std::int32_t* rank);
+
+    // Neighbors among the candidates, in their order; returns how many. No
+    // images are written where `image` is null.
     std::int64_t neighbor_hits(const NeighborQuery& query, std::int32_t* number,
                                std::int32_t* image);
 
+    // Low bytes; reads and writes up to kNeighborSlack entries too many.
     void neighbor_narrow(const std::int32_t* values, std::int64_t count, std::uint8_t* out);
 
     // Image numbers, vectors and distances of a row; null: not wanted.

@@ -194,7 +194,8 @@ static void store_lanes(std::int32_t* out, const std::int32_t* values, unsigned 
 
 #endif
 
-std::int64_t neighbor_hits(const NeighborQuery& q, std::int32_t* number, std::int32_t* image) {
+template <bool images_wanted>
+static std::int64_t hits(const NeighborQuery& q, std::int32_t* number, std::int32_t* image) {
   const Scanner scanner(q);
   const std::int32_t *numbers = q.candidates.number, *images = q.candidates.image;
   const std::int64_t end = q.count;
@@ -206,16 +207,24 @@ std::int64_t neighbor_hits(const NeighborQuery& q, std::int32_t* number, std::in
     const unsigned mask = scanner(k) & wanted & (k == excluded_group ? others : ~0u);
     const int count = __builtin_popcount(mask);
     store_lanes(number + found, numbers + k, mask, count);
-    store_lanes(image + found, images + k, mask, count);
+    if constexpr (images_wanted) store_lanes(image + found, images + k, mask, count);
     found += count;
     wanted = ~0u;
   }
   return found;
 }
 
+std::int64_t neighbor_hits(const NeighborQuery& q, std::int32_t* number, std::int32_t* image) {
+  return image ? hits<true>(q, number, image) : hits<false>(q, number, image);
+}
+
 void neighbor_narrow(const std::int32_t* __restrict values, std::int64_t count,
                      std::uint8_t* __restrict out) {
-  for (std::int64_t k = 0; k < count; ++k) out[k] = static_cast<std::uint8_t>(values[k]);
+  for (std::int64_t k = 0; k < count; k += 16) {
+    for (int lane = 0; lane < 16; ++lane) {
+      out[k + lane] = static_cast<std::uint8_t>(values[k + lane]);
+    }
+  }
 }
 
 // -----------------------------------------------------------------------------------------
@@ -346,6 +355,89 @@ void neighbor_permute(const NeighborCandidates& from, const std::uint64_t* keys,
     rank[s] = static_cast<std::int32_t>(k);
   }
   pad(out.x, out.y, out.z, count);
+}
+
+// Replaces counts by the sums of those before.
+#if defined(MLCORE_ISA_IS_avx512)
+static void accumulate(std::uint32_t* counts, std::int64_t size) {
+  const __m512i zero = _mm512_setzero_si512(), last = _mm512_set1_epi32(15);
+  __m512i before = zero;
+  for (std::int64_t k = 0; k < size; k += 16) {
+    const __m512i own = _mm512_loadu_si512(counts + k);
+    __m512i sum = _mm512_add_epi32(own, _mm512_alignr_epi32(own, zero, 15));
+    sum = _mm512_add_epi32(sum, _mm512_alignr_epi32(sum, zero, 14));
+    sum = _mm512_add_epi32(sum, _mm512_alignr_epi32(sum, zero, 12));
+    sum = _mm512_add_epi32(sum, _mm512_alignr_epi32(sum, zero, 8));
+    _mm512_storeu_si512(counts + k, _mm512_add_epi32(before, _mm512_sub_epi32(sum, own)));
+    before = _mm512_add_epi32(before, _mm512_permutexvar_epi32(last, sum));
+  }
+}
+#else
+static void accumulate(std::uint32_t* counts, std::int64_t size) {
+  std::uint32_t before = 0;
+  for (std::int64_t k = 0; k < size; ++k) {
+    const std::uint32_t own = counts[k];
+    counts[k] = before;
+    before += own;
+  }
+}
+#endif
+
+template <int digits>
+static void count_digits(const NeighborOrder& order, const std::int32_t* numbers,
+                         std::int64_t count) {
+  const std::int64_t values = std::int64_t{1} << order.width;
+  const std::uint32_t mask = static_cast<std::uint32_t>(values - 1);
+  std::uint32_t* counts[digits];
+  for (int digit = 0; digit < digits; ++digit) counts[digit] = order.counts + digit * values;
+  for (std::int64_t k = 0; k < digits * values; ++k) order.counts[k] = 0;
+  for (std::int64_t k = 0; k < count; ++k) {
+    const std::uint32_t number = static_cast<std::uint32_t>(numbers[k]);
+    for (int digit = 0; digit < digits; ++digit) {
+      ++counts[digit][number >> (digit * order.width) & mask];
+    }
+  }
+  for (int digit = 0; digit < digits; ++digit) accumulate(counts[digit], values);
+}
+
+// A counting sort per digit, the lowest first. The first pass makes keys
+// (number << 32 | slot), the last one places the candidates themselves.
+template <int digits>
+static void sort_digits(const NeighborOrder& order, const NeighborCandidates& from,
+                        std::int64_t count, const NeighborCandidates& to, std::int32_t* rank) {
+  const NeighborCandidates in = from, out = to;
+  const int width = order.width;
+  const std::uint64_t mask = (std::uint64_t{1} << width) - 1;
+  count_digits<digits>(order, in.number, count);
+  std::uint32_t* place = order.counts;
+  std::uint64_t *keys = order.keys, *more = order.more_keys;
+  for (std::int64_t k = 0; k < count; ++k) {
+    const std::uint64_t number = static_cast<std::uint32_t>(in.number[k]);
+    keys[place[number & mask]++] = number << 32 | static_cast<std::uint64_t>(k);
+  }
+  for (int digit = 1; digit < digits - 1; ++digit) {
+    place += mask + 1;
+    for (std::int64_t k = 0; k < count; ++k) {
+      more[place[keys[k] >> (32 + digit * width) & mask]++] = keys[k];
+    }
+    std::uint64_t* const sorted = more;
+    more = keys, keys = sorted;
+  }
+  place += mask + 1;
+  for (std::int64_t k = 0; k < count; ++k) {
+    const std::uint32_t at = place[keys[k] >> (32 + (digits - 1) * width)]++;
+    const std::uint32_t s = static_cast<std::uint32_t>(keys[k]);
+    out.x[at] = in.x[s], out.y[at] = in.y[s], out.z[at] = in.z[s];
+    out.number[at] = static_cast<std::int32_t>(keys[k] >> 32), out.image[at] = in.image[s];
+    rank[s] = static_cast<std::int32_t>(at);
+  }
+  pad(out.x, out.y, out.z, count);
+}
+
+void neighbor_sort(const NeighborOrder& order, const NeighborCandidates& from, std::int64_t count,
+                   const NeighborCandidates& to, std::int32_t* rank) {
+  if (order.digits == 2) return sort_digits<2>(order, from, count, to, rank);
+  sort_digits<3>(order, from, count, to, rank);
 }
 
 // -------------------------------------------------------------------------------------------

@@ -160,6 +160,55 @@ TEST(Neighbors, UnsortedHoldsTheSamePairsInTheSameOrderForAnyThreadCount) {
   EXPECT_EQ(a, b);
 }
 
+std::pair<std::vector<std::int64_t>, std::vector<std::int64_t>> indices(
+    const mlcore::NeighborSearch& search) {
+  const std::int64_t count = search.count();
+  std::vector<std::int64_t> i(count), j(count);
+  search.fill({}, mlcore::NeighborArrays<std::int64_t>{
+                      {i.data(), {count}}, {j.data(), {count}}, {}, {}, {}});
+  return {i, j};
+}
+
+TEST(Neighbors, SearchWithoutVectorsFindsTheSamePairs) {
+  for (double cutoff : {1.5, 3.4, 40.0}) {  // images in a byte, and more than that
+    const Cell cell{kCells[1], {true, true, true}};
+    const Positions x = random_positions(cutoff > 5 ? 2 : 300, cell, 4);
+    for (bool half : {false, true}) {
+      NeighborOptions options{half};
+      const Pairs all = found(x, cell, {cutoff}, options);
+      options.vectors = false;
+      const mlcore::NeighborSearch search(Context{2}, view(x), cell, {cutoff}, options);
+      const auto [i, j] = indices(search);
+      EXPECT_EQ(i, all.i);
+      EXPECT_EQ(j, all.j);
+      EXPECT_THROW(filled(search, 1), mlcore::InvalidArgument);
+    }
+  }
+}
+
+// A clump among so many particles that their numbers are sorted by three digits.
+TEST(Neighbors, SortsLargeNumbers) {
+  const int n = (1 << 20) + 5;
+  Positions x = random_positions(n, Cell::cubic(1000), 9);
+  for (int i = 0; i < n; i += 2000) {
+    for (int k = 0; k < 3; ++k) x[3 * i + k] *= 3e-3;
+  }
+  NeighborOptions options;
+  options.vectors = false;
+  const auto sorted =
+      indices(mlcore::NeighborSearch({}, view(x), Cell::cubic(1000), {1.0}, options));
+  options.sorted = false;
+  auto other = indices(mlcore::NeighborSearch({}, view(x), Cell::cubic(1000), {1.0}, options));
+  EXPECT_EQ(sorted.first, other.first);
+  for (auto begin = other.second.begin(); begin != other.second.end();) {
+    const auto at = other.first.begin() + (begin - other.second.begin());
+    const auto end = begin + (std::upper_bound(at, other.first.end(), *at) - at);
+    std::sort(begin, end);
+    begin = end;
+  }
+  EXPECT_EQ(sorted.second, other.second);
+}
+
 TEST(Neighbors, RowsLongerThanTheSortingKernel) {
   const Cell cell = Cell::cubic(3);
   const Positions x = random_positions(90, cell, 1);
