@@ -49,7 +49,8 @@ def mobility_matrix(
         self_mobility: extra diagonal.
         table: (4, k) rows par, dpar, perp, dperp of `mlcore.mobility.PairTable`, or None.
         cutoff: of the table.
-        cell: see `mlcore.mobility.Mobility`; constant.
+        cell: see `mlcore.mobility.Mobility`; constant. A compiled graph (fullgraph=True) takes it as
+            lists of numbers.
         pbc: likewise.
         tolerance: error of periodic sums relative to the self part.
 
@@ -103,8 +104,22 @@ def mobility_apply(
 
 
 def _settings(kernel: str, cutoff: float, cell: Any, pbc: Any, tolerance: float) -> Settings:
-    rows, flags = box(cell, pbc)
-    return rows.ravel().tolist(), list(flags), kernel, float(cutoff), float(tolerance)
+    rows, flags = _box(cell, pbc)
+    return rows, flags, kernel, float(cutoff), float(tolerance)
+
+
+def _box(cell: Any, pbc: Any) -> tuple[list[float], list[bool]]:
+    """`mlcore.arrays.box` as numbers; of None and lists so that a compiled graph follows."""
+    if cell is None and not pbc:
+        return [0.0] * 9, [False] * 3
+    if torch.compiler.is_compiling() and isinstance(cell, list | tuple) and len(cell) == 3:
+        flags = [True] * 3 if pbc is None else [pbc] * 3 if isinstance(pbc, bool) else list(pbc)
+        if isinstance(cell[0], list | tuple):
+            return [float(number) for row in cell for number in row], flags
+        a, b, c = (float(number) for number in cell)
+        return [a, 0.0, 0.0, 0.0, b, 0.0, 0.0, 0.0, c], flags
+    rows, three = box(cell, pbc)
+    return rows.ravel().tolist(), list(three)
 
 
 def _parameters(

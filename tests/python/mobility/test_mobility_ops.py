@@ -223,3 +223,29 @@ def test_what_is_not_known_says_so() -> None:
         mobility_apply(x, forces, viscosity=normal(3))
     with pytest.raises(InvalidArgument, match="kernel must be"):
         mobility_apply(x, forces, kernel="rotne")
+
+
+@pytest.mark.parametrize("cell", [None, [7.0, 8.0, 9.0], CELL])
+def test_compiles_in_one_graph(cell: Any) -> None:
+    def energy(x: torch.Tensor, forces: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
+        velocities = mobility_apply(x, forces, radius=radius, cell=cell)
+        return (velocities**2).sum() + mobility_matrix(x, viscosity=radius, cell=cell).sum()
+
+    arguments = (positions(4), normal(4, 3), number(0.8))
+    compiled = torch.compile(energy, fullgraph=True, backend="aot_eager")
+    got, expected = compiled(*arguments), energy(*arguments)
+    torch.testing.assert_close(got, expected)
+    for one, other in zip(
+        torch.autograd.grad(got, arguments), torch.autograd.grad(expected, arguments), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_compiled_graph_sees_another_cell() -> None:
+    compiled = torch.compile(
+        lambda x, f, cell: mobility_apply(x, f, cell=cell), fullgraph=True, backend="aot_eager"
+    )
+    x, forces = positions(4).detach(), normal(4, 3).detach()
+    for edge in (10.0, 12.0, 14.0):
+        cell = [edge, edge, edge]
+        torch.testing.assert_close(compiled(x, forces, cell), mobility_apply(x, forces, cell=cell))
