@@ -1,5 +1,6 @@
-// Mirrors cpp/src/dynamics_verlet.cpp for up to 1024 particles, all pairs: one block per replica
-// stays for the whole call, one thread per particle.
+// Mirrors cpp/src/dynamics_verlet.cpp, all pairs. Verlet for up to 1024 particles: one block per
+// replica stays for the whole call, one thread per particle. Forces alone for any number: one
+// thread per particle.
 
 #include <cmath>
 #include <cstdint>
@@ -7,6 +8,7 @@
 
 #include "device.cuh"
 #include "dynamics_cuda.hpp"
+#include "finite.cuh"
 
 namespace mlcore::cuda {
 namespace {
@@ -86,15 +88,23 @@ __device__ double wrapped(const Plan& plan, double distance) {
   return box > 0 ? distance - box * nearbyint(distance / box) : distance;
 }
 
-/// Force on this thread's particle, and its share of the energy.
-__device__ Vec force(const Plan& plan, const Vec* places, Vec x, double& energy) {
+/// Positions as Verlet's blocks share them, and as they lie in the caller's array.
+struct SharedPlaces {
+  const Vec* places;
+  __device__ Vec operator()(std::int64_t j) const { return places[j]; }
+};
+
+/// Force on particle i at x, and its share of the energy; places(j): position of particle j.
+template <class Places>
+__device__ Vec force(const Plan& plan, const Places& places, std::int64_t i, Vec x,
+                     double& energy) {
   energy = 0.5 * plan.system.trap * dot(x, x);
   Vec F = -plan.system.trap * x + landscape(plan.system.landscape, x.x, energy);
   F = F + wall(plan, x, energy);
   if (plan.system.epsilon == 0) return F;
-  for (int j = 0; j < plan.n; ++j) {
-    if (j == threadIdx.x) continue;
-    Vec d = x - places[j];
+  for (std::int64_t j = 0; j < plan.n; ++j) {
+    if (j == i) continue;
+    Vec d = x - places(j);
     d = {wrapped(plan, d.x), wrapped(plan, d.y), wrapped(plan, d.z)};
     const double square = dot(d, d);
     if (!(square < plan.cutoff2)) continue;
@@ -169,7 +179,7 @@ __global__ void __launch_bounds__(kMostParticles)
     __syncthreads();
     places[i] = x;
     __syncthreads();
-    if (here) F = force(plan, places, x, potential);
+    if (here) F = force(plan, SharedPlaces{places}, i, x, potential);
     record(plan, r, plan.first, x, v, mass, potential, room, fault);
     for (std::int64_t t = plan.first; t < plan.last; ++t) {
       for (std::int64_t step = 0; step < plan.every; ++step) {
@@ -184,7 +194,7 @@ __global__ void __launch_bounds__(kMostParticles)
           __syncthreads();
           places[i] = x;
           __syncthreads();
-          if (here) F = force(plan, places, x, potential);
+          if (here) F = force(plan, SharedPlaces{places}, i, x, potential);
         }
         v = v + (plan.stages.kick[plan.stages.count] * plan.dt / mass) * F;
       }
@@ -193,7 +203,114 @@ __global__ void __launch_bounds__(kMostParticles)
   }
 }
 
+/// The caller's positions of one replica.
+struct Rows {
+  const double* x;
+  int d;
+  __device__ Vec operator()(std::int64_t j) const { return read(x + j * d, d); }
+};
+
+/// F and shares (replicas, n) of the energies, either null where it is not wanted.
+__global__ void fill_forces(const Plan plan, const double* x, double* F, double* shares) {
+  const std::int64_t t = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
+  if (t >= plan.replicas * plan.n) return;
+  const Rows rows{x + t / plan.n * plan.n * plan.d, plan.d};
+  double energy = 0;
+  const Vec push = force(plan, rows, t % plan.n, rows(t % plan.n), energy);
+  if (F) write(F + t * plan.d, plan.d, push);
+  if (shares) shares[t] = energy;
+}
+
+/// One replica per thread: few of them are long.
+__global__ void sum_shares(const double* shares, std::int64_t replicas, std::int64_t n,
+                           double* energies) {
+  const std::int64_t r = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
+  if (r >= replicas) return;
+  double sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) sum += shares[r * n + i];
+  energies[r] = sum;
+}
+
+/// product = dF/dx g of a trap and pairs; see force_gradient in cpp/src/dynamics_verlet.cpp.
+__global__ void fill_gradient(const Plan plan, const double* x, const double* g, double* product) {
+  const std::int64_t t = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
+  if (t >= plan.replicas * plan.n) return;
+  const std::int64_t first = t / plan.n * plan.n * plan.d, i = t % plan.n;
+  const Rows places{x + first, plan.d}, motion{g + first, plan.d};
+  const Vec xi = places(i), gi = motion(i);
+  Vec sum = -plan.system.trap * gi;
+  for (std::int64_t j = 0; j < plan.n && plan.system.epsilon != 0; ++j) {
+    if (j == i) continue;
+    Vec d = xi - places(j);
+    d = {wrapped(plan, d.x), wrapped(plan, d.y), wrapped(plan, d.z)};
+    const double square = dot(d, d);
+    if (!(square < plan.cutoff2)) continue;
+    const Vec w = gi - motion(j);
+    const double s2 = plan.system.sigma * plan.system.sigma / square, s6 = s2 * s2 * s2;
+    const double push = 24 * plan.system.epsilon * s6 * (2 * s6 - 1) / square;
+    const double slope = -24 * plan.system.epsilon * s6 * (14 * s6 - 4) / (square * square);
+    sum = sum + push * w + (2 * slope * dot(d, w)) * d;
+  }
+  write(product + t * plan.d, plan.d, sum);
+}
+
+/// What all kernels need of a system.
+Plan plan_of(const ParticleSystem& system, std::int64_t replicas, std::int64_t n, std::int64_t d) {
+  MLCORE_CHECK(system.box == 0 || system.epsilon == 0 || system.cutoff <= 0.5 * system.box,
+               "on the GPU the cutoff must not exceed half the box, got ", system.cutoff, " and ",
+               system.box, "; run it on the CPU");
+  Plan plan{};
+  plan.system = system;
+  plan.cutoff2 =
+      system.cutoff > 0 ? system.cutoff * system.cutoff : std::numeric_limits<double>::infinity();
+  if (system.cutoff > 0) {
+    const double s6 = std::pow(system.sigma / system.cutoff, 6);
+    plan.shift = 4 * system.epsilon * s6 * (s6 - 1);
+  }
+  plan.wall_reach = std::pow(2, 1.0 / 6) * system.wall.sigma;
+  plan.replicas = replicas;
+  plan.n = n;
+  plan.d = static_cast<int>(d);
+  return plan;
+}
+
+unsigned blocks(std::int64_t items) { return static_cast<unsigned>((items + 127) / 128); }
+
 }  // namespace
+
+void system_forces(const Context& context, const ParticleSystem& system, View<const double, 3> x,
+                   View<double, 3> F, View<double, 1> energies) {
+  const std::int64_t replicas = x.shape[0], n = x.shape[1];
+  const Plan plan = plan_of(system, replicas, n, x.shape[2]);
+  if (F.empty() && energies.empty()) return;
+  const CurrentDevice current(device_of("x or energies", n > 0 ? x.data : energies.data));
+  const auto stream = static_cast<cudaStream_t>(context.stream);
+  check_finite_there("x", x.data, x.size(), stream);
+  const bool wanted = !energies.empty();
+  const Scratch<double> shares(wanted ? replicas * n : 0, stream);
+  if (n > 0) {
+    fill_forces<<<blocks(replicas * n), 128, 0, stream>>>(
+        plan, x.data, F.empty() ? nullptr : F.data, shares.get());
+  }
+  if (wanted) {
+    sum_shares<<<blocks(replicas), 128, 0, stream>>>(shares.get(), replicas, n, energies.data);
+  }
+  check(cudaGetLastError(), "start the kernels of the forces");
+}
+
+void system_force_gradient(const Context& context, const ParticleSystem& system,
+                           View<const double, 3> x, View<const double, 3> g,
+                           View<double, 3> product) {
+  const Plan plan = plan_of(system, x.shape[0], x.shape[1], x.shape[2]);
+  if (x.empty()) return;
+  const CurrentDevice current(device_of("x", x.data));
+  const auto stream = static_cast<cudaStream_t>(context.stream);
+  check_finite_there("x", x.data, x.size(), stream);
+  check_finite_there("g", g.data, g.size(), stream);
+  fill_gradient<<<blocks(plan.replicas * plan.n), 128, 0, stream>>>(plan, x.data, g.data,
+                                                                    product.data);
+  check(cudaGetLastError(), "start the kernel of the gradient");
+}
 
 void verlet(const Context& context, const ParticleSystem& system, const VerletOptions& options,
             const VerletStages& stages, View<const double, 2> masses, View<double, 4> positions,
@@ -202,29 +319,15 @@ void verlet(const Context& context, const ParticleSystem& system, const VerletOp
   const std::int64_t n = positions.shape[2];
   MLCORE_CHECK(n <= kMostParticles, "on the GPU a replica holds at most ", kMostParticles,
                " particles, got ", n, "; run it on the CPU");
-  MLCORE_CHECK(system.box == 0 || system.epsilon == 0 || system.cutoff <= 0.5 * system.box,
-               "on the GPU the cutoff must not exceed half the box, got ", system.cutoff, " and ",
-               system.box, "; run it on the CPU");
   const CurrentDevice current(device_of("positions", positions.data));
   const auto stream = static_cast<cudaStream_t>(context.stream);
-  Plan plan{};
-  plan.system = system;
+  Plan plan = plan_of(system, positions.shape[0], n, positions.shape[3]);
   plan.stages = stages;
   plan.dt = options.dt;
-  plan.cutoff2 =
-      system.cutoff > 0 ? system.cutoff * system.cutoff : std::numeric_limits<double>::infinity();
-  if (system.cutoff > 0) {
-    const double s6 = std::pow(system.sigma / system.cutoff, 6);
-    plan.shift = 4 * system.epsilon * s6 * (s6 - 1);
-  }
-  plan.wall_reach = std::pow(2, 1.0 / 6) * system.wall.sigma;
-  plan.replicas = positions.shape[0];
   plan.frames = positions.shape[1];
-  plan.n = n;
   plan.every = options.every;
   plan.first = first;
   plan.last = last;
-  plan.d = static_cast<int>(positions.shape[3]);
   plan.shared_masses = masses.shape[0] == 1;
   plan.masses = masses.data;
   plan.x = positions.data;

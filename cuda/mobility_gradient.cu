@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "device.cuh"
+#include "finite.cuh"
 #include "kernels/mobility_slopes.hpp"
 #include "mobility_gradient_cuda.hpp"
 #include "mobility_plan.cuh"
@@ -604,12 +605,7 @@ class Call {
   void take(const char* name, View<const double, 2> v) {
     MLCORE_CHECK(device_of(name, v.data) == device_,
                  "all arrays must live on the same device, but ", name, " is not where x is");
-    const Scratch<unsigned long long> first(&kNone, 1, stream);
-    find(v, first.get());
-    unsigned long long found = kNone;
-    copy(first.get(), 1, &found);
-    MLCORE_CHECK(found == kNone, name, " must be finite, but entry ", found,
-                 " (counted along the flattened array) is not");
+    check_finite_there(name, v.data, v.size(), stream);
   }
 
   template <class T>

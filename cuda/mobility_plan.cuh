@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "device.cuh"
+#include "finite.cuh"
 #include "mobility_open.cuh"
 #include "mobility_plan.hpp"
 
@@ -78,13 +79,6 @@ __device__ inline bool singular(const Parameters& p, Vec d) {
   }
   const Vec v = wrapped(p, d).d;
   return v.x == 0 && v.y == 0 && v.z == 0;
-}
-
-/// Notes the first number that is not finite.
-static __global__ void find_not_finite(const double* values, std::int64_t count,
-                                       unsigned long long* first) {
-  const std::int64_t k = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
-  if (k < count && !isfinite(values[k])) atomicMin(first, static_cast<unsigned long long>(k));
 }
 
 /// Positions moved into the cell.

@@ -6,6 +6,7 @@
 #include "mobility_gradient_cuda.hpp"
 #include "neighbors_cuda.hpp"
 #include "noise_cuda.hpp"
+#include "random_cuda.hpp"
 #include "recurrent_cuda.hpp"
 #include "stencil_active_cuda.hpp"
 #include "stencil_cuda.hpp"
@@ -191,6 +192,31 @@ MLCORE_INSTANTIATE(double)
 void verlet(const Context&, const ParticleSystem&, const VerletOptions&, const VerletStages&,
             View<const double, 2>, View<double, 4>, View<double, 4>, View<double, 3>, std::int64_t,
             std::int64_t) {
+  unavailable();
+}
+
+void system_forces(const Context&, const ParticleSystem&, View<const double, 3>, View<double, 3>,
+                   View<double, 1>) {
+  unavailable();
+}
+
+void system_force_gradient(const Context&, const ParticleSystem&, View<const double, 3>,
+                           View<const double, 3>, View<double, 3>) {
+  unavailable();
+}
+
+double force_field(const Context&, const ForcePlan&, const Cell&, View<const double, 2>,
+                   View<double, 2>) {
+  unavailable();
+}
+
+void brownian(const Context&, const MobilityModel&, const Cell&, const ForcePlan&,
+              const BrownianOptions&, double, View<double, 4>, std::int64_t, std::int64_t) {
+  unavailable();
+}
+
+void random_normal(const Context&, std::uint64_t, std::uint32_t, std::uint64_t,
+                   View<const std::uint32_t, 1>, View<double, 2>) {
   unavailable();
 }
 

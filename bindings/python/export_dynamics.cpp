@@ -54,14 +54,15 @@ std::unique_ptr<OwnedForceField> make_field(const std::optional<Array<double>>& 
 }
 
 double evaluate(const OwnedForceField& owned, const Array<double>& cell,
-                const std::array<bool, 3>& pbc, const Array<double>& x, py::array F, bool reference,
-                int threads) {
-  const auto xs = input_view<double, 2>("x", x, {-1, 3});
-  const auto out = output_view<double, 2>("out", F, xs.shape);
+                const std::array<bool, 3>& pbc, const py::object& x, const py::object& F,
+                bool reference, int threads, std::uintptr_t stream) {
+  Array<double> holder;
+  const auto xs = any_input<double, 2>("x", x, holder, {-1, 3});
+  const auto out = any_output<double, 2>("out", F, xs.shape);
   const Cell box = to_cell(cell, pbc);
   py::gil_scoped_release release;
   if (reference) return reference::force_field(owned.field, box, xs, out);
-  return force_field(Context{threads}, owned.field, box, xs, out);
+  return force_field({threads, reinterpret_cast<void*>(stream)}, owned.field, box, xs, out);
 }
 
 Scheme scheme_named(const std::string& name) {
@@ -89,18 +90,23 @@ BrownianOptions make_options(double dt, double kT, std::int64_t every, bool drif
   return options;
 }
 
+std::array<std::int64_t, 4> shape4(const char* name, const py::object& array) {
+  const py::tuple shape = array.attr("shape");
+  MLCORE_CHECK(shape.size() == 4, name, " must have the shape (R, T, n, d)");
+  return {shape[0].cast<std::int64_t>(), shape[1].cast<std::int64_t>(),
+          shape[2].cast<std::int64_t>(), shape[3].cast<std::int64_t>()};
+}
+
 void run(const OwnedMobilityModel& mobility, const Array<double>& cell,
          const std::array<bool, 3>& pbc, const OwnedForceField& owned,
-         const BrownianOptions& options, py::array frames, std::int64_t first, std::int64_t last,
-         bool reference, int threads) {
-  MLCORE_CHECK(frames.ndim() == 4, "frames must have 4 dimensions, got the shape ",
-               shape_text(frames));
-  const auto out = output_view<double, 4>("frames", frames,
-                                          {frames.shape(0), frames.shape(1), frames.shape(2), 3});
+         const BrownianOptions& options, const py::object& frames, std::int64_t first,
+         std::int64_t last, bool reference, int threads, std::uintptr_t stream) {
+  const auto out = any_output<double, 4>("frames", frames, shape4("frames", frames));
   const Cell box = to_cell(cell, pbc);
   py::gil_scoped_release release;
   if (!reference) {
-    return brownian(Context{threads}, mobility.model, box, owned.field, options, out, first, last);
+    return brownian({threads, reinterpret_cast<void*>(stream)}, mobility.model, box, owned.field,
+                    options, out, first, last);
   }
   for (std::int64_t r = 0; r < out.shape[0]; ++r) {
     BrownianOptions one = options;
@@ -145,18 +151,11 @@ VerletOptions verlet_options(double dt, std::int64_t every, const std::string& i
           skin};
 }
 
-std::array<std::int64_t, 4> shape4(const py::object& array) {
-  const py::tuple shape = array.attr("shape");
-  MLCORE_CHECK(shape.size() == 4, "positions must have the shape (R, T, n, d)");
-  return {shape[0].cast<std::int64_t>(), shape[1].cast<std::int64_t>(),
-          shape[2].cast<std::int64_t>(), shape[3].cast<std::int64_t>()};
-}
-
 void run_verlet(const ParticleSystem& system, const VerletOptions& options,
                 const py::object& masses, const py::object& positions, const py::object& velocities,
                 const py::object& energies, std::int64_t first, std::int64_t last, int threads,
                 std::uintptr_t stream) {
-  const auto shape = shape4(positions);
+  const auto shape = shape4("positions", positions);
   Array<double> holder;
   const auto m = any_input<double, 2>("masses", masses, holder, {-1, -1});
   const auto x = any_output<double, 4>("positions", positions, shape);
@@ -169,30 +168,32 @@ void run_verlet(const ParticleSystem& system, const VerletOptions& options,
   verlet({threads, reinterpret_cast<void*>(stream)}, system, options, m, x, v, E, first, last);
 }
 
-void run_forces(const ParticleSystem& system, const Array<double>& x, const py::object& F,
-                const py::object& energies, int threads) {
-  const auto xs = input_view<double, 3>("x", x, {-1, -1, -1});
+void run_forces(const ParticleSystem& system, const py::object& x, const py::object& F,
+                const py::object& energies, int threads, std::uintptr_t stream) {
+  Array<double> holder;
+  const auto xs = any_input<double, 3>("x", x, holder, {-1, -1, -1});
   View<double, 3> out;
   View<double, 1> E;
   if (!F.is_none()) out = any_output<double, 3>("F", F, xs.shape);
   if (!energies.is_none()) E = any_output<double, 1>("energies", energies, {xs.shape[0]});
   py::gil_scoped_release release;
-  system_forces(Context{threads}, system, xs, out, E);
+  system_forces({threads, reinterpret_cast<void*>(stream)}, system, xs, out, E);
 }
 
-void run_force_gradient(const ParticleSystem& system, const Array<double>& x,
-                        const Array<double>& g, py::array out, int threads) {
-  const auto xs = input_view<double, 3>("x", x, {-1, -1, -1});
-  const auto gs = input_view<double, 3>("g", g, xs.shape);
-  const auto product = output_view<double, 3>("out", out, xs.shape);
+void run_force_gradient(const ParticleSystem& system, const py::object& x, const py::object& g,
+                        const py::object& out, int threads, std::uintptr_t stream) {
+  Array<double> holders[2];
+  const auto xs = any_input<double, 3>("x", x, holders[0], {-1, -1, -1});
+  const auto gs = any_input<double, 3>("g", g, holders[1], xs.shape);
+  const auto product = any_output<double, 3>("out", out, xs.shape);
   py::gil_scoped_release release;
-  system_force_gradient(Context{threads}, system, xs, gs, product);
+  system_force_gradient({threads, reinterpret_cast<void*>(stream)}, system, xs, gs, product);
 }
 
 void reference_verlet(const ParticleSystem& system, const VerletOptions& options,
                       const Array<double>& masses, py::array positions, py::array velocities,
                       py::array energies) {
-  const auto shape = shape4(positions);
+  const auto shape = shape4("positions", positions);
   const auto m = input_view<double, 2>("masses", masses, {shape[0], shape[2]});
   const auto x = output_view<double, 4>("positions", positions, shape);
   const auto v = output_view<double, 4>("velocities", velocities, shape);
@@ -233,19 +234,20 @@ void export_dynamics(py::module_& m) {
         py::arg("positions"), py::arg("velocities"), py::arg("energies"), py::arg("first"),
         py::arg("last"), py::arg("num_threads") = 0, py::arg("stream") = 0);
   m.def("system_forces", &run_forces, py::arg("system"), py::arg("x"), py::arg("F"),
-        py::arg("energies"), py::arg("num_threads") = 0);
+        py::arg("energies"), py::arg("num_threads") = 0, py::arg("stream") = 0);
   m.def("system_force_gradient", &run_force_gradient, py::arg("system"), py::arg("x"), py::arg("g"),
-        py::arg("out").noconvert(), py::arg("num_threads") = 0);
+        py::arg("out"), py::arg("num_threads") = 0, py::arg("stream") = 0);
   m.def("verlet_reference", &reference_verlet, py::arg("system"), py::arg("options"),
         py::arg("masses"), py::arg("positions").noconvert(), py::arg("velocities").noconvert(),
         py::arg("energies").noconvert());
   m.def("system_forces_reference", &reference_forces, py::arg("system"), py::arg("x"),
         py::arg("out").noconvert());
   m.def("force_field", &evaluate, py::arg("field"), py::arg("cell"), py::arg("pbc"), py::arg("x"),
-        py::arg("out").noconvert(), py::arg("reference") = false, py::arg("num_threads") = 0);
+        py::arg("out"), py::arg("reference") = false, py::arg("num_threads") = 0,
+        py::arg("stream") = 0);
   m.def("brownian", &run, py::arg("model"), py::arg("cell"), py::arg("pbc"), py::arg("field"),
-        py::arg("options"), py::arg("frames").noconvert(), py::arg("first"), py::arg("last"),
-        py::arg("reference") = false, py::arg("num_threads") = 0);
+        py::arg("options"), py::arg("frames"), py::arg("first"), py::arg("last"),
+        py::arg("reference") = false, py::arg("num_threads") = 0, py::arg("stream") = 0);
 }
 
 }  // namespace mlcore::python

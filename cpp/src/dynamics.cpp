@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "dynamics_cuda.hpp"
+#include "dynamics_steps.hpp"
 #include "mlcore/linalg.hpp"
 #include "mlcore/neighbors.hpp"
 #include "mlcore/random.hpp"
@@ -34,9 +36,12 @@ class Forces {
     for (const PairForce& pair : field.pairs) add_pair(pair);
   }
 
+  /// What the GPU needs of it.
+  cuda::ForcePlan plan() const { return {field_, cell_, inverse_rows_, pairs_}; }
+
   double longest_cutoff() const {
     double longest = 0;
-    for (const Pair& pair : pairs_) longest = std::max(longest, pair.force.cutoff);
+    for (const PairPlan& pair : pairs_) longest = std::max(longest, pair.force.cutoff);
     return longest;
   }
 
@@ -54,14 +59,10 @@ class Forces {
 
  private:
   using Shape = std::array<std::int64_t, 2>;
+  using PairPlan = cuda::PairPlan;
   static constexpr std::int64_t kGrain = 64;
   static constexpr std::int64_t kListed = 300;  // particles from which a neighbor list pays
 
-  struct Pair {
-    PairForce force;
-    std::array<int, 3> reach;  // images beyond the wrapped one that may lie within the cutoff
-    double energy_at_cutoff;
-  };
   struct Radial {
     double energy, force_over_r;
   };
@@ -83,7 +84,7 @@ class Forces {
     MLCORE_CHECK(std::isfinite(pair.cutoff) && pair.cutoff > 0,
                  "the cutoff of a pair force must be positive, got ", pair.cutoff);
     const auto faces = heights(cell_);
-    Pair entry{pair, {}, radial(pair, pair.cutoff).energy};
+    PairPlan entry{pair, {}, radial(pair, pair.cutoff).energy};
     for (int axis = 0; axis < 3; ++axis) {
       const double reach = cell_.pbc[axis] ? std::floor(pair.cutoff / faces[axis] + 0.5) : 0;
       MLCORE_CHECK(reach < 100, "the cutoff ", pair.cutoff, " of a pair force spans more than 100 ",
@@ -112,7 +113,7 @@ class Forces {
         for (std::int64_t p = offsets(i); p < offsets(i + 1); ++p) {
           const double* D = displacements.data() + 3 * p;
           const double d[3] = {-D[0], -D[1], -D[2]};
-          for (const Pair& pair : pairs_) energies[i] += 0.5 * add_image(pair, d, total);
+          for (const PairPlan& pair : pairs_) energies[i] += 0.5 * add_image(pair, d, total);
         }
         for (int k = 0; k < 3; ++k) F(i, k) += total[k];
       }
@@ -129,7 +130,7 @@ class Forces {
       total[k] = push - field_.stiffness * offset;
       energy += 0.5 * field_.stiffness * offset * offset - push * x(i, k);
     }
-    for (const Pair& pair : pairs_) {
+    for (const PairPlan& pair : pairs_) {
       for (std::int64_t j = 0; j < n_ && with_pairs; ++j) {
         energy += 0.5 * add_images(pair, x, i, j, total);
       }
@@ -143,7 +144,7 @@ class Forces {
     return field_.centres(field_.centres.shape[0] == 1 ? 0 : i, k);
   }
 
-  double add_images(const Pair& pair, View<const double, 2> x, std::int64_t i, std::int64_t j,
+  double add_images(const PairPlan& pair, View<const double, 2> x, std::int64_t i, std::int64_t j,
                     double total[3]) const {
     const auto& reach = pair.reach;
     const bool one_image = reach[0] == 0 && reach[1] == 0 && reach[2] == 0;
@@ -167,7 +168,7 @@ class Forces {
     return energy;
   }
 
-  static double add_image(const Pair& pair, const double d[3], double total[3]) {
+  static double add_image(const PairPlan& pair, const double d[3], double total[3]) {
     const double square = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
     if (!(square < pair.force.cutoff * pair.force.cutoff)) return 0;
     const Radial value = radial(pair.force, std::sqrt(square));
@@ -179,11 +180,15 @@ class Forces {
   Cell cell_;
   std::array<double, 9> inverse_rows_;
   std::int64_t n_;
-  std::vector<Pair> pairs_;
+  std::vector<PairPlan> pairs_;
 };
 
-/// Sets the numbers of the random finite difference apart from those of the noise.
-constexpr std::uint64_t kOtherNumbers = 0x9e3779b97f4a7c15;
+/// The longest step a particle may take.
+double step_limit(const BrownianOptions& options, const Forces& forces) {
+  const double limit =
+      options.max_displacement > 0 ? options.max_displacement : forces.longest_cutoff();
+  return limit > 0 ? limit : std::numeric_limits<double>::infinity();
+}
 
 /// One replica on its way: positions and everything a step needs.
 class Walker {
@@ -199,8 +204,7 @@ class Walker {
         memory_(new double[m_ * m_ + 7 * m_]),
         tags_(n) {
     for (std::int64_t i = 0; i < n; ++i) tags_[i] = static_cast<std::uint32_t>(i);
-    limit_ = options.max_displacement > 0 ? options.max_displacement : forces.longest_cutoff();
-    if (limit_ == 0) limit_ = std::numeric_limits<double>::infinity();
+    limit_ = step_limit(options, forces);
   }
 
   /// Moves `x` by the steps first..last-1 of `replica`.
@@ -214,8 +218,8 @@ class Walker {
           step_euler(context, x, replica, step);
         }
       } catch (const NotPositiveDefinite& error) {
-        throw NotPositiveDefinite(where(replica, step) + error.what(), error.smallest_eigenvalue,
-                                  error.first, error.second);
+        throw NotPositiveDefinite(detail::step_name(replica, step) + error.what(),
+                                  error.smallest_eigenvalue, error.first, error.second);
       }
       advance(x, replica, step);
     }
@@ -232,12 +236,6 @@ class Walker {
   View<double, 2> noise() const { return rows(4); }
   View<double, 2> middle() const { return rows(5); }
   View<double, 2> displacement() const { return rows(6); }
-
-  static std::string where(std::int64_t replica, std::int64_t step) {
-    std::ostringstream text;
-    text << "at step " << step << " of replica " << replica << ": ";
-    return text.str();
-  }
 
   /// V = M F from the stored matrix (before it is factored).
   void multiply(const Context& context) const {
@@ -299,7 +297,7 @@ class Walker {
   void difference(const Context& context, View<const double, 2> x, std::int64_t replica,
                   std::int64_t step) const {
     const double length = options_.random_finite_difference;
-    random_normal(context, options_.seed ^ kOtherNumbers,
+    random_normal(context, options_.seed ^ detail::kOtherNumbers,
                   options_.stream + static_cast<std::uint32_t>(replica),
                   static_cast<std::uint64_t>(step), {tags_.data(), {n_}}, random());
     for (const double sign : {1.0, -1.0}) {
@@ -333,8 +331,7 @@ class Walker {
   }
 
   void advance(View<double, 2> x, std::int64_t replica, std::int64_t step) const {
-    double longest = -1;
-    std::int64_t particle = 0;
+    detail::LongestStep longest;
     for (std::int64_t i = 0; i < n_; ++i) {
       double square = 0;
       for (int k = 0; k < 3; ++k) {
@@ -342,21 +339,15 @@ class Walker {
         square += move * move;
         x(i, k) += move;
       }
-      if (longest < square || std::isnan(square)) {
-        longest = std::isnan(square) ? std::numeric_limits<double>::infinity() : square;
-        particle = i;
-      }
+      longest.see(i, square);
     }
-    if (longest <= limit_ * limit_ && std::isfinite(longest)) return;
-    raise_blow_up(replica, step, particle, std::sqrt(longest));
+    if (longest.within(limit_)) return;
+    raise_blow_up(replica, step, longest.particle, std::sqrt(longest.square));
   }
 
   [[noreturn]] void raise_blow_up(std::int64_t replica, std::int64_t step, std::int64_t particle,
                                   double length) const {
-    detail::raise<Error>(where(replica, step), "particle ", particle, " would move by ", length,
-                         " (longest step allowed: ", limit_,
-                         "); the run has blown up: take a smaller dt (now ", options_.dt,
-                         ") or a start without overlaps");
+    detail::raise_blow_up(replica, step, particle, length, limit_, options_.dt);
   }
 
   const MobilityModel& model_;
@@ -388,7 +379,11 @@ void check(const BrownianOptions& options, View<double, 4> frames, std::int64_t 
   MLCORE_CHECK(options.random_finite_difference == 0 ||
                    (options.drift && options.scheme == Scheme::euler_maruyama),
                "the random finite difference is a drift of euler_maruyama");
-  MLCORE_CHECK(frames.device == Device::cpu, "frames must lie in CPU memory");
+  if (frames.device == Device::cuda && options.scheme == Scheme::midpoint) {
+    throw BackendUnavailable(
+        "the midpoint scheme runs on the CPU alone; take euler_maruyama or copy the positions to "
+        "the host");
+  }
   MLCORE_CHECK(frames.shape[3] == 3,
                "frames must have the shape (R, T, n, 3), got the last extent ", frames.shape[3]);
   MLCORE_CHECK(0 <= first && first <= last && last < std::max<std::int64_t>(frames.shape[1], 1),
@@ -405,8 +400,11 @@ double force_field(const Context& context, const ForceField& field, const Cell& 
                    View<const double, 2> x, View<double, 2> F) {
   MLCORE_CHECK(x.shape[1] == 3 && F.shape == x.shape, "x and F must have the shape (n, 3), got (",
                x.shape[0], ", ", x.shape[1], ") and (", F.shape[0], ", ", F.shape[1], ")");
+  MLCORE_CHECK(x.device == F.device, "x and F must live on the same device");
+  const Forces forces(field, cell, x.shape[0]);
+  if (x.device == Device::cuda) return cuda::force_field(context, forces.plan(), cell, x, F);
   check_finite("x", x);
-  const double energy = Forces(field, cell, x.shape[0]).evaluate(context, x, F);
+  const double energy = forces.evaluate(context, x, F);
   if (!std::isfinite(energy)) {
     const ClosestPair pair = closest_pair(cell, x);
     detail::raise<InvalidArgument>("the energy is not finite: particles ", pair.first, " and ",
@@ -422,6 +420,10 @@ void brownian(const Context& context, const MobilityModel& model, const Cell& ce
   const std::int64_t replicas = frames.shape[0], n = frames.shape[2], size = 3 * n;
   const Forces forces(field, cell, n);
   if (frames.empty() || first == last) return;
+  if (frames.device == Device::cuda) {
+    return cuda::brownian(context, model, cell, forces.plan(), options, step_limit(options, forces),
+                          frames, first, last);
+  }
   for (std::int64_t r = 0; r < replicas; ++r) {
     check_finite("the first frame", View<const double, 2>(frames[r][first]));
   }

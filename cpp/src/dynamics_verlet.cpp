@@ -620,11 +620,10 @@ void force_gradient(const ParticleSystem& system, View<const double, 2> x, View<
 }
 
 void check_forces(const ParticleSystem& system, View<const double, 3> x) {
-  MLCORE_CHECK(x.device == Device::cpu, "forces of a system run on the CPU");
   MLCORE_CHECK(x.shape[2] >= 1 && x.shape[2] <= 3, "x must have 1, 2 or 3 coordinates, got ",
                x.shape[2]);
   check_system(system, x.shape[2]);
-  check_finite("x", x);
+  if (x.device == Device::cpu) check_finite("x", x);
 }
 
 }  // namespace
@@ -635,6 +634,10 @@ void system_forces(const Context& context, const ParticleSystem& system, View<co
   MLCORE_CHECK(F.size() == 0 || F.shape == x.shape, "F must have the shape of x");
   MLCORE_CHECK(energies.size() == 0 || energies.shape[0] == x.shape[0],
                "energies must have the shape (R,)");
+  MLCORE_CHECK((F.size() == 0 || F.device == x.device) &&
+                   (energies.size() == 0 || energies.device == x.device),
+               "all arrays must live on the same device");
+  if (x.device == Device::cuda) return cuda::system_forces(context, system, x, F, energies);
   const View<double, 4> frames(const_cast<double*>(x.data),
                                {x.shape[0], 1, x.shape[1], x.shape[2]});
   const VerletOptions options;
@@ -651,12 +654,17 @@ void system_force_gradient(const Context& context, const ParticleSystem& system,
                            View<const double, 3> x, View<const double, 3> g,
                            View<double, 3> product) {
   check_forces(system, x);
-  check_finite("g", g);
   MLCORE_CHECK(g.shape == x.shape && product.shape == x.shape,
                "g and the product must have the shape of x");
   MLCORE_CHECK(system.landscape.kind == Landscape::Kind::none &&
                    system.wall.kind == SphericalWall::Kind::none,
                "the gradient of forces knows a trap and pairs, no landscape and no wall");
+  MLCORE_CHECK(g.device == x.device && product.device == x.device,
+               "all arrays must live on the same device");
+  if (x.device == Device::cuda) {
+    return cuda::system_force_gradient(context, system, x, g, product);
+  }
+  check_finite("g", g);
   detail::parallel_for(context, x.shape[0], 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t r = begin; r < end; ++r) force_gradient(system, x[r], g[r], product[r]);
   });

@@ -7,6 +7,7 @@
 #include "kernels/random.hpp"
 #include "parallel.hpp"
 #include "philox.hpp"
+#include "random_cuda.hpp"
 
 namespace mlcore {
 namespace {
@@ -44,6 +45,11 @@ void random_normal(const Context& context, std::uint64_t seed, std::uint32_t str
   MLCORE_CHECK(out.shape[0] == tags.shape[0] && out.shape[1] == 3,
                "out must have the shape (n, 3) with n = ", tags.shape[0], ", got (", out.shape[0],
                ", ", out.shape[1], ")");
+  MLCORE_CHECK(tags.device == Device::cpu || out.device == Device::cuda,
+               "tags on a GPU need out there");
+  if (out.device == Device::cuda) {
+    return cuda::random_normal(context, seed, stream, step, tags, out);
+  }
   detail::parallel_for(context, tags.size(), 4 * kBlock,
                        [&](std::int64_t begin, std::int64_t end, int) {
                          for (std::int64_t i = begin; i < end; i += kBlock) {

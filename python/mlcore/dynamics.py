@@ -47,7 +47,6 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 Report = Callable[[int, int], None]
-_CPU = "dynamics run"
 _SHORT = 3e8  # pair steps that take no longer than that
 _CHUNK_SECONDS = 0.3  # between signs of life, and for Ctrl-C to be heard
 
@@ -211,7 +210,7 @@ def force_field(
 
     Args:
         forces: one or several of Yukawa, LennardJones, Harmonic, Constant; they add up.
-        x: (n, 3) positions.
+        x: (n, 3) positions, on the CPU or a GPU.
         cell: as for `Mobility`.
         pbc: as for `Mobility`; any mixture.
         num_threads: CPU threads; None takes the library-wide setting.
@@ -222,13 +221,15 @@ def force_field(
     Raises:
         InvalidArgument: a shape or value is wrong, or two particles coincide.
     """
-    particles = Particles.of(x, cell, pbc, cpu=_CPU)
-    positions = particles.single()
+    particles = Particles.of(x, cell, pbc)
+    positions, kind = particles.single(), particles.kind
     field = core_field(forces, len(positions))
-    out = np.empty(positions.shape)
-    threads = thread_count(num_threads)
-    energy = _core.force_field(field, *particles.box, positions, out, num_threads=threads)
-    return energy, particles.kind.like(out)
+    out, result = kind.output(None, tuple(positions.shape))
+    threads, stream = thread_count(num_threads), kind.stream()
+    energy = _core.force_field(
+        field, *particles.box, positions, out, num_threads=threads, stream=stream
+    )
+    return energy, result
 
 
 def brownian(
@@ -262,7 +263,9 @@ def brownian(
 
     Args:
         mobility: RPY, Oseen or PairMobility.
-        x0: (n, 3), or (R, n, 3) for R replicas, which run in parallel.
+        x0: (n, 3), or (R, n, 3) for R replicas, which run in parallel. On a GPU ("euler_maruyama"
+            alone) the same steps are made there, replica after replica, with the same random
+            numbers and noise by cuSOLVER's Cholesky: the CPU's trajectory to rounding.
         forces: one or several of Yukawa, LennardJones, Harmonic, Constant; they add up.
         dt: > 0, time step.
         kT: >= 0, thermal energy.
@@ -293,9 +296,10 @@ def brownian(
         InvalidArgument: a shape, value or option is wrong.
         NotPositiveDefinite: the mobility has no square root on the way; names step, smallest
             eigenvalue and closest pair.
+        BackendUnavailable: "midpoint" on a GPU; a GPU without a CUDA build or cuSOLVER.
         Error: the run has blown up; names replica, step and particle.
     """
-    particles = Particles.of(x0, cell, pbc, name="x0", cpu=_CPU)
+    particles = Particles.of(x0, cell, pbc, name="x0")
     model = getattr(mobility, "core_model", None)
     if model is None:
         raise InvalidArgument(
@@ -333,6 +337,7 @@ def brownian(
                 first,
                 last,
                 num_threads=thread_count(num_threads),
+                stream=particles.kind.stream(),
             )
             report(last, count)
     return result if particles.batched else result[0]
@@ -430,7 +435,8 @@ def system_forces(
 
     Args:
         forces: as for `verlet`.
-        x: (n, d) or (R, n, d) positions, d = 1, 2 or 3.
+        x: (n, d) or (R, n, d) positions, d = 1, 2 or 3; on a GPU all pairs are seen, and a cutoff
+            must not exceed half the box.
         box: as for `verlet`.
         num_threads: CPU threads over R; None takes the library-wide setting.
 
@@ -441,17 +447,19 @@ def system_forces(
     Raises:
         InvalidArgument: a shape or value is wrong.
     """
-    kind, array = Kind.of(x), host("x", x, "system forces run")
+    array, kind = real("x", x)
     if array.ndim not in (2, 3):
-        raise InvalidArgument(f"x must have the shape (n, d) or (R, n, d), got {array.shape}")
+        raise InvalidArgument(
+            f"x must have the shape (n, d) or (R, n, d), got {tuple(array.shape)}"
+        )
     stack = array if array.ndim == 3 else array[None]
-    energies, out = np.empty(len(stack)), np.empty(stack.shape)
-    _core.system_forces(
-        core_system(forces, box), stack, out, energies, num_threads=thread_count(num_threads)
+    (energies, U), (out, F) = (
+        kind.output(None, shape) for shape in ((len(stack),), tuple(stack.shape))
     )
-    if array.ndim == 3:
-        return kind.like(energies), kind.like(out)
-    return float(energies[0]), kind.like(out[0])
+    system = core_system(forces, box)
+    threads, stream = thread_count(num_threads), kind.stream()
+    _core.system_forces(system, stack, out, energies, num_threads=threads, stream=stream)
+    return (U, F) if array.ndim == 3 else (float(U[0]), F[0])
 
 
 def _of_atoms(x0: Any, v0: Any, mass: Any) -> tuple[Any, Any, Any]:

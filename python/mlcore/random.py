@@ -6,19 +6,27 @@ not depend on thread count, rank count or device, and are the ones the LAMMPS fi
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import integer, thread_count
+from mlcore.arrays import Kind, integer, thread_count
 from mlcore.errors import InvalidArgument
 
 __all__ = ["normal"]
 
 
 def normal(
-    seed: int, stream: int, step: int, tags: npt.ArrayLike, *, num_threads: int | None = None
-) -> npt.NDArray[np.float64]:
+    seed: int,
+    stream: int,
+    step: int,
+    tags: npt.ArrayLike,
+    *,
+    out: Any = None,
+    num_threads: int | None = None,
+) -> Any:
     """Three standard normal numbers per particle for one time step.
 
     Args:
@@ -26,19 +34,28 @@ def normal(
         stream: independent users of one seed; 0 <= stream < 2**30.
         step: time step, 0 <= step < 2**64.
         tags: (n,) particle identities, 0 <= tag < 2**32.
+        out: (n, 3) float64 to fill: NumPy, torch or CuPy; on a GPU the numbers are made there, the
+            same to rounding.
         num_threads: CPU threads; None takes the library-wide setting.
 
     Returns:
-        (n, 3) float64.
+        out, or (n, 3) float64 of NumPy.
 
     Raises:
         InvalidArgument: an argument lies outside its range.
+        BackendUnavailable: out is on a GPU and mlcore was built without CUDA.
     """
     for name, value, bits in (("seed", seed, 64), ("stream", stream, 30), ("step", step, 64)):
         if not 0 <= integer(name, value) < 2**bits:
             raise InvalidArgument(f"{name} must lie in 0..2**{bits}-1, got {value}")
-    threads = thread_count(num_threads)
-    return _core.random_normal(seed, stream, step, checked_tags(tags), num_threads=threads)
+    numbers = checked_tags(tags)
+    kind = Kind.of(out)
+    filled, result = kind.output(out, (len(numbers), 3))
+    options: dict[str, Any] = {"num_threads": thread_count(num_threads)}
+    if not kind.on_cpu:
+        options["on_stream"] = kind.stream()
+    _core.random_normal(seed, stream, step, numbers, filled, **options)
+    return result
 
 
 def checked_tags(tags: npt.ArrayLike) -> npt.NDArray[np.uint32]:

@@ -32,7 +32,8 @@ struct ForceField {
   View<const PairForce, 1> pairs;  ///< summed
 };
 
-/// Forces F (n, 3) at x (n, 3); returns the potential energy (a constant force has -F . x).
+/// Forces F (n, 3) at x (n, 3); returns the potential energy (a constant force has -F . x). x and F
+/// may lie on a GPU, the arrays of the field always in CPU memory.
 /// @throws InvalidArgument  a shape or parameter is wrong, x is not finite
 MLCORE_API double force_field(const Context& context, const ForceField& field, const Cell& cell,
                               View<const double, 2> x, View<double, 2> F);
@@ -68,11 +69,13 @@ struct BrownianOptions {
 ///
 /// Step k (counted from frame 0, which is step 0) uses random_normal(seed, stream + replica, k,
 /// tags 0..n-1), so a trajectory may be made in pieces and does not depend on the thread count.
-/// Replicas run in parallel.
+/// Replicas run in parallel. Frames on a GPU are made there by the same steps (euler_maruyama,
+/// noise by Cholesky): the same trajectory to rounding; replicas then run one after the other.
 ///
 /// @param frames  R trajectories of T frames: (R, T, n, 3), unwrapped coordinates
 /// @throws InvalidArgument      a parameter or shape is wrong
 /// @throws NotPositiveDefinite  the mobility has no square root somewhere on the way
+/// @throws BackendUnavailable   the midpoint scheme on a GPU, or no cuSOLVER there
 /// @throws Error                a position became NaN or a step too long, naming replica, step and
 ///                              particle
 MLCORE_API void brownian(const Context& context, const MobilityModel& model, const Cell& cell,
@@ -117,13 +120,14 @@ struct ParticleSystem {
 };
 
 /// Forces F (R, n, d) of a system at x (R, n, d) and potential energies (R,), either of which may
-/// be empty: not wanted. CPU.
+/// be empty: not wanted. Arrays on a GPU are worked on there, by all pairs; a cutoff must not
+/// exceed half the box then.
 /// @throws InvalidArgument  a parameter or shape is wrong, x is not finite
 MLCORE_API void system_forces(const Context& context, const ParticleSystem& system,
                               View<const double, 3> x, View<double, 3> F, View<double, 1> energies);
 
 /// Product of the symmetric matrix dF/dx (R, n d, n d) with g (R, n, d), for systems of a trap and
-/// pairs. CPU.
+/// pairs. GPUs as `system_forces`.
 MLCORE_API void system_force_gradient(const Context& context, const ParticleSystem& system,
                                       View<const double, 3> x, View<const double, 3> g,
                                       View<double, 3> product);

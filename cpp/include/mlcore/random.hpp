@@ -20,6 +20,8 @@ MLCORE_API std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> 
 /// Box-Muller in double with one 32-bit word per uniform; numbers 0 and 1 come from words 0 and 1
 /// of block 0, number 2 is the first number of words 2 and 3 of block 0.
 ///
+/// `out` on a GPU is filled there, with the same numbers to rounding; tags may then be on either.
+///
 /// @param stream  below 2^30; separates independent users of one seed
 /// @param tags    (n,) particle identities
 /// @param out     (n, 3)

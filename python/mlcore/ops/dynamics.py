@@ -30,7 +30,7 @@ def pair_energy(
     plus trap |x|^2 / 2 each; the system of `mlcore.dynamics.verlet`.
 
     Args:
-        x: (R, n, d) positions in float64, d = 1, 2 or 3; CPU.
+        x: (R, n, d) positions in float64, d = 1, 2 or 3, on the CPU or a GPU.
         epsilon: energy.
         sigma: > 0, length.
         cutoff: > 0, length; infinite in open space only.
@@ -63,12 +63,15 @@ def _core_arguments(
 ) -> tuple[Any, Any]:
     if x.dtype != torch.float64:
         raise InvalidArgument(f"x must be float64, got {x.dtype}")
-    kind = Kind.of(x)
-    kind.require_cpu("x", "pair forces run")
     system = core_system(
         [LennardJones(sigma, epsilon, cutoff), Harmonic(trap)], box if box else None
     )
-    return system, kind.take("x", x, detach=True)
+    return system, Kind.of(x).take("x", x, detach=True)
+
+
+def _output(x: Tensor, shape: tuple[int, ...]) -> tuple[Any, Tensor]:
+    array, result = Kind.of(x).output(None, shape)
+    return array, result
 
 
 @torch.library.custom_op("mlcore::pair_energy", mutates_args=())
@@ -76,8 +79,8 @@ def _pair_energy(
     x: Tensor, epsilon: float, sigma: float, cutoff: float, box: float, trap: float
 ) -> Tensor:
     system, array = _core_arguments(x, epsilon, sigma, cutoff, box, trap)
-    energies = x.new_empty(x.shape[0])
-    _core.system_forces(system, array, None, energies.numpy())
+    filled, energies = _output(x, (x.shape[0],))
+    _core.system_forces(system, array, None, filled, stream=Kind.of(x).stream())
     return energies
 
 
@@ -91,8 +94,8 @@ def _pair_force(
     x: Tensor, epsilon: float, sigma: float, cutoff: float, box: float, trap: float
 ) -> Tensor:
     system, array = _core_arguments(x, epsilon, sigma, cutoff, box, trap)
-    forces = torch.empty(x.shape, dtype=x.dtype)
-    _core.system_forces(system, array, forces.numpy(), None)
+    filled, forces = _output(x, tuple(x.shape))
+    _core.system_forces(system, array, filled, None, stream=Kind.of(x).stream())
     return forces
 
 
@@ -107,9 +110,9 @@ def _pair_force_gradient(
 ) -> Tensor:
     """The symmetric matrix dF/dx times g."""
     system, array = _core_arguments(x, epsilon, sigma, cutoff, box, trap)
-    product = torch.empty(x.shape, dtype=x.dtype)
+    filled, product = _output(x, tuple(x.shape))
     vector = Kind.of(g).take("g", g, detach=True)
-    _core.system_force_gradient(system, array, vector, product.numpy())
+    _core.system_force_gradient(system, array, vector, filled, stream=Kind.of(x).stream())
     return product
 
 

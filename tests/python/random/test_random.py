@@ -9,6 +9,7 @@ import mlcore.random
 import mlcore.reference
 import numpy as np
 import pytest
+from devices import device_named
 from mlcore import _core
 from mlcore.errors import InvalidArgument
 from scipy import stats
@@ -141,3 +142,16 @@ def test_range_errors_name_the_argument(arguments: tuple[object, ...], name: str
 
 def test_no_particles() -> None:
     assert mlcore.random.normal(0, 0, 0, []).shape == (0, 3)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_the_same_numbers_into_arrays_of_the_caller(device: str) -> None:
+    there = device_named(device)
+    tags = np.concatenate([np.arange(300), [2**32 - 1]])
+    out = there.put(np.zeros((301, 3)))
+    filled = mlcore.random.normal(2**63 + 5, 77, 2**40 + 3, tags, out=out)
+    assert filled is out
+    want = mlcore.reference.normal(2**63 + 5, 77, 2**40 + 3, tags)
+    np.testing.assert_allclose(there.get(out), want, rtol=1e-13, atol=1e-13)
+    with pytest.raises(InvalidArgument, match="out must have the shape"):
+        mlcore.random.normal(0, 0, 0, tags[1:], out=out)
