@@ -293,7 +293,7 @@ void matrix_on_cpu(const Context& context, const MobilityModel& model, const Mob
 void apply_on_cpu(const Context& context, const MobilityModel& model, const MobilityPlan& plan,
                   View<const double, 2> x, View<const double, 2> F, View<double, 2> V) {
   const Particles& particles = prepared(model, plan, x);
-  check_finite("F", F);
+  check_finite("forces", F);
   if (particles.n == 0) return;
   const Components& force = Components::of(F);
   pair_velocities(context, plan, particles, force, V);

@@ -257,7 +257,7 @@ void check_apart(const double* const x[3], std::int64_t n) {
 
 template <class Real>
 void check_open_positions(const MobilityModel& model, View<const Real, 2> x) {
-  check_finite("x", x);
+  check_positions(x);
   if (model.kernel == Kernel::rpy_wall) check_heights(model, x);
 }
 
@@ -289,7 +289,7 @@ template <class Real>
 void open_apply(const Context& context, const MobilityModel& model, View<const Real, 2> x,
                 View<const Real, 2> F, View<Real, 2> V, bool add) {
   check_open_positions(model, x);
-  check_finite("F", F);
+  check_finite("forces", F);
   if (x.shape[0] == 0) return;
   Product<Real> product(model, x, F, V);
   const auto diagonal = [&](std::int64_t begin, std::int64_t end, int) {

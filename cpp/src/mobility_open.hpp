@@ -2,6 +2,8 @@
 
 // Mobilities in open space without a table: tiles of particles, every pair computed once.
 
+#include <cmath>
+
 #include "kernels/mobility_open.hpp"
 #include "mlcore/mobility.hpp"
 
@@ -41,6 +43,18 @@ void open_apply(const Context& context, const MobilityModel& model, View<const R
 
 /// Adds the divergence of a kernel.
 void add_open_divergence(const MobilityModel& model, View<const double, 2> x, View<double, 2> D);
+
+/// Throws InvalidArgument when a position is not finite, or so large that powers of it are not.
+template <class Real>
+void check_positions(View<const Real, 2> x) {
+  constexpr bool kSingle = sizeof(Real) == 4;
+  constexpr Real kLargest = static_cast<Real>(kSingle ? 1e15 : 1e100);
+  for (std::int64_t i = 0; i < x.size(); ++i) {
+    MLCORE_CHECK(std::abs(x.data[i]) <= kLargest, "x must be finite and at most ",
+                 kSingle ? "1e15 in single precision" : "1e100", ", but entry ", i,
+                 " (counted along the flattened array) is ", x.data[i]);
+  }
+}
 
 /// Throws InvalidArgument when two particles of (3, n) coincide.
 [[gnu::cold]] void check_apart(const double* const x[3], std::int64_t n);

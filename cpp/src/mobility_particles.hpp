@@ -54,7 +54,7 @@ struct Particles {
 inline const Particles& prepared(const MobilityModel& model, const MobilityPlan& plan,
                                  View<const double, 2> x) {
   static thread_local Particles kept;
-  check_finite("x", x);
+  check_positions(x);
   kept.set(plan, x);
   if (model.kernel == Kernel::oseen) {
     const double* columns[3] = {kept.x[0].data(), kept.x[1].data(), kept.x[2].data()};

@@ -451,3 +451,16 @@ v, mobility, cell = np.empty_like(x), RPY(1.0, 1.0), np.eye(3) * 40
 def test_errors(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         call()
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("f8", 1e100), ("f4", 1e15)])
+@pytest.mark.parametrize("mobility", [RPY(A, ETA), Oseen(ETA, A), RegularizedOseen(ETA, A)])
+def test_positions_whose_powers_overflow_are_refused(mobility, dtype, most):
+    x, forces = np.array([[0, 0, 0], [most / 2, 0, 0]], dtype), np.ones((2, 3), dtype)
+    assert np.isfinite(mobility.matrix(x)).all()
+    assert np.isfinite(mobility.apply(x, forces)).all()
+    for call in (mobility.matrix, lambda x: mobility.apply(x, forces)):
+        with pytest.raises(InvalidArgument, match=r"x must be finite and at most 1e1.*entry 3"):
+            call(3 * x)
+    with pytest.raises(InvalidArgument, match="forces must be finite"):
+        mobility.apply(x, forces * np.float32(np.nan))
