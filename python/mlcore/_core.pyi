@@ -468,11 +468,12 @@ def brownian(
     pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
     field: ForceField,
     options: BrownianOptions,
-    frames: numpy.ndarray,
+    frames: typing.Any,
     first: typing.SupportsInt | typing.SupportsIndex,
     last: typing.SupportsInt | typing.SupportsIndex,
     reference: bool = False,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> None: ...
 def check_voxel_grid(setup: VoxelSetup) -> None: ...
 def cholesky(
@@ -598,10 +599,11 @@ def force_field(
     field: ForceField,
     cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
     pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
-    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
-    out: numpy.ndarray,
+    x: typing.Any,
+    out: typing.Any,
     reference: bool = False,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> float: ...
 def gather(setup: VoxelSetup, points: VoxelPoints, field: typing.Any, out: typing.Any) -> None: ...
 def gather_rate(
@@ -722,9 +724,11 @@ def random_normal(
     stream: typing.SupportsInt | typing.SupportsIndex,
     step: typing.SupportsInt | typing.SupportsIndex,
     tags: typing.Annotated[numpy.typing.ArrayLike, numpy.uint32],
+    out: typing.Any = None,
     reference: bool = False,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
-) -> numpy.ndarray: ...
+    on_stream: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> typing.Any: ...
 def rasterize(
     setup: VoxelSetup, points: VoxelPoints, features: typing.Any, out: typing.Any
 ) -> None: ...
@@ -810,17 +814,19 @@ def symmetric_multiply(
 ) -> None: ...
 def system_force_gradient(
     system: ParticleSystem,
-    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
-    g: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
-    out: numpy.ndarray,
+    x: typing.Any,
+    g: typing.Any,
+    out: typing.Any,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> None: ...
 def system_forces(
     system: ParticleSystem,
-    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    x: typing.Any,
     F: typing.Any,
     energies: typing.Any,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> None: ...
 def system_forces_reference(
     system: ParticleSystem,

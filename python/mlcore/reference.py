@@ -60,7 +60,8 @@ Array = npt.NDArray[np.float64]
 
 def normal(seed: int, stream: int, step: int, tags: npt.ArrayLike) -> Array:
     """`mlcore.random.normal`, one particle at a time: (n, 3)."""
-    return _core.random_normal(seed, stream, step, checked_tags(tags), reference=True)
+    numbers: Array = _core.random_normal(seed, stream, step, checked_tags(tags), reference=True)
+    return numbers
 
 
 def neighbor_list(
