@@ -36,3 +36,58 @@ def test_pool_is_reused() -> None:
     call = "mlcore.neighbor_list('ij', x, 2.0, cell, True)"
     assert peak_extra(call, setup) > 8 * MEGABYTE
     assert requested(call, setup) < 4 * MEGABYTE
+
+
+PARTICLES = """
+import numpy as np, mlcore
+rng = np.random.default_rng(0)
+x, z = rng.random((1500, 3)) * 60, rng.normal(size=(1500, 3))
+m = mlcore.mobility.RPY(1.0, 1.0)
+M = m.matrix(x)
+m.matrix(x[:9], [60] * 3)
+root = mlcore.noise.sqrt_apply
+root(m, x[:9], z[:9])
+"""
+POINTS = """
+import numpy as np, mlcore
+rng = np.random.default_rng(0)
+grid = mlcore.VoxelGrid(128, [1, 1, 1])
+x, f = rng.random((10**6, 3)), rng.random((10**6, 4), "f4")
+field = rng.random((128, 128, 128, 4), "f4")
+mlcore.rasterize(grid, x[:9], f[:9], layout="channels_last", out=field)
+weight, small = rng.random((16, 16, 3, 3, 3), "f4"), rng.random((16, 64, 64, 64), "f4")
+out = small + 1
+mlcore.conv3d(small[:, :8, :8, :8], weight)
+"""
+SIDE = 72 * 1500**2
+DOCUMENTED = {  # (setup, call, bytes of the result, bytes besides)
+    "matrix": (PARTICLES, "m.matrix(x)", SIDE, 3e6),
+    "matrix periodic": (PARTICLES, "m.matrix(x, [60] * 3)", SIDE, 15e6),
+    "apply": (PARTICLES, "m.apply(x, z)", 0, 0.6e6),
+    "apply periodic": (PARTICLES, "m.apply(x, z, [60] * 3)", 0, 3e6),
+    "cholesky": (PARTICLES, "mlcore.noise.cholesky(M)", SIDE, 0.13 * SIDE),
+    "sqrt_apply": (PARTICLES, "root(m, x, z)", 0, 1.13 * SIDE),
+    "sqrt_apply lanczos": (PARTICLES, "root(m, x, z, method='lanczos')", 0, 3e6),
+    "sqrt_apply chebyshev": (PARTICLES, "root(m, x, z, method='chebyshev')", 0, 4e6),
+    "rasterize": (
+        POINTS,
+        "mlcore.rasterize(grid, x, f, layout='channels_last', out=field)",
+        0,
+        14e6,
+    ),
+    "gather": (
+        POINTS,
+        "mlcore.gather(grid, field, x, layout='channels_last', out=f)",
+        0,
+        14e6,
+    ),
+    "conv3d": (POINTS, "mlcore.conv3d(small, weight, out=out)", 0, 2e6),
+    "scatter3d": (POINTS, "mlcore.scatter3d(small, weight, boundary='zero', out=out)", 0, 2e6),
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_documented_peak(name: str) -> None:
+    """The table "Memory" of docs/core.md."""
+    setup, call, result, besides = DOCUMENTED[name]
+    assert result - 2e6 <= peak_extra(call, setup) <= result + besides

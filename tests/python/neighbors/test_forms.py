@@ -233,9 +233,9 @@ def test_lists_larger_than_the_caches(sort: bool, threads: int) -> None:
 
 
 # ------------------------------------------------------------------------------------------ memory
-@pytest.mark.parametrize("letters", ["ijSDd", "ijS"])
+@pytest.mark.parametrize("letters", ["ijSDd", "ijS", "ij"])
 def test_peak_memory(letters: str) -> None:
-    """Besides the result at most 0.3 times as much."""
+    """All letters: at most 1.3 times the result. Fewer: the same scratch memory, see docs/core.md."""
     setup = """
 import mlcore, numpy as np
 x = np.random.default_rng(0).uniform(0, 49, (100_000, 3))
@@ -244,7 +244,10 @@ mlcore.neighbor_list("ijSDd", x[:100], 2.8, [49] * 3, True)
     call = f"mlcore.neighbor_list('{letters}', x, 2.8, [49] * 3, True, num_threads=1)"
     x = np.random.default_rng(0).uniform(0, 49, (100_000, 3))
     found = mlcore.neighbor_list(letters, x, 2.8, [49] * 3, True)
-    assert peak_extra(call, setup) <= 1.3 * sum(a.nbytes for a in found) + 40e6
+    result, peak = sum(a.nbytes for a in found), peak_extra(call, setup)
+    assert result <= peak + 2e6
+    assert peak - result <= 150 * len(x) + 6.5 * len(found[0])
+    assert letters != "ijSDd" or peak <= 1.3 * result
 
 
 # --------------------------------------------------------------------------------------------- GPU
