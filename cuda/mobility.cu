@@ -259,7 +259,7 @@ class Call {
         faults_(&kNoFaults, 1, stream) {
     MLCORE_CHECK(batch <= 65535, "a batch on the GPU may hold at most 65535 configurations, got ",
                  batch);
-    find(x, &faults_.get()->position);
+    look_beyond(x.data, x.size(), kLargestPosition<double>, &faults_.get()->position, stream);
     wrap_positions<<<blocks(batch * n, 256), 256, 0, stream>>>(parameters(), x.data, batch * n,
                                                                x_.get());
     check(cudaGetLastError(), "wrap positions");
@@ -269,7 +269,9 @@ class Call {
   const double* x() const { return x_.get(); }
   Faults* faults() const { return faults_.get(); }
 
-  void check_forces(View<const double, 3> F) { find(F, &faults_.get()->force); }
+  void check_forces(View<const double, 3> F) {
+    look_for_not_finite(F.data, F.size(), &faults_.get()->force, stream);
+  }
 
   void finish() const { cuda::finish(faults_.get(), {}, n, stream); }
 
@@ -277,11 +279,6 @@ class Call {
   const std::int64_t n, batch;
 
  private:
-  void find(View<const double, 3> v, unsigned long long* first) {
-    find_not_finite<<<blocks(v.size(), 256), 256, 0, stream>>>(v.data, v.size(), first);
-    check(cudaGetLastError(), "check numbers");
-  }
-
   CurrentDevice current_;
   DevicePlan plan_;
   Scratch<double> x_;

@@ -592,7 +592,7 @@ class Call {
     system = {plan_.parameters,
               resident(std::vector<double>(model.radii.begin(), model.radii.end()), stream),
               own_of(model, plan), model.radius, 1.0 / (6.0 * pi * model.viscosity)};
-    find(x, &faults()->position);
+    look_beyond(x.data, x.size(), kLargestPosition<double>, &faults()->position, stream);
     if (system.own == Own::wall) {
       find_low<<<blocks(n, kThreads), kThreads, 0, stream>>>(x.data, n, model.radius,
                                                              &faults()->height);
@@ -627,11 +627,6 @@ class Call {
   System system;
 
  private:
-  void find(View<const double, 2> v, unsigned long long* first) {
-    find_not_finite<<<blocks(v.size(), kThreads), kThreads, 0, stream>>>(v.data, v.size(), first);
-    check(cudaGetLastError(), "check numbers");
-  }
-
   const MobilityModel& model_;
   int device_;
   CurrentDevice current_;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "device.cuh"
+#include "finite.cuh"
 #include "kernels/mobility_radial.hpp"
 #include "mobility_open.cuh"
 #include "mobility_open.hpp"
@@ -114,12 +115,6 @@ __device__ Real radius_of(const OpenParameters<Real>& p, const Real* radii, std:
 template <class Real>
 __device__ bool same_place(Vec<Real> a, Vec<Real> b) {
   return a.x == b.x && a.y == b.y && a.z == b.z;
-}
-
-template <class Real>
-__global__ void find_not_finite(const Real* values, std::int64_t count, unsigned long long* first) {
-  const std::int64_t k = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
-  if (k < count && !isfinite(values[k])) atomicMin(first, static_cast<unsigned long long>(k));
 }
 
 template <class Real>
@@ -251,8 +246,7 @@ class Call {
         faults_(&kNoFaults, 1, stream) {
     MLCORE_CHECK(batch <= 65535, "a batch on the GPU may hold at most 65535 configurations, got ",
                  batch);
-    find_not_finite<<<blocks(x.size(), 256), 256, 0, stream>>>(x.data, x.size(),
-                                                               &faults_.get()->position);
+    look_beyond(x.data, x.size(), kLargestPosition<Real>, &faults_.get()->position, stream);
     if (own.wall) {
       find_low<<<blocks(batch * n, 256), 256, 0, stream>>>(
           x.data, batch * n, static_cast<Real>(model.radius), &faults_.get()->height);
@@ -264,8 +258,7 @@ class Call {
   Faults* faults() const { return faults_.get(); }
 
   void check_forces(View<const Real, 3> F) {
-    find_not_finite<<<blocks(F.size(), 256), 256, 0, stream>>>(F.data, F.size(),
-                                                               &faults_.get()->force);
+    look_for_not_finite(F.data, F.size(), &faults_.get()->force, stream);
   }
 
   void finish() const { cuda::finish(faults_.get(), model_, n, stream); }
@@ -327,9 +320,10 @@ void finish(const Faults* faults, const MobilityModel& model, std::int64_t n, vo
   check(cudaMemcpyAsync(&found, faults, sizeof(Faults), cudaMemcpyDeviceToHost, stream),
         "copy from the device");
   check(cudaStreamSynchronize(stream), "run a kernel");
-  MLCORE_CHECK(found.position == kNone, "x must be finite, but entry ", found.position,
-               " (counted along the flattened array) is not");
-  MLCORE_CHECK(found.force == kNone, "F must be finite, but entry ", found.force,
+  MLCORE_CHECK(found.position == kNone,
+               "x must be finite and at most 1e100 (1e15 in single precision), but entry ",
+               found.position, " (counted along the flattened array) is not");
+  MLCORE_CHECK(found.force == kNone, "forces must be finite, but entry ", found.force,
                " (counted along the flattened array) is not");
   MLCORE_CHECK(found.height == kNone, "particle ", found.height % n,
                " lies closer to the wall z = 0 than its radius ", model.radius);

@@ -14,6 +14,10 @@ struct Faults {
 };
 constexpr Faults kNoFaults{kNone, kNone, kNone, kNone};
 
+/// Powers of larger positions overflow; see check_positions in mobility_open.hpp.
+template <class Real>
+constexpr Real kLargestPosition = static_cast<Real>(sizeof(Real) == 4 ? 1e15 : 1e100);
+
 /// Waits for the stream and throws what its kernels found; n: particles in a configuration.
 void finish(const Faults* faults, const MobilityModel& model, std::int64_t n, void* stream);
 

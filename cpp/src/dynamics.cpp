@@ -187,7 +187,8 @@ class Forces {
 double step_limit(const BrownianOptions& options, const Forces& forces) {
   const double limit =
       options.max_displacement > 0 ? options.max_displacement : forces.longest_cutoff();
-  return limit > 0 ? limit : std::numeric_limits<double>::infinity();
+  constexpr double kNoLimit = 1e90;  // beyond, positions are too large for a mobility
+  return limit > 0 ? limit : kNoLimit;
 }
 
 /// One replica on its way: positions and everything a step needs.
