@@ -142,6 +142,17 @@ class CoreMobility(Mobility):
 
     core_model: Any
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles hold what it was made from."""
+        return {name: value for name, value in vars(self).items() if name != "core_model"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.core_model = self._core_model()
+
+    @abstractmethod
+    def _core_model(self) -> Any: ...
+
     @abstractmethod
     def pair(self, r: npt.ArrayLike) -> tuple[Array, Array]:
         """Pair mobilities along and across the line of centres, in open space.
@@ -261,7 +272,10 @@ class _Spheres(CoreMobility):
         self.radius = radius
         self.viscosity = positive("viscosity", viscosity)
         self.tolerance = _tolerance(tolerance)
-        self.core_model = _core.MobilityModel(**self.core_options())
+        self.core_model = self._core_model()
+
+    def _core_model(self) -> Any:
+        return _core.MobilityModel(**self.core_options())
 
     def core_options(self) -> dict[str, Any]:
         """What ``_core.MobilityModel`` takes."""
