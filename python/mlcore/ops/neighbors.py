@@ -45,6 +45,8 @@ def neighbor_list(
     """
     if positions.dtype not in (torch.float32, torch.float64):
         raise InvalidArgument(f"positions must be float32 or float64, got {positions.dtype}")
+    if cell is not None and not isinstance(cell, Tensor):
+        raise InvalidArgument(f"cell must be a tensor (3, 3), got {type(cell).__name__}")
     if cell is not None and (cell.dtype != positions.dtype or cell.shape != (3, 3)):
         raise InvalidArgument(
             f"cell must be (3, 3) {positions.dtype} like the positions, got {tuple(cell.shape)} "

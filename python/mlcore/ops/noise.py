@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def cholesky(matrix: Tensor) -> Tensor:
     """
     _check_matrix(matrix)
     side = matrix.shape[-1]
-    lower: Tensor = _cholesky(matrix.reshape(-1, side, side))
+    lower: Tensor = _cholesky(matrix.reshape(math.prod(matrix.shape[:-2]), side, side))
     return lower.reshape(matrix.shape)
 
 
@@ -57,6 +58,8 @@ def sqrt_apply(matrix: Tensor, z: Tensor, method: str = "cholesky", tol: float =
     _check_matrix(matrix)
     if method not in _METHODS:
         raise InvalidArgument(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
+    if z.dtype != torch.float64:
+        raise InvalidArgument(f"z must be float64, got {z.dtype}")
     side, batched = matrix.shape[-1], matrix.dim() == 3
     tail = 2 if z.dim() > 1 and z.shape[-1] == 3 and 3 * z.shape[-2] == side else 1
     lead = z.dim() - tail - int(batched)

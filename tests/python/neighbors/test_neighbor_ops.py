@@ -113,3 +113,8 @@ def test_bad_input_is_named(change: dict[str, Any], names: str) -> None:
     good = {"positions": torch.zeros(2, 3), "cutoff": 1.0, "cell": torch.eye(3) * 5}
     with pytest.raises(mlcore.InvalidArgument, match=names):
         ops.neighbor_list(**{**good, **change})
+
+
+def test_a_cell_is_a_tensor() -> None:
+    with pytest.raises(mlcore.InvalidArgument, match="cell must be a tensor"):
+        ops.neighbor_list(torch.rand(4, 3), 1.0, [9.0, 9.0, 9.0], True)

@@ -109,3 +109,10 @@ def test_errors() -> None:
     g = mlcore.ops.sqrt_apply(spd(3).requires_grad_(), normal(3), "lanczos")
     with pytest.raises(InvalidArgument, match="no gradient with respect to the matrix"):
         g.sum().backward()
+
+
+def test_empty_matrices_and_other_precision() -> None:
+    for shape in ((0, 0), (4, 0, 0), (0, 3, 3)):
+        assert mlcore.ops.cholesky(torch.empty(shape, dtype=torch.float64)).shape == shape
+    with pytest.raises(mlcore.InvalidArgument, match="z must be float64"):
+        mlcore.ops.sqrt_apply(torch.eye(3, dtype=torch.float64), torch.ones(3))
