@@ -24,7 +24,7 @@ def lstm(x: Tensor, weights: Sequence[Tensor], out_weight: Tensor, out_bias: Ten
     call for a network of 35 thousand; where they do not change, `mlcore.LSTM` packs them once.
 
     Args:
-        x: (B, S, D), float32 or float64.
+        x: (B, S, D), float32 or float64 like the weights.
         weights: 4 L tensors in the order of ``torch.nn.LSTM.all_weights``: weight_ih_l0 (4H, D),
             weight_hh_l0 (4H, H), bias_ih_l0 (4H,), bias_hh_l0 (4H,), weight_ih_l1, ...
         out_weight: (O, H).
@@ -33,6 +33,8 @@ def lstm(x: Tensor, weights: Sequence[Tensor], out_weight: Tensor, out_bias: Ten
     Raises:
         InvalidArgument: a shape or dtype is wrong, a value is not finite.
     """
+    if x.dtype != out_weight.dtype:
+        raise InvalidArgument(f"x must be {out_weight.dtype} like the weights, got {x.dtype}")
     y: Tensor = _lstm(x, list(weights), out_weight, out_bias)
     return y
 

@@ -64,3 +64,13 @@ def test_wrong_number_of_weights() -> None:
     x, weights, out_weight, out_bias = arguments(torch.float64)
     with pytest.raises(InvalidArgument, match="4 tensors per layer"):
         ops.lstm(x, weights[:3], out_weight, out_bias)
+
+
+def test_one_precision_for_all() -> None:
+    from mlcore.errors import InvalidArgument
+
+    weights = [torch.ones(shape, dtype=torch.float64) for shape in ((8, 4), (8, 2), (8,), (8,))]
+    last = torch.ones(3, 2, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    assert ops.lstm(torch.ones(2, 3, 4, dtype=torch.float64), weights, *last).shape == (2, 3)
+    with pytest.raises(InvalidArgument, match="float64 like the weights"):
+        ops.lstm(torch.ones(2, 3, 4), weights, *last)
