@@ -319,4 +319,28 @@ TEST(Dynamics, RejectsBadArguments) {
   }
 }
 
+/// CPU memory passed for a GPU's: refused, with CUDA (where it lies) and without (no backend).
+TEST(Dynamics, NothingRunsOnAGpuThatIsNotThere) {
+  std::vector<double> values(6);
+  const mlcore::View<double, 2> x(values.data(), {2, 3}, mlcore::Device::cuda);
+  const mlcore::View<double, 3> batch(values.data(), {1, 2, 3}, mlcore::Device::cuda);
+  const mlcore::View<double, 4> frames(values.data(), {1, 2, 1, 3}, mlcore::Device::cuda);
+  mlcore::ForceField field;
+  EXPECT_THROW(mlcore::force_field({}, field, mlcore::Cell::open(), x, x), mlcore::Error);
+  EXPECT_THROW(mlcore::system_forces({}, {}, batch, batch, {}), mlcore::Error);
+  EXPECT_THROW(mlcore::system_force_gradient({}, {}, batch, batch, batch), mlcore::Error);
+  mlcore::BrownianOptions options;
+  options.dt = 1;
+  mlcore::MobilityModel model;
+  model.kernel = mlcore::Kernel::rpy;
+  EXPECT_THROW(mlcore::brownian({}, model, mlcore::Cell::open(), field, options, frames, 0, 1),
+               mlcore::Error);
+  options.scheme = mlcore::Scheme::midpoint;
+  EXPECT_THROW(mlcore::brownian({}, model, mlcore::Cell::open(), field, options, frames, 0, 1),
+               mlcore::BackendUnavailable);
+  const mlcore::View<double, 2> on_cpu(values.data(), {2, 3});
+  EXPECT_THROW(mlcore::force_field({}, field, mlcore::Cell::open(), x, on_cpu),
+               mlcore::InvalidArgument);
+}
+
 }  // namespace
