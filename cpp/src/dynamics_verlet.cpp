@@ -548,6 +548,10 @@ void check(const ParticleSystem& system, const VerletOptions& options, View<cons
   for (double mass : masses) check_number("mass", mass, true);
   for (std::int64_t r = 0; r < R && x.size() > 0; ++r) {
     check_finite("the first positions", View<const double, 2>(x[r][first]));
+    for (double coordinate : x[r][first]) {
+      MLCORE_CHECK(std::abs(coordinate) <= 1e100, "the first positions of replica ", r,
+                   " must lie within -1e100 .. 1e100, got ", coordinate);
+    }
     check_finite("the first velocities", View<const double, 2>(v[r][first]));
     check_start(system, View<const double, 2>(x[r][first]), r);
   }

@@ -307,6 +307,19 @@ NoiseReport root_of_mobility(const Context& context, const MobilityModel& model,
 }
 
 /// Cholesky on the GPU; `make` gives the matrix (m, m) there, which the factor overwrites.
+/// Squares of the numbers must neither overflow nor vanish.
+void check_vectors(View<const double, 2> z) {
+  check_finite("z", z);
+  for (std::int64_t k = 0; k < z.shape[0]; ++k) {
+    double largest = 0;
+    for (double number : z[k]) largest = std::max(largest, std::abs(number));
+    MLCORE_CHECK(
+        largest == 0 || (largest >= 1e-100 && largest <= 1e100), "the largest number of z",
+        " must be 0 or lie within 1e-100 .. 1e100 (standard normal numbers do), but that of",
+        " vector ", k, " is ", largest);
+  }
+}
+
 template <class Make>
 NoiseReport gpu_cholesky(const Context& context, const Make& make, View<const double, 2> z,
                          View<double, 2> out, const SqrtOptions& options,
@@ -318,7 +331,7 @@ NoiseReport gpu_cholesky(const Context& context, const Make& make, View<const do
   };
   std::vector<double> host(z.size());
   cuda::noise_to_host(context, z.data, z.size(), host.data());
-  check_finite("z", View<const double, 2>(host.data(), z.shape));
+  check_vectors(View<const double, 2>(host.data(), z.shape));
   if (factored(0)) return {};
   host.resize(m * m);
   std::vector<double> x(particles.x.size());
@@ -394,7 +407,7 @@ NoiseReport checked_root(const Context& context, const MobilityModel& model, con
   const View<const double, 2> in(z.data, {count, m}, z.device);
   const View<double, 2> result(out.data, {count, m}, out.device);
   if (on_gpu(x, z, out)) return gpu_root_of_mobility(context, model, cell, x, in, result, chosen);
-  check_finite("z", z);
+  check_vectors(in);
   return root_of_mobility(context, model, cell, x, in, result, chosen);
 }
 
@@ -470,7 +483,7 @@ NoiseReport sqrt_apply(const Context& context, View<const double, 2> M, View<con
   if (z.empty()) return {};
   const Particles particles{cell, x};
   if (on_gpu(M, z, out)) return gpu_root_of_matrix(context, M, z, out, chosen, particles);
-  check_finite("z", z);
+  check_vectors(z);
   return root_of_matrix(context, M, z, out, chosen, particles);
 }
 

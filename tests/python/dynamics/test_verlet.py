@@ -349,6 +349,7 @@ def test_blow_up_is_told() -> None:
         ({"x0": np.zeros(3)}, r"x0 must have the shape \(n, d\)"),
         ({"x0": np.zeros((4, 5))}, "d = 1, 2 or 3"),
         ({"x0": np.full((4, 3), np.nan)}, "first positions must be finite"),
+        ({"x0": np.full((4, 3), 1e200)}, "must lie within -1e100"),
         ({"v0": np.full((4, 3), np.inf)}, "first velocities must be finite"),
         ({"v0": np.zeros((3, 3))}, r"v0 must have the shape \(4, 3\) of x0"),
         ({"integrator": "rk4"}, "integrator must be"),

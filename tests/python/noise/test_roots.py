@@ -376,3 +376,13 @@ def test_any_shape(n: int, vectors: int, method: str, phi: float, seed: int) -> 
     lower = report.method == "cholesky"
     factor = scipy.linalg.cholesky(matrix, lower=True) if lower else root(matrix)
     assert distance(g, z.reshape(vectors, -1) @ factor.T) < 1e-5
+
+
+@pytest.mark.parametrize("method", ("cholesky", *KRYLOV))
+@pytest.mark.parametrize("size", [1e300, 1e-300])
+def test_numbers_whose_squares_do_not_fit_are_refused(method: str, size: float) -> None:
+    x = suspension(5)
+    with pytest.raises(InvalidArgument, match="largest number of z"):
+        sqrt_apply(RPY_UNIT, x, size * normal(5, 3), method=method)
+    g, _ = sqrt_apply(RPY_UNIT, x, np.zeros((5, 3)), method=method)
+    assert not g.any()
