@@ -150,7 +150,7 @@ def test_row_that_comes_twice_is_named():
         ("at most 2\\^33 voxels", ((2**20, 2**20, 2**20), []), {}),
         ("boundary must be", ((4, 4, 4), []), {"boundary": "halo"}),
         ("dilate must be", ((4, 4, 4), []), {"dilate": 3}),
-        ("batches must not be negative", ((4, 4, 4), []), {"batches": -1}),
+        ("batches must be at least 1", ((4, 4, 4), []), {"batches": -1}),
     ],
 )
 def test_wrong_arguments_are_named(message, arguments, options):
