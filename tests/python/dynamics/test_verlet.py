@@ -381,9 +381,7 @@ def test_parameters_are_checked() -> None:
 
 @pytest.mark.gpu
 def test_gpu_matches_cpu() -> None:
-    torch = pytest.importorskip("torch")
-    if not (torch.cuda.is_available() and mlcore._core.cuda_status()["devices"]):
-        pytest.skip("needs a CUDA device and a CUDA build")
+    gpu = device_named("cuda")
     x, v = cluster(16)
     for extra in (
         {"forces": TRAPPED},
@@ -393,11 +391,11 @@ def test_gpu_matches_cpu() -> None:
         {"forces": TRAPPED, "integrator": "order8"},
     ):
         want = verlet(np.stack([x, x]), np.stack([v, v]), dt=1e-3, steps=50, every=25, **extra)
-        starts = (torch.from_numpy(np.stack([a, a])).cuda() for a in (x, v))
+        starts = (gpu.put(np.stack([a, a])) for a in (x, v))
         got = verlet(*starts, dt=1e-3, steps=50, every=25, **extra)
         for name in ("positions", "velocities", "potential", "kinetic"):
             np.testing.assert_allclose(
-                getattr(got, name).cpu().numpy(), getattr(want, name), rtol=1e-9, atol=1e-9
+                gpu.get(getattr(got, name)), getattr(want, name), rtol=1e-9, atol=1e-9
             )
 
 

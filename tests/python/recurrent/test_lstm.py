@@ -8,6 +8,7 @@ import mlcore
 import mlcore.reference
 import numpy as np
 import pytest
+from devices import device_named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlcore.errors import InvalidArgument
@@ -221,13 +222,14 @@ def test_bad_input_is_named() -> None:
 
 @pytest.mark.gpu
 def test_gpu_matches_cpu() -> None:
-    if not (torch.cuda.is_available() and mlcore._core.cuda_status()["devices"]):
-        pytest.skip("needs a CUDA device and a CUDA build")
+    gpu = device_named("cuda")
     for dtype in (torch.float32, torch.float64):
         lstm = LSTM(net_of(7, 20, 2, 7, dtype))
         x = torch.randn(5, 4, 7, dtype=dtype)
+        there = gpu.put(x.numpy())
         for carry in (False, True):
             want = lstm.rollout(x, 12, carry=carry)
-            got = lstm.rollout(x.cuda(), 12, carry=carry)
-            torch.testing.assert_close(got.cpu(), want, rtol=0, atol=20 * TOLERANCE[dtype])
-        torch.testing.assert_close(lstm.advance(x.cuda())[0].cpu(), lstm.advance(x)[0])
+            got = gpu.get(lstm.rollout(there, 12, carry=carry))
+            np.testing.assert_allclose(got, want, rtol=0, atol=20 * TOLERANCE[dtype])
+        got = torch.from_numpy(gpu.get(lstm.advance(there)[0]))
+        torch.testing.assert_close(got, lstm.advance(x)[0])

@@ -12,6 +12,7 @@ import mlcore
 import mlcore.reference
 import numpy as np
 import pytest
+from devices import device_named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlcore.errors import InvalidArgument
@@ -431,8 +432,7 @@ def test_bad_input_is_named() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_gpu_matches_cpu(dtype: Any) -> None:
-    if not (torch.cuda.is_available() and mlcore._core.cuda_status()["devices"]):
-        pytest.skip("needs a CUDA device and a CUDA build")
+    device = device_named("cuda")
     for boundary in BOUNDARIES:
         for taps, stride, groups in [(3, 1, 1), (5, 1, 2), (1, 2, 1), (3, 2, 4)]:
             extents = with_halo(boundary, taps, (9, 10, 35))
@@ -440,24 +440,25 @@ def test_gpu_matches_cpu(dtype: Any) -> None:
             weight = normal(12, 8 // groups, taps, taps, taps, dtype=dtype, seed=1)
             bias = normal(12, dtype=dtype, seed=2)
             options: dict[str, Any] = {"boundary": boundary, "stride": stride, "groups": groups}
-            f, w, b = (torch.from_numpy(a).cuda() for a in (field, weight, bias))
+            f, w, b = (device.put(a) for a in (field, weight, bias))
             out = mlcore.conv3d(field, weight, bias, activation="gelu", **options)
             gpu = mlcore.conv3d(f, w, b, activation="gelu", **options)
-            close(gpu.cpu(), out, TOLERANCE[dtype])
+            close(device.get(gpu), out, TOLERANCE[dtype])
             back = mlcore.scatter3d(out, weight, extents=extents, **options)
-            close(
-                mlcore.scatter3d(gpu, w, extents=extents, **options).cpu(), back, TOLERANCE[dtype]
-            )
+            again = mlcore.scatter3d(gpu, w, extents=extents, **options)
+            close(device.get(again), back, TOLERANCE[dtype])
             slope = conv3d_weight_gradient(field, out, taps, **options)
-            close(conv3d_weight_gradient(f, gpu, taps, **options).cpu(), slope, TOLERANCE[dtype])
+            again = conv3d_weight_gradient(f, gpu, taps, **options)
+            close(device.get(again), slope, TOLERANCE[dtype])
         for order in (2, 4, 6):
             field = normal(2, *with_halo(boundary, order + 1, (9, 10, 35)), dtype=dtype)
-            f = torch.from_numpy(field).cuda()
+            f = device.put(field)
             for name in ("laplacian", "gradient"):
                 operation = getattr(mlcore, name)
                 expected = operation(field, (1, 2, 3), order, boundary)
-                close(operation(f, (1, 2, 3), order, boundary).cpu(), expected, TOLERANCE[dtype])
+                again = operation(f, (1, 2, 3), order, boundary)
+                close(device.get(again), expected, TOLERANCE[dtype])
                 back = finite_difference_adjoint(name, expected, (1, 2, 3), order, boundary)
-                v = torch.from_numpy(expected).cuda()
+                v = device.put(expected)
                 again = finite_difference_adjoint(name, v, (1, 2, 3), order, boundary)
-                close(again.cpu(), back, TOLERANCE[dtype])
+                close(device.get(again), back, TOLERANCE[dtype])

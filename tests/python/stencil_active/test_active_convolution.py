@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from dense_fields import dense_conv, occupied
+from devices import device_named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlcore import ActiveSet, _core, conv3d_active, scatter3d_active
@@ -294,27 +295,26 @@ def test_what_is_wrong_is_named():
 @pytest.mark.parametrize("boundary", ["periodic", "zero"])
 @pytest.mark.parametrize("dilate", [0, 1])
 def test_gpu_matches_cpu(boundary, dilate):
-    if not (torch.cuda.is_available() and _core.cuda_status()["devices"]):
-        pytest.skip("needs a CUDA device and a CUDA build")
+    gpu = device_named("cuda")
     rng = np.random.default_rng(15)
     voxels = occupied(rng, (9, 8, 70), 0.2)
     rng.shuffle(voxels)
     active = ActiveSet((9, 8, 70), voxels, boundary, dilate=dilate)
-    there = ActiveSet((9, 8, 70), torch.from_numpy(voxels).cuda(), boundary, dilate=dilate)
-    assert np.array_equal(there.neighbors(3).cpu().numpy(), active.neighbors(3))
+    there = ActiveSet((9, 8, 70), gpu.put(voxels), boundary, dilate=dilate)
+    assert np.array_equal(gpu.get(there.neighbors(3)), active.neighbors(3))
     for dtype, tolerance in ((np.float32, 1e-4), (np.float64, 1e-12)):
         features, weight, bias = parts(rng, active, 11, 19, 3, dtype)
-        on_gpu = [torch.from_numpy(a).cuda() for a in (features, weight, bias)]
+        on_gpu = [gpu.put(a) for a in (features, weight, bias)]
         want = conv3d_active(active, features, weight, bias, "gelu")
         got = conv3d_active(there, *on_gpu, "gelu")
-        np.testing.assert_allclose(got.cpu().numpy(), want, rtol=0, atol=tolerance)
-        back = scatter3d_active(there, got, on_gpu[1]).cpu().numpy()
+        np.testing.assert_allclose(gpu.get(got), want, rtol=0, atol=tolerance)
+        back = gpu.get(scatter3d_active(there, got, on_gpu[1]))
         np.testing.assert_allclose(
             back, scatter3d_active(active, want, weight), rtol=0, atol=100 * tolerance
         )
-        sums = torch.empty_like(on_gpu[1])
+        sums = gpu.put(np.empty_like(weight))
         slow = np.empty_like(weight)
         single = dtype == np.float32
         _core.conv3d_active_weight_gradient(there.rules(3), on_gpu[0], got, sums, single)
         _core.conv3d_active_weight_gradient(active.rules(3), features, want, slow, single)
-        np.testing.assert_allclose(sums.cpu().numpy(), slow, rtol=0, atol=100 * tolerance)
+        np.testing.assert_allclose(gpu.get(sums), slow, rtol=0, atol=100 * tolerance)

@@ -8,6 +8,7 @@ from typing import Any
 import mlcore
 import numpy as np
 import pytest
+from devices import device_named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlcore.errors import InvalidArgument
@@ -125,16 +126,14 @@ def test_bad_arguments() -> None:
 
 @pytest.mark.gpu
 def test_gpu_bins_are_those_of_the_cpu() -> None:
-    torch = pytest.importorskip("torch")
-    if not (torch.cuda.is_available() and mlcore._core.cuda_status()["devices"]):
-        pytest.skip("needs a CUDA device and a CUDA build")
+    gpu = device_named("cuda")
     for cell in CELLS:
         for n in (0, 1, 5000):
             grid = VoxelGrid((9, 8, 7), cell)
             x = np.random.default_rng(1).uniform(-20, 20, (n, 3))
-            bins, there = bin_atoms(grid, x), bin_atoms(grid, torch.from_numpy(x).cuda())
+            bins, there = bin_atoms(grid, x), bin_atoms(grid, gpu.put(x))
             for name, value in vars(bins).items():
-                np.testing.assert_array_equal(getattr(there, name).cpu().numpy(), value)
-            same_bits(unbin(grid, there).cpu(), x)
+                np.testing.assert_array_equal(gpu.get(getattr(there, name)), value)
+            same_bits(gpu.get(unbin(grid, there)), x)
     with pytest.raises(InvalidArgument, match="finite"):
-        bin_atoms(grid, torch.full((3, 3), float("nan"), dtype=torch.float64, device="cuda"))
+        bin_atoms(grid, gpu.put(np.full((3, 3), np.nan)))

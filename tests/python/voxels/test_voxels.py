@@ -8,6 +8,7 @@ import mlcore
 import numpy as np
 import pytest
 import scipy.ndimage
+from devices import device_named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlcore import reference
@@ -481,14 +482,12 @@ def test_sizes_are_checked_before_they_overflow() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_gpu_matches_cpu(dtype: Any) -> None:
-    torch = pytest.importorskip("torch")
-    if not (torch.cuda.is_available() and mlcore._core.cuda_status()["devices"]):
-        pytest.skip("needs a CUDA device and a CUDA build")
+    gpu = device_named("cuda")
     tolerance = 1e-5 if dtype == np.float32 else 1e-12
 
     def close(got: Any, want: np.ndarray) -> None:
         scale = np.abs(want).max(initial=0) + 1
-        np.testing.assert_allclose(got.cpu().numpy(), want, rtol=0, atol=tolerance * scale)
+        np.testing.assert_allclose(gpu.get(got), want, rtol=0, atol=tolerance * scale)
 
     for cell in CELLS.values():
         for pbc in BOUNDARIES:
@@ -496,29 +495,29 @@ def test_gpu_matches_cpu(dtype: Any) -> None:
                 grid = VoxelGrid(shape, cell, pbc)
                 x, features, along = sample(cell, 90, 11)
                 features = features.astype(dtype)
-                there = [torch.from_numpy(a).cuda() for a in (x, features, along)]
+                there = [gpu.put(a) for a in (x, features, along)]
                 for kernel in KERNELS.values():
                     for direction in (False, True) if kernel in SMOOTH.values() else (False,):
                         for layout in ("channels_first", "channels_last"):
                             options: dict[str, Any] = {"kernel": kernel, "layout": layout}
                             options["offsets"] = [0, 30, 30, 90]
                             cpu = options | {"direction": along if direction else None}
-                            gpu = options | {"direction": there[2] if direction else None}
+                            far = options | {"direction": there[2] if direction else None}
                             field = rasterize(grid, x, features, **cpu)
-                            first = rasterize(grid, *there[:2], **gpu)
+                            first = rasterize(grid, *there[:2], **far)
                             close(first, field)
-                            again = rasterize(grid, *there[:2], **gpu)
-                            assert torch.equal(first, again)
-                            free = rasterize(grid, *there[:2], deterministic=False, **gpu)
+                            again = rasterize(grid, *there[:2], **far)
+                            assert np.array_equal(gpu.get(first), gpu.get(again))
+                            free = rasterize(grid, *there[:2], deterministic=False, **far)
                             close(free, field)
                             close(
-                                gather(grid, first, there[0], **gpu), gather(grid, field, x, **cpu)
+                                gather(grid, first, there[0], **far), gather(grid, field, x, **cpu)
                             )
                             if kernel in SMOOTH.values():
                                 slope = position_gradient(grid, x, features, field, **cpu)
-                                got = position_gradient(grid, *there[:2], first, **gpu)
+                                got = position_gradient(grid, *there[:2], first, **far)
                                 close(got, slope)
     grid = VoxelGrid(4, (4.0,) * 3)
-    bad = torch.full((3, 3), float("nan"), dtype=torch.float64, device="cuda")
+    bad = gpu.put(np.full((3, 3), np.nan))
     with pytest.raises(InvalidArgument, match="finite"):
-        rasterize(grid, bad, torch.ones(3, 2, device="cuda"))
+        rasterize(grid, bad, gpu.put(np.ones((3, 2))))
