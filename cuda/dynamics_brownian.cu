@@ -274,11 +274,12 @@ class Walker {
     check(cudaGetLastError(), "move particles");
   }
 
-  /// noise = L xi. Where M has to be repaired, the whole step is made with M + shift I.
+  /// noise = M^(1/2) xi. Where M has to be repaired, the whole step is made with M + shift I.
   void add_noise(std::int64_t replica, std::int64_t step) const {
     draw(options_.seed, replica, step);
     SqrtOptions root;
-    root.method = SqrtMethod::cholesky;
+    root.method = options_.noise;
+    root.tolerance = options_.noise_tolerance;
     root.psd = options_.psd;
     const double shift = sqrt_apply(context_, model_, cell_, x(),
                                     View<const double, 3>(random().data, {1, n_, 3}, Device::cuda),

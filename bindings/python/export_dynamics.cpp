@@ -75,7 +75,8 @@ Scheme scheme_named(const std::string& name) {
 BrownianOptions make_options(double dt, double kT, std::int64_t every, bool drift,
                              const std::string& scheme, std::uint64_t seed, std::uint32_t stream,
                              const std::string& psd, double max_displacement,
-                             double random_finite_difference) {
+                             double random_finite_difference, const std::string& noise,
+                             double tolerance) {
   BrownianOptions options;
   options.dt = dt;
   options.kT = kT;
@@ -87,6 +88,8 @@ BrownianOptions make_options(double dt, double kT, std::int64_t every, bool drif
   options.psd = indefinite_named(psd);
   options.max_displacement = max_displacement;
   options.random_finite_difference = random_finite_difference;
+  options.noise = method_named("noise", noise);
+  options.noise_tolerance = tolerance;
   return options;
 }
 
@@ -219,7 +222,8 @@ void export_dynamics(py::module_& m) {
   py::class_<BrownianOptions>(m, "BrownianOptions")
       .def(py::init(&make_options), py::kw_only(), py::arg("dt"), py::arg("kT"), py::arg("every"),
            py::arg("drift"), py::arg("scheme"), py::arg("seed"), py::arg("stream"), py::arg("psd"),
-           py::arg("max_displacement"), py::arg("random_finite_difference") = 0.0);
+           py::arg("max_displacement"), py::arg("random_finite_difference") = 0.0,
+           py::arg("noise") = "cholesky", py::arg("tol") = 1e-3);
   py::class_<ParticleSystem>(m, "ParticleSystem")
       .def(py::init(&make_system), py::kw_only(), py::arg("trap") = 0.0,
            py::arg("landscape") = "none", py::arg("landscape_epsilon") = 1.0,

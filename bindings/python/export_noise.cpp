@@ -12,20 +12,10 @@
 namespace mlcore::python {
 namespace {
 
-SqrtMethod method_named(const std::string& name) {
-  if (name == "cholesky") return SqrtMethod::cholesky;
-  if (name == "lanczos") return SqrtMethod::lanczos;
-  if (name == "chebyshev") return SqrtMethod::chebyshev;
-  MLCORE_CHECK(name == "auto",
-               "method must be \"cholesky\", \"lanczos\", \"chebyshev\" or \"auto\", got \"", name,
-               "\"");
-  return SqrtMethod::automatic;
-}
-
 SqrtOptions make_options(const std::string& method, double tolerance, const std::string& psd,
                          int max_iterations, bool single_precision,
                          const std::array<double, 2>& bounds) {
-  return {method_named(method),
+  return {method_named("method", method),
           tolerance,
           indefinite_named(psd),
           max_iterations,

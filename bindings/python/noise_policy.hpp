@@ -13,4 +13,13 @@ inline Indefinite indefinite_named(const std::string& psd) {
   return Indefinite::repair;
 }
 
+inline SqrtMethod method_named(const char* argument, const std::string& name) {
+  if (name == "cholesky") return SqrtMethod::cholesky;
+  if (name == "lanczos") return SqrtMethod::lanczos;
+  if (name == "chebyshev") return SqrtMethod::chebyshev;
+  MLCORE_CHECK(name == "auto", argument,
+               " must be \"cholesky\", \"lanczos\", \"chebyshev\" or \"auto\", got \"", name, "\"");
+  return SqrtMethod::automatic;
+}
+
 }  // namespace mlcore::python

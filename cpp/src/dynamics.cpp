@@ -10,6 +10,7 @@
 
 #include "dynamics_cuda.hpp"
 #include "dynamics_steps.hpp"
+#include "krylov.hpp"
 #include "mlcore/linalg.hpp"
 #include "mlcore/neighbors.hpp"
 #include "mlcore/random.hpp"
@@ -202,7 +203,9 @@ class Walker {
         options_(options),
         n_(n),
         m_(3 * n),
-        memory_(new double[m_ * m_ + 7 * m_]),
+        root_(root_options(options, m_)),
+        matrix_size_(root_.method == SqrtMethod::cholesky ? m_ * m_ : 0),
+        memory_(new double[matrix_size_ + 7 * m_]),
         tags_(n) {
     for (std::int64_t i = 0; i < n; ++i) tags_[i] = static_cast<std::uint32_t>(i);
     limit_ = step_limit(options, forces);
@@ -227,7 +230,16 @@ class Walker {
   }
 
  private:
-  double* vector(int slot) const { return memory_.get() + m_ * m_ + slot * m_; }
+  static SqrtOptions root_options(const BrownianOptions& options, std::int64_t m) {
+    SqrtOptions root;
+    root.method = options.noise;
+    root.tolerance = options.noise_tolerance;
+    root.psd = options.psd;
+    root.method = detail::chosen_method(root, m, 1);
+    return root;
+  }
+
+  double* vector(int slot) const { return memory_.get() + matrix_size_ + slot * m_; }
   View<double, 2> rows(int slot) const { return {vector(slot), {n_, 3}}; }
   View<double, 2> matrix() const { return {memory_.get(), {m_, m_}}; }
   View<double, 2> force() const { return rows(0); }
@@ -252,24 +264,39 @@ class Walker {
     });
   }
 
-  /// V = M F and noise = L xi at x; leaves L in the matrix. Returns the shift of a repair: the
-  /// whole step is made with M + shift I then, so that noise and mobility stay in balance.
+  /// V = M F and noise = M^(1/2) xi at x; a Cholesky factor stays in the matrix. Returns the shift
+  /// of a repair: the whole step is made with M + shift I then, so that noise and mobility stay in
+  /// balance.
   double start(const Context& context, View<const double, 2> x, std::int64_t replica,
                std::int64_t step) const {
     forces_.evaluate(context, x, force());
-    if (options_.kT == 0) {
+    const bool factored = matrix_size_ > 0 && options_.kT > 0;
+    if (!factored) {
       mobility_apply(context, model_, cell_, x, View<const double, 2>(force()), velocity());
+    }
+    if (options_.kT == 0) {
       std::fill(noise().begin(), noise().end(), 0.0);
       return 0;
     }
+    random_normal(context, options_.seed, options_.stream + static_cast<std::uint32_t>(replica),
+                  static_cast<std::uint64_t>(step), {tags_.data(), {n_}}, random());
+    const double shift = factored ? factored_noise(context, x) : matrix_free_noise(context, x);
+    if (shift > 0) add_shift(shift);
+    return shift;
+  }
+
+  /// V = M F and noise = L xi; returns the shift.
+  double factored_noise(const Context& context, View<const double, 2> x) const {
     mobility_matrix(context, model_, cell_, x, matrix());
     multiply(context);
     const double shift = noise_factor(context, cell_, x, matrix(), options_.psd).shift;
-    if (shift > 0) add_shift(shift);
-    random_normal(context, options_.seed, options_.stream + static_cast<std::uint32_t>(replica),
-                  static_cast<std::uint64_t>(step), {tags_.data(), {n_}}, random());
     lower_multiply(context, matrix(), {vector(3), {1, m_}}, {vector(4), {1, m_}});
     return shift;
+  }
+
+  double matrix_free_noise(const Context& context, View<const double, 2> x) const {
+    const View<const double, 3> z(vector(3), {1, n_, 3});
+    return sqrt_apply(context, model_, cell_, x, z, {vector(4), {1, n_, 3}}, root_).shift;
   }
 
   void add_shift(double shift) const {
@@ -356,6 +383,8 @@ class Walker {
   const Forces& forces_;
   const BrownianOptions& options_;
   std::int64_t n_, m_;
+  SqrtOptions root_;
+  std::int64_t matrix_size_;  // none where M is not formed here
   std::unique_ptr<double[]> memory_;
   std::vector<std::uint32_t> tags_;
   double limit_;
@@ -380,6 +409,10 @@ void check(const BrownianOptions& options, View<double, 4> frames, std::int64_t 
   MLCORE_CHECK(options.random_finite_difference == 0 ||
                    (options.drift && options.scheme == Scheme::euler_maruyama),
                "the random finite difference is a drift of euler_maruyama");
+  MLCORE_CHECK(options.noise_tolerance >= 1e-14 && options.noise_tolerance <= 0.5,
+               "tol must lie in 1e-14..0.5, got ", options.noise_tolerance);
+  MLCORE_CHECK(options.noise == SqrtMethod::cholesky || options.scheme == Scheme::euler_maruyama,
+               "the midpoint scheme needs noise = cholesky, whose factor it inverts");
   if (frames.device == Device::cuda && options.scheme == Scheme::midpoint) {
     throw BackendUnavailable(
         "the midpoint scheme runs on the CPU alone; take euler_maruyama or copy the positions to "

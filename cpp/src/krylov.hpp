@@ -12,6 +12,10 @@
 
 namespace mlcore::detail {
 
+/// The method `automatic` stands for, 3n = m, so many vectors per configuration; else that asked
+/// for.
+SqrtMethod chosen_method(const SqrtOptions& options, std::int64_t m, std::int64_t vectors);
+
 /// Vectors of length `size`, in blocks of `count`: (count, size).
 class VectorSpace {
  public:

@@ -254,11 +254,7 @@ void check_options(const SqrtOptions& options) {
 SqrtOptions resolved(const SqrtOptions& options, std::int64_t m, std::int64_t vectors) {
   check_options(options);
   SqrtOptions result = options;
-  if (options.method == SqrtMethod::automatic) {
-    const double digits = -std::log10(options.tolerance) * static_cast<double>(vectors);
-    const bool direct = m <= kCholeskySize || kCholeskyShare * digits > static_cast<double>(m);
-    result.method = direct ? SqrtMethod::cholesky : SqrtMethod::lanczos;
-  }
+  result.method = detail::chosen_method(options, m, vectors);
   return result;
 }
 
@@ -412,6 +408,13 @@ NoiseReport checked_root(const Context& context, const MobilityModel& model, con
 }
 
 }  // namespace
+
+SqrtMethod detail::chosen_method(const SqrtOptions& options, std::int64_t m, std::int64_t vectors) {
+  if (options.method != SqrtMethod::automatic) return options.method;
+  const double digits = -std::log10(options.tolerance) * static_cast<double>(vectors);
+  const bool direct = m <= kCholeskySize || kCholeskyShare * digits > static_cast<double>(m);
+  return direct ? SqrtMethod::cholesky : SqrtMethod::lanczos;
+}
 
 ClosestPair closest_pair(const Cell& cell, View<const double, 2> x) {
   MLCORE_CHECK(x.shape[1] == 3, "x must have the shape (n, 3), got (", x.shape[0], ", ", x.shape[1],

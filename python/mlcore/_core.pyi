@@ -251,6 +251,8 @@ class BrownianOptions:
         psd: str,
         max_displacement: typing.SupportsFloat | typing.SupportsIndex,
         random_finite_difference: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        noise: str = "cholesky",
+        tol: typing.SupportsFloat | typing.SupportsIndex = 0.001,
     ) -> None: ...
 
 class ParticleSystem:

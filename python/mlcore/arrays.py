@@ -44,9 +44,12 @@ __all__ = [
     "Particles",
     "apart",
     "box",
+    "flag",
     "host",
     "integer",
     "is_atoms",
+    "number",
+    "one_of",
     "positive",
     "precision",
     "real",
@@ -148,7 +151,12 @@ class Kind:
         return values.numpy() if self.on_cpu else values
 
     def output(
-        self, out: Any, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float64, like: str = "x"
+        self,
+        out: Any,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike = np.float64,
+        like: str = "x",
+        name: str = "out",
     ) -> tuple[Any, Any]:
         """Where a result goes: (the array the core fills, the same as the caller gets it).
 
@@ -157,33 +165,39 @@ class Kind:
             shape: of the result.
             dtype: of the result.
             like: name of the argument whose kind this is, for messages.
+            name: of ``out``, for messages.
 
         Raises:
-            InvalidArgument: ``out`` has another kind, shape or dtype or is not C-contiguous.
+            InvalidArgument: ``out`` has another kind, shape or dtype, is not C-contiguous or cannot
+                be written to.
         """
         if out is None:
             out = self._empty(shape, dtype)
         elif not _fits(self, out, shape, dtype):
-            self._check_output(out, shape, np.dtype(dtype).name, like)
-        return (self.take("out", out, dtype) if self.name == "torch" else out), out
+            self._check_output(out, shape, np.dtype(dtype).name, like, name)
+        return (self.take(name, out, dtype) if self.name == "torch" else out), out
 
-    def _check_output(self, out: Any, shape: tuple[int, ...], dtype: str, like: str) -> None:
+    def _check_output(
+        self, out: Any, shape: tuple[int, ...], dtype: str, like: str, name: str
+    ) -> None:
         if not hasattr(out, "shape") or not hasattr(out, "dtype"):
-            raise InvalidArgument(f"out must be an array, got {type(out).__name__}")
+            raise InvalidArgument(f"{name} must be an array, got {type(out).__name__}")
         kind = Kind.of(out)
-        kind.require_device_of(self, "out", like)
+        kind.require_device_of(self, name, like)
         if kind.name != self.name:
             raise InvalidArgument(
-                f"out must be of the kind of {like} ({self.name}), got {kind.name}"
+                f"{name} must be of the kind of {like} ({self.name}), got {kind.name}"
             )
         if tuple(out.shape) != shape:
-            raise InvalidArgument(f"out must have the shape {shape}, got {tuple(out.shape)}")
+            raise InvalidArgument(f"{name} must have the shape {shape}, got {tuple(out.shape)}")
         packed = out.is_contiguous() if self.device is not None else out.flags.c_contiguous
         if str(out.dtype) not in (dtype, f"torch.{dtype}") or not packed:
             raise InvalidArgument(
-                f"out must be C-contiguous {dtype}, got {out.dtype}, "
+                f"{name} must be C-contiguous {dtype}, got {out.dtype}, "
                 f"{'' if packed else 'not '}C-contiguous"
             )
+        if isinstance(out, np.ndarray) and not out.flags.writeable:
+            raise InvalidArgument(f"{name} must be writeable")
 
     def _empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
         if self.on_cpu and _bytes(shape, dtype) >= _POOLED:
@@ -225,6 +239,7 @@ def _fits(kind: Kind, out: Any, shape: tuple[int, ...], dtype: npt.DTypeLike) ->
         and out.dtype == dtype
         and out.shape == shape
         and out.flags.c_contiguous
+        and out.flags.writeable
     )
 
 
@@ -261,15 +276,46 @@ def _is_single(value: Any) -> bool:
     return dtype == _SINGLE if isinstance(dtype, np.dtype) else str(dtype) == "torch.float32"
 
 
-def positive(name: str, value: float) -> float:
+def number(name: str, value: Any) -> float:
+    """A real number as float; InvalidArgument for what is none, text included."""
+    try:
+        return _float(value)
+    except (TypeError, ValueError):
+        raise InvalidArgument(f"{name} must be a number, got {value!r}") from None
+
+
+def positive(name: str, value: Any) -> float:
     """A number as float; InvalidArgument unless it is positive and finite."""
     try:
-        number = float(value)
+        found = _float(value)
     except (TypeError, ValueError):
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
+        found = math.nan
+    if not (math.isfinite(found) and found > 0):
         raise InvalidArgument(f"{name} must be positive and finite, got {value!r}")
-    return number
+    return found
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, (str, bytes)) or getattr(getattr(value, "dtype", None), "kind", "") == "c":
+        raise TypeError
+    return float(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, or a whole number that is one of them; InvalidArgument else."""
+    if not (isinstance(value, (bool, np.bool_, int, np.integer)) and value in (0, 1)):
+        raise InvalidArgument(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def one_of(name: str, value: Any, *options: str) -> str:
+    """One of some words; InvalidArgument for anything else."""
+    if not (isinstance(value, str) and value in options):
+        *rest, last = (f'"{option}"' for option in options)
+        words = f"{', '.join(rest)} or {last}"
+        given = f'"{value}"' if isinstance(value, str) else repr(value)
+        raise InvalidArgument(f"{name} must be {words}, got {given}")
+    return value
 
 
 def integer(name: str, value: Any) -> int:

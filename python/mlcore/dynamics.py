@@ -20,7 +20,21 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind, Particles, host, integer, is_atoms, positive, real, thread_count
+from mlcore.arrays import (
+    Kind,
+    Particles,
+    apart,
+    flag,
+    host,
+    integer,
+    is_atoms,
+    number,
+    one_of,
+    positive,
+    real,
+    thread_count,
+)
+from mlcore.arrays import box as cell_and_flags
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -66,6 +80,7 @@ class Yukawa:
     cutoff: float
 
     def __post_init__(self) -> None:
+        number("Yukawa: amplitude", self.amplitude)
         _check_positive("Yukawa", kappa=self.kappa, cutoff=self.cutoff)
 
 
@@ -86,7 +101,8 @@ class LennardJones:
 
     def __post_init__(self) -> None:
         _check_positive("LennardJones", sigma=self.sigma)
-        if not self.reach > 0:
+        number("LennardJones: epsilon", self.epsilon)
+        if self.cutoff is not None and not number("LennardJones: cutoff", self.cutoff) > 0:
             raise InvalidArgument(f"LennardJones: cutoff must be positive, got {self.cutoff}")
 
     @property
@@ -107,6 +123,10 @@ class Harmonic:
     stiffness: float
     centre: npt.ArrayLike = (0.0, 0.0, 0.0)
 
+    def __post_init__(self) -> None:
+        number("Harmonic: stiffness", self.stiffness)
+        host("Harmonic: centre", self.centre, "centres are read")
+
 
 @dataclass(frozen=True, eq=False)
 class Constant:
@@ -117,6 +137,9 @@ class Constant:
     """
 
     force: npt.ArrayLike
+
+    def __post_init__(self) -> None:
+        host("Constant: force", self.force, "constant forces are read")
 
 
 Force = Yukawa | LennardJones | Harmonic | Constant
@@ -144,6 +167,10 @@ class FixedLennardJones:
     sigma: float = 1.0
     epsilon: float = 1.0
 
+    def __post_init__(self) -> None:
+        _check_positive("FixedLennardJones", sigma=self.sigma)
+        number("FixedLennardJones: epsilon", self.epsilon)
+
 
 @dataclass(frozen=True)
 class SphericalWall:
@@ -165,10 +192,8 @@ class SphericalWall:
 
     def __post_init__(self) -> None:
         _check_positive("SphericalWall", radius=self.radius, sigma=self.sigma)
-        if self.kind not in ("specular", "wca"):
-            raise InvalidArgument(
-                f'SphericalWall: kind must be "specular" or "wca", got "{self.kind}"'
-            )
+        number("SphericalWall: epsilon", self.epsilon)
+        one_of("SphericalWall: kind", self.kind, "specular", "wca")
 
 
 SystemForce = LennardJones | Harmonic | DoubleWell | Rugged | FixedLennardJones | SphericalWall
@@ -204,6 +229,7 @@ def force_field(
     cell: Any = None,
     pbc: Pbc = None,
     *,
+    out: Any = None,
     num_threads: int | None = None,
 ) -> tuple[float, Any]:
     """Potential energy and forces.
@@ -213,6 +239,8 @@ def force_field(
         x: (n, 3) positions, on the CPU or a GPU.
         cell: as for `Mobility`.
         pbc: as for `Mobility`; any mixture.
+        out: C-contiguous float64 array for the forces, of the shape, kind and device of x and apart
+            from it.
         num_threads: CPU threads; None takes the library-wide setting.
 
     Returns:
@@ -224,10 +252,12 @@ def force_field(
     particles = Particles.of(x, cell, pbc)
     positions, kind = particles.single(), particles.kind
     field = core_field(forces, len(positions))
-    out, result = kind.output(None, tuple(positions.shape))
+    filled, result = kind.output(out, tuple(positions.shape))
+    if out is not None:
+        apart(filled, x=positions)
     threads, stream = thread_count(num_threads), kind.stream()
     energy = _core.force_field(
-        field, *particles.box, positions, out, num_threads=threads, stream=stream
+        field, *particles.box, positions, filled, num_threads=threads, stream=stream
     )
     return energy, result
 
@@ -246,16 +276,20 @@ def brownian(
     drift: bool = True,
     random_finite_difference: float = 0.0,
     scheme: str = "euler_maruyama",
+    noise: str = "cholesky",
+    tol: float = 1e-3,
     seed: int = 0,
     stream: int = 0,
     psd: str = "error",
     max_displacement: float = 0.0,
     progress: bool | Report = False,
+    out: Any = None,
     num_threads: int | None = None,
 ) -> Any:
     """Brownian trajectories.
 
-    "euler_maruyama": x += dt (M F + kT div M) + sqrt(2 kT dt) L xi, with M = L L^T.
+    "euler_maruyama": x += dt (M F + kT div M) + sqrt(2 kT dt) L xi, with M = L L^T, or the
+    symmetric root S, M = S S, in place of L (``noise``).
     "midpoint": half a step to x', then x += dt M' F' + sqrt(2 kT dt) M' L^-T xi with the same xi;
     the drift kT div M comes out by itself (Fixman).
     xi = ``mlcore.random.normal(seed, stream + replica, step, range(n))``: a trajectory depends on
@@ -265,7 +299,8 @@ def brownian(
         mobility: RPY, Oseen or PairMobility.
         x0: (n, 3), or (R, n, 3) for R replicas, which run in parallel. On a GPU ("euler_maruyama"
             alone) the same steps are made there, replica after replica, with the same random
-            numbers and noise by cuSOLVER's Cholesky: the CPU's trajectory to rounding.
+            numbers, Cholesky by cuSOLVER: the CPU's trajectory to rounding (to ``tol`` where
+            ``noise`` is found by iteration).
         forces: one or several of Yukawa, LennardJones, Harmonic, Constant; they add up.
         dt: > 0, time step.
         kT: >= 0, thermal energy.
@@ -279,6 +314,13 @@ def brownian(
             price of two products M F where the exact divergence is dear (Delong et al., J. Chem.
             Phys. 140, 134110 (2014)). 0 takes the exact one. "euler_maruyama" only.
         scheme: "euler_maruyama" or "midpoint".
+        noise: how the root of M is found, see `mlcore.noise`: "cholesky" holds M, 72 n^2 bytes, and
+            factors it in each step, n^3; "lanczos" and "chebyshev" ("euler_maruyama" only) need
+            products with M alone, for thousands of particles: in open space without a table M is
+            never formed; elsewhere for the noise, up to 2 GiB. "auto" takes Cholesky up to 100
+            particles (some more where ``tol`` is below 5e-3), Lanczos else. Trajectories of
+            different roots differ, their laws do not.
+        tol: 1e-14..0.5, relative error of the noise of "lanczos" and "chebyshev".
         seed: 0 <= seed < 2**64.
         stream: 0 <= stream + R <= 2**30.
         psd: "error", or "repair" to take a step with M + shift I where M is not positive definite.
@@ -286,6 +328,8 @@ def brownian(
             takes the longest pair cutoff (no limit without pair forces).
         progress: True for a progress bar on stderr, or a function called with (frames done, frames
             in all). Calls with the interpreter lock come a few times a second.
+        out: C-contiguous float64 array of the shape of the result to write to, of the kind and
+            device of x0 and apart from it.
         num_threads: CPU threads; None takes the library-wide setting.
 
     Returns:
@@ -297,7 +341,8 @@ def brownian(
         NotPositiveDefinite: the mobility has no square root on the way; names step, smallest
             eigenvalue and closest pair.
         BackendUnavailable: "midpoint" on a GPU; a GPU without a CUDA build or cuSOLVER.
-        Error: the run has blown up; names replica, step and particle.
+        Error: the run has blown up; names replica, step and particle. Or "lanczos" does not reach
+            tol.
     """
     particles = Particles.of(x0, cell, pbc, name="x0")
     model = getattr(mobility, "core_model", None)
@@ -310,21 +355,26 @@ def brownian(
     for name, value, bits in (("seed", seed, 64), ("stream", stream, 30)):
         if not 0 <= integer(name, value) < 2**bits:
             raise InvalidArgument(f"{name} must lie in 0..2**{bits}-1, got {value}")
-    replicas, n, _ = particles.x.shape
+    n = particles.x.shape[1]
     field = core_field(forces, n)
     options = _core.BrownianOptions(
-        dt=dt,
-        kT=kT,
+        dt=number("dt", dt),
+        kT=number("kT", kT),
         every=every,
-        drift=drift,
-        scheme=scheme,
+        drift=flag("drift", drift),
+        scheme=one_of("scheme", scheme, "euler_maruyama", "midpoint"),
         seed=seed,
         stream=stream,
-        psd=psd,
-        max_displacement=max_displacement,
-        random_finite_difference=random_finite_difference,
+        psd=one_of("psd", psd, "error", "repair"),
+        max_displacement=number("max_displacement", max_displacement),
+        random_finite_difference=number("random_finite_difference", random_finite_difference),
+        noise=one_of("noise", noise, "cholesky", "lanczos", "chebyshev", "auto"),
+        tol=number("tol", tol),
     )
-    frames, result = particles.kind.output(None, (replicas, count + 1, n, 3))
+    threads = thread_count(num_threads)
+    frames, result = particles.output(out, (count + 1, n, 3))
+    if out is not None:
+        apart(frames, x0=particles.x)
     frames[:, 0] = particles.x
     with _reporter(progress) as report:
         for first, last in _chunks(count):
@@ -336,11 +386,11 @@ def brownian(
                 frames,
                 first,
                 last,
-                num_threads=thread_count(num_threads),
+                num_threads=threads,
                 stream=particles.kind.stream(),
             )
             report(last, count)
-    return result if particles.batched else result[0]
+    return result
 
 
 def verlet(
@@ -357,6 +407,7 @@ def verlet(
     skin: float = 0.0,
     energies: bool = True,
     progress: bool | Report = False,
+    out: Sequence[Any] | None = None,
     num_threads: int | None = None,
 ) -> Trajectory:
     """Newton's equations, the same bits for a replica alone or among others, on any threads.
@@ -368,7 +419,8 @@ def verlet(
 
     Args:
         x0: (n, d), or (R, n, d) for R replicas, which run in parallel; d = 1, 2 or 3. NumPy, torch,
-            CuPy (on the GPU n <= 1024 and all pairs), or Atoms, which bring masses, velocities.
+            CuPy (on the GPU n <= 1024 and all pairs), or Atoms, which bring masses, velocities and,
+            where they are periodic, the box: it must be a cube along the axes.
         v0: velocities of the shape of x0; None: at rest.
         forces: what acts, added up: one LennardJones at most (pairs), one Harmonic about the origin,
             one SphericalWall, and in one dimension DoubleWell, Rugged or FixedLennardJones.
@@ -376,11 +428,16 @@ def verlet(
         steps: number of steps, a multiple of ``every``.
         every: steps between frames.
         mass: > 0; one number, (n,) or (R, n). None: 1, or the masses of Atoms.
-        box: edge of a periodic cube, None: open space. Pairs see every image within their cutoff.
+        box: edge of a periodic cube, None: open space, or that of Atoms. Pairs see every image
+            within their cutoff.
         integrator: "velocity_verlet" or "order8".
         skin: of the neighbor list that serves more than 128 particles with a cutoff; 0: 0.4 sigma.
         energies: whether to compute them: of a frame they cost about as much as a step.
         progress: as for `brownian`.
+        out: arrays (positions, velocities) or, with energies, (positions, velocities, energies) to
+            write to, None in place of one for a new one: C-contiguous float64 of the shapes of
+            `Trajectory`, energies (T, 2) or (R, T, 2) for potential and kinetic ones, of the kind
+            and device of x0, apart from each other and from x0, v0 and mass.
         num_threads: CPU threads; None takes the library-wide setting.
 
     Returns:
@@ -390,6 +447,7 @@ def verlet(
         InvalidArgument: a shape, value or option is wrong, or a particle starts outside the wall.
         Error: the run has blown up; names replica and frame.
     """
+    box = _cube_of("x0", x0, box)
     x0, v0, mass = _of_atoms(x0, v0, mass)
     x, kind = real("x0", x0)
     if x.ndim not in (2, 3) or x.shape[-1] not in (1, 2, 3):
@@ -401,27 +459,31 @@ def verlet(
     starts = x if batched else x[None]
     replicas, n, d = starts.shape
     system = core_system(forces, box)
-    options = _core.VerletOptions(dt=dt, every=every, integrator=integrator, skin=skin)
+    options = _core.VerletOptions(
+        dt=number("dt", dt),
+        every=every,
+        integrator=one_of("integrator", integrator, "velocity_verlet", "order8"),
+        skin=number("skin", skin),
+    )
+    threads = thread_count(num_threads)
     masses = _placed(_masses(mass, replicas, n), kind)
+    speeds = None if v0 is None else _like("v0", v0, x, kind).reshape(starts.shape)
     shape = (replicas, count + 1, n, d)
-    (positions, x_out), (velocities, v_out) = (kind.output(None, shape) for _ in range(2))
+    arrays = _run_arrays(out, kind, shape, batched, flag("energies", energies))
+    if out is not None:
+        _check_apart(arrays, x0=x, v0=speeds, mass=masses)
+    positions, velocities, table = (filled for filled, _ in arrays)
     positions[:, 0] = starts
-    velocities[:, 0] = 0 if v0 is None else _like("v0", v0, x, kind).reshape(starts.shape)
-    table: Any
-    E_out: Any
-    table, E_out = kind.output(None, (replicas, count + 1, 2)) if energies else (None, None)
+    velocities[:, 0] = 0 if speeds is None else speeds
     arguments = (system, options, masses, positions, velocities, table)
     work = replicas * steps * (n * n + 10) * (17 if integrator == "order8" else 1)
     with _reporter(progress, "Verlet") as report:
         for first, last in _chunks(count) if work > _SHORT else ((0, count),):
-            _core.verlet(
-                *arguments, first, last, num_threads=thread_count(num_threads), stream=kind.stream()
-            )
+            _core.verlet(*arguments, first, last, num_threads=threads, stream=kind.stream())
             report(last, count)
-    parts = (x_out, v_out, *((E_out[..., 0], E_out[..., 1]) if energies else ()))
-    results = parts if batched else [part[0] for part in parts]
-    times = dt * every * np.arange(count + 1)
-    return Trajectory(times, *results, *(() if energies else (None, None)))
+    xs, vs, E = (result for _, result in arrays)
+    times = float(dt) * every * np.arange(count + 1)
+    return Trajectory(times, xs, vs, *((None, None) if E is None else (E[..., 0], E[..., 1])))
 
 
 def system_forces(
@@ -429,15 +491,18 @@ def system_forces(
     x: Any,
     *,
     box: float | None = None,
+    out: Any = None,
     num_threads: int | None = None,
 ) -> tuple[Any, Any]:
     """Potential energies and forces of what `verlet` moves.
 
     Args:
         forces: as for `verlet`.
-        x: (n, d) or (R, n, d) positions, d = 1, 2 or 3; on a GPU all pairs are seen, and a cutoff
-            must not exceed half the box.
+        x: (n, d) or (R, n, d) positions, d = 1, 2 or 3, or Atoms, which bring the box; on a GPU all
+            pairs are seen, and a cutoff must not exceed half the box.
         box: as for `verlet`.
+        out: C-contiguous float64 array for the forces, of the shape, kind and device of x and apart
+            from it.
         num_threads: CPU threads over R; None takes the library-wide setting.
 
     Returns:
@@ -447,19 +512,70 @@ def system_forces(
     Raises:
         InvalidArgument: a shape or value is wrong.
     """
-    array, kind = real("x", x)
+    box = _cube_of("x", x, box)
+    array, kind = real("x", x.positions if is_atoms(x) else x)
     if array.ndim not in (2, 3):
         raise InvalidArgument(
             f"x must have the shape (n, d) or (R, n, d), got {tuple(array.shape)}"
         )
-    stack = array if array.ndim == 3 else array[None]
-    (energies, U), (out, F) = (
-        kind.output(None, shape) for shape in ((len(stack),), tuple(stack.shape))
-    )
+    batched = array.ndim == 3
+    stack = array if batched else array[None]
+    energies, U = kind.output(None, (len(stack),))
+    filled, F = kind.output(out, tuple(array.shape))
+    if out is not None:
+        apart(filled, x=array)
     system = core_system(forces, box)
     threads, stream = thread_count(num_threads), kind.stream()
-    _core.system_forces(system, stack, out, energies, num_threads=threads, stream=stream)
-    return (U, F) if array.ndim == 3 else (float(U[0]), F[0])
+    rows = filled if batched else filled[None]
+    _core.system_forces(system, stack, rows, energies, num_threads=threads, stream=stream)
+    return (U if batched else float(U[0])), F
+
+
+def _cube_of(name: str, atoms: Any, box: float | None) -> float | None:
+    """The box, or the edge of the periodic cube Atoms live in."""
+    if box is not None or not is_atoms(atoms):
+        return box
+    rows, flags = cell_and_flags(atoms.cell, atoms.pbc)
+    if not any(flags):
+        return None
+    edge = float(rows[0, 0])
+    if not all(flags) or not np.array_equal(rows, edge * np.eye(3)):
+        raise InvalidArgument(
+            f"{name} must be Atoms in open space or in a cube along the axes, periodic in all of "
+            f"them, got pbc {flags} and the cell {rows.tolist()}; box overrules both"
+        )
+    return edge
+
+
+def _run_arrays(
+    out: Any, kind: Kind, shape: tuple[int, ...], batched: bool, energies: bool
+) -> list[tuple[Any, Any]]:
+    """Positions, velocities, energies: each as the core fills it and as the caller gets it."""
+    shapes = {"positions": shape, "velocities": shape}
+    if energies:
+        shapes["energies"] = (*shape[:2], 2)
+    given = (None, None) if out is None else out
+    if not isinstance(given, (tuple, list)) or not 2 <= len(given) <= len(shapes):
+        got = f"{len(given)} of them" if isinstance(given, (tuple, list)) else type(given).__name__
+        raise InvalidArgument(
+            f"out must be the arrays (positions, velocities{', energies' * energies}), got {got}"
+        )
+    arrays: list[tuple[Any, Any]] = []
+    for k, (name, full) in enumerate(shapes.items()):
+        array = given[k] if k < len(given) else None
+        own = full if batched else full[1:]
+        filled, result = kind.output(array, own, like="x0", name=f"out for {name}")
+        arrays.append((filled if batched else filled[None], result))
+    return arrays if energies else [*arrays, (None, None)]
+
+
+def _check_apart(arrays: list[tuple[Any, Any]], **inputs: Any) -> None:
+    names = ("positions", "velocities", "energies")
+    others = {name: filled for name, (filled, _) in zip(names, arrays, strict=True)}
+    for name in names:
+        own = others.pop(name)
+        if own is not None:
+            apart(own, **inputs, **others)
 
 
 def _of_atoms(x0: Any, v0: Any, mass: Any) -> tuple[Any, Any, Any]:
@@ -503,7 +619,7 @@ def _masses(mass: Any, replicas: int, n: int) -> Array:
 
 def core_system(forces: SystemForce | Sequence[SystemForce], box: float | None) -> Any:
     """The core's ParticleSystem."""
-    parts = [forces] if isinstance(forces, SystemForce) else list(forces)
+    parts = _parts(forces, SystemForce)
     options: dict[str, Any] = {}
     if box is not None:
         options["box"] = positive("box", box)
@@ -513,6 +629,18 @@ def core_system(forces: SystemForce | Sequence[SystemForce], box: float | None) 
             raise InvalidArgument(f"forces may hold one {type(part).__name__} or its like at most")
         options |= own
     return _core.ParticleSystem(**options)
+
+
+def _parts(forces: Any, one: Any) -> list[Any]:
+    """A force or several as a list; what is in it is not looked at."""
+    if isinstance(forces, one):
+        return [forces]
+    try:
+        return list(forces)
+    except TypeError:
+        raise InvalidArgument(
+            f"forces must be a force of mlcore.dynamics or several, got {type(forces).__name__}"
+        ) from None
 
 
 def _system_part(part: Any) -> dict[str, Any]:
@@ -569,7 +697,7 @@ def _chunks(count: int) -> Iterator[tuple[int, int]]:
 def _reporter(progress: bool | Report, name: str = "Brownian dynamics") -> Iterator[Report]:
     if callable(progress):
         yield progress
-    elif not progress:
+    elif not (progress is not None and flag("progress", progress)):
         yield lambda done, total: None
     else:
         from rich.console import Console
@@ -582,7 +710,7 @@ def _reporter(progress: bool | Report, name: str = "Brownian dynamics") -> Itera
 
 def core_field(forces: Force | Sequence[Force], n: int) -> Any:
     """The core's ForceField of n particles."""
-    parts = [forces] if isinstance(forces, Force) else list(forces)
+    parts = _parts(forces, Force)
     traps = [part for part in parts if isinstance(part, Harmonic)]
     if len(traps) > 1:
         raise InvalidArgument(f"forces may hold one Harmonic at most, got {len(traps)}")
@@ -607,7 +735,7 @@ def core_field(forces: Force | Sequence[Force], n: int) -> Any:
 
 
 def _rows(name: str, values: npt.ArrayLike, n: int) -> Array:
-    array = np.asarray(values, dtype=np.float64)
+    array = np.array(host(name, values, "forces are read"))
     if array.shape not in ((3,), (n, 3)):
         raise InvalidArgument(f"{name} must have the shape (3,) or ({n}, 3), got {array.shape}")
     if not np.isfinite(array).all():

@@ -63,6 +63,11 @@ struct BrownianOptions {
   /// Longest step a particle may take, else the run has blown up; 0: the longest pair cutoff, or
   /// no limit without pair forces.
   double max_displacement = 0;
+  /// Square root of M in the noise (SqrtOptions). cholesky holds M, 9 n^2 numbers, and factors it;
+  /// the others (euler_maruyama only) take M F and the noise from products with M, which is then
+  /// formed only where sqrt_apply does. Trajectories of two methods differ, their laws do not.
+  SqrtMethod noise = SqrtMethod::cholesky;
+  double noise_tolerance = 1e-3;  ///< of lanczos and chebyshev, see SqrtOptions
 };
 
 /// Overdamped Brownian motion: fills frames first + 1 .. last from frame `first`.
@@ -70,7 +75,7 @@ struct BrownianOptions {
 /// Step k (counted from frame 0, which is step 0) uses random_normal(seed, stream + replica, k,
 /// tags 0..n-1), so a trajectory may be made in pieces and does not depend on the thread count.
 /// Replicas run in parallel. Frames on a GPU are made there by the same steps (euler_maruyama,
-/// noise by Cholesky): the same trajectory to rounding; replicas then run one after the other.
+/// Cholesky by cuSOLVER): the same trajectory to rounding; replicas then run one after the other.
 ///
 /// @param frames  R trajectories of T frames: (R, T, n, 3), unwrapped coordinates
 /// @throws InvalidArgument      a parameter or shape is wrong
