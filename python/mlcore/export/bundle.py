@@ -8,14 +8,9 @@ DIR/*.mlmod_params        XML for `fix mlmod` (optional; not hashed, meant to be
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcore.errors import Error, FileFormatError, InvalidArgument
-from mlcore.io.atomic import atomic_directory, write_text
-from mlcore.io.tensors import parse_json, read_bytes, read_tensors, write_tensors
+from mlcore.export.manifest import (
+    MANIFEST,
+    WEIGHTS,
+    ManifestReader,
+    bundle_folder,
+    checked_units,
+    write_manifest,
+)
+from mlcore.io.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from mlcore.mobility.models.base import PairModel
@@ -34,12 +36,7 @@ __all__ = ["Bundle", "PairTableData", "export", "load_bundle", "write_bundle"]
 
 Array = NDArray[np.float64]
 
-MANIFEST = "manifest.json"
-WEIGHTS = "weights.safetensors"
-_MANIFEST_LIMIT = 1 << 20
-_FILE_LIMIT = 1 << 30
 _TABLES = ("par", "dpar", "perp", "dperp")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -165,38 +162,6 @@ class Bundle:
 
 
 # -- writing --------------------------------------------------------------------------------------
-def _checked_units(units: Mapping[str, str] | str) -> dict[str, str]:
-    if isinstance(units, str):
-        return dict.fromkeys(("length", "energy", "time"), units)
-    names = {"length", "energy", "time"}
-    if set(units) != names or not all(isinstance(v, str) and v for v in units.values()):
-        raise InvalidArgument(
-            "units must name length, energy and time, for instance "
-            "{'length': 'a0', 'energy': 'kBT', 'time': 't0'}, or be one word such as 'lj'"
-        )
-    return dict(units)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _package_version() -> str:
-    try:
-        return version("mlcore")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    """The temporary folder; refuses to replace a folder that is no bundle."""
-    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
-        raise Error(f"{path}: is a folder with other content; give a new name")
-    with atomic_directory(path) as temporary:
-        yield temporary
-
-
 def _write(
     folder: Path,
     table: PairTableData,
@@ -211,29 +176,17 @@ def _write(
     background: dict[str, Any] = {"kernel": table.kernel}
     if table.kernel == "rpy":
         background |= {"radius": table.radius, "viscosity": table.viscosity}
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".pt"))
-    manifest: dict[str, Any] = {
-        "format": "mlcore-bundle",
-        "format_version": 1,
-        "kind": "mobility",
-        "created_with": {"mlcore": _package_version()},
-        "units": units,
+    parts: dict[str, Any] = {
         "mobility": {
             "background": background,
             "self_mobility": table.self_mobility,
             "cutoff": table.cutoff,
             "knots": len(table.par),
-        },
-        "training": dict(training),
-        "files": {p.name: {"sha256": _digest(p)} for p in files},
+        }
     }
     if model_meta is not None:
-        manifest["model"] = dict(model_meta)
-    try:
-        text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"training: cannot be written as JSON: {error}") from error
-    write_text(folder / MANIFEST, text)
+        parts["model"] = dict(model_meta)
+    write_manifest(folder, "mobility", units, training, parts)
 
 
 def write_bundle(
@@ -259,8 +212,8 @@ def write_bundle(
     """
     target = Path(path)
     table = PairTableData.of_mobility(mobility)
-    with _folder(target) as folder:
-        _write(folder, table, _checked_units(units), training or {}, model_tensors or {}, None)
+    with bundle_folder(target) as folder:
+        _write(folder, table, checked_units(units), training or {}, model_tensors or {}, None)
         load_bundle(folder)
     return load_bundle(target)
 
@@ -305,7 +258,7 @@ def export(
     table = PairTableData.of_model(model)
     tensors, meta = model.state()
     provenance = {**_provenance(model), **(training or {})}
-    with _folder(target) as folder:
+    with bundle_folder(target) as folder:
         if mlmod:
             from mlcore.export import mlmod as mlmod_files
 
@@ -314,7 +267,7 @@ def export(
             mlmod_files.write_parameters(
                 folder, target, kT=kT, delta=step, stochastic=stochastic, drift=drift
             )
-        _write(folder, table, _checked_units(units), provenance, tensors, meta)
+        _write(folder, table, checked_units(units), provenance, tensors, meta)
         _verify(model, folder, verify_sizes, mlmod)
     return load_bundle(target)
 
@@ -381,70 +334,8 @@ def _agree(what: str, worst: float, allowed: float, where: str) -> None:
 
 
 # -- reading --------------------------------------------------------------------------------------
-class _Reader:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.where = str(path / MANIFEST)
-        raw = read_bytes(path / MANIFEST, _MANIFEST_LIMIT, "manifest")
-        manifest = parse_json(raw, self.where)
-        if not isinstance(manifest, dict):
-            self.fail("must hold a JSON object")
-        self.manifest: dict[str, Any] = manifest
-
-    def fail(self, what: str) -> Any:
-        raise FileFormatError(f"{self.where}: {what}")
-
-    def field(self, *names: str) -> Any:
-        value: Any = self.manifest
-        for depth, name in enumerate(names):
-            if not isinstance(value, dict):
-                self.fail(f"field {'.'.join(names[:depth])} must be an object")
-            if name not in value:
-                self.fail(f"field {'.'.join(names[: depth + 1])} is missing")
-            value = value[name]
-        return value
-
-    def number(self, *names: str, positive: bool = False) -> float:
-        value = self.field(*names)
-        real = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not real or not math.isfinite(value):
-            self.fail(f"field {'.'.join(names)} must be a finite number, not {value!r}")
-        if positive and value <= 0:
-            self.fail(f"field {'.'.join(names)} must be positive, not {value!r}")
-        return float(value)
-
-    def check_kind(self) -> None:
-        expected = {"format": "mlcore-bundle", "format_version": 1, "kind": "mobility"}
-        for name, wanted in expected.items():
-            value = self.field(name)
-            if type(value) is not type(wanted) or value != wanted:
-                self.fail(f"field {name} must be {wanted!r}, not {value!r}")
-        units = self.field("units")
-        names = ("length", "energy", "time")
-        if not isinstance(units, dict) or not all(isinstance(units.get(n), str) for n in names):
-            self.fail("field units must name length, energy and time")
-
-    def files(self) -> dict[str, bytes]:
-        """Content of every listed file, its hash checked."""
-        listed = self.field("files")
-        if not isinstance(listed, dict) or WEIGHTS not in listed:
-            self.fail(f"field files must list {WEIGHTS}")
-        found = {}
-        root = self.path.resolve()
-        for name in listed:
-            if not _NAME.fullmatch(name):
-                self.fail(f"files: {name!r} is not the plain name of a file inside the folder")
-            path = self.path / name
-            if path.resolve().parent != root:
-                self.fail(f"files: {name!r} leads outside the folder")
-            digest = self.field("files", name, "sha256")
-            if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
-                self.fail(f"field files.{name}.sha256 must be 64 hexadecimal digits")
-            data = read_bytes(path, _FILE_LIMIT, "bundle file")
-            if hashlib.sha256(data).hexdigest() != digest:
-                self.fail(f"files: {path} does not have the recorded sha256: changed or damaged")
-            found[name] = data
-        return found
+class _Reader(ManifestReader):
+    """Reads the part of a mobility."""
 
     def table(self, tensors: dict[str, NDArray[Any]]) -> PairTableData:
         kernel = self.field("mobility", "background", "kernel")
@@ -454,9 +345,7 @@ class _Reader:
         if kernel == "rpy":
             radius = self.number("mobility", "background", "radius", positive=True)
             viscosity = self.number("mobility", "background", "viscosity", positive=True)
-        knots = self.field("mobility", "knots")
-        if not isinstance(knots, int) or isinstance(knots, bool) or knots < 2:
-            self.fail(f"field mobility.knots must be a whole number of at least 2, not {knots!r}")
+        knots = self.whole("mobility", "knots", least=2)
         arrays = []
         for name in _TABLES:
             where = f"{self.path / WEIGHTS}: tensor {name!r}"
@@ -489,10 +378,8 @@ def load_bundle(path: str | Path) -> Bundle:
             shapes, NaN, wrong hash, names that leave the folder.
     """
     folder = Path(path)
-    if not folder.is_dir():
-        raise FileFormatError(f"{folder}: is not a bundle folder")
     reader = _Reader(folder)
-    reader.check_kind()
+    reader.check_kind("mobility")
     files = reader.files()
     tensors, _ = read_tensors(folder / WEIGHTS, data=files[WEIGHTS])
     return Bundle(folder, reader.manifest, reader.table(tensors), tensors)
