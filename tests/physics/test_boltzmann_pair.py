@@ -7,6 +7,8 @@ kT div M matters: without it the relative motion piles up where the mobility is 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -33,17 +35,10 @@ def falling(strength: float) -> object:
 MOBILITY = PairMobility.from_functions(1.0, 4.0, falling(0.95), falling(0.5), knots=512)
 
 
-def distances(seed: int, *, scheme: str = "euler_maruyama", drift: bool = True) -> Array:
+def distances(seed: int, **extra: Any) -> Array:
     """(REPLICAS, PER_REPLICA) distances, THIN steps apart."""
     start = np.tile([[-0.8, 0.0, 0.0], [0.8, 0.0, 0.0]], (REPLICAS, 1, 1))
-    options = {
-        "forces": [TRAP, YUKAWA],
-        "dt": DT,
-        "kT": KT,
-        "scheme": scheme,
-        "drift": drift,
-        "seed": seed,
-    }
+    options = {"forces": [TRAP, YUKAWA], "dt": DT, "kT": KT, "seed": seed} | extra
     burnt = brownian(MOBILITY, start, steps=BURN, every=BURN, **options)[:, -1]
     frames = brownian(
         MOBILITY, burnt, steps=PER_REPLICA * THIN, every=THIN, stream=REPLICAS, **options
@@ -81,12 +76,23 @@ def test_samples_are_three_autocorrelation_times_apart() -> None:
     assert 5 < time <= THIN / 3
 
 
-@pytest.mark.parametrize("scheme", ["euler_maruyama", "midpoint"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scheme": "euler_maruyama"},
+        {"scheme": "midpoint"},
+        {"noise": "lanczos"},
+        {"noise": "lanczos", "random_finite_difference": 1e-4},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_boltzmann_distribution(scheme: str, seed: int) -> None:
-    assert p_value(distances(seed, scheme=scheme)) > 0.001
+def test_boltzmann_distribution(options: dict[str, Any], seed: int) -> None:
+    assert p_value(distances(seed, **options)) > 0.001
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_without_the_drift_it_is_rejected(seed: int) -> None:
-    assert p_value(distances(seed, drift=False)) < 1e-6
+@pytest.mark.parametrize(
+    ("seed", "noise"), [(1, "cholesky"), (2, "cholesky"), (3, "cholesky"), (1, "lanczos")]
+)
+def test_without_the_drift_it_is_rejected(seed: int, noise: str) -> None:
+    assert p_value(distances(seed, drift=False, noise=noise)) < 1e-6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import mlcore.random
 import numpy as np
@@ -37,7 +38,7 @@ def is_right(moments: Array, expected: Array) -> bool:
     return relative <= 0.01 and largest <= 5
 
 
-def one_step_displacements(mobility: CoreMobility, scheme: str) -> Iterator[Array]:
+def one_step_displacements(mobility: CoreMobility, **options: Any) -> Iterator[Array]:
     """SAMPLES first steps from X, each of another replica."""
     batch = 100_000
     for first in range(0, SAMPLES, batch):
@@ -47,9 +48,9 @@ def one_step_displacements(mobility: CoreMobility, scheme: str) -> Iterator[Arra
             dt=DT,
             kT=KT,
             steps=1,
-            scheme=scheme,
             seed=2024,
             stream=first,
+            **options,
         )
         yield (frames[:, 1] - frames[:, 0]).reshape(batch, 3 * N)
 
@@ -60,7 +61,7 @@ def second_moments(batches: Iterator[Array]) -> Array:
 
 @pytest.fixture(scope="module")
 def euler_moments() -> Array:
-    return second_moments(one_step_displacements(RPY(1.0, 1.0), "euler_maruyama"))
+    return second_moments(one_step_displacements(RPY(1.0, 1.0)))
 
 
 def test_displacements(euler_moments: Array) -> None:
@@ -81,8 +82,21 @@ def test_missing_hydrodynamics_is_caught(euler_moments: Array) -> None:
 
 def test_displacements_of_the_midpoint_scheme() -> None:
     expected = 2 * KT * DT * RPY(1.0, 1.0).matrix(X)
-    moments = second_moments(one_step_displacements(RPY(1.0, 1.0), "midpoint"))
+    moments = second_moments(one_step_displacements(RPY(1.0, 1.0), scheme="midpoint"))
     assert is_right(moments, expected), deviations(moments, expected)
+
+
+@pytest.fixture(scope="module")
+def lanczos_steps() -> list[Array]:
+    return list(one_step_displacements(RPY(1.0, 1.0), noise="lanczos"))
+
+
+def test_displacements_by_products_alone(lanczos_steps: list[Array]) -> None:
+    expected = 2 * KT * DT * RPY(1.0, 1.0).matrix(X)
+    moments = second_moments(iter(lanczos_steps))
+    assert is_right(moments, expected), deviations(moments, expected)
+    for scale in (1.03, 0.97, 2**0.5, 0.5**0.5):
+        assert not is_right(scale**2 * moments, expected)
 
 
 def learned_kind() -> PairMobility:
@@ -107,11 +121,11 @@ def test_square_root(mobility: CoreMobility, box: float | None) -> None:
     assert not is_right(1.03**2 * moments, expected)
 
 
-def test_distribution_is_normal() -> None:
+def test_distribution_is_normal(lanczos_steps: list[Array]) -> None:
     """Kolmogorov-Smirnov on all whitened components; a factor of two is caught."""
-    steps = next(one_step_displacements(RPY(1.0, 1.0), "euler_maruyama"))
     factor = np.linalg.cholesky(2 * KT * DT * RPY(1.0, 1.0).matrix(X))
-    white = linalg.solve_triangular(factor, steps[:20_000].T, lower=True).ravel()
-    assert stats.kstest(white, "norm").pvalue > FALSE_ALARM
-    for scale in (2, 0.5, 2**0.5, 0.5**0.5, 1.03):
-        assert stats.kstest(scale * white, "norm").pvalue < FALSE_ALARM
+    for steps in (next(one_step_displacements(RPY(1.0, 1.0))), lanczos_steps[0]):
+        white = linalg.solve_triangular(factor, steps[:20_000].T, lower=True).ravel()
+        assert stats.kstest(white, "norm").pvalue > FALSE_ALARM
+        for scale in (2, 0.5, 2**0.5, 0.5**0.5, 1.03):
+            assert stats.kstest(scale * white, "norm").pvalue < FALSE_ALARM

@@ -209,6 +209,53 @@ TEST(Dynamics, PiecesThreadsAndReplicaCountChangeNothing) {
   }
 }
 
+/// A step by Lanczos is that with the symmetric root of sqrt_apply; pieces and threads do nothing.
+TEST(Dynamics, MatrixFreeStepsAreThoseOfTheSymmetricRoot) {
+  const std::int64_t n = 12, frames = 5, replicas = 3;
+  const FullField full(n);
+  const Model mobility;
+  for (const Cell& cell : {Cell::open(), Cell::cubic(12)}) {
+    BrownianOptions o = options(Scheme::euler_maruyama);
+    o.every = 1;
+    o.noise = mlcore::SqrtMethod::lanczos;
+    o.noise_tolerance = 1e-9;
+    Frames run(replicas, frames, n);
+    mlcore::brownian({1}, mobility.model, cell, full.field, o, run.view, 0, frames - 1);
+    for (int threads : {2, 7}) {
+      Frames pieces(replicas, frames, n);
+      mlcore::brownian({threads}, mobility.model, cell, full.field, o, pieces.view, 0, 1);
+      mlcore::brownian({threads}, mobility.model, cell, full.field, o, pieces.view, 1, frames - 1);
+      EXPECT_EQ(pieces.data, run.data) << threads;
+    }
+    mlcore::SqrtOptions root;
+    root.method = mlcore::SqrtMethod::chebyshev;
+    root.tolerance = 1e-10;
+    std::vector<std::uint32_t> tags(n);
+    for (std::int64_t i = 0; i < n; ++i) tags[i] = static_cast<std::uint32_t>(i);
+    Values F(3 * n), V(3 * n), D(3 * n), xi(3 * n), g(3 * n);
+    const mlcore::View<double, 2> f(F.data(), {n, 3}), v(V.data(), {n, 3}), d(D.data(), {n, 3}),
+        random(xi.data(), {n, 3});
+    for (std::int64_t r = 0; r < replicas; ++r) {
+      for (std::int64_t step = 0; step + 1 < frames; ++step) {
+        const mlcore::View<const double, 2> x(run.view[r][step]);
+        mlcore::force_field({}, full.field, cell, x, f);
+        mlcore::mobility_apply({}, mobility.model, cell, x, mlcore::View<const double, 2>(f), v);
+        mlcore::mobility_divergence({}, mobility.model, cell, x, d);
+        mlcore::random_normal({}, o.seed, o.stream + static_cast<std::uint32_t>(r), step,
+                              {tags.data(), {n}}, random);
+        mlcore::sqrt_apply({}, mobility.model, cell, x,
+                           mlcore::View<const double, 3>(xi.data(), {1, n, 3}),
+                           mlcore::View<double, 3>(g.data(), {1, n, 3}), root);
+        for (std::int64_t k = 0; k < 3 * n; ++k) {
+          const double want =
+              x.data[k] + o.dt * (V[k] + o.kT * D[k]) + std::sqrt(2 * o.kT * o.dt) * g[k];
+          EXPECT_NEAR(run.view[r][step + 1].data[k], want, 1e-8);
+        }
+      }
+    }
+  }
+}
+
 TEST(Dynamics, OneFreeStepIsTheRandomNumber) {
   mlcore::MobilityModel model;
   model.self = 2;
@@ -286,6 +333,11 @@ TEST(Dynamics, IndefiniteMobilityIsAnErrorOrRepaired) {
   }
   o.psd = mlcore::Indefinite::repair;
   EXPECT_NO_THROW(mlcore::brownian({}, model, Cell::open(), {}, o, frames, 0, 1));
+  o.noise = mlcore::SqrtMethod::lanczos;
+  EXPECT_NO_THROW(mlcore::brownian({}, model, Cell::open(), {}, o, frames, 0, 1));
+  o.psd = mlcore::Indefinite::error;
+  EXPECT_THROW(mlcore::brownian({}, model, Cell::open(), {}, o, frames, 0, 1),
+               mlcore::NotPositiveDefinite);
 }
 
 TEST(Dynamics, RejectsBadArguments) {
@@ -306,6 +358,11 @@ TEST(Dynamics, RejectsBadArguments) {
   attempt([](O& o, ForceField&, Frames&, L&) { o.every = 0; });
   attempt([](O& o, ForceField&, Frames&, L&) { o.stream = (1u << 30) - 1; });
   attempt([](O& o, ForceField&, Frames&, L&) { o.drift = false, o.scheme = Scheme::midpoint; });
+  attempt([](O& o, ForceField&, Frames&, L&) { o.noise_tolerance = 0; });
+  attempt([](O& o, ForceField&, Frames&, L&) { o.noise_tolerance = NAN; });
+  attempt([](O& o, ForceField&, Frames&, L&) {
+    o.noise = mlcore::SqrtMethod::lanczos, o.scheme = Scheme::midpoint;
+  });
   attempt([](O&, ForceField&, Frames&, L& last) { last = 3; });
   attempt([](O&, ForceField&, Frames& run, L&) { run.data[4] = NAN; });
   attempt([](O&, ForceField& field, Frames&, L&) {
