@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
@@ -38,65 +39,111 @@ int default_threads() {
   return usable_cores();
 }
 
-/// Sleeping workers; one job at a time, a chunk per worker.
+/// Tells the core that this is a waiting loop.
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+/// Whether `ready` comes true within the time that waking a sleeping thread may take twice over.
+/// Algorithms of many short steps then never go to sleep between them.
+template <class Ready>
+bool soon(const Ready& ready) {
+  constexpr auto kPatience = std::chrono::microseconds(50);
+  constexpr int kLooks = 64;  // between two looks at the clock
+  const auto begin = std::chrono::steady_clock::now();
+  do {
+    for (int look = 0; look < kLooks; ++look) {
+      if (ready()) return true;
+      relax();
+    }
+  } while (std::chrono::steady_clock::now() - begin < kPatience);
+  return ready();
+}
+
+/// Workers that wait for the next job, first awake, then asleep; one job at a time, a chunk per
+/// worker.
 class ThreadPool {
  public:
-  ~ThreadPool() {
-    {
-      std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    wake_.notify_all();
-    for (std::thread& worker : workers_) worker.join();
-  }
+  ThreadPool() = default;
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
 
   /// Runs task(1..chunks-1) on workers and task(0) on the caller.
   void run(int chunks, const std::function<void(int)>& task) {
     std::lock_guard job(job_mutex_);
-    {
-      std::lock_guard lock(mutex_);
-      while (static_cast<int>(workers_.size()) < chunks - 1) {
-        const int index = static_cast<int>(workers_.size()) + 1;
-        workers_.emplace_back([this, index, seen = generation_]() mutable { work(index, seen); });
-      }
-      task_ = &task;
-      chunks_ = chunks;
-      pending_ = chunks - 1;
-      ++generation_;
-    }
-    wake_.notify_all();
+    while (static_cast<int>(workers_.size()) < chunks - 1) add_worker();
+    task_ = &task;
+    awake_ = chunks <= cores_;  // who waits awake must not hold a core that has work to do
+    pending_.store(chunks - 1, std::memory_order_relaxed);
+    for (int chunk = 1; chunk < chunks; ++chunk) workers_[chunk - 1]->jobs.raise();
     task(0);
+    if (awake_ && soon([this] { return pending_.load(std::memory_order_acquire) == 0; })) return;
     std::unique_lock lock(mutex_);
-    done_.wait(lock, [this] { return pending_ == 0; });
+    done_.wait(lock, [this] { return pending_.load(std::memory_order_acquire) == 0; });
   }
 
  private:
-  void work(int index, std::uint64_t seen) {
+  /// A number that only grows, and a thread that waits for it to.
+  class Counter {
+   public:
+    void raise() {
+      {
+        std::lock_guard lock(mutex_);
+        value_.fetch_add(1, std::memory_order_release);
+      }
+      grown_.notify_one();  // costs nothing where nobody sleeps
+    }
+    void wait_beyond(std::uint64_t seen, bool awake) {
+      const auto grown = [&] { return value_.load(std::memory_order_acquire) != seen; };
+      if (awake && soon(grown)) return;
+      std::unique_lock lock(mutex_);
+      grown_.wait(lock, grown);
+    }
+
+   private:
+    std::atomic<std::uint64_t> value_{0};
+    std::mutex mutex_;
+    std::condition_variable grown_;
+  };
+
+  struct alignas(64) Worker {
+    Counter jobs;
+    std::thread thread;
+  };
+
+  void add_worker() {
+    workers_.reserve(workers_.size() + 1);
+    auto worker = std::make_unique<Worker>();
+    const int index = static_cast<int>(workers_.size()) + 1;
+    worker->thread = std::thread([this, &own = *worker, index] { work(own, index); });
+    workers_.push_back(std::move(worker));
+  }
+
+  void work(Worker& worker, int index) {
     inside_parallel_region = true;
-    std::unique_lock lock(mutex_);
-    while (true) {
-      wake_.wait(lock, [&] { return stop_ || generation_ != seen; });
-      if (stop_) return;
-      seen = generation_;
-      if (index >= chunks_) continue;
-      const std::function<void(int)>* task = task_;
-      lock.unlock();
-      (*task)(index);
-      lock.lock();
-      if (--pending_ == 0) done_.notify_one();
+    bool awake = false;
+    for (std::uint64_t job = 0;; ++job) {
+      worker.jobs.wait_beyond(job, awake);
+      awake = awake_;
+      (*task_)(index);
+      if (pending_.fetch_sub(1, std::memory_order_acq_rel) > 1) continue;
+      {
+        std::lock_guard lock(mutex_);
+      }  // the caller is either before its look or asleep
+      done_.notify_one();
     }
   }
 
+  const int cores_ = usable_cores();
   std::mutex job_mutex_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  const std::function<void(int)>* task_ = nullptr;  // this and awake_: of the job in progress
+  bool awake_ = false;
+  std::atomic<int> pending_{0};  // workers that have not finished it
   std::mutex mutex_;
-  std::condition_variable wake_;
   std::condition_variable done_;
-  std::vector<std::thread> workers_;
-  const std::function<void(int)>* task_ = nullptr;
-  int chunks_ = 0;
-  int pending_ = 0;
-  std::uint64_t generation_ = 0;
-  bool stop_ = false;
 };
 
 // Never destroyed: threads may still sleep in it while the process exits. After a fork the child
