@@ -66,8 +66,10 @@ THREADED: dict[str, Callable[..., Any]] = {
     "normal": lambda **o: mlcore.random.normal(0, 0, 0, [1, 2], **o),
     "verlet": verlet,
     "brownian": brownian,
-    "force_field": lambda **o: mlcore.dynamics.force_field(mlcore.dynamics.Harmonic(1), PAIR, **o),
-    "system_forces": lambda **o: mlcore.dynamics.system_forces(LJ, PAIR, **o),
+    "force_field": lambda **o: mlcore.dynamics.force_field(mlcore.dynamics.Harmonic(1), PAIR, **o)[
+        1
+    ],
+    "system_forces": lambda **o: mlcore.dynamics.system_forces(LJ, PAIR, **o)[1],
 }
 
 
@@ -86,7 +88,7 @@ WITH_OUT = [
     for name in THREADED
     if name
     not in ("neighbor_list", "neighbor_csr", "neighbor_matrix", "neighbor_batch", "NeighborList",
-            "bin_atoms", "cholesky", "normal", "verlet", "brownian", "force_field", "system_forces")
+            "bin_atoms", "cholesky", "normal", "verlet")
 ]  # fmt: skip
 
 
