@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind, apart, integer, thread_count
+from mlcore.arrays import Kind, apart, flag, integer, thread_count
 from mlcore.errors import InvalidArgument
 
 __all__ = ["LSTM", "State"]
 
 State = tuple[Any, Any]
 
-_LAYER = re.compile(r"(?P<prefix>.*?)(?P<what>weight_ih|weight_hh|bias_ih|bias_hh)_l(?P<layer>\d+)")
+_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_LAYER = re.compile(rf"(?P<prefix>.*?)(?P<what>{'|'.join(_NAMES)})_l(?P<layer>\d+)")
 
 
 class LSTM:
@@ -36,6 +37,8 @@ class LSTM:
             tensors ``weight_ih_l0`` (4H, D), ``weight_hh_l0`` (4H, H), ``bias_ih_l0`` (4H,),
             ``bias_hh_l0`` (4H,), ``weight_ih_l1`` ..., ``out.weight`` (O, H), ``out.bias`` (O,).
             Biases may be missing. float32 or float64, which is then the precision of everything.
+            They are copied. Copies and pickles of the network hold them and give the same results,
+            to rounding on a machine with other vector instructions.
 
     Attributes:
         inputs, hidden, layers, outputs: D, H, L, O.
@@ -45,18 +48,29 @@ class LSTM:
         InvalidArgument: a name is not known, a shape does not fit, a value is not finite.
     """
 
-    __slots__ = ("_step", "core", "dtype", "hidden", "inputs", "layers", "outputs")
+    __slots__ = ("_parts", "_step", "core", "dtype", "hidden", "inputs", "layers", "outputs")
 
     def __init__(self, weights: Mapping[str, Any] | Any) -> None:
         layers, out_weight, out_bias, dtype = _parts(weights)
         self.dtype = np.dtype(dtype)
         make = _core.LstmFloat32 if self.dtype == np.float32 else _core.LstmFloat64
-        self.core: Any = make(layers, out_weight, out_bias)
+        self._parts = layers, out_weight, out_bias
+        self.core: Any = make(*self._parts)
         self._step = self.core.step
         self.inputs: int = self.core.inputs
         self.hidden: int = self.core.hidden
         self.layers: int = self.core.layers
         self.outputs: int = self.core.outputs
+
+    def __reduce__(self) -> tuple[Any, tuple[dict[str, Any]]]:
+        layers, out_weight, out_bias = self._parts
+        named = {
+            f"{what}_l{index}": part
+            for index, layer in enumerate(layers)
+            for what, part in zip(_NAMES, layer, strict=True)
+        }
+        named |= {"out.weight": out_weight, "out.bias": out_bias}
+        return type(self), ({name: part for name, part in named.items() if part is not None},)
 
     def step(self, x: Any, out: Any = None, num_threads: int | None = None) -> Any:
         """Prediction from one window of frames, the state starting at zero.
@@ -114,6 +128,7 @@ class LSTM:
         """
         if integer("n", n) < 0:
             raise InvalidArgument(f"n must not be negative, got {n}")
+        carried = flag("carry", carry)
         array, kind, batched = self._window("window", window)
         shape = (array.shape[0], n, self.outputs) if batched else (n, self.outputs)
         filled, result = kind.output(out, shape, self.dtype, like="window")
@@ -121,7 +136,7 @@ class LSTM:
             apart(filled, window=array)
         frames = filled if batched else filled[None]
         count, stream = thread_count(num_threads), kind.stream()
-        self.core.rollout(array, frames, carry, num_threads=count, stream=stream)
+        self.core.rollout(array, frames, carried, num_threads=count, stream=stream)
         return result
 
     def advance(
@@ -199,13 +214,26 @@ class LSTM:
 
 
 def _named(state: State | None) -> tuple[tuple[str, Any], tuple[str, Any]]:
-    h, c = (None, None) if state is None else state
-    return ("h", h), ("c", c)
+    if state is None:
+        state = (None, None)
+    if not isinstance(state, (tuple, list)) or len(state) != 2:
+        raise InvalidArgument(f"state must be the arrays (h, c) or None, got {_what(state)}")
+    return ("state: h", state[0]), ("state: c", state[1])
+
+
+def _what(value: Any) -> str:
+    parts = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
+    return f"{type(value).__name__}{parts}"
 
 
 def _parts(weights: Any) -> tuple[list[Any], Any, Any, np.dtype[Any]]:
     """Layers, output weight and bias, and their common dtype."""
-    named = weights if isinstance(weights, Mapping) else weights.state_dict()
+    named = weights.state_dict() if hasattr(weights, "state_dict") else weights
+    if not isinstance(named, Mapping) or not all(isinstance(name, str) for name in named):
+        raise InvalidArgument(
+            "weights must be a torch module or a mapping of names to arrays, got "
+            f"{type(weights).__name__}"
+        )
     arrays = {name: _array(name, values) for name, values in named.items()}
     dtypes = {array.dtype for array in arrays.values()}
     if len(dtypes) != 1 or not dtypes <= {np.dtype(np.float32), np.dtype(np.float64)}:
@@ -266,5 +294,4 @@ def _array(name: str, values: Any) -> npt.NDArray[Any]:
     dtype = str(getattr(values, "dtype", "float64")).removeprefix("torch.")
     if dtype not in ("float32", "float64"):
         raise InvalidArgument(f"{name} must be float32 or float64, got {dtype}")
-    array: npt.NDArray[Any] = Kind.of(values).take(name, values, np.dtype(dtype), detach=True)
-    return array
+    return np.array(Kind.of(values).take(name, values, np.dtype(dtype), detach=True))
