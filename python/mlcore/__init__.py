@@ -72,6 +72,7 @@ _SUBMODULES = (
     "machine",
     "mobility",
     "neighbors",
+    "networks",
     "noise",
     "random",
     "recurrent",

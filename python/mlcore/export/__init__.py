@@ -1,16 +1,48 @@
-"""Export: a bundle folder (manifest.json + weights.safetensors) and MLMOD's files.
+"""Export: bundles of everything learned (manifest.json, weights.safetensors, code) and MLMOD's files.
 
     from mlcore import export
     export.export(model, "bundle", units={"length": "a0", "energy": "kBT", "time": "t0"})
-    bundle = export.load_bundle("bundle")
-    mobility = bundle.mobility
+    mobility = export.load_bundle("bundle").mobility
+
+    contract = export.Contract("force", "neighbors", "energy", cutoff=2.5)
+    export.write_model("force", contract, network, units="lj")     # also dynamics and qoi
+    networks = export.load_model("force").networks()
 
 Everything is verified against the model in a temporary folder, which is then renamed into place.
-torch is imported only when MLMOD's TorchScript files are written or read.
+torch is imported only when networks or TorchScript files are written or run.
 """
 
 from __future__ import annotations
 
-from mlcore.export.bundle import Bundle, PairTableData, export, load_bundle, write_bundle
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Bundle", "PairTableData", "export", "load_bundle", "write_bundle"]
+from mlcore.export.bundle import Bundle, PairTableData, export, load_bundle, write_bundle
+from mlcore.export.contract import Contract
+from mlcore.export.model_bundle import ModelBundle, load_model, rebuild, write_model
+from mlcore.export.native import PairTable, Perceptron
+
+if TYPE_CHECKING:
+    from mlcore.export.verification import verify
+
+__all__ = [
+    "Bundle",
+    "Contract",
+    "ModelBundle",
+    "PairTable",
+    "PairTableData",
+    "Perceptron",
+    "export",
+    "load_bundle",
+    "load_model",
+    "rebuild",
+    "verify",
+    "write_bundle",
+    "write_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "verify":
+        return importlib.import_module("mlcore.export.verification").verify
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -175,12 +175,12 @@ class ManifestReader:
             self.fail("field units must name length, energy and time")
         return kind
 
-    def files(self) -> dict[str, bytes]:
-        """Content of every listed file, its hash checked."""
+    def files(self, only: Sequence[str] | None = None) -> dict[str, bytes]:
+        """Content of every listed file (or of those named), its hash checked."""
         listed = self.field("files")
         if not isinstance(listed, dict) or WEIGHTS not in listed:
             self.fail(f"field files must list {WEIGHTS}")
-        return {name: self._file(name) for name in listed}
+        return {name: self._file(name) for name in (listed if only is None else only)}
 
     def _file(self, name: str) -> bytes:
         if not _NAME.fullmatch(name):

@@ -9,7 +9,6 @@ summed over the images by the core.
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
@@ -19,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from mlcore.errors import FileFormatError, InvalidArgument
-from mlcore.io.atomic import atomic_path, write_text
+from mlcore.export.torchscript import load_script, save_traced
+from mlcore.io.atomic import write_text
 
 if TYPE_CHECKING:
     from mlcore.export.bundle import PairTableData
@@ -89,43 +89,15 @@ class PairBlock(torch.nn.Module):
         return block.reshape(9, 1).float()
 
 
-def _save(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(module.eval(), example)  # type: ignore[no-untyped-call]
-        with atomic_path(path) as temporary:
-            traced.save(str(temporary))
-
-
 def write_files(folder: Path, table: PairTableData) -> None:
     """Write M_ii.pt and M_ij.pt, traced, into a folder."""
     stokes = 0.0
     if table.radius is not None and table.viscosity is not None:
         stokes = 1 / (6 * math.pi * table.radius * table.viscosity)
-    _save(SelfBlock(stokes + table.self_mobility), torch.zeros(3, 1), folder / "M_ii.pt")
+    own = SelfBlock(stokes + table.self_mobility)
+    save_traced(own, (torch.zeros(3, 1),), folder / "M_ii.pt")
     example = torch.tensor([[0.1], [0.2], [0.3], [1.5], [-0.7], [2.0]]) * table.cutoff / 10
-    _save(PairBlock(table), example, folder / "M_ij.pt")
-
-
-def load_script(path: str | Path) -> torch.jit.ScriptModule:
-    """Load a TorchScript file. It is code: load only what you trust or whose hash you know.
-
-    Raises:
-        FileFormatError: absent, unreadable, empty, truncated, or not TorchScript.
-    """
-    from mlcore.io.tensors import read_bytes
-
-    read_bytes(path, 1 << 30, "TorchScript file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
-                str(path), map_location="cpu"
-            )
-    except (RuntimeError, ValueError, OSError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else "unknown reason"
-        raise FileFormatError(f"{path}: not a TorchScript file: {first}") from error
-    return module
+    save_traced(PairBlock(table), (example,), folder / "M_ij.pt")
 
 
 def _call(module: torch.jit.ScriptModule, path: Path, x: Array) -> Array:

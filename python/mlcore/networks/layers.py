@@ -1,0 +1,42 @@
+"""Stacks of linear layers, the same for the same seed, and the activations the core knows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+
+from mlcore.errors import InvalidArgument
+
+__all__ = ["ACTIVATIONS", "stack"]
+
+ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
+    "tanh": torch.nn.Tanh,
+    "silu": torch.nn.SiLU,
+    "relu": torch.nn.ReLU,
+    "softplus": torch.nn.Softplus,
+    "linear": torch.nn.Identity,
+}
+
+
+def stack(widths: Sequence[int], activation: str, seed: int) -> torch.nn.Sequential:
+    """Linear layers of the widths, activations between them, none after the last.
+
+    Raises:
+        InvalidArgument: naming the argument.
+    """
+    if activation not in ACTIVATIONS:
+        raise InvalidArgument(f"activation must be one of {', '.join(ACTIVATIONS)}: {activation!r}")
+    if len(widths) < 2 or any(type(w) is not int or not 1 <= w <= 65536 for w in widths):
+        raise InvalidArgument(f"widths must be two or more numbers in 1..65536, not {widths!r}")
+    generator = torch.Generator().manual_seed(seed)
+    layers: list[torch.nn.Module] = []
+    for inside, outside in itertools.pairwise(widths):
+        layer = torch.nn.Linear(inside, outside)
+        bound = (3.0 / inside) ** 0.5
+        with torch.no_grad():
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            layer.bias.zero_()
+        layers += [layer, ACTIVATIONS[activation]()]
+    return torch.nn.Sequential(*layers[:-1])
