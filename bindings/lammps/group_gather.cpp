@@ -7,39 +7,52 @@
 
 #include "atom.h"
 #include "comm.h"
-#include "domain.h"
 
 namespace mlmod {
 
-// LAMMPS' restricted triclinic box: h = (xx, yy, zz, yz, xz, xy) of the vectors as columns.
-mlcore::Cell GroupGather::cell() const {
-  const double* h = domain->h;
-  return {{h[0], 0, 0, h[5], h[1], 0, h[4], h[3], h[2]},
-          {domain->xperiodic != 0, domain->yperiodic != 0, domain->zperiodic != 0}};
+namespace {
+
+/// Copies one column of the records, in the order given, and steps over it.
+template <class Number>
+void take(std::vector<Number>& column, const std::vector<double>& records, std::size_t width,
+          const std::vector<std::size_t>& order, std::size_t size, std::size_t& place) {
+  column.resize(size * order.size());
+  for (std::size_t row = 0; row < order.size(); ++row)
+    for (std::size_t k = 0; k < size; ++k)
+      column[size * row + k] = static_cast<Number>(records[width * order[row] + place + k]);
+  place += size;
 }
 
-int GroupGather::local_count() const { return atom->nlocal; }
+}  // namespace
 
-bool GroupGather::in_group(int local, int groupbit) const {
-  return (atom->mask[local] & groupbit) != 0;
-}
-
-void GroupGather::begin() {
-  own_.clear();
+void GroupGather::collect(int groupbit, const Needs& needs, double* const* stored) {
+  width_ = 4 + 3 * needs.v + 3 * needs.f + needs.types + static_cast<std::size_t>(needs.stored);
+  owned_.clear();
   mine_.clear();
+  for (int i = 0; i < local_count(); ++i)
+    if (in_group(i, groupbit)) add(i, needs, stored ? stored[i] : nullptr);
+  const std::size_t first_own = exchange();
+  const std::vector<std::size_t> places = order(!needs.local_order);
+  unpack(needs, places);
+  for (std::size_t row = 0; row < places.size(); ++row)
+    if (places[row] >= first_own && places[row] - first_own < owned_.size())
+      owned_[places[row] - first_own].row = static_cast<std::int64_t>(row);
 }
 
-void GroupGather::add(int local, const double* force) {
-  double x[3] = {atom->x[local][0], atom->x[local][1], atom->x[local][2]};
-  LAMMPS_NS::imageint image = atom->image[local];
-  domain->remap(x, image);
-  own_.push_back({local, 0});
+void GroupGather::add(int local, const Needs& needs, const double* stored) {
+  double x[3];
+  wrapped(local, x);
+  owned_.push_back({local, 0});
   mine_.push_back(static_cast<double>(atom->tag[local]));
   mine_.insert(mine_.end(), x, x + 3);
-  mine_.insert(mine_.end(), force, force + 3);
+  if (needs.v) mine_.insert(mine_.end(), atom->v[local], atom->v[local] + 3);
+  if (needs.f) mine_.insert(mine_.end(), atom->f[local], atom->f[local] + 3);
+  if (needs.types) mine_.push_back(static_cast<double>(atom->type[local]));
+  mine_.insert(mine_.end(), stored, stored + needs.stored);
 }
 
-void GroupGather::exchange() {
+/// Returns the place of this rank's first record.
+std::size_t GroupGather::exchange() {
   const int count = static_cast<int>(mine_.size());
   std::vector<int> counts(comm->nprocs), begins(comm->nprocs, 0);
   MPI_Allgather(&count, 1, MPI_INT, counts.data(), 1, MPI_INT, world);
@@ -47,25 +60,30 @@ void GroupGather::exchange() {
   all_.resize(static_cast<std::size_t>(begins.back() + counts.back()));
   MPI_Allgatherv(mine_.data(), count, MPI_DOUBLE, all_.data(), counts.data(), begins.data(),
                  MPI_DOUBLE, world);
+  return static_cast<std::size_t>(begins[comm->me]) / width_;
+}
 
-  const std::size_t n = all_.size() / kWidth;
-  std::vector<std::size_t> order(n);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(),
-            [&](std::size_t a, std::size_t b) { return all_[kWidth * a] < all_[kWidth * b]; });
-  configuration_.tags.resize(n);
-  configuration_.x.resize(3 * n);
-  configuration_.f.resize(3 * n);
+std::vector<std::size_t> GroupGather::order(bool by_id) const {
+  std::vector<std::size_t> places(all_.size() / width_);
+  std::iota(places.begin(), places.end(), std::size_t{0});
+  if (by_id)
+    std::sort(places.begin(), places.end(),
+              [&](std::size_t a, std::size_t b) { return all_[width_ * a] < all_[width_ * b]; });
+  return places;
+}
+
+void GroupGather::unpack(const Needs& needs, const std::vector<std::size_t>& order) {
+  std::size_t place = 0;
+  const auto column = [&](auto& values, std::size_t size) {
+    take(values, all_, width_, order, size, place);
+  };
+  column(configuration_.tags, 1);
+  column(configuration_.x, 3);
+  column(configuration_.v, needs.v ? 3 : 0);
+  column(configuration_.f, needs.f ? 3 : 0);
+  column(configuration_.types, needs.types ? 1 : 0);
+  column(configuration_.stored, static_cast<std::size_t>(needs.stored));
   configuration_.cell = cell();
-  const std::size_t first_own = static_cast<std::size_t>(begins[comm->me]) / kWidth;
-  for (std::size_t row = 0; row < n; ++row) {
-    const double* record = all_.data() + kWidth * order[row];
-    configuration_.tags[row] = static_cast<std::uint32_t>(record[0]);
-    std::copy(record + 1, record + 4, configuration_.x.begin() + 3 * row);
-    std::copy(record + 4, record + 7, configuration_.f.begin() + 3 * row);
-    if (order[row] >= first_own && order[row] - first_own < own_.size())
-      own_[order[row] - first_own].row = static_cast<std::int64_t>(row);
-  }
 }
 
 }  // namespace mlmod

@@ -1,33 +1,41 @@
 #pragma once
 
 #include <map>
-#include <optional>
+#include <set>
 #include <string>
+#include <vector>
 
 namespace mlmod {
 
-enum class Mode { deterministic_pair, stochastic_pair, stochastic_whole };
+/// An MLMOD parameter file:
+/// `<MLMOD><model_data type="MODE"> <tag value="..."/> ... </model_data></MLMOD>`.
+/// Everything throws std::runtime_error naming the file and the tag.
+class ParameterFile {
+ public:
+  explicit ParameterFile(std::string path);
 
-/// What an MLMOD parameter file asks for. Paths are as written: relative to the working directory.
-struct Parameters {
-  std::string file;
-  std::string type;  ///< MODE as written
-  Mode mode = Mode::deterministic_pair;
-  std::string bundle;  ///< folder of an mlcore bundle; empty: TorchScript files
-  std::string m_ii, m_ij;
-  std::string m;
-  double delta = 0;
-  double kbt = 0;
-  bool stochastic = false;
-  bool drift = false;
-  std::map<std::string, std::string> values;  ///< every tag of the file
+  const std::string& path() const { return path_; }
+  const std::string& type() const { return type_; }
+  const std::map<std::string, std::string>& values() const { return values_; }
 
-  bool has_noise() const { return stochastic && kbt > 0; }
-  bool has_drift() const { return drift && kbt > 0; }
+  bool given(const std::string& tag) const { return values_.contains(tag); }
+  const std::string& text(const std::string& tag) const;
+  std::string text(const std::string& tag, const std::string& otherwise) const;
+  double number(const std::string& tag) const;
+  double positive(const std::string& tag) const;
+  bool flag(const std::string& tag) const;
+  long whole(const std::string& tag, long otherwise, long smallest) const;
+
+  /// Blank-separated words, each one of `allowed`.
+  std::set<std::string> words(const std::string& tag,
+                              const std::vector<std::string>& allowed) const;
+
+  [[noreturn]] void fail(const std::string& what) const;
+
+ private:
+  std::string path_;
+  std::string type_;
+  std::map<std::string, std::string> values_;
 };
-
-/// Reads `<MLMOD><model_data type="MODE"> <tag value="..."/> ... </model_data></MLMOD>`.
-/// Throws std::runtime_error naming the file and the tag.
-Parameters read_parameters(const std::string& path);
 
 }  // namespace mlmod

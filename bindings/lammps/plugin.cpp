@@ -1,9 +1,10 @@
 #include <string>
 
 #include "error.h"
-#include "fix_mlmod.h"
+#include "fix_model.h"
 #include "lammps.h"
 #include "mlcore/context.hpp"
+#include "modes/legacy.h"
 
 namespace {
 
@@ -20,8 +21,9 @@ struct PluginRecord {
 
 using Register = void (*)(PluginRecord*, void*);
 
-void* create_fix(void* lmp, int narg, char** arg) {
-  return new LAMMPS_NS::FixMlmod(static_cast<LAMMPS_NS::LAMMPS*>(lmp), narg, arg);
+void* create_mlmod(void* lmp, int narg, char** arg) {
+  return new LAMMPS_NS::FixModel(static_cast<LAMMPS_NS::LAMMPS*>(lmp), narg, arg,
+                                 mlmod::make_mlmod_mode);
 }
 
 void check_versions(const LAMMPS_NS::LAMMPS& lammps) {
@@ -45,9 +47,9 @@ extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void* l
   PluginRecord record{.version = lammps->version,
                       .style = "fix",
                       .name = "mlmod",
-                      .info = "learned mobilities, mlcore " MLCORE_BUILT_VERSION,
+                      .info = "learned models by MLMOD's files, mlcore " MLCORE_BUILT_VERSION,
                       .author = "the mlcore developers",
-                      .create = create_fix,
+                      .create = create_mlmod,
                       .handle = handle};
   reinterpret_cast<Register>(function)(&record, lmp);
 }

@@ -58,7 +58,6 @@ XML: dict[str, tuple[bytes | None, str]] = {
     ),
     "twice": (GOOD.replace("M_ij_filename", "M_ii_filename").encode(), "is given twice"),
     "unknown mode": (GOOD.replace("dX_MF_ML1", "dX_MF_ML7").encode(), "'dX_MF_ML7' is unknown"),
-    "later mode": (GOOD.replace("dX_MF_ML1", "F_ML1").encode(), "not available yet: F_ML1"),
 }
 
 

@@ -58,8 +58,9 @@ NoiseKey noise_key(std::uint64_t seed, const std::string& fix_id) {
   return {.seed = seed, .stream = 2 * stream, .drift_stream = 2 * stream + 1};
 }
 
-MobilityStepper::MobilityStepper(Parameters parameters, std::unique_ptr<MobilitySource> source,
-                                 NoiseKey key, bool repair, Warn warn)
+MobilityStepper::MobilityStepper(MobilityParameters parameters,
+                                 std::unique_ptr<MobilitySource> source, NoiseKey key, bool repair,
+                                 Warn warn)
     : parameters_(std::move(parameters)),
       source_(std::move(source)),
       key_(key),
@@ -125,9 +126,8 @@ std::string MobilityStepper::not_positive(const Configuration& now, std::int64_t
                                           double smallest) const {
   const ClosestPair pair = closest_pair(now);
   std::ostringstream text;
-  text << "parameter file '" << parameters_.file << "': the mobility matrix of " << now.size()
-       << " atoms at step " << step << " is not positive definite: smallest eigenvalue "
-       << smallest;
+  text << parameters_.source << ": the mobility matrix of " << now.size() << " atoms at step "
+       << step << " is not positive definite: smallest eigenvalue " << smallest;
   if (std::isfinite(pair.distance))
     text << ", closest pair atoms " << now.tags[pair.first] << " and " << now.tags[pair.second]
          << " at distance " << pair.distance;
@@ -175,8 +175,8 @@ void MobilityStepper::correct(const Configuration& now, bool with_noise,
 
 std::int64_t MobilityStepper::row_in_first_stage(std::uint32_t tag, std::int64_t guess) const {
   if (guess < static_cast<std::int64_t>(tags_.size()) && tags_[guess] == tag) return guess;
-  const auto place = std::lower_bound(tags_.begin(), tags_.end(), tag);
-  return place != tags_.end() && *place == tag ? place - tags_.begin() : -1;
+  const auto place = std::find(tags_.begin(), tags_.end(), tag);
+  return place != tags_.end() ? place - tags_.begin() : -1;
 }
 
 }  // namespace mlmod

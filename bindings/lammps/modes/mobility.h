@@ -7,9 +7,20 @@
 #include <vector>
 
 #include "mobility_source.h"
-#include "params_xml.h"
 
 namespace mlmod {
+
+/// Which terms of the motion there are.
+struct MobilityParameters {
+  std::string source;  ///< starts messages: "parameter file 'model.xml'"
+  double kbt = 0;
+  bool stochastic = false;
+  bool drift = false;
+  double delta = 0;  ///< displacement of the random finite difference
+
+  bool has_noise() const { return stochastic && kbt > 0; }
+  bool has_drift() const { return drift && kbt > 0; }
+};
 
 /// What the noise of one fix depends on besides step and atom ids.
 struct NoiseKey {
@@ -29,8 +40,8 @@ class MobilityStepper {
  public:
   using Warn = std::function<void(const std::string&)>;
 
-  MobilityStepper(Parameters parameters, std::unique_ptr<MobilitySource> source, NoiseKey key,
-                  bool repair, Warn warn);
+  MobilityStepper(MobilityParameters parameters, std::unique_ptr<MobilitySource> source,
+                  NoiseKey key, bool repair, Warn warn);
 
   /// v = M f.
   void velocities(const Configuration& now, std::vector<double>& v);
@@ -44,6 +55,7 @@ class MobilityStepper {
                std::vector<double>& v);
 
   void set_seed(std::uint64_t seed) { key_.seed = seed; }
+  void set_temperature(double kbt) { parameters_.kbt = kbt; }
   double last_shift() const { return shift_; }
   std::int64_t repaired_steps() const { return repaired_steps_; }
 
@@ -56,7 +68,7 @@ class MobilityStepper {
   void random_difference(const Configuration& now, std::int64_t step, std::vector<double>& d);
   std::int64_t row_in_first_stage(std::uint32_t tag, std::int64_t guess) const;
 
-  Parameters parameters_;
+  MobilityParameters parameters_;
   std::unique_ptr<MobilitySource> source_;
   NoiseKey key_;
   bool repair_;

@@ -1,0 +1,448 @@
+#include "fix_model.h"
+
+#include <mpi.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+#include <exception>
+
+#include "atom.h"
+#include "comm.h"
+#include "domain.h"
+#include "error.h"
+#include "exceptions.h"
+#include "force.h"
+#include "input.h"
+#include "memory.h"
+#include "neighbor.h"
+#include "pair.h"
+#include "update.h"
+#include "utils.h"
+#include "variable.h"
+
+namespace LAMMPS_NS {
+
+FixModel::FixModel(LAMMPS* lmp, int narg, char** arg, MakeMode make)
+    : Fix(lmp, narg, arg), gather_(lmp), local_(lmp) {
+  dynamic_group_allow = 1;
+  evflag = vflag_global = 0;
+  together([&] {
+    if (!atom->tag_enable)
+      throw std::runtime_error(
+          "needs atom ids (atom_modify id yes): noise and order depend on them");
+    if (domain->dimension != 3) throw std::runtime_error("needs dimension 3");
+    mode_ = make({arg + 3, arg + narg}, surroundings());
+    needs_ = mode_->needs();
+  });
+  set_flags();
+  start_stored();
+  act(mlmod::kCreation);
+  show_output();
+}
+
+FixModel::~FixModel() {
+  if (copymode) return;
+  memory->destroy(shown_);
+  memory->destroy(shown_column_);
+  if (!stored_) return;
+  atom->delete_callback(id, Atom::GROW);
+  if (restart_peratom) atom->delete_callback(id, Atom::RESTART);
+  memory->destroy(stored_);
+}
+
+/// Runs `body` on every rank; what any of them throws stops all of them with that message.
+template <class Body>
+void FixModel::together(Body&& body) {
+  std::string problem;
+  try {
+    body();
+  } catch (const LAMMPSException&) {
+    throw;
+  } catch (const std::exception& failure) {
+    problem = failure.what();
+    if (problem.empty()) problem = "unknown error";
+  } catch (...) {
+    problem = "unknown error";
+  }
+  raise_together(problem);
+}
+
+void FixModel::raise_together(const std::string& problem) {
+  const int mine = problem.empty() ? INT_MAX : comm->me;
+  int first = INT_MAX;
+  MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, world);
+  if (first == INT_MAX) return;
+  std::string text = name() + ": " + problem;
+  int length = static_cast<int>(text.size());
+  MPI_Bcast(&length, 1, MPI_INT, first, world);
+  text.resize(static_cast<std::size_t>(length));
+  MPI_Bcast(text.data(), length, MPI_CHAR, first, world);
+  error->all(FLERR, text);
+}
+
+std::string FixModel::name() const { return std::string("fix ") + style + " " + id; }
+
+void FixModel::warn(const std::string& text) const {
+  if (comm->me == 0) error->warning(FLERR, name() + ": " + text);
+}
+
+mlmod::Surroundings FixModel::surroundings() {
+  return {.fix_id = id,
+          .units = update->unit_style,
+          .cell = gather_.cell(),
+          .origin = {domain->boxlo[0], domain->boxlo[1], domain->boxlo[2]},
+          .types = atom->ntypes,
+          .rank = comm->me,
+          .ranks = comm->nprocs,
+          .warn = [this](const std::string& text) { warn(text); },
+          .log =
+              [this](const std::string& text) {
+                if (comm->me == 0) utils::logmesg(lmp, text);
+              },
+          .variable = [this](const std::string& name) { return variable_now(name); }};
+}
+
+double FixModel::variable_now(const std::string& name) const {
+  const int index = input->variable->find(name.c_str());
+  if (index < 0) throw std::runtime_error("there is no variable '" + name + "'");
+  if (!input->variable->equalstyle(index))
+    throw std::runtime_error("variable '" + name + "' is not of style equal");
+  return input->variable->compute_equal(index);
+}
+
+void FixModel::set_flags() {
+  time_integrate = needs_.integrates;
+  global_freq = peratom_freq = nevery = 1;
+  if (needs_.energy) {
+    scalar_flag = extscalar = 1;
+    energy_global_flag = virial_global_flag = 1;
+  }
+  restart_global = needs_.saves;
+  if (sees_ghosts()) {
+    comm_forward = needs_.v || needs_.f ? 6 : 0;
+    comm_reverse = needs_.forces ? 3 : 0;
+  }
+}
+
+/// Tells LAMMPS what can be read; shapes may have become known.
+void FixModel::show_output() {
+  output_ = mode_->output();
+  if (output_.scalar) scalar_flag = 1;
+  vector_flag = output_.vector > 0;
+  size_vector = output_.vector;
+  extvector = 0;
+  array_flag = output_.array;
+  size_array_rows = output_.rows;
+  size_array_cols = output_.columns;
+  size_array_rows_variable = output_.array && output_.rows == 0;
+  extarray = 0;
+  peratom_flag = output_.per_atom > 0;
+  size_peratom_cols = output_.per_atom > 1 ? output_.per_atom : 0;
+  if (peratom_flag) show_per_atom();
+}
+
+void FixModel::start_stored() {
+  if (needs_.stored == 0) return;
+  restart_peratom = 1;
+  maxexchange = needs_.stored;
+  grow_arrays(atom->nmax);
+  for (int i = 0; i < atom->nlocal; ++i) set_arrays(i);
+  atom->add_callback(Atom::GROW);
+  atom->add_callback(Atom::RESTART);
+}
+
+int FixModel::setmask() {
+  using namespace FixConst;
+  int mask = 0;
+  if (needs_.hooks & mlmod::kInitialIntegrate) mask |= INITIAL_INTEGRATE;
+  if (needs_.hooks & mlmod::kPostForce) mask |= POST_FORCE;
+  if (needs_.hooks & mlmod::kPostForce && needs_.forces) mask |= MIN_POST_FORCE;
+  if (needs_.hooks & mlmod::kFinalIntegrate) mask |= FINAL_INTEGRATE;
+  if (needs_.hooks & mlmod::kEndOfStep) mask |= END_OF_STEP;
+  if (sees_ghosts()) mask |= POST_NEIGHBOR | MIN_POST_NEIGHBOR;
+  return mask;
+}
+
+void FixModel::init() {
+  need_atoms_as_they_are();
+  if (update->whichflag == 2 && needs_.forces) need_an_energy_to_minimize();
+  if (sees_ghosts()) reach_ghosts();
+}
+
+void FixModel::need_atoms_as_they_are() const {
+  if (update->whichflag != 1 || utils::strmatch(update->integrate_style, "^verlet")) return;
+  error->all(FLERR, name() + ": needs run_style verlet, found " + update->integrate_style);
+}
+
+void FixModel::need_an_energy_to_minimize() const {
+  const std::string found = update->minimize_style;
+  if (utils::strmatch(found, "^fire") || utils::strmatch(found, "^quickmin")) return;
+  if (!needs_.energy)
+    error->all(FLERR, name() + ": the model gives forces and no energy, which min_style " + found +
+                          " needs for its line search; use min_style fire or quickmin with an "
+                          "energy tolerance of 0");
+  if (!thermo_energy)
+    error->all(FLERR, name() + ": min_style " + found + " needs the model's energy: fix_modify " +
+                          id + " energy yes");
+}
+
+/// Asks for ghosts as far as the model looks, where the pair style does not ask for them.
+void FixModel::reach_ghosts() const {
+  const double pair = force->pair ? force->pair->cutforce : 0.0;
+  if (needs_.cutoff <= pair || comm->mode != Comm::SINGLE) return;
+  comm->cutghostuser = std::max(comm->cutghostuser, needs_.cutoff + neighbor->skin);
+}
+
+bool FixModel::sees_ghosts() const {
+  return needs_.sight == mlmod::Sight::local && needs_.cutoff > 0;
+}
+
+void FixModel::setup_post_neighbor() { post_neighbor(); }
+
+void FixModel::min_post_neighbor() { post_neighbor(); }
+
+void FixModel::post_neighbor() {
+  if (!sees_ghosts()) return;
+  together([&] { local_.reneighbor(groupbit, needs_.cutoff); });
+}
+
+void FixModel::setup(int vflag) {
+  v_init(vflag);
+  act(mlmod::kSetup);
+  show_output();
+}
+
+void FixModel::min_setup(int vflag) { setup(vflag); }
+
+void FixModel::initial_integrate(int) { act(mlmod::kInitialIntegrate); }
+
+void FixModel::post_force(int vflag) {
+  v_init(vflag);
+  act(mlmod::kPostForce);
+}
+
+void FixModel::min_post_force(int vflag) { post_force(vflag); }
+
+void FixModel::final_integrate() { act(mlmod::kFinalIntegrate); }
+
+void FixModel::end_of_step() { act(mlmod::kEndOfStep); }
+
+mlmod::Moment FixModel::moment(mlmod::Hook hook) const {
+  const auto since = static_cast<double>(update->ntimestep - update->atimestep);
+  return {.hook = hook,
+          .step = update->ntimestep,
+          .dt = update->dt,
+          .time = update->atime + since * update->dt,
+          .minimizing = update->whichflag == 2,
+          .virial = evflag && vflag_global};
+}
+
+void FixModel::act(mlmod::Hook hook) {
+  if (!(needs_.hooks & hook)) return;
+  const mlmod::Moment now = moment(hook);
+  if (!mode_->acts(now)) return;
+  change_.clear();
+  look();
+  together([&] {
+    if (needs_.sight == mlmod::Sight::whole)
+      mode_->on_whole(now, gather_.configuration(), change_);
+    else
+      mode_->on_local(now, local_.atoms(), change_);
+  });
+  reduce();
+  apply();
+}
+
+void FixModel::look() {
+  if (needs_.sight == mlmod::Sight::whole) {
+    gather_.collect(groupbit, needs_, stored_);
+    return;
+  }
+  if (comm_forward > 0) {
+    received_.resize(6 * static_cast<std::size_t>(atom->nlocal + atom->nghost));
+    comm->forward_comm(this);
+  }
+  local_.collect(groupbit, needs_, stored_, received_);
+}
+
+void FixModel::reduce() {
+  const bool parts = needs_.sight == mlmod::Sight::local || needs_.shared;
+  if (!parts) {
+    mode_->reduced(change_.sums, change_.maxima);
+    return;
+  }
+  const auto over_ranks = [&](std::vector<double>& values, MPI_Op operation) {
+    if (!values.empty())
+      MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE,
+                    operation, world);
+  };
+  over_ranks(change_.sums, MPI_SUM);
+  over_ranks(change_.maxima, MPI_MAX);
+  if (needs_.shared) over_ranks(change_.f, MPI_SUM);
+  mode_->reduced(change_.sums, change_.maxima);
+}
+
+const std::vector<mlmod::OwnedRow>& FixModel::owned() const {
+  return needs_.sight == mlmod::Sight::whole ? gather_.owned() : local_.owned();
+}
+
+void FixModel::apply() {
+  for (const auto& [i, row] : owned()) {
+    for (int k = 0; k < 3; ++k) {
+      if (!change_.v.empty()) atom->v[i][k] = change_.v[3 * row + k];
+      if (!change_.dx.empty()) atom->x[i][k] += change_.dx[3 * row + k];
+    }
+    if (!change_.stored.empty())
+      std::copy_n(change_.stored.data() + needs_.stored * row, needs_.stored, stored_[i]);
+  }
+  if (!change_.f.empty() || comm_reverse > 0) add_forces();
+  if (!change_.per_atom.empty()) show_per_atom();
+  if (!needs_.energy) return;
+  const bool once = needs_.sight == mlmod::Sight::whole && !needs_.shared;
+  const bool mine = !once || comm->me == 0;
+  energy_ = mine ? change_.energy : 0.0;
+  if (!evflag || !vflag_global) return;
+  for (int k = 0; k < 6; ++k) virial[k] = mine ? change_.virial[k] : 0.0;
+}
+
+void FixModel::add_forces() {
+  if (sees_ghosts()) {
+    add_local_forces();
+    return;
+  }
+  for (const auto& [i, row] : owned())
+    for (int k = 0; k < 3; ++k) atom->f[i][k] += change_.f[3 * row + k];
+}
+
+void FixModel::add_local_forces() {
+  pushed_.assign(3 * static_cast<std::size_t>(atom->nlocal + atom->nghost), 0.0);
+  const std::vector<int>& members = local_.members();
+  for (std::size_t m = 0; 3 * m < change_.f.size(); ++m)
+    std::copy_n(change_.f.data() + 3 * m, 3, pushed_.data() + 3 * members[m]);
+  comm->reverse_comm(this);
+  for (const auto& [i, row] : owned())
+    for (int k = 0; k < 3; ++k) atom->f[i][k] += pushed_[3 * static_cast<std::size_t>(i) + k];
+}
+
+/// Per-atom output in the order of LAMMPS' atoms; zero outside the group.
+void FixModel::show_per_atom() {
+  const int columns = output_.per_atom;
+  if (columns == 0) return;
+  if (shown_count_ < atom->nmax) {
+    shown_count_ = atom->nmax;
+    if (columns == 1)
+      memory->grow(shown_column_, shown_count_, "mlcore:shown");
+    else
+      memory->grow(shown_, shown_count_, columns, "mlcore:shown");
+  }
+  double* values = columns == 1 ? shown_column_ : shown_[0];
+  std::fill_n(values, static_cast<std::size_t>(columns) * atom->nlocal, 0.0);
+  if (!change_.per_atom.empty())
+    for (const auto& [i, row] : owned())
+      std::copy_n(change_.per_atom.data() + columns * row, columns, values + columns * i);
+  vector_atom = shown_column_;
+  array_atom = shown_;
+}
+
+double FixModel::compute_scalar() {
+  if (!needs_.energy) return mode_->scalar();
+  double sum = 0;
+  MPI_Allreduce(&energy_, &sum, 1, MPI_DOUBLE, MPI_SUM, world);
+  return sum;
+}
+
+double FixModel::compute_vector(int index) { return mode_->vector(index); }
+
+double FixModel::compute_array(int row, int column) {
+  return row < output_.rows && column < output_.columns ? mode_->array(row, column) : 0.0;
+}
+
+int FixModel::pack_forward_comm(int count, int* list, double* buffer, int, int*) {
+  for (int m = 0; m < count; ++m) {
+    std::copy_n(atom->v[list[m]], 3, buffer + 6 * m);
+    std::copy_n(atom->f[list[m]], 3, buffer + 6 * m + 3);
+  }
+  return 6 * count;
+}
+
+void FixModel::unpack_forward_comm(int count, int first, double* buffer) {
+  std::copy_n(buffer, 6 * static_cast<std::size_t>(count),
+              received_.data() + 6 * static_cast<std::size_t>(first));
+}
+
+int FixModel::pack_reverse_comm(int count, int first, double* buffer) {
+  std::copy_n(pushed_.data() + 3 * static_cast<std::size_t>(first),
+              3 * static_cast<std::size_t>(count), buffer);
+  return 3 * count;
+}
+
+void FixModel::unpack_reverse_comm(int count, int* list, double* buffer) {
+  for (int m = 0; m < count; ++m)
+    for (int k = 0; k < 3; ++k)
+      pushed_[3 * static_cast<std::size_t>(list[m]) + k] += buffer[3 * m + k];
+}
+
+void FixModel::write_restart(FILE* file) {
+  const std::vector<double> state = mode_->save();
+  if (comm->me != 0) return;
+  const int size = static_cast<int>((state.size() + 1) * sizeof(double));
+  const auto count = static_cast<double>(state.size());
+  std::fwrite(&size, sizeof size, 1, file);
+  std::fwrite(&count, sizeof count, 1, file);
+  std::fwrite(state.data(), sizeof(double), state.size(), file);
+}
+
+void FixModel::restart(char* buffer) {
+  double count = 0;
+  std::memcpy(&count, buffer, sizeof count);
+  std::vector<double> state(static_cast<std::size_t>(count));
+  std::memcpy(state.data(), buffer + sizeof count, state.size() * sizeof(double));
+  together([&] { mode_->restore(state); });
+}
+
+void FixModel::grow_arrays(int count) {
+  memory->grow(stored_, count, needs_.stored, "mlcore:stored");
+}
+
+void FixModel::copy_arrays(int from, int to, int) {
+  std::copy_n(stored_[from], needs_.stored, stored_[to]);
+}
+
+// -1 is no step: what is kept with a new atom belongs to none.
+void FixModel::set_arrays(int local) { std::fill_n(stored_[local], needs_.stored, -1.0); }
+
+int FixModel::pack_exchange(int local, double* buffer) {
+  std::copy_n(stored_[local], needs_.stored, buffer);
+  return needs_.stored;
+}
+
+int FixModel::unpack_exchange(int local, double* buffer) {
+  std::copy_n(buffer, needs_.stored, stored_[local]);
+  return needs_.stored;
+}
+
+int FixModel::pack_restart(int local, double* buffer) {
+  buffer[0] = needs_.stored + 1;
+  std::copy_n(stored_[local], needs_.stored, buffer + 1);
+  return needs_.stored + 1;
+}
+
+void FixModel::unpack_restart(int local, int place) {
+  const double* extra = atom->extra[local];
+  int begin = 0;
+  for (int i = 0; i < place; ++i) begin += static_cast<int>(extra[begin]);
+  std::copy_n(extra + begin + 1, needs_.stored, stored_[local]);
+}
+
+int FixModel::size_restart(int) { return needs_.stored + 1; }
+
+int FixModel::maxsize_restart() { return needs_.stored + 1; }
+
+double FixModel::memory_usage() {
+  const double numbers = static_cast<double>(atom->nmax) * (stored_ ? needs_.stored : 0) +
+                         static_cast<double>(shown_count_) * output_.per_atom;
+  return numbers * sizeof(double);
+}
+
+}  // namespace LAMMPS_NS

@@ -1,0 +1,101 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "fix.h"
+#include "group_gather.h"
+#include "group_local.h"
+#include "modes/mode.h"
+#include "surroundings.h"
+
+namespace LAMMPS_NS {
+
+/// The fix styles of the plugin: hands LAMMPS' atoms to one Mode and puts back what it returns.
+class FixModel : public Fix {
+ public:
+  /// Makes a mode from the words after the style's name.
+  using MakeMode = std::unique_ptr<mlmod::Mode> (*)(const std::vector<std::string>& words,
+                                                    const mlmod::Surroundings& around);
+
+  FixModel(LAMMPS* lmp, int narg, char** arg, MakeMode make);
+  ~FixModel() override;
+
+  int setmask() override;
+  void init() override;
+  void setup(int vflag) override;
+  void min_setup(int vflag) override;
+  void setup_post_neighbor() override;
+  void post_neighbor() override;
+  void min_post_neighbor() override;
+  void initial_integrate(int) override;
+  void post_force(int vflag) override;
+  void min_post_force(int vflag) override;
+  void final_integrate() override;
+  void end_of_step() override;
+
+  double compute_scalar() override;
+  double compute_vector(int index) override;
+  double compute_array(int row, int column) override;
+
+  int pack_forward_comm(int count, int* list, double* buffer, int, int*) override;
+  void unpack_forward_comm(int count, int first, double* buffer) override;
+  int pack_reverse_comm(int count, int first, double* buffer) override;
+  void unpack_reverse_comm(int count, int* list, double* buffer) override;
+
+  void write_restart(FILE* file) override;
+  void restart(char* buffer) override;
+  void grow_arrays(int count) override;
+  void copy_arrays(int from, int to, int) override;
+  void set_arrays(int local) override;
+  int pack_exchange(int local, double* buffer) override;
+  int unpack_exchange(int local, double* buffer) override;
+  int pack_restart(int local, double* buffer) override;
+  void unpack_restart(int local, int place) override;
+  int size_restart(int local) override;
+  int maxsize_restart() override;
+  double memory_usage() override;
+
+ private:
+  template <class Body>
+  void together(Body&& body);
+  void raise_together(const std::string& problem);
+  std::string name() const;
+  void warn(const std::string& text) const;
+
+  mlmod::Surroundings surroundings();
+  double variable_now(const std::string& name) const;
+  void set_flags();
+  void show_output();
+  void start_stored();
+  void need_atoms_as_they_are() const;
+  void need_an_energy_to_minimize() const;
+  void reach_ghosts() const;
+
+  bool sees_ghosts() const;
+  mlmod::Moment moment(mlmod::Hook hook) const;
+  void act(mlmod::Hook hook);
+  void look();
+  void reduce();
+  void apply();
+  const std::vector<mlmod::OwnedRow>& owned() const;
+  void add_forces();
+  void add_local_forces();
+  void show_per_atom();
+
+  std::unique_ptr<mlmod::Mode> mode_;
+  mlmod::Needs needs_;
+  mlmod::Output output_;
+  mlmod::Change change_;
+  mlmod::GroupGather gather_;
+  mlmod::GroupLocal local_;
+  double** stored_ = nullptr;       ///< (nmax, Needs::stored)
+  double** shown_ = nullptr;        ///< (nmax, Output::per_atom)
+  double* shown_column_ = nullptr;  ///< (nmax,) when there is one column
+  int shown_count_ = 0;
+  double energy_ = 0;             ///< this rank's part
+  std::vector<double> received_;  ///< (owned + ghosts, 6) velocities and forces of ghosts
+  std::vector<double> pushed_;    ///< (owned + ghosts, 3) forces on their way to the owners
+};
+
+}  // namespace LAMMPS_NS

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <memory>
+
+#include "mobility.h"
+#include "mode.h"
+
+namespace mlmod {
+
+struct MobilityChoices {
+  bool two_stages = false;  ///< predictor and corrector; else v = M f, x += dt v
+  bool legacy = false;      ///< MLMOD: force that setup leaves, noise in the velocities
+  std::uint64_t seed = 1;
+  bool seed_given = false;  ///< a restart file's seed does not replace it
+};
+
+/// Overdamped motion of the whole group. Vector: shift of the last repair, number of repaired
+/// steps.
+class MobilityMode final : public Mode {
+ public:
+  MobilityMode(std::unique_ptr<MobilityStepper> stepper, MobilityChoices choices,
+               MobilityStepper::Warn warn);
+
+  const Needs& needs() const override { return needs_; }
+  Output output() const override { return {.vector = 2}; }
+  void on_whole(const Moment& now, const Configuration& group, Change& change) override;
+  double vector(int index) const override;
+  std::vector<double> save() const override;
+  void restore(const std::vector<double>& state) override;
+
+ private:
+  // Per atom: the force of the last corrector and the step it belongs to.
+  static constexpr int kStored = 4;
+  static constexpr int kStamp = 3;
+
+  void euler(const Moment& now, const Configuration& group, Change& change);
+  void predict(const Moment& now, const Configuration& group, Change& change);
+  void correct(const Moment& now, const Configuration& group, Change& change);
+  void use_last_forces(std::int64_t step);
+
+  std::unique_ptr<MobilityStepper> stepper_;
+  MobilityChoices choices_;
+  MobilityStepper::Warn warn_;
+  Needs needs_;
+  Configuration first_stage_;
+};
+
+}  // namespace mlmod
