@@ -20,6 +20,8 @@ using kernels::OpenPoints;
 using kernels::OpenTile;
 using std::numbers::pi;
 
+constexpr std::int64_t kTwoBlocks = 384;  // particles up to which more of them cost too much
+
 /// Where what pads arrays lies: far from everything and from each other.
 template <class Real>
 Real far_away(std::int64_t k) {
@@ -61,7 +63,9 @@ struct Product {
       : model(model), x(x), F(F), V(V), kind(open_kind(model)), n(x.shape[0]) {
     parameters = open_parameters<Real>(model);
     // Their number depends on n alone: so does the order of every sum.
-    blocks = n <= kOpenTile ? 1 : std::min<std::int64_t>(32, 2 * ((n + 511) / 512));
+    // A multiple of four, where it pays: two threads then have as many pairs of blocks each.
+    blocks = n <= kOpenTile ? 1 : std::min<std::int64_t>(32, 4 * ((n + 1023) / 1024));
+    if (n <= kTwoBlocks) blocks = std::min<std::int64_t>(blocks, 2);
     block = rounded((n + blocks - 1) / blocks);
     const std::int64_t tiles = (block + kOpenTile - 1) / kOpenTile;
     tile = rounded((block + tiles - 1) / tiles);
