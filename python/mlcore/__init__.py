@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mlcore._core import __version__, set_num_threads
+from mlcore import _core
+from mlcore._core import __version__
 from mlcore._core import num_threads as get_num_threads
 from mlcore.errors import (
     BackendUnavailable,
@@ -95,6 +96,23 @@ __all__ = [
     *_ATTRIBUTES,
     *_SUBMODULES,
 ]
+
+
+def set_num_threads(threads: int) -> None:
+    """Sets the library-wide number of CPU threads: that of calls without ``num_threads``.
+
+    Args:
+        threads: 0..1024; 0 goes back to MLCORE_NUM_THREADS, OMP_NUM_THREADS or the CPUs given.
+
+    Raises:
+        InvalidArgument: it is no such number.
+    """
+    from mlcore.arrays import integer
+
+    number = integer("threads", threads)
+    if not 0 <= number <= 1024:
+        raise InvalidArgument(f"threads must lie in 0..1024, got {number}")
+    _core.set_num_threads(number)
 
 
 def __getattr__(name: str) -> Any:

@@ -27,7 +27,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Particles, apart, host, positive, precision, thread_count
+from mlcore.arrays import (
+    Particles,
+    apart,
+    host,
+    integer,
+    number,
+    positive,
+    precision,
+    thread_count,
+)
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -464,7 +473,7 @@ class PairMobility(CoreMobility):
         dperp: npt.ArrayLike,
         background: _Spheres | None = None,
     ) -> None:
-        self.self_mobility = float(self_mobility)
+        self.self_mobility = number("self_mobility", self_mobility)
         if not np.isfinite(self.self_mobility):
             raise InvalidArgument(f"self_mobility must be finite, got {self_mobility}")
         if background is not None and not isinstance(background, _Spheres):
@@ -509,11 +518,15 @@ class PairMobility(CoreMobility):
         """
         from scipy.interpolate import CubicSpline
 
-        if knots < 4:
+        if integer("knots", knots) < 4:
             raise InvalidArgument(f"knots must be at least 4, got {knots}")
         r = np.linspace(0.0, positive("cutoff", cutoff), knots)
         columns: dict[str, Array] = {}
         for name, function in (("par", par), ("perp", perp)):
+            if not callable(function):
+                raise InvalidArgument(
+                    f"{name} must be a function of the distance, got {type(function).__name__}"
+                )
             values = _column(name, function(r))
             if len(values) != knots:
                 raise InvalidArgument(
@@ -561,13 +574,13 @@ def _radius(radius: Any) -> float | Array:
 
 
 def _tolerance(value: float) -> float:
-    if not 1e-14 <= value <= 1e-2:
+    if not 1e-14 <= number("tolerance", value) <= 1e-2:
         raise InvalidArgument(f"tolerance must lie in 1e-14..1e-2, got {value}")
     return float(value)
 
 
 def _distances(r: npt.ArrayLike) -> Array:
-    distance = np.asarray(r, dtype=np.float64)
+    distance: Array = host("r", r, "pair functions are evaluated")
     if not (distance >= 0).all():
         raise InvalidArgument("r must not be negative or NaN")
     return distance
