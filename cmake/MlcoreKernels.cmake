@@ -18,6 +18,8 @@ function(mlcore_add_kernels target)
   # Written with explicit multiply-adds: a batch gives the bits of its members.
   set(flags_of_recurrent -ffp-contract=off)
   set(flags_of_dynamics -ffp-contract=off)
+  set(flags_of_pair_potential -ffp-contract=off)
+  set(flags_of_mlp -ffp-contract=off)
   file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/src/kernels/*.inl)
   foreach(kernel IN LISTS kernels)
     get_filename_component(op ${kernel} NAME_WE)

@@ -6,6 +6,7 @@
 #include "mobility_gradient_cuda.hpp"
 #include "neighbors_cuda.hpp"
 #include "noise_cuda.hpp"
+#include "pair_potential_cuda.hpp"
 #include "random_cuda.hpp"
 #include "recurrent_cuda.hpp"
 #include "stencil_active_cuda.hpp"
@@ -240,6 +241,16 @@ void noise_to_host(const Context&, const double*, std::int64_t, double*) { unava
 std::shared_ptr<double> noise_copy(const Context&, View<const double, 2>) { unavailable(); }
 
 std::shared_ptr<double> noise_memory(const Context&, const double*, std::int64_t) { unavailable(); }
+
+void pair_run(const Context&, const PairModel&, std::shared_ptr<PairTableOnDevice>&,
+              const PairRows&, const PairResults&) {
+  unavailable();
+}
+
+void pair_derivatives(const Context&, const PairModel&, std::shared_ptr<PairTableOnDevice>&,
+                      const PairRows&, const kernels::PairDerivatives&) {
+  unavailable();
+}
 
 struct NeighborSearch::State {};
 NeighborSearch::NeighborSearch(const Context&, View<const double, 2>, const Cell&,
