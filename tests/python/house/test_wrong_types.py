@@ -1,0 +1,115 @@
+"""What public functions say to values of a wrong type: which argument, and what it takes."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import mlcore
+import numpy as np
+import pytest
+from mlcore import InvalidArgument, dynamics, machine, mobility
+
+RNG = np.random.default_rng(2)
+X = RNG.uniform(1, 9, (6, 3))
+F = RNG.normal(size=X.shape)
+RPY = mobility.RPY(0.5, 1.0)
+WALL = mobility.WallRPY(0.5, 1.0)
+TABLE = mobility.PairMobility(1.0, 2.0, *np.zeros((4, 8)))
+PAIR = np.array([[0.0, 0, 0], [1.2, 0, 0]])
+LJ = dynamics.LennardJones(1.0, 1.0, 2.5)
+WEIGHTS = {f"weight_{side}_l0": RNG.normal(size=(8, 2)) for side in ("ih", "hh")}
+NETWORK = mlcore.LSTM(WEIGHTS)
+WINDOW = RNG.normal(size=(3, 4, 2))
+
+
+def flat(r: Any) -> Any:
+    return 0.1 * np.ones_like(r)
+
+
+# Public functions with the arguments they need.
+CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "Yukawa": (dynamics.Yukawa, {"amplitude": 1.0, "kappa": 1.0, "cutoff": 2.0}),
+    "LennardJones": (dynamics.LennardJones, {"sigma": 1.0, "epsilon": 1.0}),
+    "Harmonic": (dynamics.Harmonic, {"stiffness": 1.0}),
+    "Constant": (dynamics.Constant, {"force": (1.0, 0, 0)}),
+    "FixedLennardJones": (dynamics.FixedLennardJones, {}),
+    "SphericalWall": (dynamics.SphericalWall, {"radius": 1.0}),
+    "brownian": (
+        dynamics.brownian,
+        {"mobility": RPY, "x0": PAIR, "dt": 1e-3, "kT": 1.0, "steps": 2},
+    ),
+    "verlet": (dynamics.verlet, {"x0": PAIR, "dt": 1e-3, "steps": 2}),
+    "force_field": (dynamics.force_field, {"forces": LJ, "x": PAIR}),
+    "system_forces": (dynamics.system_forces, {"forces": LJ, "x": PAIR}),
+    "LSTM": (mlcore.LSTM, {"weights": WEIGHTS}),
+    "LSTM.step": (NETWORK.step, {"x": WINDOW}),
+    "LSTM.rollout": (NETWORK.rollout, {"window": WINDOW, "n": 3}),
+    "LSTM.advance": (NETWORK.advance, {"x": WINDOW}),
+    "Oseen": (mobility.Oseen, {"viscosity": 1.0, "radius": 1.0}),
+    "RPY": (mobility.RPY, {"viscosity": 1.0, "radius": 1.0}),
+    "WallRPY": (mobility.WallRPY, {"viscosity": 1.0, "radius": 1.0}),
+    "RegularizedOseen": (mobility.RegularizedOseen, {"viscosity": 1.0, "epsilon": 1.0}),
+    "PairMobility": (
+        mobility.PairMobility,
+        {
+            "self_mobility": 1.0,
+            "cutoff": 2.0,
+            **dict.fromkeys(("par", "dpar", "perp", "dperp"), np.zeros(8)),
+        },
+    ),
+    "PairMobility.from_functions": (
+        mobility.PairMobility.from_functions,
+        {"self_mobility": 1.0, "cutoff": 2.0, "par": flat, "perp": flat},
+    ),
+    **{
+        f"{type(model).__name__}.{name}": (getattr(model, name), arguments)
+        for model in (RPY, WALL, TABLE)
+        for name, arguments in (
+            ("matrix", {"x": X}),
+            ("apply", {"x": X, "forces": F}),
+            ("divergence", {"x": X}),
+            ("position_gradient", {"x": X, "forces": F, "adjoint": F}),
+        )
+    },
+    "RPY.pair": (RPY.pair, {"r": 1.0}),
+    "PairMobility.pair": (TABLE.pair, {"r": 1.0}),
+    "fma_rate": (machine.fma_rate, {}),
+    "stream_rate": (machine.stream_rate, {"use": "copy", "size": 1 << 14}),
+    "gather_rate": (machine.gather_rate, {"size": 1 << 14}),
+    "first_touch_rate": (machine.first_touch_rate, {"size": 1 << 14}),
+    "set_num_threads": (mlcore.set_num_threads, {"threads": 1}),
+    "random.normal": (mlcore.random.normal, {"seed": 1, "stream": 1, "step": 1, "tags": [1]}),
+}
+WRONG = {"None": None, "text": "abc", "object": object(), "texts": ["a", "b"], "complex": 1j}
+
+
+def cases() -> list[Any]:
+    found = []
+    for name, (call, _) in CALLS.items():
+        for parameter in inspect.signature(call).parameters.values():
+            for kind in WRONG:
+                if kind == "None" and takes_none(parameter):
+                    continue
+                found.append(
+                    pytest.param(name, parameter.name, kind, id=f"{name}-{parameter.name}-{kind}")
+                )
+    return found
+
+
+def takes_none(parameter: inspect.Parameter) -> bool:
+    return (
+        parameter.default is None
+        or "None" in str(parameter.annotation)
+        or parameter.name == "progress"
+    )
+
+
+@pytest.mark.parametrize(("name", "argument", "kind"), cases())
+def test_the_argument_is_named(name: str, argument: str, kind: str) -> None:
+    call, needed = CALLS[name]
+    with pytest.raises(InvalidArgument) as caught:
+        call(**needed | {argument: WRONG[kind]})
+    assert re.search(rf"\b{argument}\b", str(caught.value)), str(caught.value)
