@@ -24,6 +24,7 @@ POSITIONS = ("pos", "positions")
 VELOCITIES = ("vel", "velo", "velocities", "velocity")
 FORCES = ("force", "forces")
 IDS = ("id", "ids")
+TYPES = ("type", "types")
 STEP = ("step", "Step", "timestep")
 TIME = ("time", "Time")
 
@@ -54,13 +55,14 @@ def _frame(source: TextSource, n: int, info: dict[str, Any], start: int) -> Fram
         "velocities": next((p for p in VELOCITIES if p in fields), None),
         "forces": next((p for p in FORCES if p in fields), None),
         "ids": next((p for p in IDS if p in fields), None),
+        "types": next((p for p in TYPES if p in fields), None),
     }
     if chosen["positions"] is None:
         source.fail(f"Properties has no pos:R:3; it names {', '.join(fields)}")
     wanted: list[str] = []
     for role, name in chosen.items():
         if name is not None:
-            width = 1 if role == "ids" else 3
+            width = 1 if role in ("ids", "types") else 3
             if len(fields[name]) != width:
                 source.fail(f"property {name} should have {width} columns")
             wanted += fields[name]
@@ -75,6 +77,7 @@ def _frame(source: TextSource, n: int, info: dict[str, Any], start: int) -> Fram
 
     ids = _ids(source, n, block("ids"))
     order = np.argsort(ids)
+    types = block("types")
 
     def sorted_block(role: str) -> FloatArray | None:
         array = block(role)
@@ -94,6 +97,8 @@ def _frame(source: TextSource, n: int, info: dict[str, Any], start: int) -> Fram
         ids=ids[order],
         units=str(info["units"]) if "units" in info else None,
         line=start,
+        types=None if types is None else source.kinds(types[order, 0], "property type"),
+        energy=_energy(source, info),
     )
 
 
@@ -140,6 +145,12 @@ def _clock(source: TextSource, info: dict[str, Any]) -> tuple[int | None, float 
     )
 
 
+def _energy(source: TextSource, info: dict[str, Any]) -> float | None:
+    if "energy" not in info:
+        return None
+    return float(source.floats([str(info["energy"])], "energy", 1)[0])
+
+
 def _ids(source: TextSource, n: int, column: FloatArray | None) -> NDArray[np.int64]:
     if column is None:
         return np.arange(1, n + 1)
@@ -154,7 +165,8 @@ def _ids(source: TextSource, n: int, column: FloatArray | None) -> NDArray[np.in
 
 def write(path: str | os.PathLike[str], trajectory: Trajectory) -> None:
     """Write extxyz; see `mlcore.data.write_trajectory`."""
-    properties = "species:S:1:id:I:1:pos:R:3"
+    typed = trajectory.types is not None
+    properties = "species:S:1:id:I:1" + (":type:I:1" if typed else "") + ":pos:R:3"
     arrays = [trajectory.positions]
     for name, array in (("velo", trajectory.velocities), ("forces", trajectory.forces)):
         if array is not None:
@@ -167,9 +179,13 @@ def write(path: str | os.PathLike[str], trajectory: Trajectory) -> None:
         box = f'Lattice="{numbers}" pbc="{flags}"'
     out = io.StringIO()
     assert trajectory.ids is not None
-    ids = trajectory.ids.tolist()
+    ids = [str(i) for i in trajectory.ids]
+    if trajectory.types is not None:
+        ids = [f"{i} {t}" for i, t in zip(ids, trajectory.types, strict=True)]
+    energies = trajectory.energies
     for k, time in enumerate(trajectory.times.tolist()):
-        out.write(f"{len(ids)}\nProperties={properties} {box} time={time!r} unwrapped=T\n")
+        told = "" if energies is None else f"energy={float(energies[k])!r} "
+        out.write(f"{len(ids)}\nProperties={properties} {box} {told}time={time!r} unwrapped=T\n")
         rows = np.concatenate([a[k] for a in arrays], axis=1).tolist()
         for name, row in zip(ids, rows, strict=True):
             out.write(f"X {name} {' '.join(map(repr, row))}\n")

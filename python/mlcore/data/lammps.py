@@ -117,6 +117,7 @@ def _dump_frame(
         ids=table[:, 0].astype(np.int64),
         units=units,
         line=start,
+        types=source.kinds(table[:, column["type"]], "column type") if "type" in column else None,
     )
 
 
@@ -132,7 +133,7 @@ def _columns(source: TextSource, names: Sequence[str]) -> tuple[tuple[str, ...],
             source.fail(f"column {min(set(kind) - have)} is missing beside {min(have & set(kind))}")
     else:
         source.fail(f"no coordinates (xu yu zu or x y z); columns are {' '.join(names)}")
-    wanted = ["id", *kind]
+    wanted = ["id", *kind, *(["type"] if "type" in have else [])]
     extra = [VELOCITIES, FORCES]
     if kind in (XYZ, SCALED):
         extra.append(IMAGES)
@@ -190,7 +191,7 @@ def write_dump(path: str | os.PathLike[str], trajectory: Trajectory, dt: float =
     steps = np.round(trajectory.times / dt)
     if np.abs(steps * dt - trajectory.times).max() > 1e-6 * dt or (np.diff(steps) < 1).any():
         raise InvalidArgument(f"times should be different multiples of dt = {dt:g}")
-    columns = ["id", *UNWRAPPED]
+    columns = ["id", *(["type"] if trajectory.types is not None else []), *UNWRAPPED]
     arrays = [trajectory.positions]
     for names, array in ((VELOCITIES, trajectory.velocities), (FORCES, trajectory.forces)):
         if array is not None:
@@ -199,7 +200,9 @@ def write_dump(path: str | os.PathLike[str], trajectory: Trajectory, dt: float =
     box = _box_text(trajectory)
     out = io.StringIO()
     assert trajectory.ids is not None
-    ids = trajectory.ids.tolist()
+    ids = [str(i) for i in trajectory.ids]
+    if trajectory.types is not None:
+        ids = [f"{i} {t}" for i, t in zip(ids, trajectory.types, strict=True)]
     for k, step in enumerate(steps.astype(np.int64)):
         out.write(f"ITEM: TIMESTEP\n{step}\nITEM: NUMBER OF ATOMS\n{len(ids)}\n{box}")
         out.write(f"ITEM: ATOMS {' '.join(columns)}\n")
@@ -257,7 +260,7 @@ def data_frame(source: TextSource) -> Frame:
         source.fail("no line 'N atoms'", line=0)
     if atoms is None:
         source.fail("no section Atoms", line=0)
-    ids, positions, unwrapped = atoms
+    (ids, types), positions, unwrapped = atoms[0].T, *atoms[1:]
     if velocities is not None and (velocities[:, 0] != ids).any():
         source.fail("section Velocities has other ids than section Atoms", line=0)
     cell = _data_cell(source, header)
@@ -275,6 +278,7 @@ def data_frame(source: TextSource) -> Frame:
         ids=ids.astype(np.int64),
         units=None,
         line=start,
+        types=source.kinds(types, "column type"),
     )
 
 
@@ -316,7 +320,8 @@ def _velocities_section(source: TextSource, n: int) -> FloatArray:
 
 
 def _atoms_section(source: TextSource, n: int, style: str) -> tuple[FloatArray, FloatArray, bool]:
-    """Ids, positions (with 3 columns of image flags if there are any) and whether there are."""
+    """Ids and types (n, 2), positions (with 3 columns of image flags if there are any) and whether
+    there are."""
     if style not in ATOM_STYLES:
         known = ", ".join(ATOM_STYLES)
         source.fail(f"'Atoms # STYLE' should name one of {known}; found {style or 'no style'!r}")
@@ -328,7 +333,7 @@ def _atoms_section(source: TextSource, n: int, style: str) -> tuple[FloatArray, 
     unwrapped = width == len(names) + 3
     if unwrapped:
         names = (*names, *IMAGES)
-    wanted = ["id", *XYZ, *(IMAGES if unwrapped else ())]
+    wanted = ["id", "type", *XYZ, *(IMAGES if unwrapped else ())]
     table = source.table(n, names, wanted)
     table = table[_order(source, table[:, 0])]
-    return table[:, 0], table[:, 1:], unwrapped
+    return table[:, :2], table[:, 2:], unwrapped

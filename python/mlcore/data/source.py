@@ -119,6 +119,12 @@ class TextSource:
             self.fail(f"{field} should be at least {least}, found {value}")
         return value
 
+    def kinds(self, column: NDArray[np.float64], field: str) -> NDArray[np.int64]:
+        """A column of atom types: whole numbers of at least 1."""
+        if (column != np.round(column)).any() or (column < 1).any():
+            self.fail(f"{field} should hold positive integers")
+        return column.astype(np.int64)
+
     def floats(self, texts: Sequence[str], field: str, count: int) -> NDArray[np.float64]:
         """`count` finite numbers."""
         if len(texts) != count:

@@ -51,6 +51,8 @@ class Trajectory:
         forces: (T, N, 3) float64 or None. The estimators take them as the external forces, and
             the force of the interval between two frames from the later frame.
         ids: (N,) int64, distinct.
+        types: (N,) int64 of at least 1, as LAMMPS numbers them, or None.
+        energies: (T,) potential energies, or None.
         source: where it came from, for messages.
         units: name of the unit system if the file or the caller gave one.
 
@@ -66,6 +68,8 @@ class Trajectory:
     ids: NDArray[np.int64] | None = None
     source: str = ""
     units: str | None = None
+    types: NDArray[np.int64] | None = None
+    energies: FloatArray | None = None
 
     def __post_init__(self) -> None:
         positions = self._array("positions", self.positions, None)
@@ -87,6 +91,13 @@ class Trajectory:
         if ids.shape != (n,) or len(np.unique(ids)) != n:
             raise InvalidArgument(f"ids should be {n} distinct integers")
         object.__setattr__(self, "ids", ids.astype(np.int64))
+        if self.energies is not None:
+            self._array("energies", self.energies, (frames,))
+        if self.types is not None:
+            types = np.asarray(self.types)
+            if types.shape != (n,) or types.dtype.kind not in "iu" or (types < 1).any():
+                raise InvalidArgument(f"types should be {n} integers of at least 1")
+            object.__setattr__(self, "types", types.astype(np.int64))
 
     def _array(self, name: str, value: ArrayLike, shape: tuple[int, ...] | None) -> FloatArray:
         array = np.ascontiguousarray(value, dtype=float)
@@ -144,6 +155,7 @@ class Trajectory:
             positions=self.positions[frames],
             velocities=cut(self.velocities),
             forces=cut(self.forces),
+            energies=cut(self.energies),
         )
 
 
@@ -156,7 +168,8 @@ class Frame:
         time: time or None when the file does not tell.
         positions: (N, 3).
         unwrapped: True when the file says so (xu yu zu, or image flags were added).
-        cell, pbc, velocities, forces, ids, units: as in `Trajectory`.
+        cell, pbc, velocities, forces, ids, units, types: as in `Trajectory`.
+        energy: potential energy or None when the file does not tell.
         line: line of the file where the frame begins.
     """
 
@@ -171,6 +184,8 @@ class Frame:
     ids: NDArray[np.int64]
     units: str | None
     line: int
+    types: NDArray[np.int64] | None = None
+    energy: float | None = None
 
 
 def iter_frames(path: PathLike, format: str | None = None) -> Iterator[Frame]:
@@ -274,6 +289,8 @@ def read_trajectory(
         ids=first.ids,
         source=os.fspath(path),
         units=units or first.units,
+        types=first.types,
+        energies=_energies(kept),
     )
     return trajectory if frames is None else trajectory[frames]
 
@@ -346,6 +363,8 @@ def _check_same(path: PathLike, frames: Sequence[Frame], units: str | None) -> N
         if (frame.ids != first.ids).any():
             odd = sorted(set(frame.ids.tolist()) ^ set(first.ids.tolist()))
             raise FileFormatError(f"{where}atom ids differ from the first frame's: {odd[:6]}")
+        if not np.array_equal(_types(frame), _types(first)):
+            raise FileFormatError(f"{where}types differ from the first frame's")
         if (frame.cell is None) != (first.cell is None) or (frame.pbc != first.pbc).any():
             raise FileFormatError(f"{where}box or pbc appear or vanish between frames")
         if (
@@ -356,6 +375,15 @@ def _check_same(path: PathLike, frames: Sequence[Frame], units: str | None) -> N
             )
         ):
             raise FileFormatError(f"{where}the box changes; a constant box is needed")
+
+
+def _types(frame: Frame) -> NDArray[np.int64]:
+    return np.zeros(0, np.int64) if frame.types is None else frame.types
+
+
+def _energies(frames: Sequence[Frame]) -> FloatArray | None:
+    found = [f.energy for f in frames if f.energy is not None]
+    return np.array(found) if len(found) == len(frames) else None
 
 
 def _times(frames: Sequence[Frame], dt: float) -> FloatArray:

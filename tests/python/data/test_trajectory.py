@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 import subprocess
@@ -414,3 +415,30 @@ def test_minimum_image_against_all_images():
             np.testing.assert_allclose(np.linalg.norm(got, axis=1), best, atol=1e-10)
             whole = (got - d) @ np.linalg.inv(cell)
             np.testing.assert_allclose(whole, np.round(whole), atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["t.xyz", "t.dump"])
+def test_types_and_energies(tmp_path: Path, name: str) -> None:
+    rng = np.random.default_rng(4)
+    given = Trajectory(
+        np.arange(3.0),
+        rng.uniform(0, 5, (3, 4, 3)),
+        cell=9 * np.eye(3),
+        forces=rng.normal(size=(3, 4, 3)),
+        types=np.array([2, 1, 1, 3]),
+        energies=rng.normal(size=3),
+    )
+    write_trajectory(tmp_path / name, given)
+    read = read_trajectory(tmp_path / name)
+    np.testing.assert_array_equal(read.types, given.types)
+    if name == "t.xyz":
+        np.testing.assert_array_equal(read[1:].energies, given.energies[1:])
+    text = (tmp_path / name).read_text()
+    line = next(n for n in text.splitlines() if n.startswith(("X 1 2 ", "1 2 ")))
+    changed = line.replace("1 2 ", "1 1.5 ", 1)
+    (tmp_path / name).write_text(text.replace(line, changed, 1))
+    with pytest.raises(FileFormatError, match="type should hold positive integers"):
+        read_trajectory(tmp_path / name)
+    for wrong in ([1, 2], [0, 1, 1, 1], [1.0, 1, 1, 1]):
+        with pytest.raises(InvalidArgument, match="types"):
+            dataclasses.replace(given, types=np.array(wrong))
