@@ -217,18 +217,11 @@ class Slabs {
   Slabs(std::int32_t planes, std::int64_t begin, std::int64_t end)
       : cut_{0, planes}, begin_{begin, end} {}
 
-  /// `wanted` slabs without lists, of like numbers of points as far as a sample of them tells.
-  Slabs(const VoxelStencil& s, View<const double, 2> x, std::int64_t begin, std::int64_t end,
-        std::int64_t wanted)
-      : stencil_(s), begin_{begin, end}, select_(true) {
-    const std::int64_t run = 64, step = std::max<std::int64_t>((end - begin) / 64, run);
-    std::int32_t first[64];
-    histogram_.assign(1, std::vector<std::int64_t>(s.n[0] + s.taps[0] + 1));
-    for (std::int64_t b = begin; b < end; b += step) {
-      const std::int64_t count = std::min(run, end - b);
-      MLCORE_DISPATCH(voxel_planes)(s, x.data + 3 * b, 0, count, first);
-      for (std::int64_t p = 0; p < count; ++p) histogram_[0][first[p] + s.taps[0]] += step / run;
-    }
+  /// `wanted` slabs without lists, of like numbers of points; each finds its own by their planes.
+  Slabs(const Context& context, const VoxelStencil& s, View<const double, 2> x, std::int64_t begin,
+        std::int64_t end, std::int64_t wanted)
+      : stencil_(s), begin_{begin, end}, first_(4 * (end - begin)) {
+    count_planes(context, x, begin, end - begin, chunks(context, end - begin));
     cut(wanted, s.n[0]);
   }
 
@@ -238,23 +231,29 @@ class Slabs {
         std::int64_t end, std::int64_t wanted, std::int64_t most_planes, bool all_taps)
       : stencil_(s), first_(4 * (end - begin)) {
     const std::int64_t n = end - begin;
-    const int chunks =
-        static_cast<int>(std::clamp<std::int64_t>(n / kGrain, 1, detail::resolve_threads(context)));
-    count_planes(context, x, begin, n, chunks);
+    const int parts = chunks(context, n);
+    count_planes(context, x, begin, n, parts);
     cut(wanted, most_planes);
     find_touched(all_taps);
-    sort(context, begin, n, chunks);
+    sort(context, begin, n, parts);
   }
 
   std::int64_t count() const { return static_cast<std::int64_t>(cut_.size()) - 1; }
   std::int32_t plane(std::int64_t slab) const { return cut_[slab]; }
   const std::int32_t* list() const { return static_cast<const std::int32_t*>(index_.data()); }
-  std::int64_t begin(std::int64_t slab) const { return begin_[select_ ? 0 : slab]; }
-  std::int64_t end(std::int64_t slab) const { return begin_[select_ ? 1 : slab + 1]; }
-  /// Whether each slab has to find its points among all.
-  bool select() const { return select_; }
+  std::int64_t begin(std::int64_t slab) const { return begin_[list() ? slab : 0]; }
+  std::int64_t end(std::int64_t slab) const { return begin_[list() ? slab + 1 : 1]; }
+  /// Plane of the first tap of each point where each slab has to find its points among all.
+  const std::int32_t* planes() const {
+    return list() ? nullptr : static_cast<const std::int32_t*>(first_.data());
+  }
 
  private:
+  static int chunks(const Context& context, std::int64_t n) {
+    return static_cast<int>(
+        std::clamp<std::int64_t>(n / kGrain, 1, detail::resolve_threads(context)));
+  }
+
   /// Plane of the first tap of each point, and how many points of each chunk have it.
   void count_planes(const Context& context, View<const double, 2> x, std::int64_t begin,
                     std::int64_t n, int chunks) {
@@ -354,7 +353,6 @@ class Slabs {
   VoxelStencil stencil_{};
   std::vector<std::int32_t> cut_;    // first plane of each slab, and the number of planes
   std::vector<std::int64_t> begin_;  // where the points of each slab begin
-  bool select_ = false;
   Buffer first_, index_;
   std::vector<std::vector<std::int64_t>> histogram_;  // of each chunk
   std::vector<std::int32_t> touched_, touched_begin_;
@@ -398,7 +396,7 @@ struct System {
     if (!beyond_cache && threads == 1) return Slabs(stencil.n[0], begin, end);
     const bool spline = stencil.scheme < 3 && !points.direction.data;
     if (!beyond_cache && spline && threads <= kMostSelecting) {
-      return Slabs(stencil, points.x, begin, end, threads);
+      return Slabs(context, stencil, points.x, begin, end, threads);
     }
     const std::int64_t most =
         beyond_cache ? std::max<std::int64_t>(kSlabBytes / plane_bytes, stencil.taps[0]) : planes;
@@ -461,7 +459,7 @@ bool spread_slab(const System<T>& system, const Slabs& slabs, std::int64_t slab,
   job.scratch = scratch.data();
   job.list = slabs.list();
   job.begin = slabs.begin(slab), job.end = slabs.end(slab);
-  job.select = slabs.select();
+  job.planes = slabs.planes();
   job.norms = norms;
   job.plane_begin = slabs.plane(slab), job.plane_end = slabs.plane(slab + 1);
   job.features = const_cast<T*>(features);

@@ -17,7 +17,9 @@ struct VoxelJob {
   const std::int32_t* list;
   std::int64_t begin, end;
   std::int32_t plane_begin, plane_end;
-  bool select;  // (nearest, CIC, TSC) there is no list: many of the points are of no concern
+  // (nearest, CIC, TSC) Plane of the first tap of each of begin .. end - 1, where there is no list
+  // and many of them are of no concern; or null.
+  const std::int32_t* planes;
   T* field;
   T* features;                  // of point p at features + p * feature_stride
   std::int64_t feature_stride;  // in numbers

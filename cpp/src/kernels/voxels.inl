@@ -110,12 +110,15 @@ void fill_taps(const VoxelJob<T>& job, const VoxelPlaces& places, int count, Tap
     }
   }
   const std::int64_t voxel = job.channels, row = voxel * s.n[2], plane = row * s.n[1];
+  const std::int32_t planes = job.plane_end - job.plane_begin;
   for (int a = 0; a < O; ++a) {
     for (int b = 0; b < O; ++b) {
       for (int p = 0; p < count; ++p) {
         taps.row_weight[O * a + b][p] = weight[0][a][p] * weight[1][b][p];
-        taps.row[O * a + b][p] =
-            (taps.index[0][a][p] - job.plane_begin) * plane + taps.index[1][b][p] * row;
+        // Taps in planes of others are not for us to fetch: another thread may be writing there.
+        const std::int32_t x = taps.index[0][a][p] - job.plane_begin;
+        const std::int32_t here = x < 0 || x >= planes ? 0 : x;
+        taps.row[O * a + b][p] = here * plane + taps.index[1][b][p] * row;
       }
     }
     for (int p = 0; p < count; ++p) {
@@ -162,18 +165,29 @@ MLCORE_INLINE void prefetch(const VoxelJob<T>& job, const Taps<T, O>& taps, int 
   }
 }
 
+/// A point of the next block: the processor foresees a row of points, but not a list.
+template <class T>
+MLCORE_INLINE void prefetch_listed(const VoxelJob<T>& job, std::int64_t k) {
+  if (!job.list || k >= job.end) return;
+  const std::int64_t p = job.list[k];
+  __builtin_prefetch(job.x + 3 * p);
+  __builtin_prefetch(job.x + 3 * p + 2);
+  __builtin_prefetch(job.features + p * job.feature_stride);
+}
+
 template <class T, int O>
 struct SpreadBlock {
-  const VoxelJob<T>& job;
+  const VoxelJob<T> job;  // not a reference: what is stored might alias it
   const Taps<T, O>& taps;
   std::int64_t begin;
   int count;
 
   template <int L>
-  void run(int channel) const {
+  MLCORE_INLINE void run(int channel) const {
     T* field = job.field + channel;
     for (int p = 0; p < count; ++p) {
       if (p + kAhead < count) prefetch(job, taps, p + kAhead);
+      prefetch_listed(job, begin + p + kBlock);
       const auto f =
           load<T, L>(job.features + point_of(job, begin + p) * job.feature_stride + channel);
       Vector<T, L> value[O];
@@ -202,7 +216,7 @@ struct GatherBlock {
   int count;
 
   template <int L>
-  void run(int channel) const {
+  MLCORE_INLINE void run(int channel) const {
     const T* field = job.field + channel;
     for (int p = 0; p < count; ++p) {
       if (p + kAhead < count) prefetch(job, taps, p + kAhead);
@@ -228,7 +242,7 @@ struct GatherBlock {
 
 /// Runs Block<T, O> on up to kBlock points.
 template <template <class, int> class Block, class T, int O>
-bool run_block(const VoxelJob<T>& job, std::int64_t begin, int count) {
+__attribute__((noinline)) bool run_block(const VoxelJob<T>& job, std::int64_t begin, int count) {
   VoxelPlaces places;
   Taps<T, O> taps;
   const bool good = voxel_places(*job.stencil, job.x, job.list, begin, count, &places);
@@ -240,24 +254,24 @@ bool run_block(const VoxelJob<T>& job, std::int64_t begin, int count) {
 /// Those of begin .. end - 1 with taps in the job's planes; all are less than 2^31. Returns their
 /// number.
 template <class T, int O>
-int select_points(const VoxelJob<T>& job, std::int64_t begin, std::int64_t end, bool& good,
+int select_points(const VoxelJob<T>& job, std::int64_t begin, std::int64_t end,
                   std::int32_t* list) {
   const VoxelStencil& s = *job.stencil;
-  alignas(64) std::int32_t first[kSelected];
+  const std::int32_t* __restrict first = job.planes + (begin - job.begin);
+  alignas(64) std::int32_t taken[kSelected];
   const int count = static_cast<int>(end - begin);
-  good = voxel_planes(s, job.x + 3 * begin, 0, count, first) && good;
   const std::int32_t wrap = s.periodic[0] ? s.n[0] : 0;
   const std::int32_t low = job.plane_begin - (O - 1), extent = job.plane_end - low;
   for (int p = 0; p < count; ++p) {
     const std::int32_t t = first[p] - low;
     const std::int32_t turned = t < 0 ? t + wrap : t >= wrap && wrap > 0 ? t - wrap : t;
     const bool here = t >= 0 && t < extent, there = turned >= 0 && turned < extent;
-    first[p] = here || there;
+    taken[p] = here || there;
   }
   int found = 0;
   for (int p = 0; p < count; ++p) {
     list[found] = static_cast<std::int32_t>(begin) + p;
-    found += first[p];
+    found += taken[p];
   }
   return found;
 }
@@ -266,7 +280,7 @@ int select_points(const VoxelJob<T>& job, std::int64_t begin, std::int64_t end, 
 template <template <class, int> class Block, class T, int O>
 bool run_spline(const VoxelJob<T>& job) {
   bool good = true;
-  if (!job.select) {
+  if (!job.planes) {
     for (std::int64_t b = job.begin; b < job.end; b += kBlock) {
       const int count = job.end - b < kBlock ? static_cast<int>(job.end - b) : kBlock;
       good = run_block<Block, T, O>(job, b, count) && good;
@@ -279,8 +293,9 @@ bool run_spline(const VoxelJob<T>& job) {
   int held = 0;
   for (std::int64_t b = job.begin; b < job.end; b += kSelected) {
     const std::int64_t end = job.end - b < kSelected ? job.end : b + kSelected;
-    held += select_points<T, O>(job, b, end, good, list + held);
+    held += select_points<T, O>(job, b, end, list + held);
     int done = 0;
+    part.end = held;
     for (; held - done >= kBlock; done += kBlock) {
       good = run_block<Block, T, O>(part, done, kBlock) && good;
     }
