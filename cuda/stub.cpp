@@ -2,6 +2,7 @@
 
 #include "dynamics_cuda.hpp"
 #include "mlcore/context.hpp"
+#include "mlp_cuda.hpp"
 #include "mobility_cuda.hpp"
 #include "mobility_gradient_cuda.hpp"
 #include "neighbors_cuda.hpp"
@@ -241,6 +242,16 @@ void noise_to_host(const Context&, const double*, std::int64_t, double*) { unava
 std::shared_ptr<double> noise_copy(const Context&, View<const double, 2>) { unavailable(); }
 
 std::shared_ptr<double> noise_memory(const Context&, const double*, std::int64_t) { unavailable(); }
+
+void mlp_run(const Context&, const MlpModel<float>&, std::shared_ptr<MlpWeightsOnDevice>&,
+             const MlpCall<float>&) {
+  unavailable();
+}
+
+void mlp_run(const Context&, const MlpModel<double>&, std::shared_ptr<MlpWeightsOnDevice>&,
+             const MlpCall<double>&) {
+  unavailable();
+}
 
 void pair_run(const Context&, const PairModel&, std::shared_ptr<PairTableOnDevice>&,
               const PairRows&, const PairResults&) {

@@ -1,53 +1,16 @@
 // Compiled once per instruction set; see simd.hpp.
 
+#include "kernels/affine.hpp"
+#include "kernels/exponential.hpp"
 #include "kernels/lanes.hpp"
 #include "kernels/recurrent.hpp"
+
+static_assert(mlcore::kernels::MLCORE_ISA::kMostRows <= mlcore::kernels::kLstmRows);
 
 namespace mlcore::kernels::MLCORE_ISA {
 namespace {
 
-#if defined(MLCORE_ISA_IS_avx512)
-constexpr int kMostRows = kLstmRows;
-constexpr int kWideRows = 2;  // that leave registers for two blocks of gates at once
-#else
-constexpr int kMostRows = 3;  // 16 registers
-constexpr int kWideRows = 1;
-#endif
-
 constexpr double kTwoOverLn2 = 2.8853900817779268;
-
-/// 2^v for |v| <= 60.
-MLCORE_LANES Floats exp2(Floats v) {
-  const Floats limit = all(60.0f);
-  v = v > limit ? limit : v;
-  v = v < -limit ? -limit : v;
-  const Floats shifted = v + 0x1.8p23f;
-  const Floats f = v - (shifted - 0x1.8p23f), f2 = f * f;
-  const Floats low = fma(f, all(0.693147206702832596f), all(1.0f));
-  const Floats middle = fma(f, all(0.0555032722667030206f), all(0.240226509222887581f));
-  const Floats high = fma(f2, all(0.000154614446985691291f),
-                          fma(f, all(0.00134004281776158379f), all(0.00961805667852463808f)));
-  const Floats p = fma(f2, fma(f2, high, middle), low);
-  return (Floats)((Ints)p + ((Ints)shifted << 23));
-}
-
-/// 2^v for |v| <= 400.
-MLCORE_LANES Doubles exp2(Doubles v) {
-  const Doubles limit = all(400.0);
-  v = v > limit ? limit : v;
-  v = v < -limit ? -limit : v;
-  const Doubles shifted = v + 0x1.8p52;
-  const Doubles f = v - (shifted - 0x1.8p52), f2 = f * f, f4 = f2 * f2;
-  const Doubles a = fma(f, all(0.693147180559945308), all(1.0));
-  const Doubles b = fma(f, all(0.055504108664821699), all(0.240226506959100712));
-  const Doubles c = fma(f, all(0.00133335581463903528), all(0.00961812910762848305));
-  const Doubles d = fma(f, all(0.0000152527338562934664), all(0.000154035303933627553));
-  const Doubles e = fma(f, all(1.0178051192960649e-7), all(1.3215486815999977e-6));
-  const Doubles g = fma(f2, all(2.57335683087568912e-11),
-                        fma(f, all(4.45667534104920588e-10), all(7.05489438634834804e-9)));
-  const Doubles p = fma(f4, fma(f4, fma(f2, g, e), fma(f2, d, c)), fma(f2, b, a));
-  return (Doubles)((Longs)p + ((Longs)shifted << 52));
-}
 
 /// c and h of one block of units from the exponents of their gates.
 template <class T>
@@ -58,80 +21,6 @@ MLCORE_LANES void activate(const Vector<T> gates[4], Vector<T>& c, Vector<T>& h)
   c = fma(g - one, reciprocal((one + i) * (one + g)), kept);
   const Vector<T> e = exp2(c * T(kTwoOverLn2));
   h = (e - one) * reciprocal((one + o) * (one + e));
-}
-
-/// sums[r][u V + v] += sum_k x[r][k] w[u][k][v], blocks `stride` elements apart.
-template <class T, int R, int U, int V>
-MLCORE_LANES void multiply(Vector<T> (&sums)[R][U * V], const T* const* x, std::int64_t count,
-                           const T* w, std::int64_t stride) {
-  for (std::int64_t k = 0; k < count; ++k) {
-    Vector<T> column[U * V];
-    for (int u = 0; u < U; ++u) {
-      for (int v = 0; v < V; ++v) {
-        column[u * V + v] = load(w + u * stride + (k * V + v) * kLanesOf<T>);
-      }
-    }
-    for (int r = 0; r < R; ++r) {
-      const Vector<T> value = all(x[r][k]);
-      for (int v = 0; v < U * V; ++v) sums[r][v] = fma(value, column[v], sums[r][v]);
-    }
-  }
-}
-
-/// U blocks of V vectors: out[r] = bias + w x[r].
-template <class T, int R, int U, int V>
-MLCORE_LANES void affine_blocks(const T* const* x, std::int64_t count, const T* w, const T* bias,
-                                T* const* out) {
-  Vector<T> sums[R][U * V];
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < U * V; ++v) sums[r][v] = load(bias + v * kLanesOf<T>);
-  }
-  multiply<T, R, U, V>(sums, x, count, w, count * V * kLanesOf<T>);
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < U * V; ++v) store(out[r] + v * kLanesOf<T>, sums[r][v]);
-  }
-}
-
-/// All blocks, R rows; `Together` blocks at a time.
-template <class T, int R, int Together, int V>
-void affine_rows(const T* const* x, std::int64_t count, std::int64_t blocks, const T* w,
-                 const T* bias, T* const* out) {
-  constexpr std::int64_t kWidth = V * kLanesOf<T>;
-  T* to[R];
-  for (int r = 0; r < R; ++r) to[r] = out[r];
-  std::int64_t block = 0;
-  for (; block + Together <= blocks; block += Together) {
-    affine_blocks<T, R, Together, V>(x, count, w + block * count * kWidth, bias + block * kWidth,
-                                     to);
-    for (int r = 0; r < R; ++r) to[r] += Together * kWidth;
-  }
-  for (; block < blocks; ++block) {
-    affine_blocks<T, R, 1, V>(x, count, w + block * count * kWidth, bias + block * kWidth, to);
-    for (int r = 0; r < R; ++r) to[r] += kWidth;
-  }
-}
-
-/// out[r] = bias + w x[r] for up to kMostRows rows; V vectors per block.
-template <class T, int V>
-void affine(int rows, const T* const* x, std::int64_t count, std::int64_t blocks, const T* w,
-            const T* bias, T* const* out) {
-  constexpr int kWide = V == 1 ? 6 : 2, kNarrow = V == 1 ? 4 : 1;
-  switch (rows) {
-    case 1:
-      return affine_rows<T, 1, kWide, V>(x, count, blocks, w, bias, out);
-    case 2:
-      return affine_rows<T, 2, kWideRows == 2 ? kWide : kNarrow, V>(x, count, blocks, w, bias, out);
-    case 3:
-      return affine_rows<T, 3, kNarrow, V>(x, count, blocks, w, bias, out);
-#if defined(MLCORE_ISA_IS_avx512)
-    case 4:
-      return affine_rows<T, 4, kNarrow, V>(x, count, blocks, w, bias, out);
-    case 5:
-      return affine_rows<T, 5, kNarrow, V>(x, count, blocks, w, bias, out);
-    default:
-      return affine_rows<T, 6, kNarrow, V>(x, count, blocks, w, bias, out);
-#endif
-  }
 }
 
 /// R rows of one layer by one frame, U blocks of units at a time. previous null: zero.
