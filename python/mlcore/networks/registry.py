@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["NAMES", "arguments_of", "make", "name_of", "register"]
 
 NAMES = {
+    "bond-order": "mlcore.networks.surroundings:BondOrder",
+    "gyration": "mlcore.networks.configurations:Gyration",
+    "neighbor-count": "mlcore.networks.surroundings:NeighborCount",
+    "one-step": "mlcore.networks.one_step:OneStepNetwork",
+    "projection": "mlcore.networks.configurations:Projection",
     "atom-rows": "mlcore.networks.rows:AtomRows",
     "configuration-rows": "mlcore.networks.rows:ConfigurationRows",
     "many-body": "mlcore.networks.many_body:ManyBodyEnergy",

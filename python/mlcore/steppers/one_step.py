@@ -1,0 +1,303 @@
+"""Learned dynamics: the state one step later as a function of the state now."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from mlcore.data.trajectory import Trajectory
+from mlcore.errors import Error, InvalidArgument
+from mlcore.export import Contract, ModelBundle, Perceptron, write_model
+from mlcore.networks.one_step import OneStepNetwork
+from mlcore.training import TrainingOptions, TrainingResult, train
+
+__all__ = ["OneStep"]
+
+Array = NDArray[np.float64]
+Sees = Literal["atoms", "configuration"]
+
+
+@dataclass(frozen=True)
+class _States:
+    """Samples of x, v and what came of them: dx, new v; each (S, 3), or (S, n, 3) configurations."""
+
+    x: torch.Tensor
+    v: torch.Tensor
+    dx: torch.Tensor
+    after: torch.Tensor
+
+    def part(self, chosen: NDArray[np.int64]) -> _States:
+        rows = torch.from_numpy(chosen)
+        return _States(self.x[rows], self.v[rows], self.dx[rows], self.after[rows])
+
+    def outputs(self) -> torch.Tensor:
+        return torch.cat([self.dx.flatten(1), self.after.flatten(1)], 1)
+
+    def digest(self) -> str:
+        told = hashlib.sha256()
+        for part in (self.x, self.v, self.dx, self.after):
+            told.update(part.contiguous().numpy().tobytes())
+        return told.hexdigest()
+
+
+class _Squares:
+    """Mean squared error of the normalised outputs."""
+
+    def __init__(self, network: OneStepNetwork, fitted: _States, held_out: _States) -> None:
+        self._rows = [network.rows(s.x, s.v) for s in (fitted, held_out)]
+        self._outputs = [s.outputs() for s in (fitted, held_out)]
+        self._identity = fitted.digest() + held_out.digest()
+
+    @property
+    def size(self) -> int:
+        return len(self._rows[0])
+
+    def identity(self) -> str:
+        return self._identity
+
+    def _error(self, network: OneStepNetwork, part: int, samples: torch.Tensor) -> torch.Tensor:
+        found = network.mapped(self._rows[part][samples])
+        away = (found - self._outputs[part][samples]) / network.out_scale
+        return (away * away).mean()
+
+    def loss(self, module: torch.nn.Module, samples: torch.Tensor) -> torch.Tensor:
+        assert isinstance(module, OneStepNetwork)
+        return self._error(module, 0, samples)
+
+    def validation(self, module: torch.nn.Module) -> float:
+        assert isinstance(module, OneStepNetwork)
+        with torch.no_grad():
+            return float(self._error(module, 1, torch.arange(len(self._rows[1]))))
+
+
+class OneStep:
+    """(X, V) -> (X + dx, V') over a fixed time, learned from trajectories.
+
+    A linear map is fitted first, exactly, by least squares; a network learns what it leaves. With
+    `hidden=()` the linear map is all: exact for harmonic systems and linear drag.
+
+    Args:
+        sees: "atoms": every atom moves by its own state, any number of them; "configuration": the
+            state of all atoms decides, whose number is then fixed. Positions of a configuration enter
+            relative to their mean: the step moves with it. In a periodic box each atom is taken at
+            the nearest image of the one before it, as in a chain.
+        inputs: "v" alone, or "x" and "v".
+        hidden: widths of the network's layers.
+        seed: of its initial weights and of the split of the data.
+
+    Raises:
+        InvalidArgument: naming the argument.
+    """
+
+    def __init__(
+        self,
+        sees: Sees = "atoms",
+        inputs: Sequence[str] = ("v",),
+        hidden: Sequence[int] = (32, 32),
+        seed: int = 0,
+    ) -> None:
+        OneStepNetwork(sees, inputs)
+        if not all(isinstance(w, int) and not isinstance(w, bool) and w > 0 for w in hidden):
+            raise InvalidArgument(f"hidden must be positive whole numbers, not {tuple(hidden)!r}")
+        self.sees: Sees = sees
+        self.inputs = tuple(inputs)
+        self.hidden = tuple(hidden)
+        self.seed = seed
+        self.dt = 0.0
+        self.particles: int | None = None
+        self._network: OneStepNetwork | None = None
+
+    @property
+    def network(self) -> OneStepNetwork:
+        """The fitted module; Error before `fit`."""
+        if self._network is None:
+            raise Error("OneStep has not been fitted: call fit() first")
+        return self._network
+
+    def fit(
+        self,
+        data: Trajectory | Sequence[Trajectory],
+        *,
+        validation: float = 0.1,
+        options: TrainingOptions | None = None,
+    ) -> TrainingResult:
+        """Learns the step between consecutive frames.
+
+        Args:
+            data: trajectories with velocities, all of the same atoms and the same time between
+                frames. The last part of each is held out, so that no frame is in both.
+            validation: part held out, above 0 and below 1.
+            options: of the training loop; checkpoints and resume work as everywhere.
+
+        Returns:
+            How training went; losses are mean squared errors in standard deviations of the outputs.
+
+        Raises:
+            InvalidArgument: naming what is wrong with the data.
+        """
+        if not 0 < validation < 1:
+            raise InvalidArgument(f"validation must be between 0 and 1, not {validation!r}")
+        trajectories = [data] if isinstance(data, Trajectory) else list(data)
+        self.dt = _time_step(trajectories)
+        atoms = self.sees == "atoms"
+        count = trajectories[0].positions.shape[1]
+        fitted, held_out = (
+            _joined([_states(t, part, atoms) for t in trajectories])
+            for part in (slice(0, 1 - validation), slice(1 - validation, 1))
+        )
+        self.particles = None if atoms else count
+        network = OneStepNetwork(
+            self.sees, self.inputs, 1 if atoms else count, self.hidden, self.seed
+        )
+        _fit_linear(network, fitted)
+        objective = _Squares(network, fitted, held_out)
+        options = options or TrainingOptions(batch_size=256, epochs=200, patience=30)
+        if self.hidden:
+            result = train(network, objective, options, label="one step")
+        else:
+            loss = objective.validation(network)
+            result = TrainingResult(loss, 0, 0, "least squares", 0.0)
+        self._network = network.eval()
+        return result
+
+    def step(self, x: ArrayLike, v: ArrayLike) -> tuple[Array, Array]:
+        """Positions and velocities (n, 3) one step later.
+
+        Raises:
+            InvalidArgument: shapes that differ, or a number of atoms not fitted to.
+        """
+        places, speeds = np.asarray(x, np.float64), np.asarray(v, np.float64)
+        if places.ndim != 2 or places.shape[1] != 3 or places.shape != speeds.shape:
+            raise InvalidArgument(
+                f"x and v must both be (n, 3), not {places.shape} and {speeds.shape}"
+            )
+        if self.particles is not None and len(places) != self.particles:
+            raise InvalidArgument(f"x holds {len(places)} atoms, fitted to {self.particles}")
+        with torch.no_grad():
+            rows = self.network.rows(torch.from_numpy(places), torch.from_numpy(speeds))
+            y = self.network.mapped(rows).numpy()
+        half = y.shape[-1] // 2
+        return places + y[..., :half].reshape(-1, 3), y[..., half:].reshape(-1, 3)
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        units: Mapping[str, str] | str = "lj",
+        training: Mapping[str, Any] | None = None,
+        torchscript: bool = True,
+        compiled: bool = False,
+    ) -> ModelBundle:
+        """Writes a bundle for `fix ID group mlcore dynamics PATH`, verified before it is in place.
+
+        The run must have the timestep `dt`. Linear steps of atoms also run without torch.
+
+        Raises:
+            Error: not fitted, or the files do not agree with the model.
+        """
+        inputs = self.inputs
+        if self.sees == "configuration" and "x" in inputs:
+            inputs = (*inputs, "cell")
+        contract = Contract("dynamics", self.sees, "step", inputs=inputs, particles=self.particles)
+        network = self.network
+        native = _linear_layer(network) if self.sees == "atoms" and not self.hidden else None
+        told = {"timestep": self.dt, **(training or {})}
+        return write_model(
+            path,
+            contract,
+            network,
+            units=units,
+            training=told,
+            native=native,
+            torchscript=torchscript,
+            compiled=compiled,
+        )
+
+    def rollout(self, x: ArrayLike, v: ArrayLike, steps: int) -> Trajectory:
+        """`steps` steps, the start included.
+
+        Raises:
+            InvalidArgument: as `step`.
+            Error: the state is no longer finite; says after which step.
+        """
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+            raise InvalidArgument(f"steps must be a whole number of at least 1, not {steps!r}")
+        states = [(np.asarray(x, np.float64), np.asarray(v, np.float64))]
+        for k in range(steps):
+            states.append(self.step(*states[-1]))
+            if not all(np.isfinite(part).all() for part in states[-1]):
+                raise Error(f"the state is not finite after step {k + 1}")
+        places, speeds = (np.stack(part) for part in zip(*states, strict=True))
+        times = self.dt * np.arange(steps + 1, dtype=np.float64)
+        return Trajectory(times, places, velocities=speeds)
+
+
+def _time_step(trajectories: list[Trajectory]) -> float:
+    if not trajectories:
+        raise InvalidArgument("data holds no trajectory")
+    counts = {t.positions.shape[1] for t in trajectories}
+    if len(counts) > 1:
+        raise InvalidArgument(f"data holds trajectories of {sorted(counts)} atoms; give one number")
+    steps = np.concatenate([np.diff(t.times) for t in trajectories])
+    if len(steps) == 0 or np.ptp(steps) > 1e-6 * steps.mean():
+        raise InvalidArgument("data must have one time between frames, the same everywhere")
+    for t in trajectories:
+        if t.velocities is None:
+            raise InvalidArgument(f"data: trajectory {t.source or '(unnamed)'} has no velocities")
+    return float(steps.mean())
+
+
+def _states(t: Trajectory, part: slice, atoms: bool) -> _States:
+    assert t.velocities is not None
+    steps = len(t.times) - 1
+    begin, end = round(part.start * steps), round(part.stop * steps)
+    if end - begin < 1:
+        raise InvalidArgument(f"data: a trajectory of {steps + 1} frames is too short to split")
+    x, v = t.positions, t.velocities
+    pieces = (x[begin:end], v[begin:end], x[begin + 1 : end + 1] - x[begin:end])
+    shape = (-1, 3) if atoms else (-1, x.shape[1], 3)
+    arrays = [np.ascontiguousarray(a).reshape(shape) for a in (*pieces, v[begin + 1 : end + 1])]
+    return _States(*(torch.from_numpy(a) for a in arrays))
+
+
+def _joined(parts: list[_States]) -> _States:
+    names = ("x", "v", "dx", "after")
+    return _States(*(torch.cat([getattr(p, name) for p in parts]) for name in names))
+
+
+def _linear_layer(network: OneStepNetwork) -> Perceptron:
+    return Perceptron(
+        [network.linear.numpy()],
+        [np.zeros(len(network.linear))],
+        "linear",
+        network.shift.numpy(),
+        network.scale.numpy(),
+        network.out_scale.numpy(),
+        network.out_shift.numpy(),
+    )
+
+
+def _fit_linear(network: OneStepNetwork, states: _States) -> None:
+    """Normalises inputs and outputs and sets the linear map by least squares."""
+    rows, outputs = network.rows(states.x, states.v), states.outputs()
+    shift, scale = rows.mean(0), rows.std(0, correction=0)
+    scale = torch.where(scale > 1e-12 * scale.max().clamp(min=1e-300), scale, 1.0)
+    out_shift, out_scale = outputs.mean(0), outputs.std(0, correction=0)
+    out_scale = torch.where(out_scale > 0, out_scale, 1.0)
+    u, y = (rows - shift) / scale, (outputs - out_shift) / out_scale
+    linear = torch.linalg.lstsq(u, y, driver="gelsd").solution.T
+    for name, value in (
+        ("shift", shift),
+        ("scale", scale),
+        ("out_shift", out_shift),
+        ("out_scale", out_scale),
+        ("linear", linear),
+    ):
+        getattr(network, name).copy_(value)

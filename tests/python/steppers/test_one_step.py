@@ -1,0 +1,152 @@
+"""Learned steps against systems whose step is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from mlcore import export
+from mlcore.data import Trajectory
+from mlcore.errors import Error, InvalidArgument
+from mlcore.steppers import OneStep
+from mlcore.training import TrainingOptions
+
+DT = 0.3
+
+
+def chain_propagator(n: int) -> np.ndarray:
+    bonds = np.diff(np.eye(n), axis=0)
+    generator = np.block([[np.zeros((n, n)), np.eye(n)], [-bonds.T @ bonds, np.zeros((n, n))]])
+    return np.asarray(scipy.linalg.expm(DT * generator))
+
+
+def chain(n: int, steps: int, seed: int) -> Trajectory:
+    state = [np.random.default_rng(seed).normal(size=(2 * n, 3))]
+    for _ in range(steps):
+        state.append(chain_propagator(n) @ state[-1])
+    both = np.array(state)
+    return Trajectory(DT * np.arange(steps + 1), both[:, :n], velocities=both[:, n:])
+
+
+def drag(steps: int, seed: int, count: int = 30) -> Trajectory:
+    """dv/dt = -|v| v: v(t) = v0 / (1 + |v0| t), x(t) = x0 + u0 log(1 + |v0| t)."""
+    rng = np.random.default_rng(seed)
+    v0, x0 = 2 * rng.normal(size=(count, 3)), rng.normal(size=(count, 3))
+    t = 0.1 * np.arange(steps + 1)[:, None, None]
+    speed = np.linalg.norm(v0, axis=1)[None, :, None]
+    x = x0 + v0 / speed * np.log1p(speed * t)
+    return Trajectory(t[:, 0, 0], x, velocities=v0 / (1 + speed * t))
+
+
+def harmonic(n: int = 4) -> OneStep:
+    model = OneStep("configuration", ("x", "v"), hidden=())
+    model.fit([chain(n, 40, seed) for seed in range(12)])
+    return model
+
+
+def test_harmonic_chain_is_exact() -> None:
+    known = chain(4, 100, seed=99)
+    found = harmonic().rollout(known.positions[0], known.velocities[0], 100)
+    assert np.abs(found.positions - known.positions).max() < 1e-9
+    assert found.times == pytest.approx(known.times)
+
+
+def test_step_moves_with_the_configuration() -> None:
+    model, known = harmonic(), chain(4, 2, seed=7)
+    x, v = known.positions[0], known.velocities[0]
+    near, far = model.step(x, v), model.step(x + 1000.0, v)
+    assert far[0] - 1000.0 == pytest.approx(near[0], abs=1e-9)
+
+
+def test_drag_that_is_not_linear_needs_the_network() -> None:
+    data = [drag(20, seed) for seed in range(6)]
+    linear = OneStep("atoms", ("v",), hidden=())
+    learned = OneStep("atoms", ("v",), hidden=(32, 32))
+    linear.fit(data)
+    learned.fit(data, options=TrainingOptions(epochs=120, batch_size=128, learning_rate=1e-2))
+    known = drag(20, seed=77)
+
+    def error(model: OneStep) -> float:
+        found = model.rollout(known.positions[0], known.velocities[0], 20).velocities
+        return float(np.sqrt(((found - known.velocities) ** 2).mean()))
+
+    assert error(learned) < 0.2 * error(linear)
+
+
+def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    def options(epochs: int, folder: str, resume: bool) -> TrainingOptions:
+        return TrainingOptions(
+            epochs=epochs,
+            schedule="constant",
+            batch_size=64,
+            directory=tmp_path / folder,
+            resume=resume,
+            checkpoint_every=1,
+        )
+
+    whole = OneStep("atoms", ("v",), hidden=(8,))
+    wanted = whole.fit(drag(10, 0), options=options(4, "whole", False)).history
+    again = OneStep("atoms", ("v",), hidden=(8,))
+    again.fit(drag(10, 0), options=options(4, "part", False))
+    resumed = OneStep("atoms", ("v",), hidden=(8,))
+    found = resumed.fit(drag(10, 0), options=options(4, "part", True)).history
+    assert [r["loss"] for r in found] == [r["loss"] for r in wanted]
+
+
+@pytest.mark.parametrize("sees", ["atoms", "configuration"])
+def test_bundles(sees: str, tmp_path: Path) -> None:
+    if sees == "configuration":
+        model = harmonic()
+    else:
+        model = OneStep("atoms", ("x", "v"), hidden=())
+        model.fit(drag(10, 0))
+    bundle = model.export(tmp_path / "bundle", units="lj")
+    assert bundle.kind == "dynamics" and bundle.manifest["training"]["timestep"] == model.dt
+    export.verify(tmp_path / "bundle")
+    (network,) = bundle.networks()
+    x, v = np.random.default_rng(1).normal(size=(2, 4, 3))
+    given = [torch.from_numpy(x), torch.from_numpy(v)]
+    if sees == "configuration":
+        given.append(torch.zeros(3, 3, dtype=torch.float64))
+    dx, after = network(*given)
+    wanted = model.step(x, v)
+    assert x + dx.numpy() == pytest.approx(wanted[0], abs=1e-12)
+    assert after.numpy() == pytest.approx(wanted[1], abs=1e-12)
+
+
+def test_chain_cut_by_a_boundary_steps_the_same(tmp_path: Path) -> None:
+    (network,) = harmonic().export(tmp_path / "bundle").networks()
+    x, v = np.random.default_rng(1).normal(size=(2, 4, 3))
+    cell = 12 * np.eye(3)
+    shifted = x.copy()
+    shifted[2:] += [12.0, -12.0, 0.0]
+    steps = [network(*map(torch.from_numpy, (p, v, cell))) for p in (x, shifted)]
+    assert steps[1][0].numpy() == pytest.approx(steps[0][0].numpy(), abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: OneStep("group"), "sees"),  # type: ignore[arg-type]
+        (lambda: OneStep("atoms", ("v", "x")), "inputs"),
+        (lambda: OneStep("atoms", hidden=(0,)), "hidden"),
+        (lambda: OneStep().fit([]), "data"),
+        (lambda: OneStep().fit(drag(10, 0), validation=1.0), "validation"),
+        (lambda: OneStep().fit(drag(1, 0)), "data"),
+        (lambda: OneStep().fit(Trajectory(np.arange(9.0), np.zeros((9, 2, 3)))), "velocities"),
+        (lambda: OneStep("configuration").fit([chain(3, 9, 0), chain(4, 9, 0)]), "data"),
+        (lambda: harmonic().step(np.zeros((3, 3)), np.zeros((3, 3))), "x"),
+        (lambda: harmonic().rollout(np.zeros((4, 3)), np.zeros((4, 3)), 0), "steps"),
+    ],
+)
+def test_errors(make: object, named: str) -> None:
+    with pytest.raises(InvalidArgument, match=named):
+        make()  # type: ignore[operator]
+
+
+def test_unfitted() -> None:
+    with pytest.raises(Error, match="fit"):
+        OneStep().step(np.zeros((1, 3)), np.zeros((1, 3)))
