@@ -92,6 +92,7 @@ mlmod::Surroundings FixModel::surroundings() {
           .units = update->unit_style,
           .cell = gather_.cell(),
           .origin = {domain->boxlo[0], domain->boxlo[1], domain->boxlo[2]},
+          .boltzmann = force->boltz,
           .types = atom->ntypes,
           .rank = comm->me,
           .ranks = comm->nprocs,
@@ -113,21 +114,20 @@ double FixModel::variable_now(const std::string& name) const {
 
 void FixModel::set_flags() {
   time_integrate = needs_.integrates;
-  global_freq = peratom_freq = nevery = 1;
-  if (needs_.energy) {
-    scalar_flag = extscalar = 1;
-    energy_global_flag = virial_global_flag = 1;
-  }
+  nevery = 1;
+  scalar_flag = extscalar = energy_global_flag = needs_.energy;
+  virial_global_flag = needs_.virial;
   restart_global = needs_.saves;
   if (sees_ghosts()) {
     comm_forward = needs_.v || needs_.f ? 6 : 0;
-    comm_reverse = needs_.forces ? 3 : 0;
+    comm_reverse = std::max(needs_.forces ? 3 : 0, needs_.partial);
   }
 }
 
 /// Tells LAMMPS what can be read; shapes may have become known.
 void FixModel::show_output() {
   output_ = mode_->output();
+  global_freq = peratom_freq = static_cast<int>(output_.every);
   if (output_.scalar) scalar_flag = 1;
   vector_flag = output_.vector > 0;
   size_vector = output_.vector;
@@ -250,8 +250,30 @@ void FixModel::act(mlmod::Hook hook) {
     else
       mode_->on_local(now, local_.atoms(), change_);
   });
+  if (needs_.partial > 0) complete(now);
   reduce();
   apply();
+}
+
+/// Lets the mode go on with what its members gave to ghosts and got from other ranks.
+void FixModel::complete(const mlmod::Moment& now) {
+  bring_home(change_.partial, needs_.partial);
+  const auto width = static_cast<std::size_t>(needs_.partial);
+  std::vector<double> whole(width * owned().size());
+  for (const auto& [i, row] : owned())
+    std::copy_n(pushed_.data() + width * i, width, whole.data() + width * row);
+  together([&] { mode_->on_complete(now, whole, change_); });
+}
+
+/// Leaves in pushed_ of the owned atoms the sum of `values` (members, width) over their images.
+void FixModel::bring_home(const std::vector<double>& values, int columns) {
+  pushed_width_ = columns;
+  const auto width = static_cast<std::size_t>(columns);
+  pushed_.assign(width * (atom->nlocal + atom->nghost), 0.0);
+  const std::vector<int>& members = local_.members();
+  for (std::size_t m = 0; width * m < values.size(); ++m)
+    std::copy_n(values.data() + width * m, width, pushed_.data() + width * members[m]);
+  comm->reverse_comm(this, columns);
 }
 
 void FixModel::look() {
@@ -296,33 +318,25 @@ void FixModel::apply() {
     if (!change_.stored.empty())
       std::copy_n(change_.stored.data() + needs_.stored * row, needs_.stored, stored_[i]);
   }
-  if (!change_.f.empty() || comm_reverse > 0) add_forces();
+  if (needs_.forces) add_forces();
   if (!change_.per_atom.empty()) show_per_atom();
   if (!needs_.energy) return;
   const bool once = needs_.sight == mlmod::Sight::whole && !needs_.shared;
   const bool mine = !once || comm->me == 0;
   energy_ = mine ? change_.energy : 0.0;
-  if (!evflag || !vflag_global) return;
+  if (!needs_.virial || !evflag || !vflag_global) return;
   for (int k = 0; k < 6; ++k) virial[k] = mine ? change_.virial[k] : 0.0;
 }
 
 void FixModel::add_forces() {
-  if (sees_ghosts()) {
-    add_local_forces();
-    return;
+  const bool on_ghosts = sees_ghosts() && !needs_.complete && needs_.partial == 0;
+  if (on_ghosts) bring_home(change_.f, 3);
+  if (!on_ghosts && change_.f.empty()) return;
+  for (const auto& [i, row] : owned()) {
+    const double* push =
+        on_ghosts ? pushed_.data() + 3 * static_cast<std::size_t>(i) : change_.f.data() + 3 * row;
+    for (int k = 0; k < 3; ++k) atom->f[i][k] += push[k];
   }
-  for (const auto& [i, row] : owned())
-    for (int k = 0; k < 3; ++k) atom->f[i][k] += change_.f[3 * row + k];
-}
-
-void FixModel::add_local_forces() {
-  pushed_.assign(3 * static_cast<std::size_t>(atom->nlocal + atom->nghost), 0.0);
-  const std::vector<int>& members = local_.members();
-  for (std::size_t m = 0; 3 * m < change_.f.size(); ++m)
-    std::copy_n(change_.f.data() + 3 * m, 3, pushed_.data() + 3 * members[m]);
-  comm->reverse_comm(this);
-  for (const auto& [i, row] : owned())
-    for (int k = 0; k < 3; ++k) atom->f[i][k] += pushed_[3 * static_cast<std::size_t>(i) + k];
 }
 
 /// Per-atom output in the order of LAMMPS' atoms; zero outside the group.
@@ -372,15 +386,15 @@ void FixModel::unpack_forward_comm(int count, int first, double* buffer) {
 }
 
 int FixModel::pack_reverse_comm(int count, int first, double* buffer) {
-  std::copy_n(pushed_.data() + 3 * static_cast<std::size_t>(first),
-              3 * static_cast<std::size_t>(count), buffer);
-  return 3 * count;
+  const auto width = static_cast<std::size_t>(pushed_width_);
+  std::copy_n(pushed_.data() + width * first, width * count, buffer);
+  return pushed_width_ * count;
 }
 
 void FixModel::unpack_reverse_comm(int count, int* list, double* buffer) {
+  const auto width = static_cast<std::size_t>(pushed_width_);
   for (int m = 0; m < count; ++m)
-    for (int k = 0; k < 3; ++k)
-      pushed_[3 * static_cast<std::size_t>(list[m]) + k] += buffer[3 * m + k];
+    for (std::size_t k = 0; k < width; ++k) pushed_[width * list[m] + k] += buffer[width * m + k];
 }
 
 void FixModel::write_restart(FILE* file) {

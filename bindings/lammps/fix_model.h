@@ -75,12 +75,13 @@ class FixModel : public Fix {
   bool sees_ghosts() const;
   mlmod::Moment moment(mlmod::Hook hook) const;
   void act(mlmod::Hook hook);
+  void complete(const mlmod::Moment& now);
+  void bring_home(const std::vector<double>& values, int columns);
   void look();
   void reduce();
   void apply();
   const std::vector<mlmod::OwnedRow>& owned() const;
   void add_forces();
-  void add_local_forces();
   void show_per_atom();
 
   std::unique_ptr<mlmod::Mode> mode_;
@@ -95,7 +96,8 @@ class FixModel : public Fix {
   int shown_count_ = 0;
   double energy_ = 0;             ///< this rank's part
   std::vector<double> received_;  ///< (owned + ghosts, 6) velocities and forces of ghosts
-  std::vector<double> pushed_;    ///< (owned + ghosts, 3) forces on their way to the owners
+  std::vector<double> pushed_;    ///< (owned + ghosts, pushed_width_) on their way to the owners
+  int pushed_width_ = 3;
 };
 
 }  // namespace LAMMPS_NS

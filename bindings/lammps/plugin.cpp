@@ -5,6 +5,7 @@
 #include "lammps.h"
 #include "mlcore/context.hpp"
 #include "modes/legacy.h"
+#include "modes/native_form.h"
 
 namespace {
 
@@ -24,6 +25,11 @@ using Register = void (*)(PluginRecord*, void*);
 void* create_mlmod(void* lmp, int narg, char** arg) {
   return new LAMMPS_NS::FixModel(static_cast<LAMMPS_NS::LAMMPS*>(lmp), narg, arg,
                                  mlmod::make_mlmod_mode);
+}
+
+void* create_mlcore(void* lmp, int narg, char** arg) {
+  return new LAMMPS_NS::FixModel(static_cast<LAMMPS_NS::LAMMPS*>(lmp), narg, arg,
+                                 mlmod::make_native_mode);
 }
 
 void check_versions(const LAMMPS_NS::LAMMPS& lammps) {
@@ -51,5 +57,9 @@ extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void* l
                       .author = "the mlcore developers",
                       .create = create_mlmod,
                       .handle = handle};
+  reinterpret_cast<Register>(function)(&record, lmp);
+  record.name = "mlcore";
+  record.info = "learned models by mlcore's bundles, mlcore " MLCORE_BUILT_VERSION;
+  record.create = create_mlcore;
   reinterpret_cast<Register>(function)(&record, lmp);
 }

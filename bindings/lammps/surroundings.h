@@ -14,6 +14,7 @@ struct Surroundings {
   std::string units;
   mlcore::Cell cell;
   std::array<double, 3> origin{};  ///< lower corner of the box
+  double boltzmann = 1;            ///< energy per temperature
   int types = 0;                   ///< number of atom types
   int rank = 0, ranks = 1;
   std::function<void(const std::string&)> warn;  ///< printed once, by rank 0

@@ -14,6 +14,8 @@ class BundleMobility final : public MobilitySource {
   /// styles than `units`.
   BundleMobility(const std::string& folder, const std::string& units);
 
+  const Bundle& bundle() const { return bundle_; }
+
   void evaluate(const Configuration& configuration) override;
   void apply(const std::vector<double>& f, std::vector<double>& v) override;
   void matrix(std::vector<double>& m) override;

@@ -13,10 +13,10 @@ MobilityMode::MobilityMode(std::unique_ptr<MobilityStepper> stepper, MobilityCho
   needs_.f = true;
   needs_.integrates = true;
   needs_.local_order = choices_.legacy;
+  needs_.saves = choices_.two_stages || choices_.noise;
   if (!choices_.two_stages) return;
   needs_.hooks |= kInitialIntegrate;
   needs_.stored = kStored;
-  needs_.saves = true;
 }
 
 void MobilityMode::on_whole(const Moment& now, const Configuration& group, Change& change) {
@@ -29,17 +29,26 @@ void MobilityMode::on_whole(const Moment& now, const Configuration& group, Chang
 }
 
 void MobilityMode::euler(const Moment& now, const Configuration& group, Change& change) {
-  stepper_->velocities(group, change.v);
+  set_temperature();
+  if (choices_.noise)
+    stepper_->predict(group, now.step, now.dt, change.v);
+  else
+    stepper_->velocities(group, change.v);
   change.dx = change.v;
   for (double& value : change.dx) value *= now.dt;
 }
 
 void MobilityMode::predict(const Moment& now, const Configuration& group, Change& change) {
   first_stage_ = group;
+  set_temperature();
   if (!choices_.legacy) use_last_forces(now.step);
   stepper_->predict(first_stage_, now.step, now.dt, change.v);
   change.dx = change.v;
   for (double& value : change.dx) value *= now.dt;
+}
+
+void MobilityMode::set_temperature() {
+  if (choices_.kbt) stepper_->set_temperature(choices_.kbt());
 }
 
 // Setup and commands between runs compute forces at x_n; the scheme goes on with the last ones.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "mobility.h"
@@ -8,10 +9,12 @@
 namespace mlmod {
 
 struct MobilityChoices {
-  bool two_stages = false;  ///< predictor and corrector; else v = M f, x += dt v
+  bool two_stages = false;  ///< predictor and corrector; else one stage after the forces
+  bool noise = false;       ///< one stage: x += dt (M f + kT div M) + noise; else x += dt M f
   bool legacy = false;      ///< MLMOD: force that setup leaves, noise in the velocities
   std::uint64_t seed = 1;
-  bool seed_given = false;  ///< a restart file's seed does not replace it
+  bool seed_given = false;           ///< a restart file's seed does not replace it
+  std::function<double()> kbt = {};  ///< of the present step; none: as the stepper has it
 };
 
 /// Overdamped motion of the whole group. Vector: shift of the last repair, number of repaired
@@ -36,6 +39,7 @@ class MobilityMode final : public Mode {
   void euler(const Moment& now, const Configuration& group, Change& change);
   void predict(const Moment& now, const Configuration& group, Change& change);
   void correct(const Moment& now, const Configuration& group, Change& change);
+  void set_temperature();
   void use_last_forces(std::int64_t step);
 
   std::unique_ptr<MobilityStepper> stepper_;

@@ -34,7 +34,10 @@ struct Needs {
   double cutoff = 0;         ///< local: > 0 asks for ghosts and candidates
   bool integrates = false;   ///< moves the atoms: no fix nve beside it
   bool forces = false;       ///< adds to the forces
-  bool energy = false;       ///< Change::energy and Change::virial are filled
+  bool complete = false;     ///< local: Change::f is whole on owned rows, none is on ghosts
+  int partial = 0;           ///< local: columns of Change::partial, see on_complete()
+  bool energy = false;       ///< Change::energy is filled
+  bool virial = false;       ///< Change::virial is filled
   bool shared = false;       ///< whole: each rank gives its part of f, energy and virial
   bool saves = false;        ///< save() and restore() go to restart files
 };
@@ -56,6 +59,7 @@ struct Change {
   std::vector<double> v;         ///< (owned rows, 3) replaces the velocities
   std::vector<double> f;         ///< (rows, 3), ghosts too: added to the forces
   std::vector<double> stored;    ///< (owned rows, Needs::stored) replaces
+  std::vector<double> partial;   ///< (rows, Needs::partial), ghosts too: summed over the images
   std::vector<double> per_atom;  ///< (owned rows, Output::per_atom)
   double energy = 0;             ///< of the whole group (Sight::whole) or this rank's part
   double virial[6] = {};         ///< xx, yy, zz, xy, xz, yz; whole or part like the energy
@@ -63,7 +67,8 @@ struct Change {
   std::vector<double> maxima;    ///< the largest over ranks, handed to reduced()
 
   void clear() {
-    for (auto* column : {&dx, &v, &f, &stored, &per_atom, &sums, &maxima}) column->clear();
+    for (auto* column : {&dx, &v, &f, &stored, &partial, &per_atom, &sums, &maxima})
+      column->clear();
     energy = 0;
     for (double& value : virial) value = 0;
   }
@@ -74,8 +79,9 @@ struct Output {
   bool scalar = false;  ///< Needs::energy gives the energy as scalar without this
   int vector = 0;
   int rows = 0, columns = 0;
-  bool array = false;  ///< rows and columns may become known later
-  int per_atom = 0;    ///< columns; 1 is a per-atom vector
+  bool array = false;      ///< rows and columns may become known later
+  int per_atom = 0;        ///< columns; 1 is a per-atom vector
+  std::int64_t every = 1;  ///< steps between new values
 };
 
 /// A learned model at work on the atoms of one fix. Knows nothing of LAMMPS: it sees plain columns,
@@ -91,6 +97,9 @@ class Mode {
   virtual bool acts(const Moment&) const { return true; }
   virtual void on_whole(const Moment&, const Configuration&, Change&) {}
   virtual void on_local(const Moment&, const LocalAtoms&, Change&) {}
+  /// After on_local() of a mode with Needs::partial: Change::partial (owned rows, partial) with
+  /// what images and other ranks add to it.
+  virtual void on_complete(const Moment&, const std::vector<double>& /*complete*/, Change&) {}
   virtual void reduced(const std::vector<double>& /*sums*/, const std::vector<double>& /*maxima*/) {
   }
 
