@@ -67,7 +67,8 @@ class NeighborMoments(torch.nn.Module):
         parts = [torch.ones_like(x), x, y, z]
         parts += [x * x - third, y * y - third, z * z - third, x * y, x * z, y * z]
         rows = (weights[:, None, :] * torch.stack(parts, 1)[:, :, None]).flatten(1)
-        nothing = torch.zeros_like(types, dtype=D.dtype)[:, None].expand(-1, 10 * self.channels)
+        # repeated, not expanded: compiled index_add writes wrong sums into rows that share memory
+        nothing = torch.zeros_like(types, dtype=D.dtype)[:, None].repeat(1, 10 * self.channels)
         moments = nothing.index_add(0, i, rows)
         return self.invariants(moments.reshape(-1, 10, self.channels))
 
