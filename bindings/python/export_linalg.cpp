@@ -4,7 +4,6 @@
 #include "export.hpp"
 #include "mlcore/linalg.hpp"
 #include "mlcore/reference/linalg.hpp"
-#include "pooled_arrays.hpp"
 
 namespace mlcore::python {
 namespace {
@@ -22,13 +21,11 @@ void cholesky_in_place(py::array A, bool reference, int threads) {
 }
 
 template <class T>
-py::array_t<T> cholesky_copy(const Array<T>& A, int threads) {
+void cholesky_copy(const Array<T>& A, py::array out, int threads) {
   const auto view = input_view<T, 2>("matrix", A, {-1, -1});
-  auto factor = pooled_array<T, 2>(view.shape);
-  const View<T, 2> lower(factor.mutable_data(), view.shape);
+  const auto lower = output_view<T, 2>("out", out, view.shape);
   py::gil_scoped_release release;
   cholesky(Context{threads}, view, lower);
-  return factor;
 }
 
 void multiply(const Array<double>& L, const Array<double>& x, py::array out, bool reference,
@@ -61,9 +58,10 @@ py::array eigenvalues(const Array<double>& A, bool reference, int threads) {
 void export_linalg(py::module_& m) {
   m.def("cholesky", &cholesky_in_place, py::arg("matrix").noconvert(), py::arg("reference") = false,
         py::arg("num_threads") = 0);
-  m.def("cholesky_copy", &cholesky_copy<double>, py::arg("matrix"), py::arg("num_threads") = 0);
-  m.def("cholesky_copy_single", &cholesky_copy<float>, py::arg("matrix"),
+  m.def("cholesky_copy", &cholesky_copy<double>, py::arg("matrix"), py::arg("out").noconvert(),
         py::arg("num_threads") = 0);
+  m.def("cholesky_copy_single", &cholesky_copy<float>, py::arg("matrix"),
+        py::arg("out").noconvert(), py::arg("num_threads") = 0);
   m.def(
       "symmetric_multiply",
       [](const Array<double>& A, const Array<double>& x, py::array out, bool upwards, int threads) {

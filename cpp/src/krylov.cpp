@@ -445,7 +445,10 @@ NoiseReport chebyshev_root(VectorSpace& space, const double* z, double* out,
   Interval range{options.lowest, options.highest};
   for (double blur = 1; blur > 1e-9; blur /= 100) {
     if (!given) range = estimated_bounds(space, z, options, blur, report);
-    if (range.high == 0) range = {1, 2};  // only zero vectors
+    if (range.high == 0) {  // of a zero matrix, or only zero vectors
+      space.combine({}, nullptr, std::vector<double>(space.count, 0.0).data(), out);
+      return report;
+    }
     range.low = std::max(range.low, 1e-12 * range.high);
     const Sum sum = chebyshev_sum(space, z, out, range, report.shift, options);
     report.iterations = sum.degree;

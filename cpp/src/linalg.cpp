@@ -134,18 +134,15 @@ template <class T>
   throw NotPositiveDefinite(message.str(), values.front());
 }
 
+/// Refuses A where it is not symmetric; its lower triangle goes to L, unless that is null.
 template <class T>
-void factor_copy(const Context& context, View<const T, 2> A, View<T, 2> L) {
-  constexpr double kSymmetry = sizeof(T) == 8 ? 1e-10 : 1e-5;
-  const std::int64_t m = check_square<T>("A", A);
-  MLCORE_CHECK(L.shape == A.shape && L.device == Device::cpu, "L must have the shape (", m, ", ", m,
-               ") of A, got (", L.shape[0], ", ", L.shape[1], ")");
-  if (A.empty()) return;
+void copy_symmetric(const Context& context, View<const T, 2> A, T* L, double tolerance) {
+  const std::int64_t m = A.shape[0];
   const std::int64_t tiles = (m + kTileRows - 1) / kTileRows;
   std::vector<double> worst(tiles, 0.0), largest(tiles, 0.0);
   for_tiles(context, m, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t t = begin / kTileRows;
-    MLCORE_DISPATCH(copy_lower<T>)(begin, end, m, A.data, L.data, &worst[t], &largest[t]);
+    MLCORE_DISPATCH(copy_lower<T>)(begin, end, m, A.data, L, &worst[t], &largest[t]);
   });
   double asymmetry = 0, size = 0;
   bool finite = true;
@@ -155,10 +152,17 @@ void factor_copy(const Context& context, View<const T, 2> A, View<T, 2> L) {
     size = std::max(size, largest[t]);
   }
   if (!finite) check_finite("the matrix", A);
-  MLCORE_CHECK(asymmetry <= kSymmetry * size,
-               "the matrix must be symmetric, but M - M^T has an "
-               "entry of ",
-               asymmetry);
+  MLCORE_CHECK(asymmetry <= tolerance * size, "the matrix must be symmetric to ", tolerance,
+               " of its largest entry, but M - M^T has an entry of ", asymmetry);
+}
+
+template <class T>
+void factor_copy(const Context& context, View<const T, 2> A, View<T, 2> L) {
+  const std::int64_t m = check_square<T>("A", A);
+  MLCORE_CHECK(L.shape == A.shape && L.device == Device::cpu, "L must have the shape (", m, ", ", m,
+               ") of A, got (", L.shape[0], ", ", L.shape[1], ")");
+  if (A.empty()) return;
+  copy_symmetric(context, A, L.data, sizeof(T) == 8 ? 1e-10 : 1e-5);
   if (!factor(context, L)) raise_indefinite<T>(context, A);
 }
 
@@ -243,6 +247,11 @@ void cholesky(const Context& context, View<const double, 2> A, View<double, 2> L
 
 void cholesky(const Context& context, View<const float, 2> A, View<float, 2> L) {
   factor_copy(context, A, L);
+}
+
+void check_symmetric(const Context& context, View<const double, 2> A, double tolerance) {
+  check_square<double>("A", A);
+  if (!A.empty()) copy_symmetric<double>(context, A, nullptr, tolerance);
 }
 
 void lower_multiply(const Context& context, View<const double, 2> L, View<const double, 2> x,

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <sstream>
@@ -19,6 +21,7 @@ namespace {
 
 constexpr double kFloor = 1e-10;  // smallest eigenvalue after a repair, relative to the largest
 constexpr double kSingle = 0x1p-24;
+constexpr double kSymmetry = 1e-10, kSingleSymmetry = 1e-5;  // of the largest entry
 constexpr double kSingleProducts = 1e-6;                 // of mobility_apply in single precision
 constexpr std::int64_t kFormed = std::int64_t{1} << 31;  // bytes of the largest matrix formed
 constexpr std::int64_t kCholeskySize = 300;              // 3n up to which Cholesky is taken
@@ -228,12 +231,29 @@ Matrix<float> single_half(const Context& context, View<const double, 2> M) {
   return copy;
 }
 
-/// L z in single precision; false where M is not positive definite in it.
-bool single_cholesky(const Context& context, View<const double, 2> M, View<const double, 2> z,
+/// The same numbers in single precision in the memory they are in.
+View<float, 2> narrowed(const Context& context, const Matrix<double>& matrix) {
+  const std::int64_t m = matrix.view.shape[0];
+  auto* const bytes = static_cast<std::byte*>(matrix.buffer.data());
+  const std::int64_t width = m * static_cast<std::int64_t>(sizeof(float));
+  // Rows begin..2 begin-1 go to where rows were that are done: threads never meet.
+  for (std::int64_t first = 0, last = 1; first < m; first = last, last = std::min(m, 2 * last)) {
+    detail::parallel_for(context, last - first, 64, [&](std::int64_t begin, std::int64_t end, int) {
+      std::vector<float> row(m);
+      for (std::int64_t i = first + begin; i < first + end; ++i) {
+        std::copy_n(matrix.view.data + i * m, m, row.begin());
+        std::memcpy(bytes + i * width, row.data(), width);
+      }
+    });
+  }
+  return {static_cast<float*>(matrix.buffer.data()), {m, m}};
+}
+
+/// L z in single precision of M, which becomes L; false where it is not positive definite.
+bool single_cholesky(const Context& context, View<float, 2> M, View<const double, 2> z,
                      View<double, 2> out, NoiseReport& report) {
-  const Matrix<float> factor = copy_of<float>(context, M);
-  if (!try_cholesky(context, factor.view)) return false;
-  lower_multiply(context, View<const float, 2>(factor.view), z, out);
+  if (!try_cholesky(context, M)) return false;
+  lower_multiply(context, View<const float, 2>(M), z, out);
   report.error = kSingle * std::sqrt(static_cast<double>(M.shape[0]));
   return true;
 }
@@ -258,7 +278,7 @@ SqrtOptions resolved(const SqrtOptions& options, std::int64_t m, std::int64_t ve
   return result;
 }
 
-/// Of a matrix in CPU memory.
+/// Of a matrix in CPU memory that is not ours.
 NoiseReport root_of_matrix(const Context& context, View<const double, 2> M, View<const double, 2> z,
                            View<double, 2> out, const SqrtOptions& options,
                            const Particles& particles) {
@@ -272,7 +292,10 @@ NoiseReport root_of_matrix(const Context& context, View<const double, 2> M, View
     return krylov_root(space, z.data, out.data, options, 0, particles);
   }
   NoiseReport report;
-  if (options.single_precision && single_cholesky(context, M, z, out, report)) return report;
+  if (options.single_precision &&
+      single_cholesky(context, copy_of<float>(context, M).view, z, out, report)) {
+    return report;
+  }
   const Matrix<double> factor = copy_of<double>(context, M);
   report = noise_factor(context, particles.cell, particles.x, factor.view, options.psd);
   lower_multiply(context, View<const double, 2>(factor.view), z, out);
@@ -294,7 +317,16 @@ NoiseReport root_of_mobility(const Context& context, const MobilityModel& model,
   }
   const Matrix<double> matrix(m);
   mobility_matrix(context, model, cell, x, matrix.view);
-  if (krylov || options.single_precision) {
+  if (options.single_precision) {
+    const View<float, 2> single = narrowed(context, matrix);
+    if (krylov) {
+      MatrixSpace<float> space(context, single, z.shape[0]);
+      return krylov_root(space, z.data, out.data, options, kSingle, particles);
+    }
+    NoiseReport report;
+    if (single_cholesky(context, single, z, out, report)) return report;
+    mobility_matrix(context, model, cell, x, matrix.view);
+  } else if (krylov) {
     return root_of_matrix(context, matrix.view, z, out, options, particles);
   }
   const NoiseReport report = noise_factor(context, cell, x, matrix.view, options.psd);
@@ -487,6 +519,7 @@ NoiseReport sqrt_apply(const Context& context, View<const double, 2> M, View<con
   const Particles particles{cell, x};
   if (on_gpu(M, z, out)) return gpu_root_of_matrix(context, M, z, out, chosen, particles);
   check_vectors(z);
+  check_symmetric(context, M, options.single_precision ? kSingleSymmetry : kSymmetry);
   return root_of_matrix(context, M, z, out, chosen, particles);
 }
 

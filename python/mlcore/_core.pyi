@@ -62,7 +62,6 @@ __all__: list[str] = [
     "neighbor_list_reference",
     "num_threads",
     "philox4x32",
-    "pooled_numbers",
     "random_normal",
     "rasterize",
     "rasterize_reference",
@@ -485,12 +484,14 @@ def cholesky(
 ) -> None: ...
 def cholesky_copy(
     matrix: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    out: numpy.ndarray,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
-) -> numpy.typing.NDArray[numpy.float64]: ...
+) -> None: ...
 def cholesky_copy_single(
     matrix: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    out: numpy.ndarray,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
-) -> numpy.typing.NDArray[numpy.float32]: ...
+) -> None: ...
 def conv3d(
     field: typing.Any,
     weight: typing.Any,
@@ -718,9 +719,6 @@ def philox4x32(
         collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"
     ],
 ) -> typing.Annotated[list[int], "FixedSize(4)"]: ...
-def pooled_numbers(
-    count: typing.SupportsInt | typing.SupportsIndex, single: bool
-) -> numpy.ndarray: ...
 def random_normal(
     seed: typing.SupportsInt | typing.SupportsIndex,
     stream: typing.SupportsInt | typing.SupportsIndex,

@@ -27,7 +27,17 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind, Particles, apart, box, host, thread_count
+from mlcore.arrays import (
+    Kind,
+    Particles,
+    apart,
+    box,
+    host,
+    integer,
+    number,
+    one_of,
+    thread_count,
+)
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -41,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["NoiseReport", "cholesky", "sqrt_apply"]
 
 _PRECISIONS = {"float64": np.float64, "float32": np.float32}
+_MOST = (1 << 31) - 1  # iterations
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,7 @@ def cholesky(
     matrix: npt.ArrayLike | torch.Tensor,
     *,
     precision: str = "float64",
+    out: Any = None,
     num_threads: int | None = None,
 ) -> Any:
     """Lower triangular L with L L^T = matrix.
@@ -82,6 +94,8 @@ def cholesky(
         matrix: (m, m) symmetric: array or CPU tensor.
         precision: "float64", or "float32" for half the time and memory: an error of some
             sqrt(m) 6e-8 of L L^T.
+        out: C-contiguous (m, m) array of the precision and the kind of the matrix to write to, apart
+            from the matrix.
         num_threads: CPU threads; None takes the library-wide setting.
 
     Returns:
@@ -90,15 +104,19 @@ def cholesky(
     Raises:
         NotPositiveDefinite: naming the smallest eigenvalue.
         InvalidArgument: the matrix is not square, not symmetric to 1e-10 of its largest entry
-            (1e-5 in single precision), or not finite.
+            (1e-5 in single precision), or not finite; ``out`` does not fit.
         BackendUnavailable: the matrix is on a GPU.
     """
     single = _is_single(precision)
-    array = host("matrix", matrix, "cholesky runs", _PRECISIONS[precision])
+    dtype = _PRECISIONS[precision]
+    array = host("matrix", matrix, "cholesky runs", dtype)
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
         raise InvalidArgument(f"matrix must have the shape (m, m), got {array.shape}")
+    lower, result = Kind.of(matrix).output(out, array.shape, dtype, like="matrix")
+    apart(lower, matrix=array)
     factor = _core.cholesky_copy_single if single else _core.cholesky_copy
-    return Kind.of(matrix).like(factor(array, num_threads=thread_count(num_threads)))
+    factor(array, lower, num_threads=thread_count(num_threads))
+    return result
 
 
 def sqrt_apply(
@@ -125,7 +143,8 @@ def sqrt_apply(
 
     Args:
         mobility: RPY, Oseen, PairMobility, or any other `Mobility` (by way of its matrix), or the
-            matrix itself: (3n, 3n) symmetric, or (B, 3n, 3n) where x is a batch.
+            matrix itself: (3n, 3n), or (B, 3n, 3n) where x is a batch. That it is symmetric to 1e-10
+            of its largest entry (1e-5 with float32) is checked, in the time of two products with it.
         x: (n, 3) or (B, n, 3) positions: array, tensor or ``ase.Atoms``. With a matrix they are used
             in messages alone and may be None.
         z: numbers, standard normal for noise of the covariance M: (n, 3), or (k, n, 3) for k
@@ -137,7 +156,7 @@ def sqrt_apply(
             (see `NoiseReport`). Lanczos and Chebyshev notice it where z brings it up.
         tol: 1e-14..0.5, relative: Lanczos stops where g changes by less from one iteration to the
             next, Chebyshev where a bound of its error is below.
-        max_iterations: of Lanczos and Chebyshev, which then give up. Lanczos keeps 24 n bytes per
+        max_iterations: 1 or more, of Lanczos and Chebyshev, which then give up. Lanczos keeps 24 n bytes per
             iteration and vector.
         precision: of M; vectors and sums stay in double precision. "float32" halves the memory
             traffic and the time of Cholesky; what it may cost is in the report's error.
@@ -153,16 +172,17 @@ def sqrt_apply(
 
     Raises:
         NotPositiveDefinite: naming the smallest eigenvalue (or Ritz value) and the closest pair.
-        InvalidArgument: a shape, value or option is wrong, or bounds that do not hold the spectrum.
+        InvalidArgument: a shape, value or option is wrong, a matrix is not symmetric or not finite,
+            or bounds do not hold the spectrum.
         Error: tol is not reached in max_iterations.
         BackendUnavailable: arrays on a GPU in a build without CUDA, or Cholesky there without
             cuSOLVER.
     """
     options = _core.SqrtOptions(
-        method=method,
-        tol=float(tol),
-        psd=psd,
-        max_iterations=int(max_iterations),
+        method=one_of("method", method, "cholesky", "lanczos", "chebyshev", "auto"),
+        tol=number("tol", tol),
+        psd=one_of("psd", psd, "error", "repair"),
+        max_iterations=max(0, min(integer("max_iterations", max_iterations), _MOST)),
         single_precision=_is_single(precision),
         bounds=_two(bounds),
     )
@@ -201,18 +221,19 @@ def sqrt_apply(
 
 
 def _is_single(precision: str) -> bool:
-    if precision not in _PRECISIONS:
-        raise InvalidArgument(f'precision must be "float64" or "float32", got {precision!r}')
-    return precision == "float32"
+    return one_of("precision", precision, *_PRECISIONS) == "float32"
 
 
 def _two(bounds: Sequence[float] | None) -> list[float]:
     if bounds is None:
         return [0.0, 0.0]
-    values = [float(value) for value in bounds]
-    if len(values) != 2 or not 0 < values[0] < values[1]:
-        raise InvalidArgument(f"bounds must be 0 < lowest < highest, got {bounds!r}")
-    return values
+    try:
+        lowest, highest = (number("bounds", value) for value in bounds)
+    except (TypeError, ValueError):
+        lowest = highest = np.nan
+    if not 0 < lowest < highest < np.inf:
+        raise InvalidArgument(f"bounds must be two numbers 0 < lowest < highest, got {bounds!r}")
+    return [lowest, highest]
 
 
 def _stack(particles: Particles, z: Any) -> tuple[Any, Any]:

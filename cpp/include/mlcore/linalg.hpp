@@ -24,6 +24,11 @@ MLCORE_API void cholesky(const Context& context, View<float, 2> A);
 MLCORE_API void cholesky(const Context& context, View<const double, 2> A, View<double, 2> L);
 MLCORE_API void cholesky(const Context& context, View<const float, 2> A, View<float, 2> L);
 
+/// @throws InvalidArgument  A (m, m) is not square, holds a NaN or an infinity, or is not symmetric
+///                          to `tolerance` of its largest entry
+MLCORE_API void check_symmetric(const Context& context, View<const double, 2> A,
+                                double tolerance = 1e-10);
+
 /// cholesky, but returns false (A as it was) where the matrix is not positive definite.
 MLCORE_API bool try_cholesky(const Context& context, View<double, 2> A);
 MLCORE_API bool try_cholesky(const Context& context, View<float, 2> A);

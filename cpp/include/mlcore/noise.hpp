@@ -87,8 +87,11 @@ MLCORE_API NoiseReport sqrt_apply(const Context& context, const MobilityModel& m
                                   View<const double, 3> z, View<double, 3> out,
                                   const SqrtOptions& options = {});
 
-/// The same of a given matrix M (m, m), symmetric, of which the lower triangle is read; z, out
-/// (k, m). x (m / 3, 3) and the cell are used in messages alone; x may be empty.
+/// The same of a given matrix M (m, m); z, out (k, m). x (m / 3, 3) and the cell are used in
+/// messages alone; x may be empty.
+/// @throws InvalidArgument  as above, or M holds a NaN or an infinity, or is not symmetric to 1e-10
+///                          of its largest entry (1e-5 where options ask for single precision): all
+///                          of M is looked at once, which takes the time of two products with it
 MLCORE_API NoiseReport sqrt_apply(const Context& context, View<const double, 2> M,
                                   View<const double, 2> z, View<double, 2> out,
                                   const SqrtOptions& options = {}, const Cell& cell = Cell::open(),

@@ -64,7 +64,8 @@ MLCORE_DECLARE_PER_ISA(template <class T>
 
 // Copies the entries (begin..end-1, 0..i) of a row-major m x m matrix, zeros the rest of those
 // rows, and raises worst to the largest |a_ij - a_ji| and largest to the largest |a_ij| of them;
-// entries that are not finite make worst NaN. begin is a multiple of kPanelRows.
+// entries that are not finite make worst NaN. begin is a multiple of kPanelRows. Where lower is
+// null, the entries are looked at alone.
 MLCORE_DECLARE_PER_ISA(template <class T> void copy_lower(std::int64_t begin, std::int64_t end,
                                                           std::int64_t m, const T* a, T* lower,
                                                           double* worst, double* largest);)

@@ -242,7 +242,7 @@ struct Symmetry {
 };
 
 /// Row i0 + r and column j0 + r, r = 0..lanes-1, of a square below the diagonal.
-template <class T>
+template <class T, bool copied>
 inline __attribute__((always_inline)) void copy_square(std::int64_t i0, std::int64_t j0,
                                                        std::int64_t m, const T* a, T* lower,
                                                        Symmetry<T>& symmetry) {
@@ -259,7 +259,32 @@ inline __attribute__((always_inline)) void copy_square(std::int64_t i0, std::int
     const std::int64_t place = (i0 + r) * m + j0;
     const typename Simd<T>::Vector entry = *reinterpret_cast<const Unaligned*>(a + place);
     symmetry.see(entry, across[r]);
-    *reinterpret_cast<Unaligned*>(lower + place) = entry;
+    if constexpr (copied) *reinterpret_cast<Unaligned*>(lower + place) = entry;
+  }
+}
+
+template <class T, bool copied>
+void copy_rows(std::int64_t begin, std::int64_t end, std::int64_t m, const T* a, T* lower,
+               Symmetry<T>& symmetry) {
+  constexpr std::int64_t lanes = Simd<T>::lanes;
+  for (std::int64_t j0 = 0; j0 < end; j0 += lanes) {
+    for (std::int64_t i0 = j0 > begin ? j0 : begin; i0 < end; i0 += lanes) {
+      if (i0 + lanes <= m && j0 + lanes <= i0) {
+        copy_square<T, copied>(i0, j0, m, a, lower, symmetry);
+        continue;
+      }
+      for (std::int64_t i = i0; i < end && i < i0 + lanes; ++i) {
+        for (std::int64_t j = j0; j <= i && j < j0 + lanes; ++j) {
+          symmetry.see(typename Simd<T>::Vector{} + a[i * m + j],
+                       typename Simd<T>::Vector{} + a[j * m + i]);
+          if constexpr (copied) lower[i * m + j] = a[i * m + j];
+        }
+      }
+    }
+  }
+  if constexpr (!copied) return;
+  for (std::int64_t i = begin; i < end; ++i) {
+    for (std::int64_t j = i + 1; j < m; ++j) lower[i * m + j] = 0;
   }
 }
 
@@ -318,29 +343,16 @@ void copy_lower(std::int64_t begin, std::int64_t end, std::int64_t m, const T* a
                 double* worst, double* largest) {
   constexpr std::int64_t lanes = Simd<T>::lanes;
   Symmetry<T> symmetry;
-  for (std::int64_t j0 = 0; j0 < end; j0 += lanes) {
-    for (std::int64_t i0 = j0 > begin ? j0 : begin; i0 < end; i0 += lanes) {
-      if (i0 + lanes <= m && j0 + lanes <= i0) {
-        copy_square(i0, j0, m, a, lower, symmetry);
-        continue;
-      }
-      for (std::int64_t i = i0; i < end && i < i0 + lanes; ++i) {
-        for (std::int64_t j = j0; j <= i && j < j0 + lanes; ++j) {
-          symmetry.see(typename Simd<T>::Vector{} + a[i * m + j],
-                       typename Simd<T>::Vector{} + a[j * m + i]);
-          lower[i * m + j] = a[i * m + j];
-        }
-      }
-    }
+  if (lower) {
+    copy_rows<T, true>(begin, end, m, a, lower, symmetry);
+  } else {
+    copy_rows<T, false>(begin, end, m, a, lower, symmetry);
   }
   for (int lane = 0; lane < lanes; ++lane) {
     if (symmetry.worst[lane] > *worst) *worst = symmetry.worst[lane];
     if (symmetry.largest[lane] > *largest) *largest = symmetry.largest[lane];
   }
   for (int lane = 0; lane < lanes; ++lane) *worst += symmetry.unreal[lane];
-  for (std::int64_t i = begin; i < end; ++i) {
-    for (std::int64_t j = i + 1; j < m; ++j) lower[i * m + j] = 0;
-  }
 }
 
 template <class T>
