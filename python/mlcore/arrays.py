@@ -200,8 +200,13 @@ class Kind:
             raise InvalidArgument(f"{name} must be writeable")
 
     def _empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
-        if self.on_cpu and _bytes(shape, dtype) >= _POOLED:
-            return self.like(_core.empty(shape, np.dtype(dtype)))
+        if self.on_cpu and (size := _bytes(shape, dtype)) >= _POOLED:
+            try:
+                return self.like(_core.empty(shape, np.dtype(dtype)))
+            except MemoryError:
+                raise MemoryError(
+                    f"a result of the shape {shape} takes {size / 2**30:.3g} GiB, more than there is"
+                ) from None
         if self.name.startswith("torch"):
             torch = sys.modules["torch"]
             return torch.empty(shape, dtype=_torch_dtype(dtype), device=self.device)

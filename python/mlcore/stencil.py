@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind, host, integer, thread_count
+from mlcore.arrays import Kind, apart, flag, host, integer, one_of, thread_count
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ __all__ = [
     "scatter3d",
 ]
 
+BOUNDARIES = ("periodic", "zero", "halo")
 LAYOUTS = ("channels_first", "channels_last")
+ACTIVATIONS = ("none", "relu", "silu", "gelu", "tanh", "sigmoid")
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,8 @@ class Stencil:
         return (batch, channels, *extents) if self._first else (batch, *extents, channels)
 
     def __post_init__(self) -> None:
-        for name in ("boundary", "layout"):
-            if not isinstance(getattr(self, name), str):
-                raise InvalidArgument(f"{name} must be a string, got {getattr(self, name)!r}")
+        one_of("boundary", self.boundary, *BOUNDARIES)
+        one_of("layout", self.layout, *LAYOUTS)
         for name in ("stride", "groups"):
             if integer(name, getattr(self, name)) < 1:
                 raise InvalidArgument(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -181,7 +182,7 @@ def convolve(
         residual=residual,
         mask=_mask(arrays.kind, extra["mask"]),
         preactivation=preactivation,
-        activation=extra["activation"] or "none",
+        activation=activation_name(extra["activation"]),
         reference=reference,
         **arrays.options(num_threads),
         **stencil.options(),
@@ -241,13 +242,7 @@ def scatter(
     w = arrays.taken["weight"]
     taps = _taps(tuple(w.shape))
     batch, _, results = stencil.split(v.shape)
-    full = (
-        stencil.fields(results, taps)
-        if extents is None
-        else [integer("extents", n) for n in extents]
-    )
-    if len(full) != 3 or min(full) < 0:
-        raise InvalidArgument(f"extents must be three numbers >= 0, got {extents}")
+    full = stencil.fields(results, taps) if extents is None else checked_extents(extents)
     shape = stencil.join(batch, w.shape[1] * stencil.groups, full)
     filled, result = arrays.output(out, shape, batched)
     options = arrays.options(num_threads) | stencil.options()
@@ -262,6 +257,7 @@ def conv3d_weight_gradient(
     boundary: str = "periodic",
     stride: int = 1,
     groups: int = 1,
+    out: Any = None,
     *,
     layout: str = "channels_first",
     num_threads: int | None = None,
@@ -276,6 +272,7 @@ def conv3d_weight_gradient(
         values: (B, O, ...), like the result of `conv3d`.
         taps: k.
         boundary, stride, groups, layout, num_threads: as for `conv3d`.
+        out: where the result goes: C-contiguous, of its kind and dtype, apart from the inputs.
         reference: take the obvious slow way (float64).
 
     Returns:
@@ -294,12 +291,15 @@ def conv3d_weight_gradient(
             f"groups must divide the {inputs} channels of field and the {outputs} of values, "
             f"got {groups}"
         )
-    if taps not in (1, 3, 5):
+    k = int(integer("taps", taps))
+    if k not in (1, 3, 5):
         raise InvalidArgument(f"taps must be 1, 3 or 5, got {taps!r}")
-    shape = (outputs, inputs // groups, taps, taps, taps)
-    filled, result = arrays.output(None, shape, True)
+    filled, result = arrays.output(out, (outputs, inputs // groups, k, k, k), True)
+    if out is not None:
+        apart(filled, field=f, values=v)
     options = arrays.options(num_threads) | stencil.options()
-    _core.conv3d_weight_gradient(f, v, filled, reference=reference, **options)
+    slow = flag("reference", reference)
+    _core.conv3d_weight_gradient(f, v, filled, reference=slow, **options)
     return result
 
 
@@ -359,6 +359,7 @@ def finite_difference(
     reference: bool = False,
 ) -> Any:
     """`laplacian` or `gradient` by name; ``reference`` takes the obvious slow way (float64)."""
+    order = checked_difference(order, boundary)
     arrays = Arrays("field", field)
     f = arrays.taken["field"]
     lead, extents = _grid("field", f, 0)
@@ -392,6 +393,7 @@ def finite_difference_adjoint(
 
     For the gradient on a periodic grid that is minus the divergence.
     """
+    order = checked_difference(order, boundary)
     arrays = Arrays("values", values)
     v = arrays.taken["values"]
     lead, inner = _grid("values", v, 1 if derivative == "gradient" else 0)
@@ -428,7 +430,7 @@ class Arrays:
         self.dtype = np.dtype(np.float32 if single else np.float64)
         self.taken: dict[str, Any] = {}
         for key, values in given.items():
-            if values is None:
+            if values is None and key in ("bias", "residual"):
                 self.taken[key] = None
                 continue
             Kind.of(values).require_device_of(self.kind, key, name)
@@ -460,6 +462,27 @@ class Arrays:
 
 def _is_single(values: Any) -> bool:
     return str(getattr(values, "dtype", "")).endswith("float32")
+
+
+def activation_name(activation: Any) -> str:
+    """As the core takes it: "none" for None."""
+    return "none" if activation is None else one_of("activation", activation, *ACTIVATIONS)
+
+
+def checked_extents(extents: Any) -> list[int]:
+    """Three numbers of voxels."""
+    found = [integer("extents", n) for n in extents] if np.shape(extents) == (3,) else []
+    if not found or min(found) < 0:
+        raise InvalidArgument(f"extents must be three numbers >= 0, got {extents!r}")
+    return found
+
+
+def checked_difference(order: Any, boundary: Any) -> int:
+    """The order of a finite difference, which has a boundary, too."""
+    one_of("boundary", boundary, *BOUNDARIES)
+    if integer("order", order) not in (2, 4, 6):
+        raise InvalidArgument(f"order must be 2, 4 or 6, got {order!r}")
+    return int(order)
 
 
 def _taps(weight: tuple[int, ...]) -> int:

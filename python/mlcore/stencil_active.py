@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind, integer
+from mlcore.arrays import Kind, flag, integer, one_of
 from mlcore.errors import InvalidArgument
-from mlcore.stencil import Arrays
+from mlcore.stencil import Arrays, activation_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,9 +100,8 @@ class ActiveSet:
         shape = tuple(integer("grid_shape", n) for n in grid_shape)
         if integer("batches", batches) < 1:
             raise InvalidArgument(f"batches must be at least 1, got {batches}")
-        if boundary not in _BOUNDARIES:
-            raise InvalidArgument(f'boundary must be "periodic" or "zero", got {boundary!r}')
-        if dilate not in (0, 1, 2):
+        one_of("boundary", boundary, *_BOUNDARIES)
+        if integer("dilate", dilate) not in (0, 1, 2):
             raise InvalidArgument(f"dilate must be 0, 1 or 2, got {dilate!r}")
         self.grid_shape, self.boundary = shape, boundary
         self.dilate, self.batches = int(dilate), int(batches)
@@ -154,7 +153,9 @@ class ActiveSet:
         Raises:
             InvalidArgument: k is something else.
         """
-        key = (k, reverse and self.dilate > 0)
+        if integer("k", k) not in (1, 3, 5):
+            raise InvalidArgument(f"k must be 1, 3 or 5, got {k!r}")
+        key = (k, flag("reverse", reverse) and self.dilate > 0)
         if key not in self._books:
             sets = (self, self.outputs)
             self._books[key] = self._book(*(sets[::-1] if key[1] else sets), k)
@@ -187,7 +188,7 @@ class ActiveSet:
         Raises:
             InvalidArgument: the field has another shape.
         """
-        shape = tuple(dense.shape)
+        shape = tuple(_array("dense", dense).shape)
         batched = len(shape) == 5
         fits = len(shape) in (4, 5) and shape[-3:] == self.grid_shape
         if not fits or (shape[0] if batched else 1) != self.batches:
@@ -207,7 +208,7 @@ class ActiveSet:
         Raises:
             InvalidArgument: there are not M features.
         """
-        if features.ndim != 2 or features.shape[0] != len(self):
+        if _array("features", features).ndim != 2 or features.shape[0] != len(self):
             raise InvalidArgument(
                 f"features must have the shape ({len(self)}, C), got {tuple(features.shape)}"
             )
@@ -271,6 +272,7 @@ def conv3d_active(
         InvalidArgument: a shape, dtype or name is wrong, arrays are on different devices, a tensor
             requires gradients (see :func:`mlcore.ops.conv3d_active`).
     """
+    require_set(active)
     arrays = Arrays("features", features, weight=weight, bias=bias, residual=residual)
     arrays.kind.require_device_of(active.kind, "features", "the set of voxels")
     outputs, _, k = weight_shape(arrays.taken["weight"])
@@ -279,7 +281,7 @@ def conv3d_active(
     _core.conv3d_active(
         active.rules(k),
         out=filled,
-        activation=activation or "none",
+        activation=activation_name(activation),
         **arrays.taken,
         **arrays.options(num_threads),
     )
@@ -309,6 +311,7 @@ def scatter3d_active(
     Raises:
         InvalidArgument: as `conv3d_active`.
     """
+    require_set(active)
     arrays = Arrays("values", values, weight=weight)
     arrays.kind.require_device_of(active.kind, "values", "the set of voxels")
     _, channels, k = weight_shape(arrays.taken["weight"])
@@ -318,9 +321,15 @@ def scatter3d_active(
     return result
 
 
+def require_set(active: Any) -> None:
+    """Raises InvalidArgument for what is no `ActiveSet`."""
+    if not isinstance(active, ActiveSet):
+        raise InvalidArgument(f"active must be an ActiveSet, got {type(active).__name__}")
+
+
 def weight_shape(weight: Any) -> tuple[int, int, int]:
     """O, C and k of weights."""
-    shape = tuple(weight.shape)
+    shape = tuple(_array("weight", weight).shape)
     if len(shape) != 5 or len(set(shape[2:])) != 1:
         raise InvalidArgument(f"weight must have the shape (O, C, k, k, k), got {shape}")
     return shape[0], shape[1], shape[2]
@@ -330,6 +339,12 @@ def _rebuilt(
     grid_shape: tuple[int, ...], coordinates: Any, boundary: str, dilate: int, batches: int
 ) -> ActiveSet:
     return ActiveSet(grid_shape, coordinates, boundary, dilate=dilate, batches=batches)
+
+
+def _array(name: str, values: Any) -> Any:
+    if not (hasattr(values, "shape") and hasattr(values, "dtype")):
+        raise InvalidArgument(f"{name} must be an array, got {type(values).__name__}")
+    return values
 
 
 def _zeros(like: Any, shape: tuple[int, ...]) -> Any:

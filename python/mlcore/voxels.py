@@ -23,7 +23,6 @@ Source of the first three: Hockney and Eastwood, Computer Simulation Using Parti
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,17 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind, apart, box, is_atoms, positive, thread_count
+from mlcore.arrays import (
+    Kind,
+    apart,
+    box,
+    flag,
+    is_atoms,
+    number,
+    one_of,
+    positive,
+    thread_count,
+)
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -98,7 +107,7 @@ class VoxelGrid:
         shape: voxels along each cell vector, or one number for all; up to 2^20.
         cell: (3, 3) row vectors, (3,) edge lengths or an ``ase`` cell; every axis needs a vector.
             The grid begins at the origin of the positions.
-        pbc: one flag or three.
+        pbc: one flag or three; None: periodic.
 
     Raises:
         InvalidArgument: a shape or value is wrong.
@@ -109,7 +118,7 @@ class VoxelGrid:
     pbc: tuple[bool, bool, bool]
     rows: tuple[float, ...] = field(repr=False)  # the nine numbers of the cell
 
-    def __init__(self, shape: int | Sequence[int], cell: Any, pbc: Pbc = True) -> None:
+    def __init__(self, shape: int | Sequence[int], cell: Any, pbc: Pbc | None = True) -> None:
         numbers = np.asarray(shape)
         if numbers.shape not in ((), (3,)) or numbers.dtype.kind not in "iu":
             raise InvalidArgument(f"shape must be one integer or three, got {shape!r}")
@@ -300,11 +309,24 @@ class AtomBins:
         return rank - self.starts[self.cell]
 
 
-def bin_atoms(grid: VoxelGrid, positions: Positions, *, num_threads: int | None = None) -> AtomBins:
+def bin_atoms(
+    grid: VoxelGrid,
+    positions: Positions,
+    *,
+    out: AtomBins | None = None,
+    num_threads: int | None = None,
+) -> AtomBins:
     """Sorts points into the voxels that hold them; `unbin` takes it back bit for bit.
 
     Args:
+        grid: the voxels.
         positions: (n, 3); along periodic axes anywhere, along open axes inside the grid.
+        out: bins of as many points on as many voxels, whose arrays are written over: those of an
+            earlier call, say. They lie apart from the positions and from each other.
+        num_threads: CPU threads; None: the library-wide setting.
+
+    Returns:
+        The bins, or ``out``.
 
     Raises:
         InvalidArgument: a position is not finite, lies outside an open axis or more than 2^30 cells
@@ -314,21 +336,30 @@ def bin_atoms(grid: VoxelGrid, positions: Positions, *, num_threads: int | None 
     x = call.x
     if len(call.shape) != 2:
         raise InvalidArgument(f"positions must have the shape (n, 3), got {call.shape}")
+    if not (out is None or isinstance(out, AtomBins)):
+        raise InvalidArgument(f"out must be AtomBins, got {type(out).__name__}")
     n = len(x)
-
-    def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> tuple[Any, Any]:
-        return call.kind.output(None, shape, dtype)
-
-    pairs = (
-        empty((n,), np.int64),
-        empty((n, 3), np.float64),
-        empty((n, 3), np.int32),
-        empty((n, 3), np.int64),
-        empty((n,), np.int64),
-        empty((grid.size + 1,), np.int64),
-    )
-    _core.bin_atoms(call.setup(num_threads), x, *(array for array, _ in pairs))
-    return AtomBins(*(result for _, result in pairs))
+    wanted: dict[str, tuple[tuple[int, ...], npt.DTypeLike]] = {
+        "cell": ((n,), np.int64),
+        "offset": ((n, 3), np.float64),
+        "image": ((n, 3), np.int32),
+        "ulps": ((n, 3), np.int64),
+        "order": ((n,), np.int64),
+        "starts": ((grid.size + 1,), np.int64),
+    }
+    arrays: dict[str, Any] = {}
+    results = []
+    for name, (shape, dtype) in wanted.items():
+        given = None if out is None else getattr(out, name)
+        if out is not None and given is None:
+            raise InvalidArgument(f"out.{name} must be an array, got None")
+        array, result = call.kind.output(given, shape, dtype, "positions", f"out.{name}")
+        if out is not None:
+            apart(array, positions=x, **arrays)
+        arrays[f"out.{name}"] = array
+        results.append(result)
+    _core.bin_atoms(call.setup(num_threads), x, *arrays.values())
+    return AtomBins(*results) if out is None else out
 
 
 def unbin(
@@ -342,13 +373,19 @@ def unbin(
     Raises:
         InvalidArgument: a cell does not exist, or shapes do not fit.
     """
+    if not isinstance(bins, AtomBins):
+        raise InvalidArgument(f"bins must be AtomBins, got {type(bins).__name__}")
     kind = Kind.of(bins.offset)
     offset = kind.take("offset", bins.offset)
+    if tuple(offset.shape[1:]) != (3,):
+        raise InvalidArgument(f"offset must have the shape (n, 3), got {tuple(offset.shape)}")
     cell = kind.take("cell", bins.cell, np.int64)
     image = kind.take("image", bins.image, np.int32)
     ulps = None if bins.ulps is None else kind.take("ulps", bins.ulps, np.int64)
     array, result = kind.output(out, (len(offset), 3), like="bins.offset")
-    _core.unbin_atoms(_setup(grid, num_threads, kind), cell, offset, image, ulps, array)
+    _core.unbin_atoms(
+        _setup(require_grid(grid), num_threads, kind), cell, offset, image, ulps, array
+    )
     return result
 
 
@@ -362,8 +399,8 @@ def kernel_parameters(kernel: Kernel) -> dict[str, Any]:
         }
     if isinstance(kernel, Sphere):
         radius = positive("radius", kernel.radius)
-        return {"scheme": "sphere", "radius": radius, "edge": float(kernel.edge)}
-    if kernel not in ("nearest", "cic", "tsc"):
+        return {"scheme": "sphere", "radius": radius, "edge": number("edge", kernel.edge)}
+    if not (isinstance(kernel, str) and kernel in ("nearest", "cic", "tsc")):
         raise InvalidArgument(
             f'kernel must be "nearest", "cic", "tsc", a Gaussian or a Sphere, got {kernel!r}'
         )
@@ -372,9 +409,14 @@ def kernel_parameters(kernel: Kernel) -> dict[str, Any]:
 
 def is_channels_first(layout: str) -> bool:
     """Which of the two layouts this is."""
-    if layout not in ("channels_first", "channels_last"):
-        raise InvalidArgument(f'layout must be "channels_first" or "channels_last", got {layout!r}')
-    return layout == "channels_first"
+    return one_of("layout", layout, "channels_first", "channels_last") == "channels_first"
+
+
+def require_grid(grid: Any) -> VoxelGrid:
+    """The grid; InvalidArgument for what is none."""
+    if not isinstance(grid, VoxelGrid):
+        raise InvalidArgument(f"grid must be a VoxelGrid, got {type(grid).__name__}")
+    return grid
 
 
 def _setup(grid: VoxelGrid, num_threads: int | None, kind: Kind, **options: Any) -> Any:
@@ -401,7 +443,7 @@ class _Call:
         offsets: Any,
         direction: Any,
     ) -> None:
-        self.grid, self.density = grid, density
+        self.grid, self.density = require_grid(grid), flag("density", density)
         self.kernel = kernel_parameters(kernel)
         self.channels_first = is_channels_first(layout)
         positions = positions.positions if is_atoms(positions) else positions
@@ -483,7 +525,7 @@ class _Call:
             **self.kernel,
             density=self.density,
             channels_first=self.channels_first,
-            deterministic=deterministic,
+            deterministic=flag("deterministic", deterministic),
         )
 
 
@@ -498,11 +540,6 @@ def _output(
 ) -> tuple[Any, Any]:
     """Where a result goes, as the core fills it and as the caller gets it; see `Kind.output`."""
     name = str(dtype).removeprefix("torch.")
-    if math.prod(shape) >= 1 << 58:
-        raise InvalidArgument(f"a result of the shape {shape} is too large")
-    if out is None and call.kind.on_cpu:
-        array = _core.pooled_numbers(math.prod(shape), name == "float32").reshape(shape)
-        return array, call.kind.like(array)
     array, result = call.kind.output(out, shape, name, "positions")
     if out is not None:
         apart(array, positions=call.x, direction=call.direction, **inputs)

@@ -10,7 +10,7 @@ from typing import Any
 import mlcore
 import numpy as np
 import pytest
-from mlcore import InvalidArgument, dynamics, machine, mobility
+from mlcore import InvalidArgument, dynamics, machine, mobility, stencil, voxels
 
 RNG = np.random.default_rng(2)
 X = RNG.uniform(1, 9, (6, 3))
@@ -19,6 +19,11 @@ RPY = mobility.RPY(0.5, 1.0)
 WALL = mobility.WallRPY(0.5, 1.0)
 TABLE = mobility.PairMobility(1.0, 2.0, *np.zeros((4, 8)))
 PAIR = np.array([[0.0, 0, 0], [1.2, 0, 0]])
+VOXELS = mlcore.VoxelGrid(8, (10.0,) * 3)
+FEATURES, FIELD = RNG.normal(size=(6, 2)), RNG.normal(size=(2, 8, 8, 8))
+KERNEL = RNG.normal(size=(2, 2, 3, 3, 3))
+ACTIVE = mlcore.ActiveSet((4, 4, 4), [[0, 0, 0], [1, 1, 1]])
+ROWS = RNG.normal(size=(2, 2))
 LJ = dynamics.LennardJones(1.0, 1.0, 2.5)
 WEIGHTS = {f"weight_{side}_l0": RNG.normal(size=(8, 2)) for side in ("ih", "hh")}
 NETWORK = mlcore.LSTM(WEIGHTS)
@@ -76,6 +81,35 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     },
     "RPY.pair": (RPY.pair, {"r": 1.0}),
     "PairMobility.pair": (TABLE.pair, {"r": 1.0}),
+    "VoxelGrid": (mlcore.VoxelGrid, {"shape": 8, "cell": (10.0,) * 3}),
+    "rasterize": (mlcore.rasterize, {"grid": VOXELS, "positions": X, "features": FEATURES}),
+    "gather": (mlcore.gather, {"grid": VOXELS, "field": FIELD, "positions": X}),
+    "position_gradient": (
+        voxels.position_gradient,
+        {"grid": VOXELS, "positions": X, "features": FEATURES, "field": FIELD},
+    ),
+    "bin_atoms": (mlcore.bin_atoms, {"grid": VOXELS, "positions": X}),
+    "unbin": (mlcore.unbin, {"grid": VOXELS, "bins": mlcore.bin_atoms(VOXELS, X)}),
+    "conv3d": (mlcore.conv3d, {"field": FIELD, "weight": KERNEL}),
+    "scatter3d": (mlcore.scatter3d, {"values": FIELD, "weight": KERNEL}),
+    "conv3d_weight_gradient": (
+        stencil.conv3d_weight_gradient,
+        {"field": FIELD[None], "values": FIELD[None], "taps": 3},
+    ),
+    "laplacian": (mlcore.laplacian, {"field": FIELD}),
+    "gradient": (mlcore.gradient, {"field": FIELD}),
+    "ActiveSet": (mlcore.ActiveSet, {"grid_shape": (4, 4, 4), "coordinates": [[0, 0, 0]]}),
+    "ActiveSet.from_mask": (mlcore.ActiveSet.from_mask, {"mask": np.ones((2, 3, 4))}),
+    "ActiveSet.rules": (ACTIVE.rules, {"k": 3}),
+    "ActiveSet.neighbors": (ACTIVE.neighbors, {"k": 3}),
+    "conv3d_active": (
+        mlcore.conv3d_active,
+        {"active": ACTIVE, "features": ROWS, "weight": KERNEL},
+    ),
+    "scatter3d_active": (
+        mlcore.scatter3d_active,
+        {"active": ACTIVE, "values": ROWS, "weight": KERNEL},
+    ),
     "fma_rate": (machine.fma_rate, {}),
     "stream_rate": (machine.stream_rate, {"use": "copy", "size": 1 << 14}),
     "gather_rate": (machine.gather_rate, {"size": 1 << 14}),

@@ -373,6 +373,24 @@ def test_results_have_memory_of_their_own() -> None:
         close(result, torch_conv3d(field, weight, "periodic"), 1e-12)
 
 
+def test_weight_gradients_go_where_the_caller_says() -> None:
+    field, values = normal(2, 4, 3, 5, 18), normal(2, 6, 3, 5, 18, seed=1)
+    want = conv3d_weight_gradient(field, values, 3)
+    for put in (np.asarray, torch.from_numpy):
+        out = put(np.full((6, 4, 3, 3, 3), np.nan))
+        assert conv3d_weight_gradient(put(field), put(values), 3, out=out) is out
+        assert np.array_equal(np.asarray(out), want)
+    for out, message in (
+        (np.empty((6, 4, 3, 3)), "out must have the shape"),
+        (np.empty((6, 4, 3, 3, 3), np.float32), "out must be C-contiguous float64"),
+        (field.ravel()[: 6 * 4 * 27].reshape(6, 4, 3, 3, 3), "out and field share memory"),
+        (values.ravel()[: 6 * 4 * 27].reshape(6, 4, 3, 3, 3), "out and values share memory"),
+        ([], "out must be an array"),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            conv3d_weight_gradient(field, values, 3, out=out)
+
+
 def test_misaligned_arrays() -> None:
     field, weight = normal(1, 4, 3, 5, 18), normal(4, 4, 3, 3, 3, seed=1)
     memory = np.zeros(field.nbytes + 1, np.uint8)

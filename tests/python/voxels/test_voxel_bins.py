@@ -106,6 +106,35 @@ def test_threads_and_kinds() -> None:
     assert isinstance(bin_atoms(grid, torch.from_numpy(x)).slot, torch.Tensor)
 
 
+def test_bins_of_the_caller_are_filled() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(2)
+    grid = VoxelGrid((9, 8, 7), CELLS[1])
+    first, second = rng.uniform(-20, 20, (2, 400, 3))
+    for put in (np.asarray, torch.from_numpy):
+        bins = bin_atoms(grid, put(first))
+        held = vars(bins).copy()
+        assert bin_atoms(grid, put(second), out=bins) is bins
+        for name, value in vars(bin_atoms(grid, second)).items():
+            assert getattr(bins, name) is held[name]
+            np.testing.assert_array_equal(np.asarray(held[name]), value)
+    bins = bin_atoms(grid, first)
+    x = first.copy()
+    for change, message in (
+        ({"cell": bins.cell[:-1]}, "out.cell must have the shape"),
+        ({"image": bins.image.astype(np.int64)}, "out.image must be C-contiguous int32"),
+        ({"ulps": None}, "out.ulps must be an array, got None"),
+        ({"ulps": [1]}, "out.ulps must be an array, got list"),
+        ({"starts": bins.starts[:-1]}, "out.starts must have the shape"),
+        ({"offset": x}, "share memory"),
+        ({"order": bins.cell}, "share memory"),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            bin_atoms(grid, x, out=replace(bins, **change))
+    with pytest.raises(InvalidArgument, match="out must be AtomBins"):
+        bin_atoms(grid, x, out=bins.cell)
+
+
 def test_bad_arguments() -> None:
     grid = VoxelGrid(4, (4.0,) * 3)
     x = np.ones((3, 3))

@@ -477,6 +477,15 @@ def test_sizes_are_checked_before_they_overflow() -> None:
         rasterize(grid, np.ones((1, 3)), np.ones((1, 1)))
     with pytest.raises((InvalidArgument, MemoryError)):
         mlcore.bin_atoms(grid, np.ones((1, 3)))
+    grid = VoxelGrid(10**6, (1.0,) * 3)
+    assert grid.size == 10**18
+    for call in (rasterize, lambda *a: mlcore.bin_atoms(*a[:2])):
+        with pytest.raises(InvalidArgument, match=r"shape .*10+.* does not fit into memory"):
+            call(grid, np.ones((1, 3)), np.ones((1, 8)))
+    grid = VoxelGrid(10**5, (1.0,) * 3)
+    for call in (rasterize, lambda *a: mlcore.bin_atoms(*a[:2])):
+        with pytest.raises(MemoryError, match="GiB, more than there is"):
+            call(grid, np.ones((1, 3)), np.ones((1, 1)))
 
 
 @pytest.mark.gpu
