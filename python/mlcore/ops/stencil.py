@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mlcore import stencil as face
+from mlcore.arrays import number
 from mlcore.errors import InvalidArgument
 
 __all__ = ["conv3d", "gradient", "laplacian", "scatter3d"]
@@ -41,6 +42,9 @@ def conv3d(
     """
     tensors = {"weight": weight, "bias": bias, "residual": residual}
     _check_dtypes("field", field, tensors)
+    face.Stencil(boundary, stride, groups, layout)
+    if mask is not None:
+        tensor_named("mask", mask)
     if field.dim() == 4:
         residual = None if residual is None else residual[None]
         return conv3d(
@@ -60,7 +64,7 @@ def conv3d(
         residual,
         mask,
         boundary,
-        activation or "none",
+        face.activation_name(activation),
         stride,
         groups,
         "channels_last" if last else layout,
@@ -92,8 +96,10 @@ def scatter3d(
         values, layout = values.permute(0, 2, 3, 4, 1), "channels_last"
     stencil = face.Stencil(boundary, stride, groups, layout)
     if extents is None:
-        extents = stencil.fields(stencil.split(values.shape)[2], weight.shape[-1])
-    out: Tensor = _scatter3d(values, weight, list(extents), boundary, stride, groups, layout)
+        full = stencil.fields(stencil.split(values.shape)[2], weight.shape[-1])
+    else:
+        full = face.checked_extents(extents)
+    out: Tensor = _scatter3d(values, weight, full, boundary, stride, groups, layout)
     return out.permute(0, 4, 1, 2, 3) if last else out
 
 
@@ -104,8 +110,7 @@ def laplacian(
     boundary: str = "periodic",
 ) -> Tensor:
     """`mlcore.laplacian`, differentiable any number of times."""
-    out: Tensor = _difference(field, "laplacian", _spacing(spacing), order, boundary)
-    return out
+    return _differentiate("laplacian", field, spacing, order, boundary)
 
 
 def gradient(
@@ -115,7 +120,15 @@ def gradient(
     boundary: str = "periodic",
 ) -> Tensor:
     """`mlcore.gradient`, differentiable any number of times."""
-    out: Tensor = _difference(field, "gradient", _spacing(spacing), order, boundary)
+    return _differentiate("gradient", field, spacing, order, boundary)
+
+
+def _differentiate(
+    derivative: str, field: Tensor, spacing: float | Sequence[float], order: int, boundary: str
+) -> Tensor:
+    tensor_named("field", field)
+    face.checked_difference(order, boundary)
+    out: Tensor = _difference(field, derivative, _spacing(spacing), order, boundary)
     return out
 
 
@@ -149,19 +162,8 @@ def _conv3d(
 
 
 @_conv3d.register_fake
-def _(
-    field: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    mask: Tensor | None,
-    boundary: str,
-    activation: str,
-    stride: int,
-    groups: int,
-    layout: str,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
+def _(field: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    *_, boundary, _activation, stride, groups, layout, keep = rest
     shape = _result_shape(face.Stencil(boundary, stride, groups, layout), field, weight)
     return field.new_empty(shape), field.new_empty(shape if keep else (0,))
 
@@ -223,17 +225,11 @@ def _scatter3d(
 
 
 @_scatter3d.register_fake
-def _(
-    values: Tensor,
-    weight: Tensor,
-    extents: list[int],
-    boundary: str,
-    stride: int,
-    groups: int,
-    layout: str,
-) -> Tensor:
-    stencil = face.Stencil(boundary, stride, groups, layout)
-    return values.new_empty(stencil.join(values.shape[0], weight.shape[1] * groups, extents))
+def _(values: Tensor, weight: Tensor, extents: list[int], *options: Any) -> Tensor:
+    stencil = face.Stencil(*options)
+    return values.new_empty(
+        stencil.join(values.shape[0], weight.shape[1] * stencil.groups, extents)
+    )
 
 
 def _scatter3d_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -271,18 +267,10 @@ def _weight_gradient(
 
 
 @_weight_gradient.register_fake
-def _(
-    field: Tensor,
-    values: Tensor,
-    taps: int,
-    boundary: str,
-    stride: int,
-    groups: int,
-    layout: str,
-) -> Tensor:
-    stencil = face.Stencil(boundary, stride, groups, layout)
+def _(field: Tensor, values: Tensor, taps: int, *options: Any) -> Tensor:
+    stencil = face.Stencil(*options)
     inputs, outputs = stencil.split(field.shape)[1], stencil.split(values.shape)[1]
-    return field.new_empty((outputs, inputs // groups, taps, taps, taps))
+    return field.new_empty((outputs, inputs // stencil.groups, taps, taps, taps))
 
 
 def _weight_gradient_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -383,13 +371,22 @@ _difference_adjoint.register_autograd(_difference_adjoint_backward, setup_contex
 
 # ------------------------------------------------------------------------------------ helpers
 def _check_dtypes(name: str, first: Tensor, others: dict[str, Tensor | None]) -> None:
-    if first.dtype not in (torch.float32, torch.float64):
+    if tensor_named(name, first).dtype not in (torch.float32, torch.float64):
         raise InvalidArgument(f"{name} must be float32 or float64, got {first.dtype}")
     for key, tensor in others.items():
+        if tensor is not None or key == "weight":
+            tensor_named(key, tensor)
         if tensor is not None and tensor.dtype != first.dtype:
             raise InvalidArgument(
                 f"{key} must have the dtype of {name} ({first.dtype}), got {tensor.dtype}"
             )
+
+
+def tensor_named(name: str, value: Any) -> Tensor:
+    """A tensor; InvalidArgument for what is none."""
+    if not isinstance(value, Tensor):
+        raise InvalidArgument(f"{name} must be a tensor, got {type(value).__name__}")
+    return value
 
 
 def _lies_channels_last(tensor: Tensor) -> bool:
@@ -421,6 +418,6 @@ def _detached(tensor: Tensor | None) -> Tensor | None:
 
 
 def _spacing(spacing: float | Sequence[float]) -> list[float]:
-    return (
-        [float(spacing)] * 3 if isinstance(spacing, (int, float)) else [float(h) for h in spacing]
-    )
+    if isinstance(spacing, (list, tuple)):
+        return [number("spacing", h) for h in spacing]
+    return [number("spacing", spacing)] * 3

@@ -14,9 +14,9 @@ from torch import Tensor
 from mlcore import _core
 from mlcore.arrays import Kind
 from mlcore.errors import InvalidArgument
-from mlcore.ops.stencil import SLOPES
-from mlcore.stencil import Arrays
-from mlcore.stencil_active import ActiveSet, weight_shape
+from mlcore.ops.stencil import SLOPES, tensor_named
+from mlcore.stencil import Arrays, activation_name
+from mlcore.stencil_active import ActiveSet, require_set, weight_shape
 
 __all__ = ["conv3d_active", "scatter3d_active"]
 
@@ -48,7 +48,11 @@ def conv3d_active(
         InvalidArgument: as `mlcore.conv3d_active`.
     """
     books = rule_books(active, weight)
-    name = activation or "none"
+    name = activation_name(activation)
+    tensor_named("features", features)
+    for key, tensor in (("bias", bias), ("residual", residual)):
+        if tensor is not None:
+            tensor_named(key, tensor)
     tracked = (t is not None and t.requires_grad for t in (features, weight, bias))
     keep = name != "none" and torch.is_grad_enabled() and any(tracked)
     rows = len(active.outputs)
@@ -70,13 +74,15 @@ def scatter3d_active(active: ActiveSet, values: Tensor, weight: Tensor) -> Tenso
     Raises:
         InvalidArgument: as `mlcore.scatter3d_active`.
     """
+    tensor_named("values", values)
     result: Tensor = _scatter(values, weight, *rule_books(active, weight), len(active))
     return result
 
 
 def rule_books(active: ActiveSet, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Those of the convolution and of its transpose."""
-    k = weight_shape(weight)[2]
+    require_set(active)
+    k = weight_shape(tensor_named("weight", weight))[2]
     forth, back = active.rules(k), active.rules(k, reverse=True)
     if isinstance(forth, Tensor):
         return forth, back

@@ -14,8 +14,18 @@ import torch
 from torch import Tensor
 
 from mlcore import voxels
+from mlcore.arrays import flag
 from mlcore.errors import Error
-from mlcore.voxels import Gaussian, Kernel, Sphere, VoxelGrid, is_channels_first
+from mlcore.ops.stencil import tensor_named
+from mlcore.voxels import (
+    Gaussian,
+    Kernel,
+    Sphere,
+    VoxelGrid,
+    is_channels_first,
+    kernel_parameters,
+    require_grid,
+)
 
 __all__ = ["gather", "position_gradient", "rasterize"]
 
@@ -37,6 +47,7 @@ def rasterize(
     The gradient of the positions comes in their own precision.
     """
     settings = _settings(grid, kernel, density, layout)
+    _require_tensors(offsets, positions=positions, features=features)
     field: Tensor = _rasterize(positions, features, None, offsets, *settings)
     return field
 
@@ -53,6 +64,7 @@ def gather(
 ) -> Tensor:
     """See `mlcore.voxels.gather`; differentiable in field and positions."""
     settings = _settings(grid, kernel, density, layout)
+    _require_tensors(offsets, positions=positions, field=field)
     values: Tensor = _gather(positions, field, None, offsets, *settings)
     return values
 
@@ -73,19 +85,24 @@ def position_gradient(
     Differentiable (once) in positions, features and field.
     """
     settings = _settings(grid, kernel, density, layout)
+    _require_tensors(offsets, positions=positions, features=features, field=field)
     gradient: Tensor = _position_gradient(positions, features, field, None, offsets, *settings)
     return gradient
+
+
+def _require_tensors(offsets: Any, **others: Any) -> None:
+    for name, value in others.items():
+        tensor_named(name, value)
+    if offsets is not None:
+        tensor_named("offsets", offsets)
 
 
 def _settings(grid: VoxelGrid, kernel: Kernel, density: bool, layout: str) -> Settings:
     """Grid, kernel and options in the types an operator's schema knows."""
     is_channels_first(layout)
-    scheme, numbers = str(kernel), []
-    if isinstance(kernel, Gaussian):
-        scheme, numbers = "gaussian", [float(kernel.sigma), float(kernel.truncation)]
-    elif isinstance(kernel, Sphere):
-        scheme, numbers = "sphere", [float(kernel.radius), float(kernel.edge)]
-    return list(grid.shape), list(grid.rows), list(grid.pbc), scheme, numbers, density, layout
+    scheme, *numbers = kernel_parameters(kernel).values()
+    dense, box = flag("density", density), require_grid(grid)
+    return list(box.shape), list(box.rows), list(box.pbc), scheme, numbers, dense, layout
 
 
 def _options(
@@ -201,15 +218,10 @@ def _(
     direction: Tensor | None,
     offsets: Tensor | None,
     shape: Sequence[int],
-    cell: Sequence[float],
-    pbc: Sequence[bool],
-    kernel: str,
-    parameters: Sequence[float],
-    density: bool,
-    layout: str,
+    *settings: Any,
 ) -> Tensor:
     channels = features.shape[-1]
-    one = (channels, *shape) if layout == "channels_first" else (*shape, channels)
+    one = (channels, *shape) if settings[-1] == "channels_first" else (*shape, channels)
     systems = () if positions.dim() == 2 else (positions.shape[0],)
     if offsets is not None:
         systems = (offsets.shape[0] - 1,)
@@ -217,38 +229,13 @@ def _(
 
 
 @_gather.register_fake
-def _(
-    positions: Tensor,
-    field: Tensor,
-    direction: Tensor | None,
-    offsets: Tensor | None,
-    shape: Sequence[int],
-    cell: Sequence[float],
-    pbc: Sequence[bool],
-    kernel: str,
-    parameters: Sequence[float],
-    density: bool,
-    layout: str,
-) -> Tensor:
-    channels = field.shape[-4 if layout == "channels_first" else -1]
+def _(positions: Tensor, field: Tensor, *settings: Any) -> Tensor:
+    channels = field.shape[-4 if settings[-1] == "channels_first" else -1]
     return field.new_empty((*positions.shape[:-1], channels), dtype=_result_dtype(field))
 
 
 @_position_gradient.register_fake
-def _(
-    positions: Tensor,
-    features: Tensor,
-    field: Tensor,
-    direction: Tensor | None,
-    offsets: Tensor | None,
-    shape: Sequence[int],
-    cell: Sequence[float],
-    pbc: Sequence[bool],
-    kernel: str,
-    parameters: Sequence[float],
-    density: bool,
-    layout: str,
-) -> Tensor:
+def _(positions: Tensor, *_: Any) -> Tensor:
     return positions.new_empty(positions.shape)
 
 

@@ -171,5 +171,17 @@ def test_bad_input_is_named() -> None:
         ops.conv3d(field.half(), weight)
     with pytest.raises(InvalidArgument, match="channels"):
         ops.conv3d(field[:, :3], weight)
+    for name, call in (
+        ("field", lambda: ops.conv3d(None, None)),
+        ("weight", lambda: ops.conv3d(torch.ones(1, 1, 3, 3, 3), [1])),
+        ("activation", lambda: ops.conv3d(*[torch.ones(1, 1, 3, 3, 3)] * 2, activation=3)),
+        ("extents", lambda: ops.scatter3d(*[torch.ones(1, 1, 3, 3, 3)] * 2, extents=3)),
+        ("order", lambda: ops.laplacian(torch.ones(3, 3, 3), order="2")),
+        ("spacing", lambda: ops.gradient(torch.ones(3, 3, 3), spacing=object())),
+        ("grid", lambda: ops.rasterize(3, torch.ones(1, 3), torch.ones(1, 1))),
+        ("active", lambda: ops.conv3d_active(3, torch.ones(1, 1), torch.ones(1, 1, 1, 1, 1))),
+    ):
+        with pytest.raises(InvalidArgument, match=name):
+            call()
     with pytest.raises(InvalidArgument, match="requires gradients"):
         mlcore.conv3d(field, weight)
