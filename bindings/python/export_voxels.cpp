@@ -6,7 +6,6 @@
 #include "export.hpp"
 #include "mlcore/reference/voxels.hpp"
 #include "mlcore/voxels.hpp"
-#include "pooled_arrays.hpp"
 
 namespace mlcore::python {
 namespace {
@@ -106,11 +105,6 @@ void gradient_as(const VoxelSetup& setup, const Points& points, const py::object
                              setup.options);
 }
 
-py::array pooled_numbers(std::int64_t count, bool single) {
-  if (single) return pooled_array<float, 1>({count});
-  return pooled_array<double, 1>({count});
-}
-
 std::int64_t voxel_count(const VoxelGrid& grid) {
   return grid.shape[0] * grid.shape[1] * grid.shape[2];
 }
@@ -192,7 +186,6 @@ void export_voxels(py::module_& m) {
   m.def(
       "check_voxel_grid", [](const VoxelSetup& setup) { check_voxel_grid(setup.grid); },
       py::arg("setup"));
-  m.def("pooled_numbers", &pooled_numbers, py::arg("count"), py::arg("single"));
   m.def(
       "rasterize",
       [](const VoxelSetup& setup, const Points& points, const py::object& features,
