@@ -281,11 +281,18 @@ void FixModel::look() {
     gather_.collect(groupbit, needs_, stored_);
     return;
   }
-  if (comm_forward > 0) {
-    received_.resize(6 * static_cast<std::size_t>(atom->nlocal + atom->nghost));
-    comm->forward_comm(this);
-  }
+  if (comm_forward > 0) send_to_ghosts();
   local_.collect(groupbit, needs_, stored_, received_);
+}
+
+// Ghosts are passed on from ghosts, so what is packed is what was received.
+void FixModel::send_to_ghosts() {
+  received_.resize(6 * static_cast<std::size_t>(atom->nlocal + atom->nghost));
+  for (std::size_t i = 0; i < static_cast<std::size_t>(atom->nlocal); ++i) {
+    std::copy_n(atom->v[i], 3, received_.data() + 6 * i);
+    std::copy_n(atom->f[i], 3, received_.data() + 6 * i + 3);
+  }
+  comm->forward_comm(this);
 }
 
 void FixModel::reduce() {
@@ -373,10 +380,8 @@ double FixModel::compute_array(int row, int column) {
 }
 
 int FixModel::pack_forward_comm(int count, int* list, double* buffer, int, int*) {
-  for (int m = 0; m < count; ++m) {
-    std::copy_n(atom->v[list[m]], 3, buffer + 6 * m);
-    std::copy_n(atom->f[list[m]], 3, buffer + 6 * m + 3);
-  }
+  for (int m = 0; m < count; ++m)
+    std::copy_n(received_.data() + 6 * static_cast<std::size_t>(list[m]), 6, buffer + 6 * m);
   return 6 * count;
 }
 

@@ -78,6 +78,7 @@ class FixModel : public Fix {
   void complete(const mlmod::Moment& now);
   void bring_home(const std::vector<double>& values, int columns);
   void look();
+  void send_to_ghosts();
   void reduce();
   void apply();
   const std::vector<mlmod::OwnedRow>& owned() const;

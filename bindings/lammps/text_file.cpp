@@ -5,8 +5,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <stdexcept>
+#include <system_error>
 
 namespace mlmod {
 
@@ -39,6 +41,27 @@ std::string read_file(const std::string& path, std::size_t limit) {
   if (std::fread(content.data(), 1, size, file.get()) != size)
     throw std::runtime_error("cannot read '" + path + "' to its end");
   return content;
+}
+
+void write_file(const std::string& path, const std::string& content) {
+  const std::string beside = path + ".part";
+  const auto refuse = [&] {
+    const std::string reason = std::strerror(errno);
+    std::remove(beside.c_str());
+    throw std::runtime_error("cannot write '" + path + "': " + reason);
+  };
+  std::FILE* file = std::fopen(beside.c_str(), "wb");
+  if (!file) refuse();
+  const bool written = std::fwrite(content.data(), 1, content.size(), file) == content.size();
+  const bool closed = std::fclose(file) == 0;
+  if (!written || !closed || std::rename(beside.c_str(), path.c_str()) != 0) refuse();
+}
+
+void make_folder(const std::string& path) {
+  std::error_code problem;
+  std::filesystem::create_directories(path, problem);
+  if (problem)
+    throw std::runtime_error("cannot make the folder '" + path + "': " + problem.message());
 }
 
 void check_readable(const std::string& path) {

@@ -185,6 +185,21 @@ const float* TorchScriptModel::evaluate(const std::vector<float>& input, std::in
   return state_->output.const_data_ptr<float>();
 }
 
+const float* TorchScriptModel::evaluate_matrix(const std::vector<float>& input, std::int64_t& rows,
+                                               std::int64_t& columns) {
+  const at::NoGradGuard no_grad;
+  state_->output = named(label(), [&] {
+    const at::Tensor value = state_->call(as_rows(input, 1)[0]);
+    if (value.scalar_type() != at::kFloat || value.dim() != 2)
+      throw std::runtime_error("returns " + describe(value) +
+                               ", expected Float of shape [rows, columns]");
+    return value.contiguous();
+  });
+  rows = state_->output.size(0);
+  columns = state_->output.size(1);
+  return state_->output.const_data_ptr<float>();
+}
+
 std::int64_t TorchScriptModel::first_bad_row(const float* output, std::int64_t batch,
                                              std::int64_t outputs) {
   const std::int64_t size = batch * outputs;

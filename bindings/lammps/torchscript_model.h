@@ -26,6 +26,10 @@ class TorchScriptModel {
   /// Throws std::runtime_error naming tag and file: the model failed, or wrong type or shape.
   const float* evaluate(const std::vector<float>& input, std::int64_t batch, std::int64_t outputs);
 
+  /// One call whose result may have any shape (rows, columns).
+  const float* evaluate_matrix(const std::vector<float>& input, std::int64_t& rows,
+                               std::int64_t& columns);
+
   /// First row of the last result that holds a NaN or an infinity; -1: none.
   static std::int64_t first_bad_row(const float* output, std::int64_t batch, std::int64_t outputs);
 

@@ -53,14 +53,23 @@ class Case:
         box: tuple[float, ...],
         tilt: tuple[float, ...] = (),
         ids: Sequence[int] = (),
+        types: Sequence[int] = (),
+        v: Array | None = None,
     ) -> str:
-        """LAMMPS data file; box: lo, hi of all three axes."""
-        lines = ["atoms", "", f"{len(x)} atoms", "1 atom types", ""]
+        """LAMMPS data file; box: lo, hi of all three axes; all masses are 1."""
+        kinds = max(types, default=1)
+        ids, types = ids or range(1, len(x) + 1), types or [1] * len(x)
+        lines = ["atoms", "", f"{len(x)} atoms", f"{kinds} atom types", ""]
         lines += [f"{box[2 * k]} {box[2 * k + 1]} {c}lo {c}hi" for k, c in enumerate("xyz")]
         lines += [" ".join(map(str, tilt)) + " xy xz yz"] if tilt else []
-        lines += ["", "Masses", "", "1 1.0", "", "Atoms # atomic", ""]
-        for tag, row in zip(ids or range(1, len(x) + 1), x, strict=True):
-            lines.append(f"{tag} 1 " + " ".join(f"{value:.17g}" for value in row))
+        lines += ["", "Masses", "", *(f"{kind} 1.0" for kind in range(1, kinds + 1))]
+        lines += ["", "Atoms # atomic", ""]
+        for tag, kind, row in zip(ids, types, x, strict=True):
+            lines.append(f"{tag} {kind} " + " ".join(f"{value:.17g}" for value in row))
+        if v is not None:
+            lines += ["", "Velocities", ""]
+            for tag, row in zip(ids, v, strict=True):
+                lines.append(f"{tag} " + " ".join(f"{value:.17g}" for value in row))
         self.write("atoms.data", "\n".join(lines) + "\n")
         return "atoms.data"
 

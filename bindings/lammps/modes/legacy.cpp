@@ -7,6 +7,9 @@
 #include "analytic_mobility.h"
 #include "bundle_mobility.h"
 #include "command_words.h"
+#include "legacy_dynamics.h"
+#include "legacy_force.h"
+#include "legacy_qoi.h"
 #include "mobility_mode.h"
 #include "pair_models.h"
 #include "params_xml.h"
@@ -96,12 +99,83 @@ std::unique_ptr<Mode> stochastic_whole(const Request& request) {
   return mobility(request, std::move(parameters), std::move(source), true);
 }
 
+std::set<std::string> hook_words(const ParameterFile& file) {
+  return file.words("mask_fix", {"INITIAL_INTEGRATE", "FINAL_INTEGRATE", "POST_FORCE"});
+}
+
+InputMask input_mask(const ParameterFile& file) {
+  return InputMask::from(file.words("mask_input", InputMask::names()));
+}
+
+LegacyForce::Choices force_choices(const Request& request) {
+  const ParameterFile& file = request.file;
+  for (const char* tag : {"base_name", "base_dir"}) file.text(tag);
+  hook_words(file);
+  return {
+      .path = file.text("F_filename"), .mask = input_mask(file), .at_setup = !request.words.legacy};
+}
+
+std::unique_ptr<Mode> whole_force(const Request& request) {
+  return std::make_unique<WholeForce>(force_choices(request), request.words.legacy);
+}
+
+std::unique_ptr<Mode> atom_force(const Request& request) {
+  return std::make_unique<AtomForce>(force_choices(request), request.around);
+}
+
+std::unique_ptr<Mode> pair_force(const Request& request) {
+  const LegacyForce::Choices choices = force_choices(request);
+  if (request.file.given("cutoff"))
+    return std::make_unique<NearPairForce>(choices, request.file.positive("cutoff"),
+                                           request.around);
+  return std::make_unique<PairForce>(choices, request.words.legacy, request.around);
+}
+
+std::unique_ptr<Mode> dynamics(const Request& request) {
+  const ParameterFile& file = request.file;
+  file.text("base_name");
+  const std::set<std::string> hooks = hook_words(file);
+  const LegacyDynamics::Choices choices{.before = file.text("dyn1_filename"),
+                                        .after = file.text("dyn2_filename"),
+                                        .use_before = hooks.contains("INITIAL_INTEGRATE"),
+                                        .use_after = hooks.contains("FINAL_INTEGRATE"),
+                                        .mask = input_mask(file),
+                                        .legacy = request.words.legacy};
+  if (!choices.use_before && !choices.use_after)
+    file.fail("<mask_fix> must hold INITIAL_INTEGRATE or FINAL_INTEGRATE, found '" +
+              file.text("mask_fix") + "'");
+  return std::make_unique<LegacyDynamics>(choices);
+}
+
+std::unique_ptr<Mode> values(const Request& request) {
+  const ParameterFile& file = request.file;
+  const std::set<std::string> words = hook_words(file);
+  unsigned hooks = 0;
+  if (words.contains("INITIAL_INTEGRATE")) hooks |= kInitialIntegrate;
+  if (words.contains("FINAL_INTEGRATE")) hooks |= kFinalIntegrate;
+  if (words.contains("POST_FORCE")) hooks |= kPostForce;
+  return std::make_unique<LegacyValues>(
+      LegacyValues::Choices{.path = file.text("qoi_filename"),
+                            .base_name = file.text("base_name"),
+                            .base_folder = file.text("base_dir", "./mlmod"),
+                            .hooks = hooks,
+                            .mask = input_mask(file),
+                            .every = file.whole("skip_step", 1, 1),
+                            .legacy = request.words.legacy,
+                            .writes = request.around.rank == 0});
+}
+
 const std::map<std::string, Maker>& makers() {
   static const std::map<std::string, Maker> all{
       {"dX_MF", analytic},
       {"dX_MF_ML1", deterministic_pair},
       {"dX_MF_Q1_ML1_Pair", stochastic_pair},
       {"dX_MF_Q1_ML1_N2N", stochastic_whole},
+      {"F_ML1", whole_force},
+      {"F_X_ML1", atom_force},
+      {"F_Pair_ML1", pair_force},
+      {"Dyn_ML1", dynamics},
+      {"QoI_ML1", values},
   };
   return all;
 }
