@@ -68,6 +68,7 @@ _SUBMODULES = (
     "dynamics",
     "errors",
     "export",
+    "forces",
     "io",
     "lammps",
     "machine",

@@ -131,6 +131,8 @@ class ManyBodyEnergy(torch.nn.Module):
         assert isinstance(last, torch.nn.Linear)
         with torch.no_grad():
             last.weight *= 0.1
+        self.scale: Tensor
+        self.register_buffer("scale", torch.ones(()))
 
     @property
     def cutoff(self) -> float:
@@ -158,5 +160,5 @@ class ManyBodyEnergy(torch.nn.Module):
         inside = torch.cat([around, own], 1)
         alone = torch.cat([torch.zeros_like(around), own], 1)
         rest = (self.layers(inside) - self.layers(alone))[:, 0]
-        found: Tensor = self.pair(D, i, j, types) + self.pair.scale * rest
+        found: Tensor = self.pair(D, i, j, types) + self.scale * rest
         return found

@@ -1,0 +1,255 @@
+"""Neighbors of many frames as one graph, and the error of energies and forces on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlcore.errors import InvalidArgument
+from mlcore.forces.frames import Configuration, digest
+from mlcore.neighbors import neighbor_list
+
+__all__ = ["Graph", "Learner", "NeighborLoss", "Spread", "edges", "join", "reference_energies"]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Frames side by side.
+
+    Args:
+        D, i, j: (E, 3) and (E,), all ordered pairs.
+        types: (N,) from 0.
+        owner: (N,) frame of every atom.
+        composition: (F, T) atoms of each type in every frame.
+        forces: (N, 3), NaN where not known.
+        energy: (F,), NaN where not known.
+    """
+
+    D: Tensor
+    i: Tensor
+    j: Tensor
+    types: Tensor
+    owner: Tensor
+    composition: Tensor
+    forces: Tensor
+    energy: Tensor
+
+    @classmethod
+    def of(cls, frame: Configuration, cutoff: float, types: int) -> Graph:
+        """One frame, in double precision."""
+        D, i, j = edges(frame, cutoff)
+        n = len(frame.x)
+        unknown = np.full((n, 3), np.nan)
+        energy = np.nan if frame.energy is None else frame.energy
+        return cls(
+            D,
+            i,
+            j,
+            torch.from_numpy(frame.types),
+            torch.zeros(n, dtype=torch.int64),
+            torch.from_numpy(np.bincount(frame.types, minlength=types)[None].astype(np.float64)),
+            torch.from_numpy(unknown if frame.forces is None else np.array(frame.forces)),
+            torch.tensor([energy], dtype=torch.float64),
+        )
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return len(self.energy)
+
+    @property
+    def sizes(self) -> Tensor:
+        """(F,) atoms."""
+        return self.composition.sum(1)
+
+    def to(self, dtype: torch.dtype) -> Graph:
+        """With vectors, forces and compositions of a dtype; energies stay double."""
+        return Graph(
+            self.D.to(dtype),
+            self.i,
+            self.j,
+            self.types,
+            self.owner,
+            self.composition,
+            self.forces.to(dtype),
+            self.energy,
+        )
+
+    def evaluate(self, network: torch.nn.Module, create_graph: bool) -> tuple[Tensor, Tensor]:
+        """Energies (F,) and forces (N, 3) of a network of neighbors."""
+        D = self.D.detach().requires_grad_(True)
+        atoms = network(D, self.i, self.j, self.types)
+        (slope,) = torch.autograd.grad(atoms.sum(), D, create_graph=create_graph)
+        nothing = torch.zeros_like(self.forces)
+        forces = nothing.index_add(0, self.i, slope).index_add(0, self.j, -slope)
+        total = torch.zeros_like(self.energy).index_add(0, self.owner, atoms.double())
+        return total, forces
+
+
+def edges(frame: Configuration, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
+    """D, i, j of all ordered pairs of a frame within a cutoff."""
+    i, j, D = neighbor_list("ijD", frame.x, cutoff, frame.cell, frame.pbc, index_dtype="int64")
+    return torch.from_numpy(D), torch.from_numpy(i), torch.from_numpy(j)
+
+
+def join(graphs: Sequence[Graph]) -> Graph:
+    """Several graphs as one."""
+    atoms = np.cumsum([0, *(len(g.types) for g in graphs)])
+    frames = np.cumsum([0, *(g.frames for g in graphs)])
+
+    def together(name: str, shifts: Any = None) -> Tensor:
+        parts = [getattr(g, name) for g in graphs]
+        if shifts is not None:
+            parts = [p + int(s) for p, s in zip(parts, shifts, strict=False)]
+        return torch.cat(parts)
+
+    return Graph(
+        together("D"),
+        together("i", atoms),
+        together("j", atoms),
+        together("types"),
+        together("owner", frames),
+        together("composition"),
+        together("forces"),
+        together("energy"),
+    )
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What errors are measured in.
+
+    Args:
+        force: root mean square of a force component.
+        energy: standard deviation of the energy an atom, the types' own energies taken out.
+    """
+
+    force: float
+    energy: float
+
+    @classmethod
+    def of(cls, graph: Graph) -> Spread:
+        """Of the frames to learn from; 1 where all are equal or unknown."""
+        forces = graph.forces[torch.isfinite(graph.forces)]
+        force = float((forces**2).mean().sqrt()) if len(forces) else 0.0
+        rest = (graph.energy - graph.composition @ reference_energies(graph)) / graph.sizes
+        rest = rest[torch.isfinite(rest)]
+        energy = float((rest**2).mean().sqrt()) if len(rest) else 0.0
+        return cls(force or 1.0, energy if energy > 1e-9 * (force or 1.0) else force or 1.0)
+
+
+def reference_energies(graph: Graph) -> Tensor:
+    """(T,) energies of single atoms of every type that leave least to explain, by least squares."""
+    known = torch.isfinite(graph.energy)
+    if not bool(known.any()):
+        return graph.composition.new_zeros(graph.composition.shape[1])
+    weight = 1 / graph.sizes[known]
+    rows = graph.composition[known] * weight[:, None]
+    found: Tensor = torch.linalg.pinv(rows, rtol=1e-9) @ (graph.energy[known] * weight)
+    return found
+
+
+class Learner(torch.nn.Module):
+    """A network and the energies of single atoms, which no force knows, learned together.
+
+    Args:
+        network: of neighbors.
+        types: number of atom types.
+
+    Attributes:
+        own: (types,) energies of single atoms beyond the loss's reference, in its spread.
+    """
+
+    def __init__(self, network: torch.nn.Module, types: int) -> None:
+        super().__init__()
+        self.network = network
+        self.own = torch.nn.Parameter(torch.zeros(types, dtype=torch.float64))
+
+
+class NeighborLoss:
+    """Mean squared errors of forces and of energies an atom, in units of their spread.
+
+    Raises:
+        InvalidArgument: there is nothing to learn from.
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[Configuration],
+        held_out: Sequence[Configuration],
+        cutoff: float,
+        types: int,
+        dtype: torch.dtype,
+        energy_weight: float,
+        force_weight: float,
+    ) -> None:
+        for name, value in (("energy_weight", energy_weight), ("force_weight", force_weight)):
+            if not (np.isfinite(value) and value >= 0):
+                raise InvalidArgument(f"{name} must be finite and not negative, not {value!r}")
+        self.exact = [Graph.of(frame, cutoff, types) for frame in frames]
+        self.whole = join(self.exact)
+        self.weights = (energy_weight, force_weight)
+        if not any(self.known(self.whole)):
+            raise InvalidArgument("frames have no forces and no energies of any weight")
+        if len(self.whole.D) == 0:
+            raise InvalidArgument(f"frames have no two atoms within the cutoff {cutoff:g}")
+        self.spread = Spread.of(self.whole)
+        self.reference = reference_energies(self.whole)
+        self.graphs = [g.to(dtype) for g in self.exact]
+        held = [Graph.of(frame, cutoff, types).to(dtype) for frame in held_out]
+        self.held = join(held) if held else None
+        self._identity = f"{digest(frames)} {digest(held_out)} {cutoff!r} {self.weights!r}"
+
+    def known(self, graph: Graph) -> tuple[bool, bool]:
+        """Whether energies, and forces, count on some frames."""
+        return (
+            self.weights[0] > 0 and bool(torch.isfinite(graph.energy).any()),
+            self.weights[1] > 0 and bool(torch.isfinite(graph.forces).any()),
+        )
+
+    @property
+    def size(self) -> int:
+        """Number of frames."""
+        return len(self.graphs)
+
+    def identity(self) -> str:
+        """What must be equal for a resumed run to be the same run."""
+        return self._identity
+
+    def errors(self, learner: Learner, graph: Graph, create_graph: bool) -> tuple[Tensor, Tensor]:
+        """Errors of energies an atom and of force components, where they are known."""
+        energy, forces = graph.evaluate(learner.network, create_graph)
+        own = graph.composition @ (self.reference + self.spread.energy * learner.own)
+        per_atom = (energy + own - graph.energy) / graph.sizes
+        wrong = forces - graph.forces
+        return per_atom[torch.isfinite(graph.energy)], wrong[torch.isfinite(graph.forces)]
+
+    def of_graph(self, learner: Learner, graph: Graph, create_graph: bool) -> Tensor:
+        """The loss on some frames."""
+        energy, forces = self.errors(learner, graph, create_graph)
+        loss = learner.own.new_zeros(())
+        with_energy, with_forces = self.known(graph)
+        if with_energy:
+            loss = loss + self.weights[0] * (energy / self.spread.energy).square().mean()
+        if with_forces:
+            loss = loss + self.weights[1] * (forces / self.spread.force).square().mean().double()
+        return loss
+
+    def loss(self, module: torch.nn.Module, samples: Tensor) -> Tensor:
+        """The loss on the frames numbered."""
+        assert isinstance(module, Learner)
+        everything = len(samples) == self.size
+        chosen = self.graphs if everything else [self.graphs[int(k)] for k in samples]
+        return self.of_graph(module, join(chosen), create_graph=True)
+
+    def validation(self, module: torch.nn.Module) -> float | None:
+        """The loss on the frames held out, None without any."""
+        if self.held is None:
+            return None
+        assert isinstance(module, Learner)
+        return float(self.of_graph(module, self.held, create_graph=False).detach())

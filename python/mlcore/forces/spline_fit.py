@@ -1,0 +1,113 @@
+"""Pair energies that are linear in their weights, found by least squares in one go."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlcore.forces.graph import Graph, Learner, NeighborLoss
+from mlcore.networks.pair import PairEnergy
+from mlcore.networks.radial import length, pair_index
+
+__all__ = ["closest_approach", "fit_splines"]
+
+_SMOOTHNESS = 1e-7
+_RIDGE = 1e-12
+
+
+def closest_approach(graph: Graph, types: int, cutoff: float) -> Tensor:
+    """(P,) smallest distances of every pair of types; a quarter of the cutoff where there are none."""
+    pair = pair_index(graph.types[graph.i], graph.types[graph.j], types)
+    start = torch.full((types * (types + 1) // 2,), torch.inf, dtype=torch.float64)
+    found = start.scatter_reduce(0, pair, length(graph.D).double(), "amin")
+    return torch.where(torch.isfinite(found), found.clamp(min=1e-3 * cutoff), 0.25 * cutoff)
+
+
+def _columns(network: PairEnergy, graph: Graph) -> tuple[Tensor, Tensor]:
+    """Energies (F, P K) and forces (3 N, P K) of one frame for unit weights of every spline."""
+    r = length(graph.D)
+    pair = pair_index(graph.types[graph.i], graph.types[graph.j], network.types)
+
+    def splines(distance: Tensor) -> Tensor:
+        return network.fade(distance)[:, None] * network.features(distance, pair)
+
+    found: Any = torch.func.jvp(splines, (r,), (torch.ones_like(r),))
+    value, slope = found
+    direction = graph.D / r[:, None]
+    kinds = len(network.inner)
+    energies, forces = [], []
+    for kind in range(kinds):
+        mine = pair == kind
+        energies.append(0.5 * value[mine].sum(0))
+        # i and j swap in the full list, so the force on i is the whole slope once
+        push = direction[mine][:, :, None] * slope[mine][:, None, :]
+        nothing = torch.zeros(len(graph.types), 3, value.shape[1], dtype=value.dtype)
+        forces.append(nothing.index_add(0, graph.i[mine], push).flatten(0, 1))
+    return torch.cat(energies)[None], torch.cat(forces, 1)
+
+
+def _normal(network: PairEnergy, loss: NeighborLoss) -> tuple[Tensor, Tensor]:
+    """Normal equations of the loss; the last columns are the energies of single atoms."""
+    energy_weight, force_weight = loss.weights
+    size = len(network.inner) * (network.intervals + 3)
+    whole = size + network.types
+    matrix = torch.zeros(whole, whole, dtype=torch.float64)
+    right = torch.zeros(whole, dtype=torch.float64)
+    components = max(int(torch.isfinite(loss.whole.forces).sum()), 1)
+    measured = max(int(torch.isfinite(loss.whole.energy).sum()), 1)
+    for graph in loss.exact:
+        energy, forces = _columns(network, graph)
+        known = torch.isfinite(graph.forces).flatten()
+        rows = forces[known] * (force_weight / components) ** 0.5 / loss.spread.force
+        target = graph.forces.flatten()[known] * (force_weight / components) ** 0.5
+        matrix[:size, :size] += rows.T @ rows
+        right[:size] += rows.T @ (target / loss.spread.force)
+        if bool(torch.isfinite(graph.energy).all()):
+            scale = (energy_weight / measured) ** 0.5 / (loss.spread.energy * graph.sizes)
+            row = torch.cat([energy, graph.composition * loss.spread.energy], 1)[0] * scale
+            rest = (graph.energy - graph.composition @ loss.reference)[0] * scale
+            matrix += row[:, None] * row
+            right += row * rest
+    return matrix, right
+
+
+def _penalty(network: PairEnergy, scale: float) -> Tensor:
+    """Second differences of neighboring weights: splines without data go on smoothly."""
+    count = network.intervals + 3
+    second = torch.diff(torch.eye(count, dtype=torch.float64), n=2, dim=0) / scale
+    blocks: list[Any] = [second.T @ second] * len(network.inner)
+    found: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+    return found
+
+
+def fit_splines(learner: Learner, network: PairEnergy, loss: NeighborLoss) -> None:
+    """Set the closest approach and the weights of a pair network without hidden layers.
+
+    Args:
+        learner: takes the energies of single atoms.
+        network: its pair energies.
+        loss: what is minimised, with a slight preference for smooth splines.
+    """
+    with torch.no_grad():
+        network.inner.copy_(closest_approach(loss.whole, network.types, network.cutoff))
+        network.scale.fill_(0.1 * loss.spread.force * network.cutoff)
+    exact = copy.deepcopy(network).double()
+    matrix, right = _normal(exact, loss)
+    size = len(right) - network.types
+    scale = loss.spread.force * network.cutoff / network.intervals
+    matrix[:size, :size] += _SMOOTHNESS * _penalty(network, scale)
+    diagonal = matrix.diagonal().sqrt()
+    diagonal = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal))
+    scaled = matrix / (diagonal[:, None] * diagonal) + _RIDGE * torch.eye(len(right))
+    solution = np.linalg.lstsq(scaled.numpy(), (right / diagonal).numpy(), rcond=1e-15)[0]
+    found = torch.from_numpy(solution) / diagonal
+    last = network.layers[-1]
+    assert isinstance(last, torch.nn.Linear)
+    with torch.no_grad():
+        last.weight.copy_(found[:size].reshape(last.weight.shape) / exact.scale)
+        last.bias.zero_()
+        learner.own.copy_(found[size:])
