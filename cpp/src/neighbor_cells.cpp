@@ -1,6 +1,7 @@
 #include "neighbor_cells.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -15,6 +16,13 @@ namespace mlcore::detail {
 namespace {
 
 using kernels::NeighborSegment;
+
+/// Four small numbers in the memory of one.
+double packed(const std::int32_t* wraps) {
+  std::int16_t small[4];
+  for (int k = 0; k < 4; ++k) small[k] = static_cast<std::int16_t>(wraps[k]);
+  return std::bit_cast<double>(small);
+}
 
 }  // namespace
 
@@ -38,7 +46,9 @@ NeighborExtent NeighborCells::wrap(const Context& context, View<const double, 2>
   const NeighborExtent extent = wrap_particles(context, x, fractions);
   if (!extent.wrapped) return extent;
   wraps_.resize(4 * x.shape[0]);  // once more, to write them down
-  return wrap_particles(context, x, fractions);
+  const NeighborExtent again = wrap_particles(context, x, fractions);
+  packed_ = narrow_wraps();
+  return again;
 }
 
 NeighborExtent NeighborCells::wrap_particles(const Context& context, View<const double, 2> x,
@@ -95,6 +105,12 @@ void NeighborCells::wrapped_position(const double* x, const std::int32_t* w, dou
   }
 }
 
+/// Whether wraps fit next to the position they go with.
+bool NeighborCells::narrow_wraps() const {
+  const auto fits = [](std::int32_t w) { return w == static_cast<std::int16_t>(w); };
+  return std::all_of(wraps_.begin(), wraps_.end(), fits);
+}
+
 // ---- cells
 
 void NeighborCells::list_images() {
@@ -131,6 +147,14 @@ void NeighborCells::shift_of(const Image& image, double* shift) const {
   for (int k = 0; k < 3; ++k) {
     shift[k] = (image[0] * rows[k] + image[1] * rows[3 + k]) + image[2] * rows[6 + k];
   }
+}
+
+std::vector<float> NeighborCells::image_shifts() const {
+  std::vector<float> shifts;
+  for (const kernels::NeighborImage& image : images_) {
+    for (double shift : image.shift) shifts.push_back(static_cast<float>(shift * unit_));
+  }
+  return shifts;
 }
 
 double NeighborCells::row_size(int axis) const {
@@ -208,7 +232,7 @@ void NeighborCells::move(const Context& context, View<const double, 2> x) {
   parallel_for(context, n, 4096, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
       std::copy_n(x.data + 3 * i, 3, &positions_[4 * i]);
-      positions_[4 * i + 3] = 0;
+      positions_[4 * i + 3] = packed_ && narrow() ? packed(&wraps_[4 * i]) : 0;
     }
   });
   for (auto& component : copies_) component.resize(n + kernels::kNeighborSlack);
@@ -233,7 +257,7 @@ void NeighborCells::move(const Context& context, View<const double, 2> x) {
 
 kernels::NeighborParticles NeighborCells::particles() const {
   return {positions_.data(), wraps_.empty() ? nullptr : wraps_.data(), grid_.cell.rows.data(),
-          images_.empty() ? nullptr : images_.data()};
+          images_.empty() ? nullptr : images_.data(), packed_ && narrow()};
 }
 
 kernels::NeighborCopies NeighborCells::copies() const {

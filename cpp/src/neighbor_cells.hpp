@@ -37,6 +37,13 @@ class NeighborCells {
   /// (inside, outside).
   std::array<float, 2> decided(double cutoff) const;
 
+  std::int64_t cells() const { return start_.size() - 1; }
+
+  /// Shifts of the images, (images, 4), in the unit of the single-precision copies; narrow() only.
+  std::vector<float> image_shifts() const;
+
+  double reach() const { return grid_.reach; }
+
   /// The cell of the particle at a place of the order.
   std::int64_t cell_of(std::int64_t place) const;
   std::int32_t begin(std::int64_t cell) const { return start_[cell]; }
@@ -60,6 +67,7 @@ class NeighborCells {
                                 const Scratch<double>& fractions);
   void wrap_particle(const double* x, std::int64_t i, double* fraction, NeighborExtent& extent);
   void wrapped_position(const double* x, const std::int32_t* wraps, double* result) const;
+  bool narrow_wraps() const;
   double row_size(int axis) const;
   void choose_scale(const NeighborExtent& extent);
   std::int64_t bin_of(const double* fraction) const;
@@ -77,6 +85,7 @@ class NeighborCells {
   double doubt_ = 0;  // where their rounding leaves doubt, in that unit
   std::vector<kernels::NeighborImage> images_;
   Scratch<std::int32_t> wraps_;   // (n, 4) x - wraps @ cell is inside; empty: all zero
+  bool packed_ = false;           // wraps also stand in the last column of the positions
   Scratch<double> positions_;     // (n, 4)
   Scratch<std::int32_t> start_;   // first place of each cell
   Scratch<std::int32_t> number_;  // of the particle at each place

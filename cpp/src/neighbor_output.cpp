@@ -18,6 +18,7 @@ constexpr std::int64_t kLine = 64;
 constexpr std::int64_t kStage = 4096;
 constexpr std::int64_t kCached = std::int64_t{1} << 23;
 constexpr std::int64_t kRowsAhead = 12;
+constexpr std::int64_t kPositionsAhead = 3;
 
 /// Writes an array from some entry on: directly, or by a stage of whole lines.
 template <class T>
@@ -127,11 +128,21 @@ class ArrayWriter {
   RowStream<Real> D_, d_;
 };
 
+/// Neighbors lie anywhere, too.
+void prefetch_positions(const double* positions, const kernels::NeighborRow& row) {
+  for (std::int64_t k = 0; k < row.size; ++k) {
+    __builtin_prefetch(positions + 4 * std::int64_t{row.j[k]});
+  }
+}
+
 template <class Visit>
 void for_each_row(const NeighborRows& rows, std::int64_t begin, std::int64_t end,
-                  const Visit& visit) {
+                  const double* positions, const Visit& visit) {
   for (std::int64_t i = begin; i < end; ++i) {
     if (i + kRowsAhead < end) rows.prefetch(i + kRowsAhead);
+    if (positions && i + kPositionsAhead < end) {
+      prefetch_positions(positions, rows.row(i + kPositionsAhead));
+    }
     visit(rows.row(i));
   }
 }
@@ -147,11 +158,12 @@ template <class Index, class Real>
 void write_rows(const Context& context, const NeighborCells& cells, const NeighborRows& rows,
                 std::int64_t first, std::int64_t base, const NeighborArrays<Index, Real>& out) {
   const std::int64_t size = bytes(out.i) + bytes(out.j) + bytes(out.S) + bytes(out.D);
+  const bool vectors = out.S.data || out.D.data || out.d.data;
   const bool staged = size + bytes(out.d) > kCached;
   parallel_for(context, rows.particles(), 64, [&](std::int64_t begin, std::int64_t end, int) {
     {
       ArrayWriter<Index, Real> writer(out, first + rows.offsets()[begin], staged);
-      for_each_row(rows, begin, end,
+      for_each_row(rows, begin, end, vectors ? cells.particles().position : nullptr,
                    [&](const kernels::NeighborRow& row) { writer.write(cells, row, base); });
     }
     if (staged) MLCORE_DISPATCH(neighbor_stream_end)();
@@ -172,7 +184,7 @@ void write_matrix(const Context& context, const NeighborCells& cells, const Neig
   const std::int64_t width = out.j.shape[1];
   const auto offset = static_cast<std::int32_t>(base);
   parallel_for(context, rows.particles(), 64, [&](std::int64_t begin, std::int64_t end, int) {
-    for_each_row(rows, begin, end, [&](const kernels::NeighborRow& row) {
+    for_each_row(rows, begin, end, nullptr, [&](const kernels::NeighborRow& row) {
       const std::int64_t line = base + row.i;
       std::int32_t* const j = out.j.data + line * width;
       for (std::int64_t k = 0; k < row.size; ++k) j[k] = offset + row.j[k];

@@ -87,11 +87,12 @@ class CandidateArrays {
 class Search {
  public:
   Search(const NeighborCells& cells, const PairCutoff& cutoff, const NeighborOptions& options,
-         NeighborRows& rows)
+         const NeighborKept& kept, NeighborRows& rows)
       : cells_(cells),
         particles_(cells.particles()),
         copies_(cells.copies()),
         options_(options),
+        kept_(kept),
         rows_(rows) {
     const NeighborCutoff& given = cutoff.given;
     const auto [inside, outside] = cells.decided(cutoff.largest);
@@ -103,19 +104,38 @@ class Search {
 
   /// Rows of the particles at a range of places.
   void run(std::int64_t begin, std::int64_t end, int writer) const {
-    Scratch scratch(cells_.size());
+    SearchScratch scratch(cells_.size());
     std::int64_t cell = cells_.cell_of(begin);
     for (std::int64_t p = begin; p < end; ++cell) {
       const std::int64_t stop = std::min<std::int64_t>(end, cells_.end(cell));
       if (p >= stop) continue;
-      gather(cell, scratch);
+      kept_.empty() ? gather(cell, scratch) : collect(cell, scratch);
       for (; p < stop; ++p) scan(p, scratch, writer);
     }
   }
 
+  /// The candidates of a range of cells.
+  void keep(std::int64_t begin, std::int64_t end, int writer, const std::int32_t* place_of,
+            NeighborKept& kept) const {
+    SearchScratch scratch(cells_.size());
+    for (std::int64_t cell = begin; cell < end; ++cell) {
+      if (cells_.begin(cell) == cells_.end(cell)) continue;
+      gather(cell, scratch);
+      const NeighborCandidates found = candidates(scratch);
+      std::int32_t* place = kept.candidates.reserve(writer, scratch.count + kNeighborSlack);
+      for (std::int64_t k = 0; k < scratch.count; ++k) place[k] = place_of[found.number[k]];
+      MLCORE_DISPATCH(neighbor_narrow)
+      (found.image, scratch.count, reinterpret_cast<std::uint8_t*>(place + scratch.count));
+      kept.candidates.commit(writer, cell, scratch.count);
+      for (std::int32_t p = cells_.begin(cell); p < cells_.end(cell); ++p) {
+        kept.own[p] = static_cast<std::int32_t>(own_slot(p, scratch));
+      }
+    }
+  }
+
  private:
-  struct Scratch {
-    explicit Scratch(std::int64_t particles) : sort(particles) {}
+  struct SearchScratch {
+    explicit SearchScratch(std::int64_t particles) : sort(particles) {}
 
     CandidateSort sort;
     std::vector<NeighborSegment> segments;
@@ -128,7 +148,25 @@ class Search {
 
   bool sorted() const { return options_.sorted || options_.half; }
 
-  void gather(std::int64_t cell, Scratch& scratch) const {
+  NeighborCandidates candidates(SearchScratch& scratch) const {
+    return (sorted() ? scratch.sorted : scratch.found).view();
+  }
+
+  std::int64_t own_slot(std::int64_t place, const SearchScratch& scratch) const {
+    if (!kept_.empty()) return kept_.own[place];
+    const std::int64_t slot = scratch.first_slot + place - scratch.first_place;
+    return sorted() ? scratch.rank[slot] : slot;
+  }
+
+  void collect(std::int64_t cell, SearchScratch& scratch) const {
+    const kernels::NeighborRow row = kept_.candidates.row(cell);
+    scratch.count = row.size;
+    resize(scratch, kept_.most + 2 * kNeighborSlack);
+    MLCORE_DISPATCH(neighbor_collect)
+    (copies_, {row.j, row.image, row.size, kept_.shifts.data()}, candidates(scratch));
+  }
+
+  void gather(std::int64_t cell, SearchScratch& scratch) const {
     const std::int64_t home = cells_.segments_around(cell, scratch.segments);
     reserve(scratch);
     const NeighborCandidates found = scratch.found.view();
@@ -146,9 +184,13 @@ class Search {
     }
   }
 
-  static void reserve(Scratch& scratch) {
+  static void reserve(SearchScratch& scratch) {
     std::int64_t room = 2 * kNeighborSlack;
     for (const NeighborSegment& s : scratch.segments) room += s.end - s.begin;
+    resize(scratch, room);
+  }
+
+  static void resize(SearchScratch& scratch, std::int64_t room) {
     const auto size = static_cast<std::size_t>(room);
     if (scratch.image.size() >= size) return;
     scratch.found.resize(size);
@@ -168,15 +210,13 @@ class Search {
     return box;
   }
 
-  void scan(std::int64_t place, Scratch& scratch, int writer) const {
-    const std::int64_t slot = scratch.first_slot + place - scratch.first_place;
-    const std::int64_t own = sorted() ? scratch.rank[slot] : slot;
+  void scan(std::int64_t place, SearchScratch& scratch, int writer) const {
+    const std::int64_t own = own_slot(place, scratch);
     const bool excluded = !options_.self_pairs;
-    const NeighborCandidates candidates = (sorted() ? scratch.sorted : scratch.found).view();
     const std::int64_t i = copies_.number[place];
     const NeighborQuery query{&particles_,
                               &rule_,
-                              candidates,
+                              candidates(scratch),
                               scratch.count,
                               i,
                               copies_.x[place],
@@ -200,17 +240,43 @@ class Search {
   NeighborCopies copies_;
   NeighborRule rule_;
   const NeighborOptions& options_;
+  const NeighborKept& kept_;
   NeighborRows& rows_;
 };
 
 }  // namespace
 
+NeighborKept keep_candidates(const Context& context, const NeighborCells& cells,
+                             const NeighborOptions& options) {
+  NeighborKept kept;
+  if (!cells.narrow() || cells.size() == 0) return kept;
+  const std::int64_t n = cells.size();
+  const std::int32_t* numbers = cells.copies().number;
+  const Scratch<std::int32_t> place_of(n);
+  for (std::int64_t p = 0; p < n; ++p) place_of[numbers[p]] = static_cast<std::int32_t>(p);
+  kept.candidates = NeighborRows(cells.cells(), resolve_threads(context), 1);
+  kept.own.resize(n);
+  NeighborRows none;
+  const NeighborKept nothing;
+  const Search search(cells, {{cells.reach(), {}, {}, {}}, cells.reach()}, options, nothing, none);
+  parallel_for(context, cells.cells(), 8, [&](std::int64_t begin, std::int64_t end, int chunk) {
+    search.keep(begin, end, chunk, place_of.data(), kept);
+  });
+  kept.candidates.finish();
+  for (std::int64_t c = 0; c < cells.cells(); ++c) {
+    kept.most = std::max(kept.most, kept.candidates.size(c));
+  }
+  kept.shifts = cells.image_shifts();
+  return kept;
+}
+
 NeighborRows search_pairs(const Context& context, const NeighborCells& cells,
-                          const PairCutoff& cutoff, const NeighborOptions& options) {
+                          const PairCutoff& cutoff, const NeighborOptions& options,
+                          const NeighborKept& kept) {
   const int image_bytes = !options.vectors ? 0 : cells.narrow() ? 1 : 4;
   NeighborRows rows(cells.size(), resolve_threads(context), image_bytes);
   if (cells.size() > 0 && cutoff.largest > 0) {
-    const Search search(cells, cutoff, options, rows);
+    const Search search(cells, cutoff, options, kept, rows);
     parallel_for(context, cells.size(), 64, [&](std::int64_t begin, std::int64_t end, int chunk) {
       search.run(begin, end, chunk);
     });

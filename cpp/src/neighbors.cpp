@@ -16,6 +16,7 @@ namespace {
 
 using detail::kLargestCoordinate;
 using detail::NeighborCells;
+using detail::NeighborKept;
 using detail::NeighborRows;
 using detail::PairCutoff;
 
@@ -143,6 +144,7 @@ void check_matrix(const NeighborMatrix& out, std::int64_t particles, std::int64_
 struct Systems {
   std::vector<NeighborCells> cells;
   std::vector<NeighborRows> rows;
+  NeighborKept kept;  // of the only system, whose particles move
   std::vector<cuda::NeighborSearch> on_gpu;
   std::vector<std::int64_t> first = {0};  // (b + 1,) particles of the systems
   std::vector<std::int64_t> offsets = {
@@ -208,7 +210,7 @@ struct Systems {
     vectors = options.vectors;
     rows.resize(cells.size());
     for_each(context, [&](const Context& inner, std::int64_t s) {
-      rows[s] = detail::search_pairs(inner, cells[s], cutoff.from(first[s]), options);
+      rows[s] = detail::search_pairs(inner, cells[s], cutoff.from(first[s]), options, kept);
     });
     offsets.assign(first.back() + 1, 0);
     std::int64_t total = 0;
@@ -364,6 +366,7 @@ void NeighborList::State::search(const Context& context, View<const double, 2> n
   const double reach = cutoff.reach(skin);
   systems.cells.emplace_back(context, now, now_cell, reach);
   systems.first = {0, now.shape[0]};
+  if (skin > 0) systems.kept = detail::keep_candidates(context, systems.cells[0], options);
   double size = reach;
   for (double value : now) size = std::max(size, std::fabs(value));
   for (double value : now_cell.rows) size = std::max(size, std::fabs(value));

@@ -33,10 +33,11 @@ struct NeighborSegment {
 
 /// All particles in the caller's order, as far as the definition of pairs goes.
 struct NeighborParticles {
-  const double* position;       ///< (n, 4) the last column zero
+  const double* position;       ///< (n, 4) the last column holds wraps, as four int16, if packed
   const std::int32_t* wraps;    ///< (n, 4) cells they were moved by, or null: none
   const double* rows;           ///< (3, 3) cell vectors
   const NeighborImage* images;  ///< by number, or null: images are groups of bits
+  bool packed;
 };
 
 /// Single-precision copies, sorted by cell.
@@ -50,6 +51,15 @@ struct NeighborCandidates {
   float *x, *y, *z;  ///< followed by kNeighborSlack infinities
   std::int32_t* number;
   std::int32_t* image;
+};
+
+/// The candidates of a cell as they are kept while particles move: places in the cell order, and
+/// images, whose shifts are those of the single-precision copies.
+struct NeighborKept {
+  const std::int32_t* place;
+  const std::uint8_t* image;
+  std::int64_t count;
+  const float* shifts;  ///< (images, 4)
 };
 
 /// What decides whether a candidate is a neighbor.
@@ -106,6 +116,10 @@ MLCORE_DECLARE_PER_ISA(
     // The same sorted by number; those of equal numbers stay in their order.
     void neighbor_sort(const NeighborOrder& order, const NeighborCandidates& from,
                        std::int64_t count, const NeighborCandidates& to, std::int32_t* rank);
+
+    // Candidates that were kept, where their particles are now.
+    void neighbor_collect(const NeighborCopies& copies, const NeighborKept& kept,
+                          const NeighborCandidates& out);
 
     // Neighbors among the candidates, in their order; returns how many. No
     // images are written where `image` is null.

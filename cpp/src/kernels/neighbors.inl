@@ -345,6 +345,22 @@ std::int64_t neighbor_gather(const NeighborCopies& copies, const NeighborSegment
   return count;
 }
 
+void neighbor_collect(const NeighborCopies& copies, const NeighborKept& kept,
+                      const NeighborCandidates& to) {
+  const NeighborCopies from = copies;
+  const NeighborCandidates out = to;
+  for (std::int64_t k = 0; k < kept.count; ++k) {
+    const std::int64_t place = kept.place[k];
+    const float* shift = kept.shifts + 4 * kept.image[k];
+    out.x[k] = from.x[place] + shift[0];
+    out.y[k] = from.y[place] + shift[1];
+    out.z[k] = from.z[place] + shift[2];
+    out.number[k] = from.number[place];
+    out.image[k] = kept.image[k];
+  }
+  pad(out.x, out.y, out.z, kept.count);
+}
+
 void neighbor_permute(const NeighborCandidates& from, const std::uint64_t* keys, std::int64_t count,
                       const NeighborCandidates& to, std::int32_t* rank) {
   const NeighborCandidates in = from, out = to;
@@ -446,7 +462,7 @@ void neighbor_sort(const NeighborOrder& order, const NeighborCandidates& from, s
 #if defined(MLCORE_ISA_IS_avx2) || defined(MLCORE_ISA_IS_avx512)
 
 // How the images of a row are written down.
-enum class Images { counted, counted_wrapped, bits };
+enum class Images { counted, counted_packed, counted_wrapped, bits };
 
 // One pair at a time: its three numbers (and a zero) are the lanes of one
 // register.
@@ -472,6 +488,7 @@ struct PairVectors {
       rows[k] = _mm256_setr_pd(all.rows[3 * k], all.rows[3 * k + 1], all.rows[3 * k + 2], 0);
     }
     own_wraps = wraps ? four(wraps + 4 * row.i) : _mm_setzero_si128();
+    own = _mm256_blend_pd(own, _mm256_setzero_pd(), 8);
   }
 
   static __m128i four(const std::int32_t* values) {
@@ -490,11 +507,19 @@ struct PairVectors {
     if constexpr (kind == Images::counted) return four(images[image[k]].S);
     const __m128i S = kind == Images::bits ? from_bits(wide_image[k]) : four(images[image[k]].S);
     if (kind == Images::bits && !wraps) return S;
+    if constexpr (kind == Images::counted_packed) {
+      const double* last = position + 4 * std::int64_t{j[k]} + 3;
+      const __m128i packed = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(last));
+      return _mm_add_epi32(S, _mm_sub_epi32(own_wraps, _mm_cvtepi16_epi32(packed)));
+    }
     return _mm_add_epi32(S, _mm_sub_epi32(own_wraps, four(wraps + 4 * std::int64_t{j[k]})));
   }
 
   __m256d displacement(std::int64_t k, __m128i S) const {
-    const __m256d other = _mm256_loadu_pd(position + 4 * std::int64_t{j[k]});
+    __m256d other = _mm256_loadu_pd(position + 4 * std::int64_t{j[k]});
+    if constexpr (kind == Images::counted_packed) {
+      other = _mm256_blend_pd(other, _mm256_setzero_pd(), 8);
+    }
     const __m256d apart = _mm256_sub_pd(other, own);
     if constexpr (kind == Images::counted) {
       return _mm256_add_pd(apart, _mm256_loadu_pd(images[image[k]].shift));
@@ -575,6 +600,7 @@ template <class Real>
 static void fill_any(const NeighborParticles& all, const NeighborRow& row, std::int32_t* S, Real* D,
                      Real* d) {
   if (!all.images) return fill<Images::bits>(all, row, S, D, d);
+  if (all.wraps && all.packed) return fill<Images::counted_packed>(all, row, S, D, d);
   if (all.wraps) return fill<Images::counted_wrapped>(all, row, S, D, d);
   fill<Images::counted>(all, row, S, D, d);
 }
