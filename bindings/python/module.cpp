@@ -64,6 +64,8 @@ PYBIND11_MODULE(_core, m) {
   mlcore::python::export_noise(m);
   mlcore::python::export_dynamics(m);
   mlcore::python::export_recurrent(m);
+  mlcore::python::export_pair_potential(m);
+  mlcore::python::export_mlp(m);
   mlcore::python::export_voxels(m);
   mlcore::python::export_stencil(m);
   mlcore::python::export_stencil_active(m);

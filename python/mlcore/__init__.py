@@ -20,11 +20,13 @@ from mlcore.errors import (
 )
 
 if TYPE_CHECKING:
+    from mlcore.mlp import MLP as MLP
     from mlcore.neighbors import NeighborList as NeighborList
     from mlcore.neighbors import neighbor_batch as neighbor_batch
     from mlcore.neighbors import neighbor_csr as neighbor_csr
     from mlcore.neighbors import neighbor_list as neighbor_list
     from mlcore.neighbors import neighbor_matrix as neighbor_matrix
+    from mlcore.pair_potential import PairPotential as PairPotential
     from mlcore.paths import get_cmake_dir as get_cmake_dir
     from mlcore.paths import get_include as get_include
     from mlcore.recurrent import LSTM as LSTM
@@ -44,7 +46,9 @@ if TYPE_CHECKING:
 _ATTRIBUTES = {
     "ActiveSet": "mlcore.stencil_active",
     "LSTM": "mlcore.recurrent",
+    "MLP": "mlcore.mlp",
     "NeighborList": "mlcore.neighbors",
+    "PairPotential": "mlcore.pair_potential",
     "VoxelGrid": "mlcore.voxels",
     "bin_atoms": "mlcore.voxels",
     "conv3d": "mlcore.stencil",
@@ -72,10 +76,12 @@ _SUBMODULES = (
     "io",
     "lammps",
     "machine",
+    "mlp",
     "mobility",
     "neighbors",
     "networks",
     "noise",
+    "pair_potential",
     "random",
     "recurrent",
     "reference",

@@ -17,11 +17,15 @@ __all__: list[str] = [
     "ForceField",
     "LstmFloat32",
     "LstmFloat64",
+    "MlpFloat32",
+    "MlpFloat64",
     "MobilityModel",
     "NeighborCutoff",
     "NeighborList",
     "NeighborOptions",
     "NeighborSearch",
+    "PairPotential",
+    "PairRows",
     "ParticleSystem",
     "SqrtOptions",
     "VerletOptions",
@@ -377,6 +381,120 @@ class LstmFloat64:
     ) -> None: ...
     @property
     def hidden(self) -> int: ...
+    @property
+    def inputs(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def outputs(self) -> int: ...
+
+class PairRows:
+    def __init__(
+        self,
+        offsets: typing.Any,
+        columns: typing.Any,
+        vectors: typing.Any = None,
+        x: typing.Any = None,
+        types: typing.Any = None,
+        first_type: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+
+class PairPotential:
+    def __init__(
+        self,
+        types: typing.SupportsInt | typing.SupportsIndex,
+        first: typing.SupportsFloat | typing.SupportsIndex,
+        cutoff: typing.SupportsFloat | typing.SupportsIndex,
+        energy: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        slope: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    ) -> None: ...
+    def evaluate(
+        self,
+        rows: PairRows,
+        forces: typing.Any = None,
+        energies: typing.Any = None,
+        virial: typing.Any = None,
+        share: typing.SupportsFloat | typing.SupportsIndex = 0.5,
+        reference: bool = False,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    def gradient(
+        self,
+        rows: PairRows,
+        weights: typing.Any,
+        out: typing.Any,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    def second_gradient(
+        self,
+        rows: PairRows,
+        weights: typing.Any,
+        along: typing.Any,
+        by_vectors: typing.Any,
+        by_weights: typing.Any,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+
+class MlpFloat32:
+    def __init__(
+        self,
+        layers: collections.abc.Sequence[
+            tuple[
+                typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+                typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None,
+            ]
+        ],
+        activation: typing.SupportsInt | typing.SupportsIndex,
+        in_shift: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+        in_scale: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+        out_shift: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+        out_scale: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    ) -> None: ...
+    def run(
+        self,
+        x: typing.Any,
+        y: typing.Any = None,
+        dx: typing.Any = None,
+        v: typing.Any = None,
+        reference: bool = False,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    @property
+    def inputs(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def outputs(self) -> int: ...
+
+class MlpFloat64:
+    def __init__(
+        self,
+        layers: collections.abc.Sequence[
+            tuple[
+                typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+                typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None,
+            ]
+        ],
+        activation: typing.SupportsInt | typing.SupportsIndex,
+        in_shift: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+        in_scale: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+        out_shift: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+        out_scale: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+    ) -> None: ...
+    def run(
+        self,
+        x: typing.Any,
+        y: typing.Any = None,
+        dx: typing.Any = None,
+        v: typing.Any = None,
+        reference: bool = False,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
     @property
     def inputs(self) -> int: ...
     @property

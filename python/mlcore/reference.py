@@ -20,6 +20,8 @@ from mlcore.dynamics import (
     core_system,
     frame_count,
 )
+from mlcore.mlp import MLP
+from mlcore.pair_potential import PairPotential, PairResults
 from mlcore.random import checked_tags
 from mlcore.recurrent import LSTM
 from mlcore.stencil import Stencil, convolve, finite_difference, scatter
@@ -40,11 +42,13 @@ __all__ = [
     "gradient",
     "laplacian",
     "lstm",
+    "mlp",
     "mobility_apply",
     "mobility_divergence",
     "mobility_matrix",
     "neighbor_list",
     "normal",
+    "pair_potential",
     "position_gradient",
     "rasterize",
     "scatter3d",
@@ -241,6 +245,37 @@ def lstm(weights: Any, x: npt.ArrayLike) -> npt.NDArray[Any]:
     out = np.empty((*frames.shape[:2], network.outputs), network.dtype)
     network.core.advance(frames, *state, out, reference=True)
     return out
+
+
+def mlp(
+    network: MLP, x: npt.ArrayLike, v: npt.ArrayLike | None = None
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """(y (B, O), v dy/dx (B, D)) of `mlcore.MLP`, layer by layer; v None: ones."""
+    rows = np.ascontiguousarray(x, dtype=network.dtype)
+    along = None if v is None else np.ascontiguousarray(v, dtype=network.dtype)
+    y = np.empty((len(rows), network.outputs), network.dtype)
+    gradient = np.empty_like(rows)
+    network.core.run(rows, y, gradient, along, reference=True)
+    return y, gradient
+
+
+def pair_potential(
+    potential: PairPotential,
+    x: npt.ArrayLike,
+    cell: Any = None,
+    pbc: Pbc = None,
+    types: npt.ArrayLike | None = None,
+) -> PairResults:
+    """``potential.evaluate``, all pairs and images tried, one at a time."""
+    positions = _rows(x)
+    n = len(positions)
+    i, j, D = neighbor_list("ijD", positions, potential.cutoff, cell, pbc)
+    offsets = np.searchsorted(i, np.arange(n + 1))
+    kinds = np.zeros(n, np.int32) if types is None else np.asarray(types, np.int32)
+    forces, energies, virial = np.zeros((n, 3)), np.zeros(n), np.zeros(6)
+    rows = _core.PairRows(offsets, j, D, types=kinds)
+    potential.core.evaluate(rows, forces, energies, virial, reference=True)
+    return PairResults(float(energies.sum()), energies, forces, virial)
 
 
 def conv3d_active(

@@ -12,9 +12,11 @@ if importlib.util.find_spec("torch") is None:
     raise ModuleNotFoundError("mlcore.ops needs torch: pip install 'mlcore[train]'", name="torch")
 
 from mlcore.ops.dynamics import pair_energy, pair_force
+from mlcore.ops.mlp import mlp
 from mlcore.ops.mobility import mobility_apply, mobility_matrix
 from mlcore.ops.neighbors import neighbor_list
 from mlcore.ops.noise import cholesky, sqrt_apply
+from mlcore.ops.pair_potential import pair_potential
 from mlcore.ops.recurrent import lstm
 from mlcore.ops.stencil import conv3d, gradient, laplacian, scatter3d
 from mlcore.ops.stencil_active import conv3d_active, scatter3d_active
@@ -28,11 +30,13 @@ __all__ = [
     "gradient",
     "laplacian",
     "lstm",
+    "mlp",
     "mobility_apply",
     "mobility_matrix",
     "neighbor_list",
     "pair_energy",
     "pair_force",
+    "pair_potential",
     "position_gradient",
     "rasterize",
     "scatter3d",
