@@ -23,26 +23,37 @@ from mlcore.export.model_bundle import ModelBundle, load_model, rebuild, write_m
 from mlcore.export.native import PairTable, Perceptron
 
 if TYPE_CHECKING:
+    from mlcore.export.mlmod_models import Column, WholeMobility, write_mlmod
     from mlcore.export.verification import verify
 
 __all__ = [
     "Bundle",
+    "Column",
     "Contract",
     "ModelBundle",
     "PairTable",
     "PairTableData",
     "Perceptron",
+    "WholeMobility",
     "export",
     "load_bundle",
     "load_model",
     "rebuild",
     "verify",
     "write_bundle",
+    "write_mlmod",
     "write_model",
 ]
 
+_LAZY = {
+    "Column": "mlmod_models",
+    "WholeMobility": "mlmod_models",
+    "verify": "verification",
+    "write_mlmod": "mlmod_models",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "verify":
-        return importlib.import_module("mlcore.export.verification").verify
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"mlcore.export.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,15 +11,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mlcore.errors import FileFormatError, InvalidArgument
+from mlcore.export import mlmod_params
 from mlcore.export.torchscript import load_script, save_traced
-from mlcore.io.atomic import write_text
 
 if TYPE_CHECKING:
     from mlcore.export.bundle import PairTableData
@@ -149,23 +148,14 @@ def write_parameters(
     """
     if not (math.isfinite(delta) and delta > 0):
         raise InvalidArgument(f"delta must be positive, not {delta!r}")
-    common = [
-        ("delta", repr(float(delta))),
-        ("KBT", repr(float(kT))),
-        ("flag_stochastic", str(int(stochastic))),
-        ("flag_thm_drift", str(int(drift))),
-    ]
-    models = [
-        ("M_ii_filename", str(target / "M_ii.pt")),
-        ("M_ij_filename", str(target / "M_ij.pt")),
-    ]
-    write_text(folder / "model.mlmod_params", _xml([*models, *common]))
-    write_text(folder / "bundle.mlmod_params", _xml([("bundle", str(target)), *common]))
-
-
-def _xml(tags: list[tuple[str, str]]) -> str:
-    lines = [f"    <{name} value={quoteattr(value)}/>" for name, value in tags]
-    body = "\n".join(lines)
-    head = '<?xml version="1.0" encoding="UTF-8"?>\n<MLMOD>\n'
+    common = {
+        "delta": delta,
+        "KBT": kT,
+        "flag_stochastic": int(stochastic),
+        "flag_thm_drift": int(drift),
+    }
+    models = {"M_ii_filename": target / "M_ii.pt", "M_ij_filename": target / "M_ij.pt"}
     mode = "dX_MF_Q1_ML1_Pair"
-    return f'{head}  <model_data type="{mode}">\n{body}\n  </model_data>\n</MLMOD>\n'
+    mlmod_params.write_parameters(folder / "model.mlmod_params", mode, {**models, **common})
+    native = {"bundle": target, **common}
+    mlmod_params.write_parameters(folder / "bundle.mlmod_params", mode, native)
