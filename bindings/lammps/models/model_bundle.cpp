@@ -218,6 +218,25 @@ class Reader {
     for (std::int64_t k = 0; k < bundle_.members; ++k) read_member(native, k);
   }
 
+  /// Numbers of an input row and of an output row.
+  std::pair<std::size_t, std::size_t> row_sizes() const {
+    if (bundle_.gives == Gives::energy)
+      file_.fail("field engines.native.kind: an \"mlp\" gives forces, a step or values");
+    const bool whole = bundle_.sees == Sees::configuration;
+    if (whole && bundle_.particles == 0)
+      file_.fail("field model.particles must be a number for an \"mlp\" of a configuration");
+    const std::int64_t n = whole ? bundle_.particles : 1;
+    const std::map<std::string, std::int64_t> widths{{"x", 3 * n}, {"v", 3 * n},
+                                                     {"f", 3 * n}, {"types", bundle_.types * n},
+                                                     {"time", 1},  {"cell", 9}};
+    std::int64_t inputs = 0;
+    for (const std::string& input : bundle_.inputs) inputs += widths.at(input);
+    const std::int64_t outputs = bundle_.gives == Gives::values   ? bundle_.width()
+                                 : bundle_.gives == Gives::forces ? 3 * n
+                                                                  : 6 * n;
+    return {static_cast<std::size_t>(inputs), static_cast<std::size_t>(outputs)};
+  }
+
   void read_member(NativeParts& native, std::int64_t k) {
     std::vector<std::string> names;
     for (std::size_t layer = 0; layer < native.layers; ++layer)
@@ -233,6 +252,11 @@ class Reader {
       width = w.shape[0];
       if (b.shape != std::vector<std::size_t>{width}) wrong_shape(names[2 * layer + 1]);
     }
+    if (const auto sizes = row_sizes(); sizes.first != inputs || sizes.second != width)
+      throw std::runtime_error("'" + file_.path(BundleFile::weights) + "': member " +
+                               std::to_string(k) + " maps " + std::to_string(inputs) +
+                               " numbers to " + std::to_string(width) + ", the manifest says " +
+                               std::to_string(sizes.first) + " to " + std::to_string(sizes.second));
     native.tensors.merge(tensors);
     load(native, member(k, "in_shift"), {inputs});
     load(native, member(k, "in_scale"), {inputs});
