@@ -98,6 +98,31 @@ def near_pair_force(z: torch.Tensor) -> torch.Tensor:
     return pair_force()(z) * gap * gap
 
 
+def one_step(n: int, dt: float) -> Function:
+    """New positions and velocities; depends on the order of the rows."""
+
+    def model(z: torch.Tensor) -> torch.Tensor:
+        x, v, f, types, time = blocks(z, n)
+        weight = torch.arange(1, n + 1, dtype=z.dtype).reshape(n, 1) / n
+        wave = torch.sin(2 * torch.pi / LENGTH * torch.roll(x, 1, 0))
+        speed = 0.99 * v + dt * (0.3 * f + weight * wave + 0.1 * types * torch.cos(time))
+        return torch.cat([x + dt * speed, speed]).reshape(6 * n, 1)
+
+    return model
+
+
+def values(n: int) -> Function:
+    """A (3, 2) matrix of the group."""
+
+    def model(z: torch.Tensor) -> torch.Tensor:
+        x, v, f, types, time = blocks(z, n)
+        weight = torch.arange(1, n + 1, dtype=z.dtype).reshape(n, 1) / n
+        rows = [(weight * torch.cos(2 * torch.pi / LENGTH * x)).sum(0), (types * v).mean(0)]
+        return torch.stack([rows[0], rows[1] + f[0] * torch.cos(time)], 1)
+
+    return model
+
+
 def add_whole(model: Function) -> Forces:
     def forces(state: State) -> Array:
         out = model(column(state, state.wrapped()))
@@ -131,6 +156,28 @@ def add_pairs(model: Function) -> Forces:
         return out
 
     return forces
+
+
+def evolve(
+    state: State,
+    others: Array,
+    model: Function,
+    group: list[int],
+    steps: int,
+    dt: float,
+    both: bool,
+) -> State:
+    """The model moves the group before the forces of each step and, if `both`, after them."""
+    x, v, time = state.x.copy(), state.v.copy(), state.time
+    for _ in range(steps):
+        time += dt
+        for _ in range(2 if both else 1):
+            now = State(x, v, others, state.types, time, state.length).chosen(group)
+            wrapped = now.wrapped()
+            new = model(column(now, wrapped)).double().numpy().reshape(2, -1, 3)
+            x[group] += new[0] - wrapped
+            v[group] = new[1]
+    return State(x, v, others, state.types, time, state.length)
 
 
 def verlet(

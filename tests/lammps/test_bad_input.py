@@ -238,3 +238,122 @@ def test_empty_group_and_one_atom_run(case: Case) -> None:
     )
     assert before.status == 0, before.output[-2000:]
     assert np.char.count(before.output, "Loop time") == 2
+
+
+MASKED: dict[str, dict[str, object]] = {
+    "F_ML1": {"F_filename": "F.pt"},
+    "F_X_ML1": {"F_filename": "F.pt"},
+    "F_Pair_ML1": {"F_filename": "F.pt"},
+    "Dyn_ML1": {"dyn1_filename": "F.pt", "dyn2_filename": "F.pt"},
+    "QoI_ML1": {"qoi_filename": "F.pt"},
+}
+ATOMS = {"F_ML1": 3, "F_X_ML1": 1, "F_Pair_ML1": 2, "Dyn_ML1": 3, "QoI_ML1": 3}
+OUTPUTS = {"F_ML1": 9, "F_X_ML1": 3, "F_Pair_ML1": 6, "Dyn_ML1": 18}
+
+
+def masked_parameters(case: Case, mode: str, **values: object) -> str:
+    tags = {"base_name": "b", "base_dir": "out", "mask_fix": "POST_FORCE", "mask_input": "X"}
+    if mode in ("Dyn_ML1", "QoI_ML1"):
+        tags["mask_fix"] = "FINAL_INTEGRATE"
+    both = {**tags, **MASKED[mode], **values}
+    return case.parameters(mode, **{k: v for k, v in both.items() if v is not None})
+
+
+def masked_start(case: Case, mode: str) -> None:
+    start(case)
+    outputs = OUTPUTS.get(mode, 4)
+
+    def zeros(z: torch.Tensor) -> torch.Tensor:
+        return 0 * z.sum() * torch.ones(outputs, 1)
+
+    models.save_traced(zeros, 3 * ATOMS[mode], case.folder / "F.pt")
+
+
+@pytest.mark.parametrize("mode", MASKED)
+def test_required_tags(case: Case, mode: str) -> None:
+    masked_start(case, mode)
+    for tag in ("base_name", "mask_fix", "mask_input", *MASKED[mode]):
+        name = masked_parameters(case, mode, **{tag: None})
+        words = (
+            "fix mlmod m: parameter file 'model.xml'",
+            f'<{tag} value="..."/> is missing',
+            mode,
+        )
+        fails(case, system() + f"fix m all mlmod {name}\nrun 1\n", *words)
+    case.ok(system() + f"fix m all mlmod {masked_parameters(case, mode)}\nrun 2\n", 2)
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "message"),
+    [
+        (
+            "mask_input",
+            "X,V",
+            "<mask_input>: unknown word 'X,V', expected blank-separated words of",
+        ),
+        ("mask_input", "x", "of: X V F Type Time"),
+        ("mask_input", " ", "<mask_input> has an empty value"),
+        ("mask_fix", "PRE_FORCE", "of: INITIAL_INTEGRATE FINAL_INTEGRATE POST_FORCE"),
+        ("skip_step", "0", "<skip_step> must be a whole number of at least 1, found '0'"),
+        ("skip_step", "1.5", "<skip_step> must be a whole number"),
+    ],
+)
+def test_masks(case: Case, tag: str, value: str, message: str) -> None:
+    masked_start(case, "QoI_ML1")
+    name = masked_parameters(case, "QoI_ML1", **{tag: value})
+    fails(case, system() + f"fix m all mlmod {name}\nrun 1\n", "'model.xml'", message)
+
+
+@pytest.mark.parametrize("cutoff", ["0", "-1", "near"])
+def test_cutoff(case: Case, cutoff: str) -> None:
+    masked_start(case, "F_Pair_ML1")
+    name = masked_parameters(case, "F_Pair_ML1", cutoff=cutoff)
+    fails(case, system() + f"fix m all mlmod {name}\nrun 1\n", "'model.xml'", "<cutoff> must be")
+
+
+@pytest.mark.parametrize("mode", OUTPUTS)
+@pytest.mark.parametrize("kind", ["float64", "row", "one number", "wrong input", "nan", "absent"])
+def test_masked_model_file(case: Case, mode: str, kind: str) -> None:
+    outputs, inputs = OUTPUTS[mode], 3 * ATOMS[mode]
+    functions: dict[str, tuple[models.Function, str]] = {
+        "float64": (lambda z: torch.ones(outputs, 1).double() + z.sum(), "returns Double"),
+        "row": (
+            lambda z: torch.ones(1, outputs) + z.sum(),
+            f"returns Float of shape [1, {outputs}], expected Float of shape [{outputs}, 1]",
+        ),
+        "one number": (lambda z: z.sum().reshape(1, 1), f"expected Float of shape [{outputs}, 1]"),
+        "wrong input": (lambda z: torch.ones(outputs, 1) * z.reshape(inputs + 3).sum(), "F.pt"),
+        "nan": (lambda z: torch.ones(outputs, 1) * torch.log(z[0] - 1e6), "is not finite"),
+        "absent": (lambda z: z, "No such file"),
+    }
+    function, message = functions[kind]
+    start(case)
+    models.save_traced(function, inputs + 3 * (kind == "wrong input"), case.folder / "F.pt")
+    if kind == "absent":
+        (case.folder / "F.pt").unlink()
+    name = masked_parameters(case, mode)
+    label = f"fix mlmod m: {next(iter(MASKED[mode]))} 'F.pt'"
+    if mode == "Dyn_ML1" and kind != "absent":
+        label = "fix mlmod m: dyn2_filename 'F.pt'"  # the one that is used
+    script = system() + f"fix m all mlmod {name}\nrun 1\n"
+    fails(case, script, label, message, ranks=2 if kind in ("nan", "absent") else 1)
+
+
+def test_forces_of_overlapping_atoms_that_are_not_finite(case: Case) -> None:
+    """On the second step of a run, on one of two ranks."""
+
+    def repulsion(z: torch.Tensor) -> torch.Tensor:
+        r = z[3:] - z[:3]
+        f = r / (r * r).sum()
+        return torch.cat([-f, f])
+
+    v = np.zeros((4, 3))
+    v[0, 0] = 64.0
+    x = np.array([[1.0, 1, 1], [1.25, 1, 1], [4.5, 1, 1], [5.0, 5, 5]])
+    case.atoms(x, box(6), v=v)
+    models.save_traced(repulsion, 6, case.folder / "F.pt")
+    for cutoff in (None, 2.0):
+        name = masked_parameters(case, "F_Pair_ML1", cutoff=cutoff)
+        script = system(dt=2.0**-9) + f"fix m all mlmod {name}\nfix n all nve/noforce\n"
+        words = ("fix mlmod m: F_filename 'F.pt': output for atoms 1 and 2 is not finite",)
+        fails(case, script + "run 4\n", *words, ranks=2)

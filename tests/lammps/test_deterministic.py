@@ -178,3 +178,56 @@ def test_verbosity(case: Case) -> None:
     assert [output.count("fix mlmod m:") for output in outputs] == [0, 1, 1]
     assert [output.count("note = kept") for output in outputs] == [0, 0, 1]
     assert "No recognized" not in "".join(outputs)
+
+
+def softened_oseen(x: Array, eta: float, a: float, epsilon: float, factor: float) -> Array:
+    n = len(x)
+    matrix = np.zeros((n, 3, n, 3))
+    for i in range(n):
+        matrix[i, :, i] = np.eye(3) / (6 * np.pi * eta * a)
+        for j in range(n):
+            if i == j:
+                continue
+            r = x[j] - x[i]
+            block = np.eye(3) + np.outer(r, r) / (r @ r + 1e-12)
+            matrix[i, :, j] = block / (8 * factor * eta * (np.sqrt(r @ r) + epsilon))
+    return matrix.reshape(3 * n, 3 * n)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize(("words", "factor"), [("", np.pi), ("legacy yes", 1.0)])
+def test_analytic_mode(case: Case, words: str, factor: float, ranks: int) -> None:
+    """dX_MF in double precision; atoms outside the group keep their velocities."""
+    x = scattered(7, 8.0)
+    case.atoms(x, (0, 8, 0, 8, 0, 8))
+    name = case.parameters("dX_MF", eta=1.3, a=0.4, epsilon=0.05, mask_input="anything")
+    f, forces = push(7)
+    case.ok(
+        system()
+        + forces
+        + "velocity all set 0.5 0.25 0.125\ngroup some id 1 2 4 6 7\n"
+        + f"fix m some mlmod {name} {words}\n"
+        + dump()
+        + "run 20\n",
+        ranks,
+    )
+    chosen, others = [0, 1, 3, 5, 6], [2, 4]
+    moved = x[chosen].copy()
+    for _ in range(20):
+        v = (softened_oseen(moved, 1.3, 0.4, 0.05, factor) @ f[chosen].ravel()).reshape(-1, 3)
+        moved += 1e-3 * v
+    last = case.dump()[-1]
+    np.testing.assert_allclose(last[chosen, 1:4], moved, rtol=1e-12)
+    np.testing.assert_allclose(last[chosen, 4:7], v, rtol=1e-12, atol=1e-14)
+    np.testing.assert_array_equal(last[others, 4:7], [[0.5, 0.25, 0.125]] * 2)
+
+
+def test_analytic_mode_across_the_boundary(case: Case) -> None:
+    name = case.parameters("dX_MF", eta=1.0, a=0.4, epsilon=0.0)
+    velocities = []
+    for shift in (0.0, 3.4):
+        case.atoms(np.array([[4.0, 4, 4], [5.0, 4.3, 4]]) + [shift, 0, 0], (0, 8, 0, 8, 0, 8))
+        run = FORCES.format(1.5, 0.2, -0.1) + f"fix m all mlmod {name}\n" + dump() + "run 1\n"
+        case.ok(system("p p p") + run)
+        velocities.append(case.dump()[-1][:, 4:7])
+    np.testing.assert_allclose(velocities[1], velocities[0], rtol=1e-12)
