@@ -253,18 +253,19 @@ class PairPotential:
                 raise InvalidArgument(f"types are needed for a table of {self.types} types")
             return None
         given = Kind.of(types)
-        if kind.on_cpu or not given.on_cpu:
+        if not given.on_cpu:
             given.require_device_of(kind, "types", "positions")
-            array = given.take("types", types, np.int64)
-        else:
-            array = kind.take("types", kind.array(np.asarray(types)), np.int64)
+        array = given.take("types", types, np.int64)
         if tuple(array.shape) != (n,):
             raise InvalidArgument(f"types must have the shape ({n},), got {tuple(array.shape)}")
         if n and (int(array.min()) < 0 or int(array.max()) >= self.types):
             raise InvalidArgument(
                 f"types must lie in 0..{self.types - 1}, got {int(array.min())}..{int(array.max())}"
             )
-        return kind.take("types", array, np.int32)
+        if not given.on_cpu:
+            return given.take("types", types, np.int32)
+        short = array.astype(np.int32)
+        return short if kind.on_cpu else kind.array(short)
 
     def _error(self, energies: Sequence[Radial]) -> float:
         """Largest error of the energies between knots, at three places in each gap."""
