@@ -56,13 +56,10 @@ void LegacyValues::on_whole(const Moment& now, const Configuration& group, Chang
   std::int64_t rows = 0, columns = 0;
   const float* output = model_.evaluate_matrix(input_, rows, columns);
   check_shape(now, rows, columns);
-  const std::int64_t bad = TorchScriptModel::first_bad_row(output, rows * columns, 1);
-  if (bad >= 0)
-    throw std::runtime_error(model_.label() + ": output [" + std::to_string(bad / columns) + "][" +
-                             std::to_string(bad % columns) + "] is not finite");
   rows_ = rows;
   columns_ = columns;
-  if (now.hook == kCreation) return;
+  if (now.hook == kCreation) return;  // forces are not known yet: the shape is what counts
+  check_finite(output);
   values_.assign(output, output + rows * columns);
   if (choices_.writes && now.hook != kSetup) write(now);
 }
@@ -76,6 +73,13 @@ void LegacyValues::check_shape(const Moment& now, std::int64_t rows, std::int64_
     throw std::runtime_error(model_.label() + ": returns shape " + shape(rows, columns) +
                              ", expected " + shape(rows_, columns_) +
                              " as at the start of the run");
+}
+
+void LegacyValues::check_finite(const float* output) const {
+  const std::int64_t bad = TorchScriptModel::first_bad_row(output, rows_ * columns_, 1);
+  if (bad >= 0)
+    throw std::runtime_error(model_.label() + ": output [" + std::to_string(bad / columns_) + "][" +
+                             std::to_string(bad % columns_) + "] is not finite");
 }
 
 void LegacyValues::write(const Moment& now) const {

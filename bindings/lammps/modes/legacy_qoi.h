@@ -33,6 +33,7 @@ class LegacyValues final : public Mode {
 
  private:
   void check_shape(const Moment& now, std::int64_t rows, std::int64_t columns) const;
+  void check_finite(const float* output) const;
   void write(const Moment& now) const;
 
   TorchScriptModel model_;
