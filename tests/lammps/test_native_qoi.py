@@ -136,7 +136,9 @@ def test_a_run_halts_on_a_value(case: Case) -> None:
     script = head() + force("lj") + "velocity all create 3 7\nfix i all nve\n"
     script += "fix q all mlcore qoi cn every 2\n" + watch("f_q") + "thermo 2\n"
     script += "variable limit equal {}\n"
-    script += "variable now equal f_q\nfix h all halt 2 v_now > ${{limit}} error continue\n"
+    script += (
+        "variable now equal f_q\nfix h all halt 2 v_now > ${{limit}} error continue message no\n"
+    )
     free = thermo(case.ok(script.format(1e9) + "run 40\n"))
     limit = float(np.sort(free[:, 1])[len(free) // 2])
     first = free[np.nonzero(free[1:, 1] > limit)[0][0] + 1, 0]

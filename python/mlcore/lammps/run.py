@@ -19,14 +19,16 @@ def run(
     ranks: int = 1,
     args: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
+    folder: str | Path = ".",
 ) -> int:
-    """Runs ``lmp -in input_file`` on ``ranks`` MPI ranks in the present folder.
+    """Runs ``lmp -in input_file`` on ``ranks`` MPI ranks.
 
     Args:
         input_file: LAMMPS input script.
         ranks: number of MPI ranks; each uses one thread unless OMP_NUM_THREADS says otherwise.
         args: further words for ``lmp``.
         env: environment variables set on top of the present ones.
+        folder: where it runs; ``input_file`` and all files it names are seen from there.
 
     Returns:
         The exit status of LAMMPS.
@@ -35,17 +37,19 @@ def run(
         InvalidArgument: the input file is not there, or ranks < 1.
         BackendUnavailable: the plugin is not built, or LAMMPS or MPI is not installed.
     """
-    if not Path(input_file).is_file():
+    if not (Path(folder) / input_file).is_file():
         raise InvalidArgument(f"input_file: no such file: {input_file}")
     words = command(ranks) + ["-in", str(input_file), *args]
-    return subprocess.run(words, env=environment_variables(env), check=False).returncode
+    return subprocess.run(
+        words, cwd=folder, env=environment_variables(env), check=False
+    ).returncode
 
 
 def command(ranks: int = 1) -> list[str]:
     """Words that start ``lmp`` on ``ranks`` ranks."""
     if ranks < 1:
         raise InvalidArgument(f"ranks must be at least 1, got {ranks}")
-    lmp = [str(find_environment().lammps / "lmp")]
+    lmp = [str(find_environment(torch=False).lammps / "lmp")]
     return lmp if ranks == 1 else [str(mpi_launcher()), "-n", str(ranks), *lmp]
 
 
@@ -53,7 +57,7 @@ def environment_variables(extra: Mapping[str, str] | None = None) -> dict[str, s
     """Environment of a LAMMPS that finds the plugin and its MPI."""
     values = {"OMP_NUM_THREADS": "1", **os.environ, **(extra or {})}
     _prepend(values, "LAMMPS_PLUGIN_PATH", plugin_path().parent)
-    _prepend(values, "LD_LIBRARY_PATH", find_environment().mpi_library.parent)
+    _prepend(values, "LD_LIBRARY_PATH", find_environment(torch=False).mpi_library.parent)
     return values
 
 
