@@ -24,7 +24,8 @@
 namespace LAMMPS_NS {
 
 FixModel::FixModel(LAMMPS* lmp, int narg, char** arg, MakeMode make)
-    : Fix(lmp, narg, arg), gather_(lmp), local_(lmp) {
+    : Fix(lmp, narg, arg), gather_(lmp), local_(lmp), simulation_(lmp) {
+  if (std::string(style) == "mlcore" && narg > 3) mode_name_ = arg[3];
   dynamic_group_allow = 1;
   evflag = vflag_global = 0;
   together([&] {
@@ -88,20 +89,26 @@ void FixModel::warn(const std::string& text) const {
 }
 
 mlmod::Surroundings FixModel::surroundings() {
-  return {.fix_id = id,
-          .units = update->unit_style,
-          .cell = gather_.cell(),
-          .origin = {domain->boxlo[0], domain->boxlo[1], domain->boxlo[2]},
-          .boltzmann = force->boltz,
-          .types = atom->ntypes,
-          .rank = comm->me,
-          .ranks = comm->nprocs,
-          .warn = [this](const std::string& text) { warn(text); },
-          .log =
-              [this](const std::string& text) {
-                if (comm->me == 0) utils::logmesg(lmp, text);
-              },
-          .variable = [this](const std::string& name) { return variable_now(name); }};
+  return {
+      .fix_id = id,
+      .units = update->unit_style,
+      .cell = gather_.cell(),
+      .origin = {domain->boxlo[0], domain->boxlo[1], domain->boxlo[2]},
+      .boltzmann = force->boltz,
+      .types = atom->ntypes,
+      .all_atoms = igroup == 0,
+      .rank = comm->me,
+      .ranks = comm->nprocs,
+      .warn = [this](const std::string& text) { warn(text); },
+      .log =
+          [this](const std::string& text) {
+            if (comm->me == 0) utils::logmesg(lmp, text);
+          },
+      .variable = [this](const std::string& name) { return variable_now(name); },
+      .fix = [this](const std::string& other,
+                    bool values) { return simulation_.shown_by(other, values); },
+      .later_forces = [this] { return simulation_.later_forces(this); },
+      .potential_energy = [this](std::int64_t next) { return simulation_.potential_energy(next); }};
 }
 
 double FixModel::variable_now(const std::string& name) const {
@@ -278,7 +285,9 @@ void FixModel::bring_home(const std::vector<double>& values, int columns) {
 
 void FixModel::look() {
   if (needs_.sight == mlmod::Sight::whole) {
-    gather_.collect(groupbit, needs_, stored_);
+    std::vector<mlmod::AtomColumns> beside;
+    together([&] { beside = simulation_.columns_of(needs_.beside); });
+    gather_.collect(groupbit, needs_, stored_, beside);
     return;
   }
   if (comm_forward > 0) send_to_ghosts();

@@ -7,6 +7,7 @@
 #include "group_gather.h"
 #include "group_local.h"
 #include "modes/mode.h"
+#include "simulation.h"
 #include "surroundings.h"
 
 namespace LAMMPS_NS {
@@ -56,6 +57,10 @@ class FixModel : public Fix {
   int maxsize_restart() override;
   double memory_usage() override;
 
+  /// "force", "qoi", ... of fix mlcore; empty for other styles.
+  const std::string& mode_name() const { return mode_name_; }
+  int spreads() const { return output_.spreads; }
+
  private:
   template <class Body>
   void together(Body&& body);
@@ -85,12 +90,14 @@ class FixModel : public Fix {
   void add_forces();
   void show_per_atom();
 
+  std::string mode_name_;
   std::unique_ptr<mlmod::Mode> mode_;
   mlmod::Needs needs_;
   mlmod::Output output_;
   mlmod::Change change_;
   mlmod::GroupGather gather_;
   mlmod::GroupLocal local_;
+  mlmod::Simulation simulation_;
   double** stored_ = nullptr;       ///< (nmax, Needs::stored)
   double** shown_ = nullptr;        ///< (nmax, Output::per_atom)
   double* shown_column_ = nullptr;  ///< (nmax,) when there is one column

@@ -24,4 +24,8 @@ void GroupAtoms::wrapped(int local, double x[3]) const {
   domain->remap(x, image);
 }
 
+void GroupAtoms::unwrapped(int local, double x[3]) const {
+  domain->unmap(atom->x[local], atom->image[local], x);
+}
+
 }  // namespace mlmod

@@ -7,6 +7,7 @@
 
 #include "atom.h"
 #include "comm.h"
+#include "domain.h"
 
 namespace mlmod {
 
@@ -25,12 +26,16 @@ void take(std::vector<Number>& column, const std::vector<double>& records, std::
 
 }  // namespace
 
-void GroupGather::collect(int groupbit, const Needs& needs, double* const* stored) {
-  width_ = 4 + 3 * needs.v + 3 * needs.f + needs.types + static_cast<std::size_t>(needs.stored);
+void GroupGather::collect(int groupbit, const Needs& needs, double* const* stored,
+                          const std::vector<AtomColumns>& beside) {
+  beside_ = 0;
+  for (const AtomColumns& columns : beside) beside_ += static_cast<std::size_t>(columns.width);
+  width_ = 4 + 3 * needs.v + 3 * needs.f + needs.types + static_cast<std::size_t>(needs.stored) +
+           beside_;
   owned_.clear();
   mine_.clear();
   for (int i = 0; i < local_count(); ++i)
-    if (in_group(i, groupbit)) add(i, needs, stored ? stored[i] : nullptr);
+    if (in_group(i, groupbit)) add(i, needs, stored ? stored[i] : nullptr, beside);
   const std::size_t first_own = exchange();
   const std::vector<std::size_t> places = order(!needs.local_order);
   unpack(needs, places);
@@ -39,9 +44,13 @@ void GroupGather::collect(int groupbit, const Needs& needs, double* const* store
       owned_[places[row] - first_own].row = static_cast<std::int64_t>(row);
 }
 
-void GroupGather::add(int local, const Needs& needs, const double* stored) {
+void GroupGather::add(int local, const Needs& needs, const double* stored,
+                      const std::vector<AtomColumns>& beside) {
   double x[3];
-  wrapped(local, x);
+  if (needs.unwrapped)
+    unwrapped(local, x);
+  else
+    wrapped(local, x);
   owned_.push_back({local, 0});
   mine_.push_back(static_cast<double>(atom->tag[local]));
   mine_.insert(mine_.end(), x, x + 3);
@@ -49,6 +58,8 @@ void GroupGather::add(int local, const Needs& needs, const double* stored) {
   if (needs.f) mine_.insert(mine_.end(), atom->f[local], atom->f[local] + 3);
   if (needs.types) mine_.push_back(static_cast<double>(atom->type[local]));
   mine_.insert(mine_.end(), stored, stored + needs.stored);
+  for (const AtomColumns& columns : beside)
+    mine_.insert(mine_.end(), columns.of(local), columns.of(local) + columns.width);
 }
 
 /// Returns the place of this rank's first record.
@@ -83,6 +94,8 @@ void GroupGather::unpack(const Needs& needs, const std::vector<std::size_t>& ord
   column(configuration_.f, needs.f ? 3 : 0);
   column(configuration_.types, needs.types ? 1 : 0);
   column(configuration_.stored, static_cast<std::size_t>(needs.stored));
+  column(configuration_.beside, beside_);
+  for (int k = 0; k < 3; ++k) configuration_.origin[k] = domain->boxlo[k];
   configuration_.cell = cell();
 }
 

@@ -11,19 +11,23 @@ class GroupGather : public GroupAtoms {
  public:
   using GroupAtoms::GroupAtoms;
 
-  /// Collective. `stored[i]` holds the numbers kept with owned atom i.
-  void collect(int groupbit, const Needs& needs, double* const* stored);
+  /// Collective. `stored[i]` holds the numbers kept with owned atom i, `beside` those that other
+  /// fixes keep.
+  void collect(int groupbit, const Needs& needs, double* const* stored,
+               const std::vector<AtomColumns>& beside = {});
 
   const Configuration& configuration() const { return configuration_; }
 
  private:
-  void add(int local, const Needs& needs, const double* stored);
+  void add(int local, const Needs& needs, const double* stored,
+           const std::vector<AtomColumns>& beside);
   std::size_t exchange();
   std::vector<std::size_t> order(bool by_id) const;
   void unpack(const Needs& needs, const std::vector<std::size_t>& order);
 
   Configuration configuration_;
-  std::size_t width_ = 0;  ///< numbers per atom: id, x, and what the mode asks for
+  std::size_t beside_ = 0;  ///< numbers per atom of other fixes
+  std::size_t width_ = 0;   ///< numbers per atom: id, x, and what the mode asks for
   std::vector<double> mine_, all_;
 };
 

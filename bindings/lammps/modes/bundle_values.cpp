@@ -26,7 +26,7 @@ Output BundleValues::output() const {
   output.every = every_;
   if (per_atom()) {
     output.per_atom = width;
-    output.vector = committee ? 2 : 0;
+    output.vector = output.spreads = committee ? 2 : 0;
     return output;
   }
   output.scalar = true;
@@ -34,9 +34,10 @@ Output BundleValues::output() const {
   if (is_array()) {
     output.rows = static_cast<int>(shape[0]);
     output.columns = static_cast<int>(shape[1]);
-    output.vector = committee ? 2 : 0;
+    output.vector = output.spreads = committee ? 2 : 0;
   } else {
     output.vector = committee ? 2 * width : width;
+    output.spreads = committee ? width : 0;
   }
   return output;
 }

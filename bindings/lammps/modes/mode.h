@@ -31,6 +31,7 @@ struct Needs {
   bool v = false, f = false, types = false;  ///< columns besides ids and positions
   bool local_order = false;  ///< whole: in the order of ranks and their memory, MLMOD's
   int stored = 0;            ///< numbers kept with each atom; they migrate and go to restart files
+  bool unwrapped = false;    ///< whole: positions as if there were no boundaries
   double cutoff = 0;         ///< local: > 0 asks for ghosts and candidates
   bool integrates = false;   ///< moves the atoms: no fix nve beside it
   bool forces = false;       ///< adds to the forces
@@ -40,6 +41,7 @@ struct Needs {
   bool virial = false;       ///< Change::virial is filled
   bool shared = false;       ///< whole: each rank gives its part of f, energy and virial
   bool saves = false;        ///< save() and restore() go to restart files
+  std::vector<std::string> beside;  ///< whole: fixes whose values per atom come along
 };
 
 /// One call.
@@ -82,6 +84,7 @@ struct Output {
   bool array = false;      ///< rows and columns may become known later
   int per_atom = 0;        ///< columns; 1 is a per-atom vector
   std::int64_t every = 1;  ///< steps between new values
+  int spreads = 0;         ///< the last so many numbers of the vector are a committee's spread
 };
 
 /// A learned model at work on the atoms of one fix. Knows nothing of LAMMPS: it sees plain columns,

@@ -10,6 +10,7 @@
 #include "modes/bundle_words.h"
 #include "modes/local_mobility.h"
 #include "modes/mobility_mode.h"
+#include "modes/record.h"
 
 namespace mlmod {
 
@@ -64,6 +65,8 @@ std::unique_ptr<Mode> mobility(const BundleWords& words, const Surroundings& aro
 
 std::unique_ptr<Mode> make_native_mode(const std::vector<std::string>& words,
                                        const Surroundings& around) {
+  if (!words.empty() && words[0] == "record")
+    return std::make_unique<Record>(parse_record_words(words), around);
   const BundleWords parsed = parse_bundle_words(words);
   if (parsed.mode == "mobility") return mobility(parsed, around);
   if (parsed.mode == "force") return std::make_unique<BundleForce>(parsed, around);
