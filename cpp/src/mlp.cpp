@@ -136,7 +136,7 @@ class Packing {
     for (const auto& layer : weights.layers) widths_.push_back(layer.weight.shape[0]);
     flat_.assign(weights.in_shift.begin(), weights.in_shift.end());
     flat_.resize(widths_.front());
-    for (std::size_t l = 0; l < weights.layers.size(); ++l) add(Folded<T>(weights, l));
+    for (std::size_t l = 0; l < weights.layers.size(); ++l) add(l, Folded<T>(weights, l));
     zeros_ = Lines<T>(padded(*std::max_element(widths_.begin(), widths_.end())));
     shift_ = weights.in_shift.empty() ? Lines<T>() : Lines<T>(widths_.front());
     std::copy(weights.in_shift.begin(), weights.in_shift.end(), shift_.data());
@@ -172,14 +172,17 @@ class Packing {
  private:
   std::int64_t padded(std::int64_t width) const { return (width + lanes_ - 1) / lanes_ * lanes_; }
 
-  void add(const Folded<T>& layer) {
-    Lines<T> weight(padded(layer.units) * layer.width), back(padded(layer.width) * layer.units);
+  void add(std::size_t index, const Folded<T>& layer) {
+    const bool narrow = kernels::mlp_narrow(static_cast<std::int64_t>(index), layer.units, lanes_);
+    Lines<T> weight(narrow ? layer.units * padded(layer.width) : padded(layer.units) * layer.width);
+    Lines<T> back(padded(layer.width) * layer.units);
     Lines<T> bias(padded(layer.units));
     std::copy(layer.bias.begin(), layer.bias.end(), bias.data());
     for (std::int64_t o = 0; o < layer.units; ++o) {
       for (std::int64_t k = 0; k < layer.width; ++k) {
         const T value = layer.weight[o * layer.width + k];
-        weight[(o / lanes_ * layer.width + k) * lanes_ + o % lanes_] = value;
+        weight[narrow ? o * padded(layer.width) + k
+                      : (o / lanes_ * layer.width + k) * lanes_ + o % lanes_] = value;
         back[(k / lanes_ * layer.units + o) * lanes_ + k % lanes_] = value;
       }
     }

@@ -17,6 +17,8 @@ __all__ = ["ACTIVATIONS", "MLP"]
 ACTIVATIONS = {"linear": 0, "tanh": 1, "silu": 2, "relu": 3, "softplus": 4}
 _MODULES = {"Tanh": "tanh", "SiLU": "silu", "ReLU": "relu", "Softplus": "softplus"}
 
+_FEW = 4096  # numbers that need no memory from the pool
+
 Layer = tuple[Any, Any]
 
 
@@ -101,7 +103,7 @@ class MLP:
         filled, result = self._output(kind, rows, batched, self.outputs, out)
         if out is not None:
             apart(filled, x=rows)
-        self._run(kind, num_threads, rows, filled, None, None)
+        self.core.run(rows, filled, None, None, False, thread_count(num_threads), kind.stream())
         return result
 
     def gradient(
@@ -152,6 +154,8 @@ class MLP:
     def _rows(self, name: str, values: Any, width: int) -> tuple[Any, Kind, bool]:
         """(B, width) as the core takes it, the kind it was, and whether B was given."""
         kind = Kind.of(values)
+        if _as_it_lies(values, self.dtype, width):
+            return values, kind, True
         given = str(getattr(values, "dtype", "")).removeprefix("torch.")
         if given == "float64" and self.dtype == np.float32:
             raise InvalidArgument(
@@ -170,8 +174,22 @@ class MLP:
         self, kind: Kind, rows: Any, batched: bool, width: int, out: Any
     ) -> tuple[Any, Any]:
         shape = (rows.shape[0], width) if batched else (width,)
+        if out is None and kind.name == "numpy" and rows.shape[0] * width <= _FEW:
+            result = np.empty(shape, self.dtype)
+            return (result if batched else result[None]), result
         filled, result = kind.output(out, shape, self.dtype)
         return (filled if batched else filled[None]), result
+
+
+def _as_it_lies(values: Any, dtype: np.dtype[Any], width: int) -> bool:
+    """Whether the core can take an array without a look by `Kind.take`."""
+    return (
+        type(values) is np.ndarray
+        and values.dtype == dtype
+        and values.ndim == 2
+        and values.shape[1] == width
+        and values.flags.c_contiguous
+    )
 
 
 def _layers(layers: Any, activation: str | None) -> tuple[list[Layer], str]:

@@ -10,8 +10,7 @@ namespace {
 /// 2^v for |v| <= 60.
 MLCORE_LANES Floats exp2(Floats v) {
   const Floats limit = all(60.0f);
-  v = v > limit ? limit : v;
-  v = v < -limit ? -limit : v;
+  v = larger(-limit, smaller(limit, v));
   const Floats shifted = v + 0x1.8p23f;
   const Floats f = v - (shifted - 0x1.8p23f), f2 = f * f;
   const Floats low = fma(f, all(0.693147206702832596f), all(1.0f));
@@ -25,8 +24,7 @@ MLCORE_LANES Floats exp2(Floats v) {
 /// 2^v for |v| <= 400.
 MLCORE_LANES Doubles exp2(Doubles v) {
   const Doubles limit = all(400.0);
-  v = v > limit ? limit : v;
-  v = v < -limit ? -limit : v;
+  v = larger(-limit, smaller(limit, v));
   const Doubles shifted = v + 0x1.8p52;
   const Doubles f = v - (shifted - 0x1.8p52), f2 = f * f, f4 = f2 * f2;
   const Doubles a = fma(f, all(0.693147180559945308), all(1.0));

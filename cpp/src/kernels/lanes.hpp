@@ -81,6 +81,57 @@ MLCORE_LANES Doubles fma(Doubles a, Doubles b, Doubles c) {
 MLCORE_LANES Floats fnma(Floats a, Floats b, Floats c) { return fma(-a, b, c); }
 MLCORE_LANES Doubles fnma(Doubles a, Doubles b, Doubles c) { return fma(-a, b, c); }
 
+// smaller: a < b ? a : b; larger: a > b ? a : b, lane by lane.
+MLCORE_LANES Floats smaller(Floats a, Floats b) {
+#if defined(MLCORE_ISA_IS_avx512)
+  return (Floats)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b);
+#elif defined(MLCORE_ISA_IS_avx2)
+  return (Floats)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+  return a < b ? a : b;
+#endif
+}
+MLCORE_LANES Doubles smaller(Doubles a, Doubles b) {
+#if defined(MLCORE_ISA_IS_avx512)
+  return (Doubles)_mm512_maskz_min_pd(0xff, (__m512d)a, (__m512d)b);
+#elif defined(MLCORE_ISA_IS_avx2)
+  return (Doubles)_mm256_min_pd((__m256d)a, (__m256d)b);
+#else
+  return a < b ? a : b;
+#endif
+}
+MLCORE_LANES Floats larger(Floats a, Floats b) {
+#if defined(MLCORE_ISA_IS_avx512)
+  return (Floats)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+#elif defined(MLCORE_ISA_IS_avx2)
+  return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+MLCORE_LANES Doubles larger(Doubles a, Doubles b) {
+#if defined(MLCORE_ISA_IS_avx512)
+  return (Doubles)_mm512_maskz_max_pd(0xff, (__m512d)a, (__m512d)b);
+#elif defined(MLCORE_ISA_IS_avx2)
+  return (Doubles)_mm256_max_pd((__m256d)a, (__m256d)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+/// Sum of the lanes, always in the same order.
+template <class T>
+MLCORE_LANES T added_lanes(Vector<T> v) {
+  T parts[kLanesOf<T>];
+  store(parts, v);
+  for (int width = kLanesOf<T> / 2; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) parts[lane] += parts[lane + width];
+  }
+  return parts[0];
+}
+MLCORE_LANES float lane_sum(Floats v) { return added_lanes<float>(v); }
+MLCORE_LANES double lane_sum(Doubles v) { return added_lanes<double>(v); }
+
 /// 1 / v to about the last bit.
 MLCORE_LANES Floats reciprocal(Floats v) {
 #if defined(MLCORE_ISA_IS_avx512)

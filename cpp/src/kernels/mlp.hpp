@@ -17,11 +17,17 @@ struct MlpPacked {
   const std::int64_t* widths;  // (layers + 1,): inputs, units of each layer
   int activation;              // MlpActivation
   const T* shift;              // (inputs,) taken from x, or null
-  const T* const* weight;      // per layer (blocks of units, width before, lanes)
+  const T* const* weight;      // per layer (blocks of units, width before, lanes), if narrow
+                               // (units, width before filled up to whole vectors)
   const T* const* bias;        // per layer (blocks of units, lanes)
   const T* const* back;        // per layer (blocks of the width before, units, lanes)
   const T* zeros;              // lanes for the widest layer
 };
+
+/// Layers behind others whose few units are sums over vectors instead of lanes of one.
+static inline bool mlp_narrow(std::int64_t layer, std::int64_t units, int lanes) {
+  return layer > 0 && 4 * units <= lanes;
+}
 
 /// Rows begin..end-1 of a batch on their way.
 template <class T>

@@ -127,9 +127,28 @@ class Group {
       out[r] = next_ + r * padded(to);
     }
     affine<T, 1>(rows_, x, net_.widths[from], blocks(to), weight, bias, out);
+    change_places();
+  }
+
+  void change_places() {
     T* const swap = now_;
     now_ = next_;
     next_ = swap;
+  }
+
+  /// The same to a narrow layer; units that fill up vectors of `now` meet zero weights.
+  void sum_rows(std::int64_t from, std::int64_t to, const T* weight, const T* bias) {
+    for (int r = 0; r < rows_; ++r) {
+      for (std::int64_t o = 0; o < net_.widths[to]; ++o) {
+        const T *x = now_ + r * padded(from), *w = weight + o * padded(from);
+        Vector<T> sum{};
+        for (std::int64_t k = 0; k < padded(from); k += kLanesOf<T>) {
+          sum = fma(load(x + k), load(w + k), sum);
+        }
+        next_[r * padded(to) + o] = bias[o] + lane_sum(sum);
+      }
+    }
+    change_places();
   }
 
   const T* inputs() {
@@ -148,7 +167,11 @@ class Group {
     std::int64_t stride = net_.widths[0];
     T* slopes = slopes_;
     for (std::int64_t l = 0; l < net_.layers; ++l) {
-      multiply_rows(in, stride, l, l + 1, net_.weight[l], net_.bias[l]);
+      if (mlp_narrow(l, net_.widths[l + 1], kLanesOf<T>)) {
+        sum_rows(l, l + 1, net_.weight[l], net_.bias[l]);
+      } else {
+        multiply_rows(in, stride, l, l + 1, net_.weight[l], net_.bias[l]);
+      }
       in = now_;
       stride = padded(l + 1);
       if (l + 1 == net_.layers) break;

@@ -12,25 +12,6 @@ constexpr double kMagic = 0x1.8p52;  // adding it rounds to whole numbers
 constexpr double kLeastSquare = 1e-290;
 constexpr std::int64_t kChunk = 256;  // neighbors that wait for their turn at most
 
-MLCORE_LANES V smaller(V a, V b) {
-#if defined(MLCORE_ISA_IS_avx512)
-  return (V)_mm512_maskz_min_pd(0xff, (__m512d)a, (__m512d)b);
-#elif defined(MLCORE_ISA_IS_avx2)
-  return (V)_mm256_min_pd((__m256d)a, (__m256d)b);
-#else
-  return a < b ? a : b;
-#endif
-}
-MLCORE_LANES V larger(V a, V b) {
-#if defined(MLCORE_ISA_IS_avx512)
-  return (V)_mm512_maskz_max_pd(0xff, (__m512d)a, (__m512d)b);
-#elif defined(MLCORE_ISA_IS_avx2)
-  return (V)_mm256_max_pd((__m256d)a, (__m256d)b);
-#else
-  return a > b ? a : b;
-#endif
-}
-
 /// 1 / sqrt(v) to about the last bit.
 MLCORE_LANES V inverse_root(V v) {
 #if defined(MLCORE_ISA_IS_avx512)
@@ -91,16 +72,6 @@ MLCORE_LANES void columns_of(const Row& row, V (&out)[4]) {
     for (int k = 0; k < 4; ++k) out[k][lane] = row(lane)[k];
   }
 #endif
-}
-
-/// Lanes in a fixed order.
-MLCORE_LANES double total(V v) {
-  double parts[kLanes];
-  store(parts, v);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int lane = 0; lane < width; ++lane) parts[lane] += parts[lane + width];
-  }
-  return parts[0];
 }
 
 // ------------------------------------------------------------------------------------ neighbors
@@ -372,10 +343,10 @@ std::int64_t run(const PairPlan& plan, const PairJob& job, std::int64_t begin, s
         add_pairs<kTyped, kEnergy, kVirial, true>(plan, near, k, static_cast<int>(found - k), sums);
       }
     }
-    for (int a = 0; job.forces && a < 3; ++a) job.forces[3 * i + a] += total(sums.force[a]);
-    if constexpr (kEnergy) job.energies[i] = job.share * total(sums.energy);
+    for (int a = 0; job.forces && a < 3; ++a) job.forces[3 * i + a] += lane_sum(sums.force[a]);
+    if constexpr (kEnergy) job.energies[i] = job.share * lane_sum(sums.energy);
   }
-  for (int k = 0; kVirial && k < 6; ++k) virial[k] = -0.5 * total(sums.virial[k]);
+  for (int k = 0; kVirial && k < 6; ++k) virial[k] = -0.5 * lane_sum(sums.virial[k]);
   return -1;
 }
 
@@ -426,7 +397,7 @@ std::int64_t derive(const PairPlan& plan, const PairJob& job, const PairDerivati
         for (int a = 0; a < 3; ++a) out.by_vectors[3 * (e + lane) + a] = weight * d[a][lane];
       }
     }
-    if (out.along) out.by_weights[i] = 0.5 * total(by_weight);
+    if (out.along) out.by_weights[i] = 0.5 * lane_sum(by_weight);
   }
   return -1;
 }
