@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from lammps_case import Case, system
+from lammps_case import Case
 from mlcore.lammps.environment import find_environment
-from mlcore.lammps.run import command, environment_variables
 from test_deterministic import scattered
 from test_stochastic import box
 
@@ -59,24 +57,3 @@ print("alive", lmp.get_natoms())
         [sys.executable, "-c", program], cwd=case.folder, capture_output=True, text=True, check=True
     )
     assert result.stdout.count("absent.pt") >= 2 and "alive 2" in result.stdout
-
-
-def peak_kilobytes(case: Case, rounds: int) -> int:
-    case.write(
-        "in.lmp",
-        system()
-        + f"label top\nvariable i loop {rounds}\nfix m all mlmod model.xml verbose 0\nrun 2\n"
-        + "unfix m\nnext i\njump SELF top\n",
-    )
-    words = [*command(), "-in", "in.lmp", "-log", "none", "-screen", "none"]
-    process = subprocess.Popen(words, cwd=case.folder, env=environment_variables())
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0
-    return int(usage.ru_maxrss)
-
-
-def test_unfix_gives_memory_back(case: Case) -> None:
-    """MLMOD keeps 25 kB for every fix that was ever made."""
-    case.atoms(scattered(3, 5.0), box(5))
-    case.parameters("dX_MF_ML1", **case.pair_models())
-    assert (peak_kilobytes(case, 220) - peak_kilobytes(case, 20)) / 200 < 12

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import traced_models as models
 from lammps_case import Array, Case, dump, system
+from mlcore import random
 from test_deterministic import push, rpy_matrix, scattered
 
 PAIR, WHOLE = "dX_MF_Q1_ML1_Pair", "dX_MF_Q1_ML1_N2N"
@@ -94,22 +95,29 @@ def test_split_run_and_restart_continue_the_same_trajectory(case: Case, ranks: i
     assert np.abs(case.dump("legacy")[0] - whole).max() > 1e-9  # takes what setup leaves
 
 
-def test_unwrapped_positions_stay_right_across_boundaries(case: Case) -> None:
+@pytest.mark.parametrize("mode", [PAIR, WHOLE])
+def test_unwrapped_positions_stay_right_across_boundaries(case: Case, mode: str) -> None:
     """The same seed in a box whose boundary is crossed and in one where it is far away."""
     x = np.array([[0.05, 4.0, 3.95], [1.4, 4.0, 0.1], [3.9, 0.1, 2.0]])
-    name = case.parameters(PAIR, **case.pair_models(pair=models.zero_pair_model), **noisy(KBT=0.5))
+    files = case.pair_models(pair=models.zero_pair_model) if mode == PAIR else {}
+    models.save_traced(models.whole_self_model(3), 9, case.folder / "M.pt")
+    name = case.parameters(mode, **{"M_filename": "M.pt", **files}, **noisy(KBT=0.5))
     tracks = []
     for boundary, lengths in (("p p p", box(4)), ("f f f", (-90, 90) * 3)):
         case.atoms(x, lengths)
-        case.ok(
+        output = case.ok(
             system(boundary, dt=5e-3)
             + "fix push all addforce -12.0 18.0 6.0\n"
             + f"fix m all mlmod {name} seed 11\n"
+            + "compute msd all msd\nthermo 20\nthermo_style custom step c_msd[4]\n"
+            + 'thermo_modify format float "%.9g"\n'
             + dump(20)
             + "run 400\n"
         )
         frames = np.array([frame[:, 1:4] for frame in case.dump()])
         tracks.append(frames - frames[0])
+        msd = [float(row[1]) for row in re.findall(r"^ +(\d+) +([-+.e\d]+) *$", output, re.M)]
+        np.testing.assert_allclose(msd, (tracks[-1] ** 2).sum(-1).mean(-1), rtol=1e-7)
     assert np.abs(tracks[1]).max() > 4.0
     np.testing.assert_allclose(tracks[0], tracks[1], rtol=0, atol=1e-5)
 
@@ -139,11 +147,63 @@ def test_whole_model_is_the_pair_model(case: Case) -> None:
     assert np.abs(tracks[0] - x)[[0, 2, 3, 5, 6]].min() > 0
 
 
-def increments(case: Case, words: str, steps: int) -> Array:
+def noise_of_fix(name: str, seed: int, step: int, tags: Array, drift: bool = False) -> Array:
+    """What the fix draws: Philox keyed by seed, a stream of its id, step and atom ids."""
+    stream = 2166136261
+    for byte in name.encode():
+        stream = ((stream ^ byte) * 16777619) & 0xFFFFFFFF
+    stream = 2 * (stream & 0x1FFFFFFF) + drift
+    return random.normal(seed, stream, step, tags.astype(np.uint32)).ravel()
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("mode", [PAIR, WHOLE])
+def test_trajectory_with_noise_and_drift(case: Case, mode: str, ranks: int) -> None:
+    """A subset group against the scheme in NumPy, with the numbers the fix draws."""
+    x, chosen, dt, kT, delta = scattered(7, 5.0), [0, 1, 3, 4, 6], 1e-3, 0.6, 0.05
+    case.atoms(x, box(5))
+    files = case.pair_models() if mode == PAIR else {"M_filename": "M.pt"}
+    models.save_traced(models.whole_rpy_model(5), 15, case.folder / "M.pt")
+    name = case.parameters(mode, **files, **noisy(KBT=kT, flag_thm_drift=1, delta=delta))
+    case.ok(
+        system(dt=dt)
+        + "fix trap all spring/self 2.0\nfix push all addforce 0.7 -0.3 0.2\n"
+        + "group some id 1 2 4 5 7\natom_modify sort 3 1.0\n"
+        + f"fix move some mlmod {name} seed 42\n"
+        + dump(30)
+        + "run 30\n",
+        ranks,
+    )
+    start, tags = x[chosen].ravel(), np.array(chosen) + 1
+    now, push = start.copy(), np.tile([0.7, -0.3, 0.2], 5)
+
+    def mobility(positions: Array) -> Array:
+        return rpy_matrix(positions.reshape(-1, 3))
+
+    f = push
+    for step in range(1, 31):
+        m = mobility(now)
+        w = np.sign(noise_of_fix("move", 42, step, tags, drift=True))
+        ahead, behind = (mobility(now + side * delta / 2 * w) @ w for side in (1, -1))
+        noise = np.sqrt(2 * kT / dt) * np.linalg.cholesky(m) @ noise_of_fix("move", 42, step, tags)
+        extra = noise + kT * (ahead - behind) / delta
+        first = m @ f
+        predicted = now + dt * (first + extra)
+        f = push - 2.0 * (predicted - start)
+        now = now + dt * (extra + 0.5 * (first + mobility(predicted) @ f))
+    last = case.dump()[-1]
+    np.testing.assert_allclose(last[chosen, 1:4].ravel(), now, rtol=0, atol=2e-6 * now.max())
+    assert np.abs(now - start).max() > 0.1
+    np.testing.assert_array_equal(last[[2, 5], 1:4], x[[2, 5]])
+
+
+def increments(case: Case, words: str, steps: int, mode: str = PAIR) -> Array:
     """Noise of every step in units in which it is a standard normal vector."""
     x = np.array([[0.0, 0, 0], [1.0, 0.1, 0], [0.2, 1.1, 0.3], [0.5, 0.4, 1.2]]) + 50
     case.atoms(x, box(100))
-    name = case.parameters(PAIR, **case.pair_models(), **noisy(KBT=0.7))
+    files = case.pair_models() if mode == PAIR else {"M_filename": "M.pt"}
+    models.save_traced(models.whole_rpy_model(4), 12, case.folder / "M.pt")
+    name = case.parameters(mode, **files, **noisy(KBT=0.7))
     dt = 1e-7
     case.ok(
         system(dt=dt)
@@ -156,9 +216,10 @@ def increments(case: Case, words: str, steps: int) -> Array:
     return np.asarray(np.linalg.solve(root, np.diff(frames, axis=0).T).T / np.sqrt(2 * 0.7 * dt))
 
 
-def test_displacements_have_the_covariance_of_the_mobility(case: Case) -> None:
+@pytest.mark.parametrize("mode", [PAIR, WHOLE])
+def test_displacements_have_the_covariance_of_the_mobility(case: Case, mode: str) -> None:
     steps = 6000
-    z = increments(case, "seed 21", steps)
+    z = increments(case, "seed 21", steps, mode)
     covariance = z.T @ z / steps
     error = np.abs(covariance - np.eye(12))
     assert error.max() < 5 * np.sqrt(2 / steps)

@@ -75,6 +75,13 @@ def whole_rpy_model(n: int) -> Function:
     return model
 
 
+def whole_self_model(n: int) -> Function:
+    def model(x: torch.Tensor) -> torch.Tensor:
+        return (SELF * torch.eye(3 * n, dtype=x.dtype) + 0 * x[0]).reshape(-1, 1)
+
+    return model
+
+
 def save_traced(function: Function, inputs: int, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
