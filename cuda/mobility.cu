@@ -10,6 +10,7 @@
 #include "mobility_cuda.hpp"
 #include "mobility_open.cuh"
 #include "mobility_open.hpp"
+#include "mobility_particles.hpp"
 #include "mobility_plan.cuh"
 
 namespace mlcore::cuda {
@@ -390,6 +391,20 @@ bool alone(const MobilityModel& model, const Cell& cell) {
   return detail::has_open_kernel(model, cell) && model.table.cutoff == 0;
 }
 
+/// Calls f with a copy of every configuration in CPU memory. The divergence has no sum over pairs
+/// that would meet those that coincide: the CPU looks for them.
+template <class Real, class F>
+void for_each_on_host(const Context& context, View<const Real, 3> x, int device, const F& f) {
+  const CurrentDevice current(device);
+  std::vector<Real> copy(x.size());
+  check(cudaMemcpyAsync(copy.data(), x.data, copy.size() * sizeof(Real), cudaMemcpyDeviceToHost,
+                        stream_of(context)),
+        "copy from the device");
+  check(cudaStreamSynchronize(stream_of(context)), "copy from the device");
+  const View<const Real, 3> all(copy.data(), x.shape);
+  for (std::int64_t b = 0; b < x.shape[0]; ++b) f(all[b]);
+}
+
 }  // namespace
 
 void mobility_matrix(const Context& context, const MobilityModel& model, const Cell& cell,
@@ -422,8 +437,14 @@ void mobility_divergence(const Context& context, const MobilityModel& model, con
                          View<const double, 3> x, View<double, 3> D) {
   if (x.empty()) return;
   const MobilityModel table = detail::table_of(model);
-  planned_divergence(context, table,
-                     detail::mobility_plan(table, cell, detail::EwaldUse::none, x.shape[1]), x, D);
+  const detail::MobilityPlan plan =
+      detail::mobility_plan(table, cell, detail::EwaldUse::none, x.shape[1]);
+  if (model.kernel == Kernel::oseen) {
+    for_each_on_host(context, x, common_device(x, D), [&](View<const double, 2> one) {
+      detail::prepared(model, plan, one);  // throws where two coincide
+    });
+  }
+  planned_divergence(context, table, plan, x, D);
   if (detail::has_open_kernel(model, cell)) {
     add_open_divergence<double>(context, model, x, D, common_device(x, D));
   }
@@ -456,7 +477,14 @@ void mobility_apply(const Context& context, const MobilityModel& model, const Ce
 void mobility_divergence(const Context& context, const MobilityModel& model, const Cell& cell,
                          View<const float, 3> x, View<float, 3> D) {
   if (x.empty()) return;
-  const CurrentDevice current(common_device(x, D));
+  const int device = common_device(x, D);
+  const CurrentDevice current(device);
+  if (model.kernel == Kernel::oseen && alone(model, cell)) {
+    for_each_on_host(context, x, device, [](View<const float, 2> one) {
+      detail::check_positions(one);
+      detail::find_coincidence(one);
+    });
+  }
   const Wide<float> wide(x, stream_of(context));
   const Rounded out(D, stream_of(context));
   cuda::mobility_divergence(context, model, cell, wide.view(), out.view());

@@ -45,7 +45,7 @@ __device__ Functions<Real> pair_of(const OpenParameters<Real>& p, Real r2, Real 
     const Real i = rsqrt(r2 + p.epsilon2), g = i * i * i;
     return {i + p.epsilon2 * g, g};
   } else {
-    constexpr Real tiny = sizeof(Real) == 8 ? Real(1e-100) : Real(1e-18);
+    constexpr Real tiny = kernels::kCoincide2<Real>;
     const Real i = rsqrt(r2 > tiny ? r2 : tiny), i2 = i * i, i3 = i * i2, r = r2 * i;
     if constexpr (kind == OpenKind::oseen) return {i, i3};
     if constexpr (kind == OpenKind::rpy_unequal) {
@@ -113,8 +113,9 @@ __device__ Real radius_of(const OpenParameters<Real>& p, const Real* radii, std:
 }
 
 template <class Real>
-__device__ bool same_place(Vec<Real> a, Vec<Real> b) {
-  return a.x == b.x && a.y == b.y && a.z == b.z;
+__device__ bool coincide(Vec<Real> a, Vec<Real> b) {
+  const Vec<Real> d = {a.x - b.x, a.y - b.y, a.z - b.z};
+  return d.x * d.x + d.y * d.y + d.z * d.z < kernels::kCoincide2<Real>;
 }
 
 template <class Real>
@@ -141,7 +142,7 @@ __global__ void fill_matrix(const OpenParameters<Real> p, const Own own, const R
       t.xx = t.yy = along;
       t.zz = up;
     } else {
-      if (kind == OpenKind::oseen && same_place(xh, xl)) {
+      if (kind == OpenKind::oseen && coincide(xh, xl)) {
         atomicMin(&faults->coincidence, static_cast<unsigned long long>(low * n + high));
       }
       t = block_of<Real, kind>(p, xh, xl, radius_of(p, radii, high), radius_of(p, radii, low));
@@ -188,7 +189,7 @@ __global__ void fill_velocities(const OpenParameters<Real> p, const Own own, con
     for (int t = 0; t < kTargets; ++t) {
       const std::int64_t i = first + t;
       if (i >= n || i == j) continue;
-      if (kind == OpenKind::oseen && same_place(target[t], xj)) {
+      if (kind == OpenKind::oseen && coincide(target[t], xj)) {
         atomicMin(&faults->coincidence,
                   static_cast<unsigned long long>(i < j ? i * n + j : j * n + i));
       }

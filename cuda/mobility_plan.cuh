@@ -8,6 +8,7 @@
 
 #include "device.cuh"
 #include "finite.cuh"
+#include "kernels/mobility_open.hpp"
 #include "mobility_open.cuh"
 #include "mobility_plan.hpp"
 
@@ -78,7 +79,7 @@ __device__ inline bool singular(const Parameters& p, Vec d) {
     return false;
   }
   const Vec v = wrapped(p, d).d;
-  return v.x == 0 && v.y == 0 && v.z == 0;
+  return v.x * v.x + v.y * v.y + v.z * v.z < kernels::kCoincide2<double>;
 }
 
 /// Positions moved into the cell.

@@ -300,9 +300,9 @@ void apply_on_cpu(const Context& context, const MobilityModel& model, const Mobi
   if (plan.ewald) add_wave_velocities(context, plan, particles, force, V);
 }
 
-void divergence_on_cpu(const Context& context, const MobilityPlan& plan, View<const double, 2> x,
-                       View<double, 2> D) {
-  const Particles& particles = prepared({}, plan, x);
+void divergence_on_cpu(const Context& context, const MobilityModel& model, const MobilityPlan& plan,
+                       View<const double, 2> x, View<double, 2> D) {
+  const Particles& particles = prepared(model, plan, x);
   std::fill(D.begin(), D.end(), 0.0);
   if (plan.table_term < 0) return;
   const kernels::PairTerm& term = plan.terms[plan.table_term];
@@ -396,7 +396,7 @@ void planned_divergence(const Context& context, const MobilityModel& model, cons
                         View<const double, 3> x, View<double, 3> D) {
   const MobilityPlan plan = detail::mobility_plan(model, cell, EwaldUse::none, x.shape[1]);
   for_each_in_batch(context, x.shape[0],
-                    [&](std::int64_t b) { divergence_on_cpu(context, plan, x[b], D[b]); });
+                    [&](std::int64_t b) { divergence_on_cpu(context, model, plan, x[b], D[b]); });
 }
 
 template <class Real>
@@ -444,7 +444,7 @@ void mobility_divergence(const Context& context, const MobilityModel& model, con
   check_divergence(model, x, D);
   detail::check_mobility(model, cell, x.shape[1]);
   if (on_gpu(x, D)) return cuda::mobility_divergence(context, model, cell, x, D);
-  planned_divergence(context, table_of(model), cell, x, D);
+  planned_divergence(context, model, cell, x, D);
   if (!detail::has_open_kernel(model, cell)) return;
   for (std::int64_t b = 0; b < x.shape[0]; ++b) detail::add_open_divergence(model, x[b], D[b]);
 }
@@ -480,6 +480,13 @@ void mobility_divergence(const Context& context, const MobilityModel& model, con
   check_divergence(model, x, D);
   detail::check_mobility(model, cell, x.shape[1]);
   if (on_gpu(x, D)) return cuda::mobility_divergence(context, model, cell, x, D);
+  if (model.kernel == Kernel::oseen && cell.is_open() && model.table.cutoff == 0) {
+    // As the matrix in single precision does.
+    for (std::int64_t b = 0; b < x.shape[0]; ++b) {
+      detail::check_positions(x[b]);
+      detail::find_coincidence(x[b]);
+    }
+  }
   const Widened wide(x);
   rounded(D, [&](View<double, 3> d) { mobility_divergence(context, model, cell, wide.view(), d); });
 }

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <functional>
 #include <numbers>
-#include <numeric>
 #include <vector>
 
 #include "parallel.hpp"
@@ -142,17 +141,6 @@ void check_heights(const MobilityModel& model, View<const Real, 2> x) {
   }
 }
 
-template <class Real>
-[[gnu::cold]] void find_coincidence(View<const Real, 2> x) {
-  std::vector<double> columns[3];
-  const double* pointers[3];
-  for (int a = 0; a < 3; ++a) {
-    for (std::int64_t i = 0; i < x.shape[0]; ++i) columns[a].push_back(x(i, a));
-    pointers[a] = columns[a].data();
-  }
-  check_apart(pointers, x.shape[0]);
-}
-
 /// Positions as structure of arrays.
 template <class Real>
 class Columns {
@@ -242,21 +230,51 @@ void open_self_block(const MobilityModel& model, std::int64_t i, double z, doubl
   self[1] = self[2] = self[4] = 0;
 }
 
-void check_apart(const double* const x[3], std::int64_t n) {
-  std::vector<std::int64_t> order(n);
-  std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](std::int64_t i, std::int64_t j) {
-    for (int a = 0; a < 3; ++a) {
-      if (x[a][i] != x[a][j]) return x[a][i] < x[a][j];
+void check_apart(const double* const x[3], std::int64_t n, double closest2) {
+  struct Member {
+    std::int64_t group, i;
+  };
+  // Axis by axis, groups fall apart at gaps too wide for the two on either side.
+  const double reach = std::sqrt(closest2);
+  std::vector<Member> members(n);
+  for (std::int64_t i = 0; i < n; ++i) members[i] = {0, i};
+  std::int64_t groups = 1;
+  for (int a = 0; a < 3 && groups < n; ++a) {
+    std::sort(members.begin(), members.end(), [&](const Member& p, const Member& q) {
+      if (p.group != q.group) return p.group < q.group;
+      return x[a][p.i] != x[a][q.i] ? x[a][p.i] < x[a][q.i] : p.i < q.i;
+    });
+    groups = 0;
+    std::int64_t before = 0;
+    for (std::int64_t k = 0; k < n; ++k) {
+      const bool apart = k == 0 || members[k].group != before ||
+                         x[a][members[k].i] - x[a][members[k - 1].i] > reach;
+      before = members[k].group;
+      groups += apart ? 1 : 0;
+      members[k].group = groups;
     }
-    return i < j;
-  });
-  for (std::int64_t k = 1; k < n; ++k) {
-    const std::int64_t i = order[k - 1], j = order[k];
-    MLCORE_CHECK(x[0][i] != x[0][j] || x[1][i] != x[1][j] || x[2][i] != x[2][j], "particles ",
-                 std::min(i, j), " and ", std::max(i, j),
-                 " coincide; the Oseen tensor is singular there (the RPY tensor is not)");
   }
+  if (groups >= n) return;
+  for (std::int64_t k = 0; k < n; ++k) {
+    for (std::int64_t l = k + 1; l < n && members[l].group == members[k].group; ++l) {
+      const std::int64_t i = members[k].i, j = members[l].i;
+      const double dx = x[0][i] - x[0][j], dy = x[1][i] - x[1][j], dz = x[2][i] - x[2][j];
+      MLCORE_CHECK(dx * dx + dy * dy + dz * dz >= closest2, "particles ", std::min(i, j), " and ",
+                   std::max(i, j),
+                   " coincide; the Oseen tensor is singular there (the RPY tensor is not)");
+    }
+  }
+}
+
+template <class Real>
+void find_coincidence(View<const Real, 2> x) {
+  std::vector<double> columns[3];
+  const double* pointers[3];
+  for (int a = 0; a < 3; ++a) {
+    for (std::int64_t i = 0; i < x.shape[0]; ++i) columns[a].push_back(x(i, a));
+    pointers[a] = columns[a].data();
+  }
+  check_apart(pointers, x.shape[0], kernels::kCoincide2<Real>);
 }
 
 template <class Real>
@@ -330,6 +348,7 @@ void add_open_divergence(const MobilityModel& model, View<const double, 2> x, Vi
 }
 
 #define MLCORE_INSTANTIATE(Real)                                                       \
+  template void find_coincidence(View<const Real, 2>);                                 \
   template void check_open_positions(const MobilityModel&, View<const Real, 2>);       \
   template void open_matrix(const Context&, const MobilityModel&, View<const Real, 2>, \
                             View<Real, 2>, bool);                                      \

@@ -41,7 +41,7 @@ template <class Real>
 void open_apply(const Context& context, const MobilityModel& model, View<const Real, 2> x,
                 View<const Real, 2> F, View<Real, 2> V, bool add);
 
-/// Adds the divergence of a kernel.
+/// Adds the divergence of a kernel. That no particles coincide is looked for elsewhere.
 void add_open_divergence(const MobilityModel& model, View<const double, 2> x, View<double, 2> D);
 
 /// Throws InvalidArgument when a position is not finite, or so large that powers of it are not.
@@ -56,7 +56,13 @@ void check_positions(View<const Real, 2> x) {
   }
 }
 
-/// Throws InvalidArgument when two particles of (3, n) coincide.
-[[gnu::cold]] void check_apart(const double* const x[3], std::int64_t n);
+/// Throws InvalidArgument when two particles of (3, n) lie closer than the root of `closest2`, in
+/// O(n log n).
+[[gnu::cold]] void check_apart(const double* const x[3], std::int64_t n,
+                               double closest2 = kernels::kCoincide2<double>);
+
+/// The same of (n, 3), where the inner loops have found that two coincide.
+template <class Real>
+[[gnu::cold]] void find_coincidence(View<const Real, 2> x);
 
 }  // namespace mlcore::detail

@@ -42,7 +42,8 @@ struct Particles {
       fraction[a].resize(n);
       for (std::int64_t i = 0; i < n; ++i) {
         double s = x[0][i] * inverse[a] + x[1][i] * inverse[3 + a] + x[2][i] * inverse[6 + a];
-        const double shift = std::floor(s);
+        double shift = std::floor(s);
+        if (s - shift >= 1.0) shift += 1.0;  // what lies just below 0 is not moved to the far face
         fraction[a][i] = s - shift;
         for (int k = 0; k < 3; ++k) x[k][i] -= shift * cell.rows[3 * a + k];
       }

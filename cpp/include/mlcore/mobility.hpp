@@ -60,7 +60,8 @@ struct MobilityModel {
 /// @param x  (n, 3)
 /// @param M  (3n, 3n), symmetric; row 3i + a, column 3j + b
 /// @throws InvalidArgument  a shape, parameter or cell is wrong, positions are not finite, two
-///                          particles coincide (Oseen), or one reaches through the wall
+///                          particles coincide (Oseen; they are closer than 1e-40, or 1e-9 where
+///                          single precision does the work), or one reaches through the wall
 MLCORE_API void mobility_matrix(const Context& context, const MobilityModel& model,
                                 const Cell& cell, View<const double, 2> x, View<double, 2> M);
 

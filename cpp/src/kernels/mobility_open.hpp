@@ -13,6 +13,12 @@ enum class OpenKind : int { oseen, rpy, rpy_unequal, regularized, rpy_wall };
 
 constexpr int kOpenTile = 256;
 
+/// Squared distance below which particles count as one: the Oseen tensor is an error there, and the
+/// others no longer depend on it. All powers of larger ones that second derivatives take are
+/// finite.
+template <class Real>
+constexpr Real kCoincide2 = sizeof(Real) == 8 ? Real(1e-80) : Real(1e-18);
+
 /// Constants of the pair functions in units of 1 / (8 pi eta).
 template <class Real>
 struct OpenParameters {
@@ -47,7 +53,7 @@ struct OpenPoints {
 
 // velocity += (8 pi eta) M_ij F_j, both ways between two tiles, or between all particles of one.
 // mobility_open_rows: the three rows of M of particle i; `self` is the block on the diagonal: xx xy
-// xz yy yz zz. All return whether two particles may coincide (Oseen alone looks).
+// xz yy yz zz. All return whether two particles coincide (Oseen alone looks).
 MLCORE_DECLARE_PER_ISA(bool mobility_tiles(OpenKind kind, const OpenParameters<double>& p,
                                            OpenTile<double>& a, OpenTile<double>& b);
                        bool mobility_tiles_f32(OpenKind kind, const OpenParameters<float>& p,

@@ -40,10 +40,6 @@ using Vector = typename Register<Real>::type;
 template <class Real>
 constexpr int kLanes = kBytes / static_cast<int>(sizeof(Real));
 
-/// A squared distance below which nothing depends on it.
-template <class Real>
-constexpr Real kTiny = sizeof(Real) == 8 ? Real(1e-100) : Real(1e-18);
-
 template <class Real>
 MLCORE_INLINE Vector<Real> load(const Real* p) {
   return *reinterpret_cast<const Vector<Real>*>(p);
@@ -129,7 +125,7 @@ struct Pair {
 template <class Real>
 MLCORE_INLINE Pair<Real> overlapping(const OpenParameters<Real>& p, Pair<Real> apart,
                                      Vector<Real> r2) {
-  const Vector<Real> inverse = inverse_roots(at_least<Real>(r2, kTiny<Real>));
+  const Vector<Real> inverse = inverse_roots(at_least<Real>(r2, kCoincide2<Real>));
   const auto overlap = r2 < p.reach2;
   return {overlap ? p.near - p.near_slope * (r2 * inverse) : apart.f,
           overlap ? p.near_g * inverse : apart.g};
@@ -141,7 +137,7 @@ MLCORE_INLINE Pair<Real> overlapping_unequal(Pair<Real> apart, Vector<Real> r2, 
                                              Vector<Real> b) {
   using V = Vector<Real>;
   const V gap2 = (a - b) * (a - b), larger = a > b ? a : b;
-  const V inverse = inverse_roots(at_least<Real>(r2, kTiny<Real>));
+  const V inverse = inverse_roots(at_least<Real>(r2, kCoincide2<Real>));
   // Written for r as it is, not as a difference of cubes: 16 r^3 (a + b) - (gap2 + 3 r^2)^2.
   const V r = r2 * inverse, over = 1 / (24 * (a * b));
   const V f = over * (16 * (a + b) - ((gap2 * inverse) * (gap2 * inverse)) * inverse -
@@ -231,7 +227,7 @@ bool rows_against(const OpenParameters<Real>& p, OpenTile<Real>& a, int i, OpenT
       const V qx = all(a.force[0][i + r]), qy = all(a.force[1][i + r]);
       const V qz = all(a.force[2][i + r]);
       const V r2 = dx * dx + dy * dy + dz * dz;
-      if constexpr (kind == OpenKind::oseen) zero |= any_less(r2, all(kTiny<Real>));
+      if constexpr (kind == OpenKind::oseen) zero |= any_less(r2, all(kCoincide2<Real>));
       const V own = kind == OpenKind::rpy_unequal ? all(a.radius[i + r]) : V{};
       const Pair<Real> q = pair_of<Real, kind>(p, r2, own, radius);
       if constexpr (kind == OpenKind::rpy_wall) {
@@ -278,7 +274,7 @@ bool row_at_home(const OpenParameters<Real>& p, OpenTile<Real>& a, int i) {
   // The particle itself is moved away, so that its lane stays finite.
   const V r2 = dx * dx + dy * dy + dz * dz + (1 - apart);
   bool zero = false;
-  if constexpr (kind == OpenKind::oseen) zero = any_less(r2, all(kTiny<Real>));
+  if constexpr (kind == OpenKind::oseen) zero = any_less(r2, all(kCoincide2<Real>));
   const Pair<Real> q = pair_of<Real, kind>(p, r2, all(a.radius[i]), load(a.radius + j));
   Block<Real> t = block_of(q, dx, dy, dz);
   if constexpr (kind == OpenKind::rpy_wall) add_wall(p, dx, dy, all(a.x[2][i]), z, t);
@@ -347,7 +343,7 @@ MLCORE_INLINE Block<Real> blocks_from(const OpenParameters<Real>& p, const OpenP
   const V dz = points.x[2][i] - z;
   const V r2 = dx * dx + dy * dy + dz * dz;
   if constexpr (kind == OpenKind::oseen) {
-    if (i < j || i >= j + kLanes<Real>) zero |= any_less(r2, all(kTiny<Real>));
+    if (i < j || i >= j + kLanes<Real>) zero |= any_less(r2, all(kCoincide2<Real>));
   }
   V own{}, other{};
   if constexpr (kind == OpenKind::rpy_unequal) {
@@ -385,14 +381,17 @@ MLCORE_INLINE void put_block(const Block<Real>& t, Real* row0, Real* row1, Real*
   put_interleaved<Real>(row2, t.zx, t.zy, t.zz);
 }
 
-/// Whether particle i has company in the vector from j on; zero distances there count when they are
-/// not its own.
+/// Whether particle i coincides with another one of the vector from j on, which holds i too.
 template <class Real>
 bool meets_another(const OpenPoints<Real>& points, std::int64_t i, std::int64_t j) {
   bool meets = false;
   for (std::int64_t k = j; k < j + kLanes<Real> && k < points.n; ++k) {
-    meets |= k != i && points.x[0][k] == points.x[0][i] && points.x[1][k] == points.x[1][i] &&
-             points.x[2][k] == points.x[2][i];
+    Real r2 = 0;
+    for (int a = 0; a < 3; ++a) {
+      const Real d = points.x[a][k] - points.x[a][i];
+      r2 += d * d;
+    }
+    meets |= k != i && r2 < kCoincide2<Real>;
   }
   return meets;
 }

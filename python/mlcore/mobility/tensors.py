@@ -301,6 +301,8 @@ class Oseen(_Spheres):
     """Point forces: the Oseen tensor between particles, Stokes drag on each.
 
     Not positive definite for particles closer than about 1.5 radii; use `RPY` for square roots.
+    Particles closer than 1e-40 (1e-9 where float32 is computed in single precision) coincide, which
+    is an error.
 
     Args:
         viscosity: > 0.

@@ -7,6 +7,7 @@
 #include <limits>
 #include <numbers>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "mlcore/reference/mobility.hpp"
@@ -267,6 +268,77 @@ TEST(Mobility, RejectsWhatItCannotDo) {
   model.table = shared_table().view();
   model.table.dperp.shape[0] -= 1;
   EXPECT_THROW(matrix(model, Cell::open(), x), mlcore::InvalidArgument);
+}
+
+/// 40 particles of which 21 and 33 lie `r` apart, and many share coordinates.
+Values nearly_coinciding(double r) {
+  Values x(3 * 40);
+  for (int i = 0; i < 40; ++i) {
+    x[3 * i] = i % 3;
+    x[3 * i + 1] = 1 + (i / 3) % 4;
+    x[3 * i + 2] = 1 + i / 12;  // NOLINT(bugprone-integer-division)
+  }
+  for (int i : {21, 33}) x[3 * i] = x[3 * i + 1] = x[3 * i + 2] = 0;
+  x[3 * 33 + 1] = -r;
+  return x;
+}
+
+template <class Call>
+void expect_coincidence(const Call& call, const std::string& what) {
+  try {
+    call();
+    ADD_FAILURE() << what << " throws nothing";
+  } catch (const mlcore::InvalidArgument& error) {
+    EXPECT_NE(std::string(error.what()).find("particles 21 and 33 coincide"), std::string::npos)
+        << what << ": " << error.what();
+  }
+}
+
+TEST(Mobility, OseenRefusesParticlesThatAllButCoincide) {
+  MobilityModel with_table = oseen();
+  with_table.table = shared_table().view();
+  const Values F = random_vectors(40, 1, 8);
+  for (double r : {0.0, 1e-300, 1e-150, 1e-110, 1e-60, 9e-41}) {
+    const Values x = nearly_coinciding(r);
+    for (const MobilityModel& model : {oseen(), with_table}) {
+      for (const Cell& cell : {Cell::open(), Cell::cubic(20), triclinic()}) {
+        expect_coincidence([&] { matrix(model, cell, x); }, "matrix");
+        expect_coincidence([&] { apply(model, cell, x, F); }, "apply");
+        expect_coincidence([&] { divergence(model, cell, x); }, "divergence");
+      }
+    }
+  }
+  for (double r : {1.1e-40, 1e-20}) {
+    const Values x = nearly_coinciding(r);
+    const double scale = 1 / r;  // K_self = 1 / (6 pi 0.7 1.1)
+    for (const Cell& cell : {Cell::open(), Cell::cubic(20)}) {
+      const Values M = matrix(oseen(), cell, x);
+      EXPECT_NEAR(M[(3 * 21 + 1) * 120 + 3 * 33 + 1], scale / (4 * std::numbers::pi * 0.7),
+                  1e-9 * scale);
+      EXPECT_TRUE(std::isfinite(largest(apply(oseen(), cell, x, F))));
+      EXPECT_EQ(largest(divergence(oseen(), cell, x)), 0);
+    }
+  }
+}
+
+TEST(Mobility, OseenInSinglePrecisionRefusesParticlesThatAllButCoincide) {
+  for (double r : {0.0, 1e-30, 9e-10}) {
+    const std::vector<float> x = narrow(nearly_coinciding(r));
+    std::vector<float> M(120 * 120), V(120);
+    const mlcore::View<const float, 2> at(x.data(), {40, 3});
+    const mlcore::View<float, 2> out(V.data(), {40, 3});
+    expect_coincidence(
+        [&] { mlcore::mobility_matrix({}, oseen(), Cell::open(), at, {M.data(), {120, 120}}); },
+        "matrix");
+    expect_coincidence([&] { mlcore::mobility_apply({}, oseen(), Cell::open(), at, at, out); },
+                       "apply");
+    expect_coincidence([&] { mlcore::mobility_divergence({}, oseen(), Cell::open(), at, out); },
+                       "divergence");
+  }
+  std::vector<float> x = narrow(nearly_coinciding(2e-9)), V(120, NAN);
+  const mlcore::View<const float, 2> at(x.data(), {40, 3});
+  mlcore::mobility_apply({}, oseen(), Cell::open(), at, at, {V.data(), {40, 3}});
+  EXPECT_TRUE(std::isfinite(largest(wide(V))));
 }
 
 TEST(Mobility, GpuViewsNeedADevice) {

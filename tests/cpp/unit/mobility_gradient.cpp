@@ -225,6 +225,43 @@ TEST(MobilityGradients, BatchesAddUpInTheParameters) {
   EXPECT_EQ(both.radius[0], radius);
 }
 
+TEST(MobilityGradients, OseenRefusesParticlesThatAllButCoincide) {
+  const Values F = random_vectors(2, 1, 8), H = random_vectors(2, 1, 9), C = random_vectors(12, 1);
+  const mlcore::View<const double, 3> matrix(C.data(), {1, 6, 6});
+  for (const Cell& cell : {Cell::open(), Cell::cubic(20)}) {
+    const Case c{"oseen", oseen(), cell};
+    const auto all = [&](const Values& x) {
+      Values to = apply_backward(c, x, F, H).x;
+      Gradients g(c.model, 2);
+      mlcore::mobility_matrix_backward({}, c.model, cell, batch(x), matrix, g.view());
+      Values out(6, NAN);
+      mlcore::mobility_apply_tangent({}, c.model, cell, batch(x), batch(F), batch(H), batch(out));
+      to.insert(to.end(), g.x.begin(), g.x.end());
+      to.insert(to.end(), out.begin(), out.end());
+      mlcore::mobility_apply_hessian({}, c.model, cell, batch(x), batch(F), batch(H), batch(F),
+                                     batch(out));
+      to.insert(to.end(), out.begin(), out.end());
+      return to;
+    };
+    for (double r : {0.0, 1e-150, 1e-110, 1e-60, 9e-41}) {
+      const Values x = {0, 0, 0, 0, r, 0};
+      EXPECT_THROW(all(x), mlcore::InvalidArgument) << r;
+      Gradients g(c.model, 2);
+      Values out(6);
+      EXPECT_THROW(apply_backward(c, x, F, H), mlcore::InvalidArgument);
+      EXPECT_THROW(mlcore::mobility_matrix_backward({}, c.model, cell, batch(x), matrix, g.view()),
+                   mlcore::InvalidArgument);
+      EXPECT_THROW(mlcore::mobility_apply_tangent({}, c.model, cell, batch(x), batch(F), batch(H),
+                                                  batch(out)),
+                   mlcore::InvalidArgument);
+      EXPECT_THROW(mlcore::mobility_apply_hessian({}, c.model, cell, batch(x), batch(F), batch(H),
+                                                  batch(F), batch(out)),
+                   mlcore::InvalidArgument);
+    }
+    for (double v : all({0, 0, 0, 0, 1.1e-40, 0})) EXPECT_TRUE(std::isfinite(v));
+  }
+}
+
 TEST(MobilityGradients, EdgesAndErrors) {
   const Case c{"rpy", rpy(), Cell::open()};
   EXPECT_EQ(apply_backward(c, {}, {}, {}).radius[0], 0);

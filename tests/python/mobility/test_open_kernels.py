@@ -95,6 +95,39 @@ def test_unequal_self_part_and_coincidence() -> None:
     np.testing.assert_allclose(m[:3, 3:], np.eye(3) * mobility[0], rtol=1e-15)
 
 
+@pytest.mark.parametrize("cell", [None, [9.0] * 3])
+@pytest.mark.parametrize("r", [0.0, 1e-150, 1e-110, 1e-60, 9e-41])
+def test_oseen_refuses_particles_that_all_but_coincide(r: float, cell: Any) -> None:
+    mobility, x = Oseen(ETA, A), above(30, 4.0)
+    x[5], x[17] = 0.0, [0.0, -r, 0.0]
+    f, adjoint = above(30, 1.0), above(30, 2.0)
+    for call in (
+        lambda: mobility.matrix(x, cell),
+        lambda: mobility.apply(x, f, cell),
+        lambda: mobility.divergence(x, cell),
+        lambda: mobility.position_gradient(x, f, adjoint, cell),
+    ):
+        with pytest.raises(InvalidArgument, match="particles 5 and 17 coincide"):
+            call()
+
+
+def test_oseen_is_finite_where_particles_are_apart() -> None:
+    mobility = Oseen(ETA, A)
+    x = np.array([[0.0, 0, 0], [1.1e-40, 0, 0], [1, 0, 0]])
+    assert mobility.matrix(x)[0, 3] == pytest.approx(1 / (4 * np.pi * ETA * 1.1e-40))
+    assert np.isfinite(mobility.apply(x, np.ones((3, 3)))).all()
+    assert np.isfinite(mobility.position_gradient(x, np.ones((3, 3)), np.ones((3, 3)))).all()
+    assert (mobility.divergence(x) == 0).all()
+    close = np.array([[0.0, 0, 0], [9e-10, 0, 0]], np.float32)
+    for call in (
+        lambda: mobility.matrix(close),
+        lambda: mobility.apply(close, close),
+        lambda: mobility.divergence(close),
+    ):
+        with pytest.raises(InvalidArgument, match="particles 0 and 1 coincide"):
+            call()
+
+
 @pytest.mark.parametrize("meeting", [0.6, 2.2])
 def test_unequal_branches_meet(meeting: float) -> None:
     def value(r: float) -> np.ndarray:

@@ -242,6 +242,11 @@ def test_errors_on_the_gpu() -> None:
         RPY(1.0, 1.0).matrix(where.put(broken))
     with pytest.raises(InvalidArgument, match="particles 0 and 1 coincide"):
         Oseen(1.0, 1.0).apply(where.put(np.ones((2, 3))), where.put(np.ones((2, 3))))
+    close = where.put(np.array([[0, 0, 0], [0, 1e-60, 0.0]]))
+    for cell in (None, [9.0] * 3):
+        for call in (Oseen(1.0, 1.0).matrix, Oseen(1.0, 1.0).divergence):
+            with pytest.raises(InvalidArgument, match="particles 0 and 1 coincide"):
+                call(close, cell)
     with pytest.raises(InvalidArgument, match="same device"):
         RPY(1.0, 1.0).apply(where.put(x), x)
 
