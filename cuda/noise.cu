@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "device.cuh"
+#include "finite.cuh"
 #include "mlcore/mobility.hpp"
 #include "noise_cuda.hpp"
 
@@ -79,6 +80,29 @@ __global__ void multiply_rows(const double* A, std::int64_t m, bool lower, const
 __global__ void add_to_diagonal(double* A, std::int64_t m, double value) {
   const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
   if (i < m) A[i * m + i] += value;
+}
+
+/// Raises *to to v >= 0; such numbers are ordered as their bits are.
+__device__ void raise_to(unsigned long long* to, double v) {
+  atomicMax(to, static_cast<unsigned long long>(__double_as_longlong(v)));
+}
+
+/// found[0] = max |A_ij - A_ji|, found[1] = max |A_ij| of finite entries, as bits. A thread per
+/// entry of a tile of 32 x 32 on or below the diagonal; the tile across it goes through shared
+/// memory.
+__global__ void measure_asymmetry(const double* A, std::int64_t m, unsigned long long* found) {
+  __shared__ double across[kWarp][kWarp + 1];
+  const std::int64_t row = blockIdx.y * static_cast<std::int64_t>(kWarp);
+  const std::int64_t column = blockIdx.x * static_cast<std::int64_t>(kWarp);
+  if (column > row) return;
+  const std::int64_t u = column + threadIdx.y, v = row + threadIdx.x;
+  across[threadIdx.y][threadIdx.x] = u < m && v < m ? A[u * m + v] : 0.0;
+  __syncthreads();
+  const std::int64_t i = row + threadIdx.y, j = column + threadIdx.x;
+  if (i >= m || j >= m) return;
+  const double below = A[i * m + j], above = across[threadIdx.x][threadIdx.y];
+  raise_to(found, fabs(below - above));
+  raise_to(found + 1, fmax(fabs(below), fabs(above)));
 }
 
 void multiply(const double* A, std::int64_t m, bool lower, const double* in, std::int64_t count,
@@ -302,6 +326,26 @@ bool noise_cholesky(const Context& context, View<double, 2> M, double shift,
   if (!factored(M, stream)) return false;
   multiply(M.data, m, true, z.data, count, out.data, stream);
   return true;
+}
+
+void noise_check_symmetric(const Context& context, View<const double, 2> M, double tolerance) {
+  const std::int64_t m = M.shape[0];
+  if (m == 0) return;
+  const CurrentDevice current(device_of("the matrix", M.data));
+  const cudaStream_t stream = stream_of(context);
+  check_finite_there("the matrix", M.data, M.size(), stream);
+  const unsigned tiles = blocks(m, kWarp);
+  MLCORE_CHECK(tiles <= 65535, "the matrix is too large for the GPU: ", m, " rows");
+  double found[2] = {0, 0};
+  const Scratch<double> there(found, 2, stream);
+  measure_asymmetry<<<dim3(tiles, tiles), dim3(kWarp, kWarp), 0, stream>>>(
+      M.data, m, reinterpret_cast<unsigned long long*>(there.get()));
+  check(cudaGetLastError(), "compare a matrix with its transpose");
+  check(cudaMemcpyAsync(found, there.get(), sizeof(found), cudaMemcpyDeviceToHost, stream),
+        "copy from the device");
+  check(cudaStreamSynchronize(stream), "compare a matrix with its transpose");
+  MLCORE_CHECK(found[0] <= tolerance * found[1], "the matrix must be symmetric to ", tolerance,
+               " of its largest entry, but M - M^T has an entry of ", found[0]);
 }
 
 void noise_to_host(const Context& context, const double* from, std::int64_t count, double* to) {

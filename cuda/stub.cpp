@@ -237,6 +237,8 @@ bool noise_cholesky(const Context&, View<double, 2>, double, View<const double, 
   unavailable();
 }
 
+void noise_check_symmetric(const Context&, View<const double, 2>, double) { unavailable(); }
+
 void noise_to_host(const Context&, const double*, std::int64_t, double*) { unavailable(); }
 
 std::shared_ptr<double> noise_copy(const Context&, View<const double, 2>) { unavailable(); }

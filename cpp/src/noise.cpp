@@ -409,6 +409,7 @@ NoiseReport gpu_root_of_matrix(const Context& context, View<const double, 2> M,
                                View<const double, 2> z, View<double, 2> out,
                                const SqrtOptions& options, const Particles& particles) {
   check_gpu(options);
+  cuda::noise_check_symmetric(context, M, kSymmetry);
   if (options.method != SqrtMethod::cholesky) {
     const auto space = cuda::noise_space(context, M, z.shape[0]);
     return krylov_root(*space, z.data, out.data, options, 0, {particles.cell, {}});

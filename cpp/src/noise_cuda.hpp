@@ -23,6 +23,10 @@ std::unique_ptr<detail::VectorSpace> noise_space(const Context& context, View<co
 bool noise_cholesky(const Context& context, View<double, 2> M, double shift,
                     View<const double, 2> z, View<double, 2> out);
 
+/// Throws InvalidArgument where M holds a NaN or an infinity, or is not symmetric to `tolerance` of
+/// its largest entry.
+void noise_check_symmetric(const Context& context, View<const double, 2> M, double tolerance);
+
 /// A device array copied to the host.
 void noise_to_host(const Context& context, const double* from, std::int64_t count, double* to);
 /// A copy of M on its device.

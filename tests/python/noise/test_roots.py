@@ -56,6 +56,22 @@ def test_square_of_the_root_is_the_mobility() -> None:
 
 
 @DEVICES
+@pytest.mark.parametrize("method", ["cholesky", *KRYLOV])
+@pytest.mark.parametrize("place", [(3, 70), (70, 3), (98, 97)])
+def test_given_matrices_must_be_symmetric(device: str, method: str, place: tuple[int, int]) -> None:
+    where, z = device_named(device), normal(33, 3)
+    matrix = np.diag(np.linspace(1.0, 2.0, 99))
+    matrix[place] = 1e-10
+    sqrt_apply(where.put(matrix), None, where.put(z), method=method)
+    matrix[place] = 3e-10
+    with pytest.raises(InvalidArgument, match=r"symmetric to 1e-10 .* entry of 3e-10"):
+        sqrt_apply(where.put(matrix), None, where.put(z), method=method)
+    matrix[place] = np.inf
+    with pytest.raises(InvalidArgument, match="the matrix must be finite"):
+        sqrt_apply(where.put(matrix), None, where.put(z), method=method)
+
+
+@DEVICES
 @pytest.mark.parametrize("method", KRYLOV)
 @pytest.mark.parametrize("phi", [0.01, 0.1, 0.5])
 def test_error_falls_with_the_tolerance(method: str, phi: float, device: str) -> None:
