@@ -17,11 +17,11 @@ import numpy as np
 from harness import Case, Setup, installed, main
 from mlcore.mobility import RPY
 from mlcore.noise import cholesky, sqrt_apply
+from mobility import numba_peers
 from scipy import linalg
 
 TOL = 1e-3
 KERNELS_FIT = 0.6  # of the FMA peak: below, the peers' GEMM has the wrong kernels
-MU = 1 / (6 * np.pi)  # viscosity 1, radius 1
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Product = Callable[[Array], Array]
@@ -177,33 +177,8 @@ def many_vectors(setup: Setup) -> Iterator[Case]:
 
 
 def numba_product(x: Array, parallel: bool) -> Product:
-    """M v by a loop over structures of arrays, which vectorises."""
-    import numba
-
-    @numba.njit(parallel=parallel, fastmath=True)  # type: ignore[untyped-decorator]
-    def product(X: Array, Y: Array, Z: Array, FX: Array, FY: Array, FZ: Array, out: Array) -> None:
-        n = X.shape[0]
-        for i in numba.prange(n):
-            xi, yi, zi = X[i], Y[i], Z[i]
-            u = v = w = 0.0
-            for j in range(n):
-                dx, dy, dz = xi - X[j], yi - Y[j], zi - Z[j]
-                r2 = dx * dx + dy * dy + dz * dz
-                r2s = r2 if r2 > 0 else 1.0
-                s = 1.0 / np.sqrt(r2s)
-                r = r2s * s
-                far = r > 2.0
-                f = (0.75 + 0.5 * s * s) * s if far else 1 - 0.28125 * r
-                g = (0.75 - 1.5 * s * s) * s * s * s if far else 0.09375 * s
-                f = f if r2 > 0 else 1.0
-                q = g * (dx * FX[j] + dy * FY[j] + dz * FZ[j])
-                u += f * FX[j] + q * dx
-                v += f * FY[j] + q * dy
-                w += f * FZ[j] + q * dz
-            out[i, 0] = MU * u
-            out[i, 1] = MU * v
-            out[i, 2] = MU * w
-
+    """M v by the loop that bench/mobility.py times."""
+    product = numba_peers(parallel)[1]
     columns = [np.ascontiguousarray(x[:, k]) for k in range(3)]
     out = np.empty_like(x)
 
