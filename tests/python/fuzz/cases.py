@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import mlcore
 import numpy as np
+from mlcore import mlp
 from mlcore import stencil as stencil_of
 from mlcore import voxels as voxels_of
 from mlcore.dynamics import (
@@ -255,6 +257,48 @@ def forces(rng: np.random.Generator) -> Results:
     cell = None if rng.random() < 0.5 else np.eye(3) * max(edge, 7.0)
     energy, field = force_field(forces_on(rng, n), x, cell)
     return {"energy": np.array(energy), "forces": field}
+
+
+@operation(rtol=1e-10, atol=1e-12)
+def pair_potential(rng: np.random.Generator) -> Results:
+    types, knots = int(rng.integers(1, 11)), max(size(rng, 300), 2)
+    table = rng.normal(size=(2, types * (types + 1) // 2, knots))
+    first = rng.uniform(0, 1)
+    potential = mlcore.PairPotential(*table, first + rng.uniform(0.2, 2), first)
+    n, cell = size(rng, 200), box(rng, 5.0)
+    kinds = rng.integers(0, types + (rng.random() < 0.1), n)
+    found = potential.evaluate(places(rng, n, cell), cell, bool(rng.integers(2)), types=kinds)
+    curve = dict(zip(("u", "slope"), potential.pair(rng.uniform(0, 3, n)), strict=True))
+    return found._asdict() | curve
+
+
+def networks(rng: np.random.Generator, dtype: type) -> Results:
+    widths = [max(size(rng, 80), 1) for _ in range(rng.integers(2, 6))]
+    layers = []
+    for before, units in pairwise(widths):
+        weight = rng.normal(0, 1.5 / np.sqrt(before), (units, before)).astype(dtype)
+        layers.append(
+            (weight, rng.normal(size=units).astype(dtype) if rng.random() < 0.8 else None)
+        )
+    scales = (
+        {"in_shift": rng.normal(), "in_scale": rng.uniform(0.5, 2)} if rng.random() < 0.5 else {}
+    )
+    network = mlcore.MLP(layers, str(rng.choice(list(mlp.ACTIVATIONS))), **scales)
+    rows = size(rng, 200)
+    x = (rng.normal(size=(rows, widths[0])) * rng.choice([1, 100])).astype(dtype)
+    v = rng.normal(size=(rows, widths[-1])).astype(dtype)
+    y, gradient = network.value_and_gradient(x, None if rng.random() < 0.3 else v)
+    return {"y": y, "gradient": gradient, "values": network(x)}
+
+
+@operation(rtol=1e-11, atol=1e-13)
+def networks_float64(rng: np.random.Generator) -> Results:
+    return networks(rng, np.float64)
+
+
+@operation(rtol=1e-4, atol=1e-5)
+def networks_float32(rng: np.random.Generator) -> Results:
+    return networks(rng, np.float32)
 
 
 @operation(rtol=1e-6)

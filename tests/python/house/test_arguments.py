@@ -28,6 +28,8 @@ SET = mlcore.ActiveSet((4, 5, 6), [[0, 0, 0], [1, 2, 3], [3, 4, 5]])
 ROWS = RNG.normal(size=(3, 2))
 NETWORK = mlcore.LSTM({f"weight_{side}_l0": RNG.normal(size=(8, 2)) for side in ("ih", "hh")})
 WINDOW = RNG.normal(size=(3, 4, 2))
+TABLE = mlcore.PairPotential([1.0, 0.0], [-1.0, -1.0], 3.0)
+MLP = mlcore.MLP([(RNG.normal(size=(2, 2)), None), (RNG.normal(size=(2, 2)), None)])
 PAIR = np.array([[0.0, 0, 0], [1.2, 0, 0]])
 LJ = mlcore.dynamics.LennardJones(1.0, 1.0, np.inf)
 
@@ -63,6 +65,10 @@ THREADED: dict[str, Callable[..., Any]] = {
     "step": lambda **o: NETWORK.step(WINDOW, **o),
     "rollout": lambda **o: NETWORK.rollout(WINDOW, 3, **o),
     "advance": lambda **o: NETWORK.advance(WINDOW, **o)[0],
+    "pair energies": lambda **o: TABLE.evaluate(X, **o),
+    "pair sums": lambda **o: TABLE.sums(X, **o),
+    "mlp": lambda **o: MLP(ROWS, **o),
+    "mlp gradient": lambda **o: MLP.gradient(ROWS, **o),
     "normal": lambda **o: mlcore.random.normal(0, 0, 0, [1, 2], **o),
     "verlet": verlet,
     "brownian": brownian,
@@ -88,7 +94,7 @@ WITH_OUT = [
     for name in THREADED
     if name
     not in ("neighbor_list", "neighbor_csr", "neighbor_matrix", "neighbor_batch", "NeighborList",
-            "bin_atoms", "cholesky", "normal", "verlet")
+            "bin_atoms", "cholesky", "normal", "pair energies", "pair sums", "verlet")
 ]  # fmt: skip
 
 
@@ -141,6 +147,9 @@ SHARED: dict[str, tuple[np.ndarray, Callable[[np.ndarray, np.ndarray], Any]]] = 
     "step of lists": (WINDOW, lambda x, out: NETWORK.step(x[:, :, :], out=out)),
     "rollout": (WINDOW, lambda x, out: NETWORK.rollout(x, 3, out=out)),
     "advance": (WINDOW, lambda x, out: NETWORK.advance(x, out=out)),
+    "mlp": (ROWS, lambda x, out: MLP(x, out=out)),
+    "mlp gradient": (ROWS, lambda x, out: MLP.gradient(x, out=out)),
+    "mlp gradient v": (ROWS, lambda v, out: MLP.gradient(ROWS, v, out=out)),
 }
 SHAPES = {
     "rasterize x": FIELD.shape,

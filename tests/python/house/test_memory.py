@@ -59,6 +59,16 @@ weight, small = rng.random((16, 16, 3, 3, 3), "f4"), rng.random((16, 64, 64, 64)
 out = small + 1
 mlcore.conv3d(small[:, :8, :8, :8], weight)
 """
+MODELS = """
+import numpy as np, mlcore
+rng = np.random.default_rng(0)
+x, box = rng.random((20000, 3)) * 28.7, [28.7] * 3
+table = mlcore.PairPotential.from_functions(lambda r: (1 - r / 2.5) ** 2, 2.5)
+table.evaluate(x[:9], box, True)
+network = mlcore.MLP([(rng.normal(size=(64, 16)), None), (rng.normal(size=(1, 64)), None)])
+rows, slopes = rng.normal(size=(2, 100000, 16))
+network.gradient(rows[:9])
+"""
 SIDE = 72 * 1500**2
 DOCUMENTED = {  # (setup, call, bytes of the result, bytes besides)
     "matrix": (PARTICLES, "m.matrix(x)", SIDE, 3e6),
@@ -69,6 +79,8 @@ DOCUMENTED = {  # (setup, call, bytes of the result, bytes besides)
     "sqrt_apply": (PARTICLES, "root(m, x, z)", 0, 1.13 * SIDE),
     "sqrt_apply lanczos": (PARTICLES, "root(m, x, z, method='lanczos')", 0, 3e6),
     "sqrt_apply chebyshev": (PARTICLES, "root(m, x, z, method='chebyshev')", 0, 4e6),
+    "pair potential": (MODELS, "table.evaluate(x, box, True)", 0, 48e6),
+    "mlp": (MODELS, "network.gradient(rows, out=slopes)", 0, 2e6),
     "rasterize": (
         POINTS,
         "mlcore.rasterize(grid, x, f, layout='channels_last', out=field)",
