@@ -210,10 +210,10 @@ class ExternalForce(ForceModel):
             )
             outcome = train(self.network, loss, settings, "ExternalForce")
         self._cached = None
-        error = float(loss.error(self.network, loss.rows, loss.forces)) ** 0.5
+        error = float(loss.error(self.network, loss.rows, loss.forces).detach()) ** 0.5
         held = math.nan
         if loss.held is not None:
-            held = float(loss.error(self.network, *loss.held)) ** 0.5
+            held = float(loss.error(self.network, *loss.held).detach()) ** 0.5
         seconds = clock.perf_counter() - begin
         self.result = ForceFit(outcome, error, math.nan, held, math.nan, seconds)
         return self.result

@@ -12,7 +12,7 @@ from mlcore.errors import InvalidArgument
 from mlcore.export.native import Native, PairTable
 from mlcore.forces.graph import Learner, NeighborLoss
 from mlcore.forces.neighbor import NeighborForce
-from mlcore.forces.spline_fit import closest_approach, fit_splines
+from mlcore.forces.spline_fit import fit_splines, innermost
 from mlcore.networks.pair import PairEnergy
 
 __all__ = ["PairForce", "tabulate"]
@@ -21,9 +21,9 @@ __all__ = ["PairForce", "tabulate"]
 class PairForce(NeighborForce):
     """E = sum over pairs of u(r), one smooth u for every pair of types.
 
-    u is a cubic spline in 1/r between the closest approach seen and the cutoff, where it fades out;
-    without hidden layers its weights are found by least squares, else a network of the splines is
-    trained, started anew. Below the closest approach seen the force stays what it was there.
+    u is a cubic spline in 1/r that fades out at the cutoff; without hidden layers its weights are
+    found by least squares, else a network of splines is trained. Repulsion goes on growing to a tenth
+    below the closest approach seen, and is constant from there inwards.
 
     Args:
         cutoff: beyond which u is zero, in the unit of the frames.
@@ -71,8 +71,8 @@ class PairForce(NeighborForce):
             fit_splines(learner, self.network, loss)
             return
         with torch.no_grad():
-            closest = closest_approach(loss.whole, self.kinds.count, self.cutoff)
-            self.network.inner.copy_(closest)
+            begin = innermost(loss.whole, self.kinds.count, self.cutoff)
+            self.network.inner.copy_(begin)
             self.network.scale.fill_(loss.spread.force * self.cutoff)
 
     def potential(self, r: Any, pair: tuple[int, int] = (1, 1)) -> tuple[Any, Any]:
@@ -97,7 +97,7 @@ class PairForce(NeighborForce):
 def tabulate(models: Sequence[PairForce], tolerance: float = 1e-6) -> list[PairTable]:
     """Tables of pair forces, all with the same knots, for the core's own engine.
 
-    The knots begin at the closest approach of all pairs of types and are doubled until energies and
+    The knots begin where the splines begin and are doubled until energies and
     forces between them are within the tolerance, relative to their largest values.
 
     Args:

@@ -13,18 +13,22 @@ from mlcore.forces.graph import Graph, Learner, NeighborLoss
 from mlcore.networks.pair import PairEnergy
 from mlcore.networks.radial import length, pair_index
 
-__all__ = ["closest_approach", "fit_splines"]
+__all__ = ["fit_splines", "innermost"]
 
-_SMOOTHNESS = 1e-7
+_SMOOTHNESS = 1e-8
+_BEYOND = 0.9
 _RIDGE = 1e-12
 
 
-def closest_approach(graph: Graph, types: int, cutoff: float) -> Tensor:
-    """(P,) smallest distances of every pair of types; a quarter of the cutoff where there are none."""
+def innermost(graph: Graph, types: int, cutoff: float) -> Tensor:
+    """(P,) where the splines of every pair of types begin: a tenth below the closest approach seen,
+    so that repulsion goes on growing there; a quarter of the cutoff where there are no pairs."""
     pair = pair_index(graph.types[graph.i], graph.types[graph.j], types)
     start = torch.full((types * (types + 1) // 2,), torch.inf, dtype=torch.float64)
     found = start.scatter_reduce(0, pair, length(graph.D).double(), "amin")
-    return torch.where(torch.isfinite(found), found.clamp(min=1e-3 * cutoff), 0.25 * cutoff)
+    return torch.where(
+        torch.isfinite(found), _BEYOND * found.clamp(min=1e-3 * cutoff), 0.25 * cutoff
+    )
 
 
 def _columns(network: PairEnergy, graph: Graph) -> tuple[Tensor, Tensor]:
@@ -76,16 +80,16 @@ def _normal(network: PairEnergy, loss: NeighborLoss) -> tuple[Tensor, Tensor]:
 
 
 def _penalty(network: PairEnergy, scale: float) -> Tensor:
-    """Second differences of neighboring weights: splines without data go on smoothly."""
+    """Third differences of neighboring weights: splines without data go on as parabolas in 1/r."""
     count = network.intervals + 3
-    second = torch.diff(torch.eye(count, dtype=torch.float64), n=2, dim=0) / scale
-    blocks: list[Any] = [second.T @ second] * len(network.inner)
+    third = torch.diff(torch.eye(count, dtype=torch.float64), n=3, dim=0) / scale
+    blocks: list[Any] = [third.T @ third] * len(network.inner)
     found: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
     return found
 
 
 def fit_splines(learner: Learner, network: PairEnergy, loss: NeighborLoss) -> None:
-    """Set the closest approach and the weights of a pair network without hidden layers.
+    """Set the innermost distance and the weights of a pair network without hidden layers.
 
     Args:
         learner: takes the energies of single atoms.
@@ -93,7 +97,7 @@ def fit_splines(learner: Learner, network: PairEnergy, loss: NeighborLoss) -> No
         loss: what is minimised, with a slight preference for smooth splines.
     """
     with torch.no_grad():
-        network.inner.copy_(closest_approach(loss.whole, network.types, network.cutoff))
+        network.inner.copy_(innermost(loss.whole, network.types, network.cutoff))
         network.scale.fill_(0.1 * loss.spread.force * network.cutoff)
     exact = copy.deepcopy(network).double()
     matrix, right = _normal(exact, loss)

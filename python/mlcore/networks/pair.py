@@ -35,13 +35,13 @@ class PairEnergy(torch.nn.Module):
     Args:
         cutoff: where u and its first two derivatives vanish.
         types: number of atom types.
-        intervals: of the splines, between the closest approach seen and the cutoff.
+        intervals: of the splines, between `inner` and the cutoff.
         hidden, activation: layers between the splines and u.
         smooth: part of the cutoff over which u is switched off.
         seed: of the weights.
 
     Attributes:
-        inner: (P,) closest approach of every pair of types, below which u goes on as a straight line.
+        inner: (P,) for every pair of types: below this distance u goes on as a straight line.
     """
 
     def __init__(

@@ -1,0 +1,121 @@
+"""Forces on single atoms, conservative or not; committees of all kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from known_potentials import CUTOFF, lj_frames
+from mlcore import data, export, forces
+from mlcore.errors import Error, FileFormatError, InvalidArgument
+
+
+def trajectory(force: Any, frames: int = 12, n: int = 40, **options: Any) -> data.Trajectory:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, (frames, n, 3))
+    v = rng.normal(size=x.shape)
+    times = np.arange(float(frames))
+    return data.Trajectory(times, x, velocities=v, forces=force(x, v), **options)
+
+
+def test_linear_drag_is_exact(tmp_path: Path) -> None:
+    model = forces.ExternalForce(("v",), hidden=())
+    result = model.fit(trajectory(lambda x, v: 0.25 - 0.7 * v))
+    assert result.held_out_force_error < 1e-12
+    v = np.array([[1.0, 2.0, -3.0]])
+    np.testing.assert_allclose(model.forces(0 * v, velocities=v), 0.25 - 0.7 * v, rtol=1e-12)
+    with pytest.raises(Error, match="not conservative"):
+        model.energy(0 * v, velocities=v)
+    with pytest.raises(InvalidArgument, match="velocities"):
+        model.forces(0 * v)
+    bundle = model.export(tmp_path / "b")
+    assert bundle.engines == ("native", "torchscript")
+    assert bundle.contract.gives == "forces" and bundle.contract.inputs == ("v",)
+
+
+def test_drag_of_every_type() -> None:
+    types = np.array([1, 2] * 20)
+    drag = np.where(types == 1, 0.2, 1.4)[:, None]
+    known = trajectory(lambda x, v: -drag * v, types=types)
+    model = forces.ExternalForce(("v", "types"), 2, hidden=(24,), activation="silu")
+    result = model.fit(known, epochs=150)
+    assert result.held_out_force_error < 0.1
+    v = np.ones((2, 3))
+    got = model.forces(0 * v, velocities=v, types=[1, 2])
+    np.testing.assert_allclose(got, -np.array([[0.2] * 3, [1.4] * 3]), atol=0.1)
+
+
+def test_trap_has_an_energy() -> None:
+    model = forces.ExternalForce(("x",), conservative=True, hidden=(24, 24))
+    result = model.fit(trajectory(lambda x, v: -x), epochs=150)
+    assert result.held_out_force_error < 0.1
+    x = np.array([[0.5, -1.0, 0.2]])
+    h = 1e-5
+    for k in range(3):
+        step = h * np.eye(3)[k]
+        slope = (model.energy(x + step) - model.energy(x - step)) / (2 * h)
+        np.testing.assert_allclose(-slope, model.forces(x)[0, k], rtol=1e-6, atol=1e-8)
+
+
+def test_positions_are_taken_inside_the_box() -> None:
+    model = forces.ExternalForce(("x",), hidden=(8,))
+    model.fit(trajectory(lambda x, v: np.sin(x), cell=4 * np.eye(3)), epochs=5)
+    x = np.array([[0.5, 1.0, 3.0]])
+    box: dict[str, Any] = {"cell": 4 * np.eye(3), "pbc": (True, False, True)}
+    again = model.forces(x + [8.0, 0, -4.0], **box)
+    np.testing.assert_allclose(again, model.forces(x, **box), rtol=1e-12)
+
+
+def test_bad_arguments() -> None:
+    for inputs in ((), ("x", "cell"), "x", ("q",)):
+        with pytest.raises(InvalidArgument, match="inputs"):
+            forces.ExternalForce(inputs)
+    with pytest.raises(InvalidArgument, match="potential"):
+        forces.ExternalForce(("x", "v"), conservative=True)
+    with pytest.raises(InvalidArgument, match="frames must have forces"):
+        forces.ExternalForce(("x",)).fit([Atoms("Ar")])
+
+
+def test_committee_of_pairs_is_unsure_where_it_saw_nothing(tmp_path: Path) -> None:
+    committee = forces.Committee(forces.PairForce(CUTOFF, intervals=24), members=3)
+    results = committee.fit(lj_frames(5), validation=0.2)
+    assert len(results) == 3
+    (atoms,) = lj_frames(1, seed=6)
+    found = committee.evaluate(atoms)
+    each = np.stack([m.forces(atoms) for m in committee.members])
+    np.testing.assert_allclose(found.forces, each.mean(0), atol=1e-12)
+    apart = np.sqrt(((each - each.mean(0)) ** 2).sum(-1).mean(0))
+    np.testing.assert_allclose(found.spread, apart, atol=1e-12)
+    squeezed = atoms.copy()
+    squeezed.set_cell(0.85 * atoms.cell.array, scale_atoms=True)
+    assert committee.spread(squeezed).mean() > 2 * found.spread.mean()
+    bundle = committee.export(tmp_path / "b")
+    assert bundle.members == 3 and bundle.native is not None and len(bundle.native) == 3
+    assert "Committee of 3" in bundle.manifest["training"]["model"]
+    loaded = forces.load(tmp_path / "b")
+    np.testing.assert_allclose(loaded.spread(atoms), found.spread, atol=1e-12)
+    assert set(export.verify(tmp_path / "b")) >= {"native", "torchscript"}
+
+
+def test_committee_keeps_a_checkpoint_of_every_member(tmp_path: Path) -> None:
+    known = trajectory(lambda x, v: -x - v, frames=4)
+    committee = forces.Committee(forces.ExternalForce(("x", "v"), hidden=(4,)), members=2)
+    committee.fit(known, epochs=3, checkpoint=tmp_path / "run")
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["member_0", "member_1"]
+    assert (tmp_path / "run/member_1/checkpoint.safetensors").is_file()
+    for members in (1, 2.5, True):
+        with pytest.raises(InvalidArgument, match="members"):
+            forces.Committee(forces.PairForce(2.5), members=members)  # type: ignore[arg-type]
+
+
+def test_other_bundles_are_not_forces(tmp_path: Path) -> None:
+    from mlcore import networks
+
+    contract = export.Contract("qoi", "atoms", "values", ("x",), shape=(1,), reduce="mean")
+    network = networks.make("atom-rows", {"inputs": ["x"], "gives": "values"})
+    export.write_model(tmp_path / "b", contract, network)
+    with pytest.raises(FileFormatError, match="holds qoi of atoms"):
+        forces.load(tmp_path / "b")
