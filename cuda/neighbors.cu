@@ -264,7 +264,7 @@ __global__ void write_arrays(Plan plan, const std::int64_t* offsets, const Key* 
 /// A warp per row of `width` entries.
 __global__ void write_matrix(Plan plan, const std::int64_t* offsets, const Key* keys,
                              std::int64_t base, std::int64_t width, std::int32_t padding,
-                             std::int32_t* js, std::int32_t* S, std::int32_t* counts) {
+                             std::int32_t* js, std::int32_t* S, std::int64_t* counts) {
   const std::int64_t i = (blockIdx.x * std::int64_t{kBlock} + threadIdx.x) / kWarp;
   if (i >= plan.particles) return;
   const std::int64_t first = offsets[i], size = offsets[i + 1] - first;
@@ -276,7 +276,7 @@ __global__ void write_matrix(Plan plan, const std::int64_t* offsets, const Key* 
     js[to] = static_cast<std::int32_t>(base + j);
     for (int k = 0; S && k < 3; ++k) S[3 * to + k] = pair.S[k];
   }
-  if (counts && threadIdx.x % kWarp == 0) counts[base + i] = static_cast<std::int32_t>(size);
+  if (counts && threadIdx.x % kWarp == 0) counts[base + i] = size;
 }
 
 __global__ void write_offsets(const std::int64_t* offsets, std::int64_t count, std::int64_t pairs,

@@ -139,7 +139,7 @@ void fill_matrix(const Source& source, const py::object& j, const py::object& S,
   NeighborMatrix matrix;
   matrix.padding = padding;
   matrix.j = any_output<std::int32_t, 2>("out[0]", j, {n, width});
-  matrix.counts = any_output<std::int32_t, 1>("out[1]", counts, {n});
+  matrix.counts = any_output<std::int64_t, 1>("out[1]", counts, {n});
   if (!S.is_none()) matrix.S = any_output<std::int32_t, 3>("out[2]", S, {n, width, 3});
   py::gil_scoped_release release;
   source.fill(context, matrix);
@@ -276,7 +276,13 @@ void export_neighbors(py::module_& m) {
             py::gil_scoped_release release;
             return list.update(Context{threads}, x, cell);
           },
-          py::arg("positions"), py::arg("cell"), py::arg("pbc"), py::arg("num_threads"));
+          py::arg("positions"), py::arg("cell"), py::arg("pbc"), py::arg("num_threads"))
+      .def(
+          "copy_positions",
+          [](const NeighborList& list, const py::object& out) {
+            list.copy_positions(any_output<double, 2>("out", out, {list.particles(), 3}));
+          },
+          py::arg("out"));
   define_source(list_type);
 }
 

@@ -255,6 +255,10 @@ void NeighborCells::move(const Context& context, View<const double, 2> x) {
   });
 }
 
+void NeighborCells::copy_positions(View<double, 2> out) const {
+  for (std::int64_t i = 0; i < size(); ++i) std::copy_n(&positions_[4 * i], 3, &out(i, 0));
+}
+
 kernels::NeighborParticles NeighborCells::particles() const {
   return {positions_.data(), wraps_.empty() ? nullptr : wraps_.data(), grid_.cell.rows.data(),
           images_.empty() ? nullptr : images_.data(), packed_ && narrow()};

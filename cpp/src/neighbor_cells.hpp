@@ -26,6 +26,8 @@ class NeighborCells {
   /// the cutoff.
   void move(const Context& context, View<const double, 2> x);
 
+  void copy_positions(View<double, 2> out) const;
+
   std::int64_t size() const { return positions_.size() / 4; }
   kernels::NeighborParticles particles() const;
   kernels::NeighborCopies copies() const;

@@ -194,7 +194,7 @@ void write_matrix(const Context& context, const NeighborCells& cells, const Neig
         fill_vectors<double>(cells, row, S, nullptr, nullptr);
         std::fill(S + 3 * row.size, S + 3 * width, 0);
       }
-      if (out.counts.data) out.counts(line) = static_cast<std::int32_t>(row.size);
+      if (out.counts.data) out.counts(line) = row.size;
     });
   });
 }

@@ -406,6 +406,11 @@ bool NeighborList::update(const Context& context, View<const double, 2> x, const
 }
 
 std::int64_t NeighborList::particles() const { return state_->systems.first.back(); }
+void NeighborList::copy_positions(View<double, 2> out) const {
+  MLCORE_CHECK((out.shape == std::array<std::int64_t, 2>{particles(), 3}),
+               "positions must have the shape (", particles(), ", 3)");
+  if (particles() > 0) state_->systems.cells[0].copy_positions(out);
+}
 std::int64_t NeighborList::count() const { return state_->systems.count(); }
 std::int64_t NeighborList::largest_row() const { return state_->systems.largest_row(); }
 View<const std::int64_t, 1> NeighborList::offsets() const { return state_->systems.view(); }

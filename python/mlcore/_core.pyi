@@ -159,6 +159,7 @@ class NeighborList:
     def copy_offsets(
         self, out: typing.Any, stream: typing.SupportsInt | typing.SupportsIndex
     ) -> None: ...
+    def copy_positions(self, out: typing.Any) -> None: ...
     def fill(
         self,
         arrays: dict[str, typing.Any],

@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind, apart, box, host, integer, is_atoms, thread_count
+from mlcore.arrays import Kind, apart, box, flag, host, integer, is_atoms, thread_count
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def neighbor_list(
     """
     system = _System.of(positions, cell, pbc, types)
     output = _Output(quantities, index_dtype, dtype, out, num_threads)
-    options = _core.NeighborOptions(half, sorted, self_pairs, output.vectors)
+    options = _options(half, sorted, self_pairs, output.vectors)
     return output.of(system.search(cutoff, options, num_threads), system)
 
 
@@ -117,20 +117,23 @@ def neighbor_csr(
     types: npt.ArrayLike | None = None,
     index_dtype: npt.DTypeLike = np.int32,
     dtype: npt.DTypeLike = np.float64,
+    out: Any = None,
     num_threads: int | None = None,
 ) -> Any:
     """The neighbors of all particles in compressed rows; arguments as in :func:`neighbor_list`.
+
+    Args:
+        out: the arrays (offsets, j, S) of the caller's to fill, or offsets and what ``quantities``
+            names: offsets of exactly n + 1 entries, the others of at least p.
 
     Returns:
         ``(offsets, j, S)``, or offsets and what ``quantities`` names: the neighbors of particle i
         are ``j[offsets[i]:offsets[i + 1]]``; offsets are (n + 1,) int64.
     """
     system = _System.of(positions, cell, pbc, types)
-    output = _Output(quantities, index_dtype, dtype, None, num_threads)
-    options = _core.NeighborOptions(half, sorted, self_pairs, output.vectors)
-    search = system.search(cutoff, options, num_threads)
-    arrays = output.all(search, system)
-    return (system.offsets_of(search), *arrays)
+    first, output = _row_output(quantities, index_dtype, dtype, out, num_threads)
+    options = _options(half, sorted, self_pairs, output.vectors)
+    return _rows(system.search(cutoff, options, num_threads), system, first, output)
 
 
 def neighbor_matrix(
@@ -158,14 +161,14 @@ def neighbor_matrix(
         out: arrays (j, counts, S) of the caller's to fill, of exactly these shapes.
 
     Returns:
-        ``(j, counts, S)``: (n, m) int32, (n,) int32, and (n, m, 3) int32, zero after the neighbors.
+        ``(j, counts, S)``: (n, m) int32, (n,) int64, and (n, m, 3) int32, zero after the neighbors.
 
     Raises:
         InvalidArgument: as :func:`neighbor_list`, or a particle has more than ``max_neighbors``
             neighbors; the message tells how many are needed.
     """
     system = _System.of(positions, cell, pbc, types)
-    search = system.search(cutoff, _core.NeighborOptions(half, sorted, self_pairs), num_threads)
+    search = system.search(cutoff, _options(half, sorted, self_pairs), num_threads)
     return _matrix(search, system, max_neighbors, fill, out, num_threads)
 
 
@@ -198,6 +201,7 @@ def neighbor_batch(
     types: npt.ArrayLike | None = None,
     index_dtype: npt.DTypeLike = np.int32,
     dtype: npt.DTypeLike = np.float64,
+    out: Any = None,
     num_threads: int | None = None,
 ) -> NeighborBatch:
     """Neighbor lists of many systems in one call, which threads share.
@@ -217,8 +221,8 @@ def neighbor_batch(
         A :class:`NeighborBatch`.
     """
     system = _System.of_batch(positions, batch_offsets, cell, pbc, types)
-    output = _Output(quantities, index_dtype, dtype, None, num_threads)
-    options = _core.NeighborOptions(half, sorted, self_pairs, output.vectors)
+    output = _Output(quantities, index_dtype, dtype, out, num_threads)
+    options = _options(half, sorted, self_pairs, output.vectors)
     search = system.search(cutoff, options, num_threads)
     arrays = output.all(search, system)
     first = system.offsets
@@ -231,7 +235,9 @@ class NeighborList:
 
     The cells are as wide as cutoff + skin and serve until a particle has moved by more than skin /
     2, or the cell or the number of particles changed (Verlet, Phys. Rev. 159, 98 (1967)). What it
-    reports is always exact for the positions of the last :meth:`update`. On the CPU.
+    reports is always exact for the positions of the last :meth:`update`. On the CPU. Copies and
+    pickles hold the positions of the last update, without their gradients, and search anew at
+    their first use.
 
     Args:
         cutoff: as in :func:`neighbor_list`. Types of a dict or (t, t) cutoff, and radii, are those
@@ -258,11 +264,13 @@ class NeighborList:
     ) -> None:
         if not (isinstance(skin, int | float | np.number) and 0 <= skin < math.inf):
             raise InvalidArgument(f"skin must be finite and not negative, got {skin!r}")
+        if not isinstance(cutoff, Mapping):
+            _checked_cutoff(cutoff)
         self.cutoff = cutoff
         self.skin = float(skin)
         self.searches = 0
-        self._types = types
-        self._options = _core.NeighborOptions(half, sorted, self_pairs)
+        self._types = None if types is None else _integers(types)
+        self._flags = _flags(half, sorted, self_pairs)
         self._index_dtype = _dtype_of("index_dtype", index_dtype, "int32", "int64")
         self._dtype = _dtype_of("dtype", dtype, "float64", "float32")
         self._num_threads = thread_count(num_threads)
@@ -281,27 +289,21 @@ class NeighborList:
         """
         system = _System.of(positions, cell, pbc, self._types)
         system.kind.require_cpu("positions", "lists of moving particles are kept")
-        if self._list is None:
-            cutoff = _cutoff(self.cutoff, system)
-            self._list = _core.NeighborList(cutoff, self.skin, self._options)
-        threads = self._num_threads
-        where = system.cells[0], system.pbc[0]
-        self._system = None
-        searched = bool(self._list.update(system.positions, *where, num_threads=threads))
-        self._system = system
-        self.searches += searched
-        return searched
+        return self._take(system)
 
     def get(self, quantities: str, out: Any = None) -> Any:
         """What :func:`neighbor_list` returns, for the positions of the last update."""
         output = _Output(quantities, self._index_dtype, self._dtype, out, self._num_threads)
-        return output.of(self._list, self._updated())
-
-    def csr(self) -> Any:
-        """What :func:`neighbor_csr` returns, for the positions of the last update."""
         system = self._updated()
-        output = _Output("jS", self._index_dtype, self._dtype, None, self._num_threads)
-        return (system.offsets_of(self._list), *output.all(self._list, system))
+        return output.of(self._list, system)
+
+    def csr(self, quantities: str = "jS", out: Any = None) -> Any:
+        """What :func:`neighbor_csr` returns, for the positions of the last update."""
+        first, output = _row_output(
+            quantities, self._index_dtype, self._dtype, out, self._num_threads
+        )
+        system = self._updated()
+        return _rows(self._list, system, first, output)
 
     def matrix(
         self, max_neighbors: int | None = None, *, fill: int | None = None, out: Any = None
@@ -312,11 +314,37 @@ class NeighborList:
 
     def __len__(self) -> int:
         """Number of pairs."""
-        return 0 if self._system is None else len(self._list)
+        return 0 if self._system is None else len(self._core_list(self._system))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__ | {"_list": None}
+        if self._system is not None and self._list is not None:
+            x = np.empty((len(self._system.positions), 3))
+            self._list.copy_positions(x)
+            state["_system"] = replace(self._system, positions=x, source=None, cell_source=None)
+        return state
+
+    def _take(self, system: _System) -> bool:
+        if self._list is None:
+            cutoff = _cutoff(self.cutoff, system)
+            self._list = _core.NeighborList(cutoff, self.skin, _core.NeighborOptions(*self._flags))
+        threads = self._num_threads
+        where = system.cells[0], system.pbc[0]
+        self._system = None
+        searched = bool(self._list.update(system.positions, *where, num_threads=threads))
+        self._system = system
+        self.searches += searched
+        return searched
+
+    def _core_list(self, system: _System) -> Any:
+        if self._list is None:
+            self._take(system)
+        return self._list
 
     def _updated(self) -> _System:
         if self._system is None:
             raise InvalidArgument("this neighbor list has no positions yet: call update() first")
+        self._core_list(self._system)
         return self._system
 
 
@@ -355,10 +383,13 @@ class _System:
     ) -> _System:
         if offsets is None:
             positions, offsets, cell, pbc, types = _joined(positions, cell, pbc, types)
-        kind, array = _positions(positions)
-        first = np.asarray(offsets)
+        try:
+            first = np.asarray(offsets)
+        except (TypeError, ValueError):
+            first = np.zeros(())
         if first.ndim != 1 or not len(first) or first.dtype.kind not in "iu":
             raise InvalidArgument("batch_offsets must be (b + 1,) integers, b systems")
+        kind, array = _positions(positions)
         cells, flags = _boxes(cell, pbc, len(first) - 1)
         kinds = _types(types, len(array))
         return cls(array, first.astype(np.int64), cells, flags, kinds, kind, positions, cell)
@@ -375,9 +406,11 @@ class _System:
             stream=self.kind.stream(),
         )
 
-    def offsets_of(self, search: Any) -> Any:
+    def offsets_of(self, search: Any, out: Any = None) -> Any:
         """(n + 1,) first pair of each particle."""
-        array, result = self.kind.output(None, (len(self.positions) + 1,), np.int64)
+        shape = (len(self.positions) + 1,)
+        array, result = self.kind.output(out, shape, np.int64, "positions", "out of the offsets")
+        apart(array, positions=self.positions)
         search.copy_offsets(array, stream=self.kind.stream())
         return result
 
@@ -425,7 +458,7 @@ class _Output:
         self.index = _dtype_of("index_dtype", index_dtype, "int32", "int64")
         self.real = _dtype_of("dtype", dtype, "float64", "float32")
         self.threads = thread_count(num_threads)
-        self.given = () if out is None else tuple(out if len(quantities) > 1 else (out,))
+        self.given = () if out is None else _sequence(out) if len(quantities) > 1 else (out,)
         if out is not None and len(self.given) != len(quantities):
             raise InvalidArgument(
                 f"out must hold an array for each of {quantities!r}, got {len(self.given)}"
@@ -492,6 +525,54 @@ class _Output:
         return tuple(system.kind.like(array) for array in arrays)
 
 
+def _options(half: bool, sorted: bool, self_pairs: bool, vectors: bool = True) -> Any:
+    return _core.NeighborOptions(*_flags(half, sorted, self_pairs), vectors)
+
+
+def _flags(half: bool, sorted: bool, self_pairs: bool) -> tuple[bool, bool, bool]:
+    return flag("half", half), flag("sorted", sorted), flag("self_pairs", self_pairs)
+
+
+def _sequence(out: Any) -> tuple[Any, ...]:
+    try:
+        return tuple(out)
+    except TypeError:
+        raise InvalidArgument(
+            f"out must be a sequence of arrays, got {type(out).__name__}"
+        ) from None
+
+
+def _row_output(
+    quantities: str,
+    index_dtype: npt.DTypeLike,
+    dtype: npt.DTypeLike,
+    out: Any,
+    num_threads: int | None,
+) -> tuple[Any, _Output]:
+    """The caller's offsets, and the output of what goes with them."""
+    plain = _Output(quantities, index_dtype, dtype, None, num_threads)
+    if out is None:
+        return None, plain
+    first, *rest = _sequence(out) or (None,)
+    if len(rest) != len(quantities):
+        raise InvalidArgument(
+            f"out must hold the offsets and an array for each of {quantities!r}, got "
+            f"{len(rest) + (first is not None)}"
+        )
+    given = rest if len(quantities) > 1 else rest[0]
+    return first, _Output(quantities, index_dtype, dtype, given, num_threads)
+
+
+def _rows(search: Any, system: _System, first: Any, output: _Output) -> tuple[Any, ...]:
+    """Offsets and the arrays that go with them."""
+    offsets = system.offsets_of(search, first)
+    if first is not None:
+        for letter, array in zip(output.quantities, output.given, strict=True):
+            if hasattr(array, "shape"):
+                apart(offsets, **{f"that of {letter!r}": array})
+    return (offsets, *output.all(search, system))
+
+
 def _beginning(letter: str, array: Any, length: int) -> Any:
     shape = tuple(getattr(array, "shape", ()))
     if not shape or shape[0] < length:
@@ -510,7 +591,7 @@ def _matrix(
     num_threads: int | None,
 ) -> Any:
     n = len(system.positions)
-    given = (None, None, None) if out is None else tuple(out)
+    given = (None, None, None) if out is None else _sequence(out)
     if len(given) != 3:
         raise InvalidArgument(f"out must be the arrays (j, counts, S), got {len(given)}")
     if width is None:
@@ -529,9 +610,10 @@ def _matrix(
         )
     kind = system.kind
     shapes = (n, width), (n,), (n, width, 3)
+    dtypes = np.int32, np.int64, np.int32
     pairs = [
-        kind.output(array, shape, np.int32, like="positions")
-        for array, shape in zip(given, shapes, strict=True)
+        kind.output(array, shape, dtype, like="positions")
+        for array, shape, dtype in zip(given, shapes, dtypes, strict=True)
     ]
     (j, counts, S), results = zip(*pairs, strict=True)
     apart(j, positions=system.positions, counts=counts, S=S)
@@ -563,13 +645,17 @@ def _joined(
     systems: Any, cell: Any, pbc: Any, types: Any
 ) -> tuple[Any, npt.NDArray[np.int64], Any, Any, Any]:
     """A sequence of systems as (positions, offsets, cell, pbc, types)."""
-    if not isinstance(systems, Sequence):
-        raise InvalidArgument("a batch is a sequence of systems, or positions with batch_offsets")
+    if not isinstance(systems, Sequence) or isinstance(systems, str):
+        raise InvalidArgument(
+            "positions of a batch must be a sequence of systems, or go with batch_offsets"
+        )
     if systems and all(map(is_atoms, systems)):
         cell = np.array([atoms.cell[:] for atoms in systems]) if cell is None else cell
         pbc = np.array([atoms.pbc for atoms in systems]) if pbc is None else pbc
         types = np.concatenate([atoms.numbers for atoms in systems]) if types is None else types
         systems = [atoms.positions for atoms in systems]
+    for s, x in enumerate(systems):
+        _check_system(s, x)
     offsets = np.concatenate([[0], np.cumsum([len(x) for x in systems], dtype=np.int64)])
     if not systems:
         return np.zeros((0, 3)), offsets.astype(np.int64), cell, pbc, types
@@ -578,6 +664,18 @@ def _joined(
         return sys.modules["torch"].cat(list(systems)), offsets, cell, pbc, types
     library: Any = sys.modules["cupy"] if kind.name == "cupy" else np
     return library.concatenate(list(systems)), offsets, cell, pbc, types
+
+
+def _check_system(s: int, x: Any) -> None:
+    try:
+        shape = tuple(np.shape(x))
+    except ValueError:
+        shape = ()
+    if shape != (0,) and (len(shape) != 2 or shape[1] != 3):
+        raise InvalidArgument(
+            f"positions of system {s} must be an array of the shape (n, 3), got "
+            f"{shape or type(x).__name__}"
+        )
 
 
 def _boxes(
@@ -609,9 +707,9 @@ def _boxes(
 def _dtype_of(name: str, value: npt.DTypeLike, *allowed: str) -> np.dtype[Any]:
     try:
         dtype = np.dtype(str(value).removeprefix("torch.") if "torch" in str(value) else value)
-    except TypeError:
+    except (TypeError, ValueError):
         raise InvalidArgument(f"{name} must be {' or '.join(allowed)}, got {value!r}") from None
-    if dtype.name not in allowed:
+    if value is None or dtype.name not in allowed:
         raise InvalidArgument(f"{name} must be {' or '.join(allowed)}, got {dtype}")
     return dtype
 
@@ -623,10 +721,20 @@ def _floats(name: str, values: Any) -> npt.NDArray[np.float64]:
 def _types(types: npt.ArrayLike | None, n: int) -> npt.NDArray[np.int64] | None:
     if types is None:
         return None
-    array = np.asarray(types)
-    if array.shape != (n,) or (n and array.dtype.kind not in "iu"):
+    array = _integers(types)
+    if array.shape != (n,):
+        raise InvalidArgument(f"types must be ({n},) integers, got the shape {array.shape}")
+    return array
+
+
+def _integers(types: Any) -> npt.NDArray[np.int64]:
+    try:
+        array = np.asarray(types)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"types must be (n,) integers: {error}") from None
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise InvalidArgument(
-            f"types must be ({n},) integers, got {array.dtype} of the shape {array.shape}"
+            f"types must be (n,) integers, got {array.dtype} of the shape {array.shape}"
         )
     return array.astype(np.int64)
 
@@ -635,19 +743,24 @@ def _cutoff(cutoff: Any, system: _System) -> Any:
     if isinstance(cutoff, Mapping):
         dense, table = _table(cutoff, _needed_types(system))
         return _core.NeighborCutoff(math.inf, types=dense, table=table)
-    array = _floats("cutoff", cutoff)
+    array = _checked_cutoff(cutoff)
     if array.ndim == 0:
         return _core.NeighborCutoff(float(array))
     if array.ndim == 1:
         return _core.NeighborCutoff(math.inf, radii=array)
-    if array.ndim != 2:
-        raise InvalidArgument(
-            f"cutoff must be a number, (n,) radii, (t, t) distances or a dict, got {array.shape}"
-        )
     types = _needed_types(system)
     if types.size and (types.min() < 0 or types.max() >= len(array)):
         raise InvalidArgument(f"types must lie in 0..{len(array) - 1} for a cutoff {array.shape}")
     return _core.NeighborCutoff(math.inf, types=types.astype(np.int32), table=array)
+
+
+def _checked_cutoff(cutoff: Any) -> npt.NDArray[np.float64]:
+    array = _floats("cutoff", cutoff)
+    if array.ndim > 2:
+        raise InvalidArgument(
+            f"cutoff must be a number, (n,) radii, (t, t) distances or a dict, got {array.shape}"
+        )
+    return array
 
 
 def _needed_types(system: _System) -> npt.NDArray[np.int64]:

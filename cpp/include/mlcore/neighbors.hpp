@@ -49,7 +49,7 @@ struct NeighborArrays {
 struct NeighborMatrix {
   View<std::int32_t, 2> j;       ///< (n, m) second particles, then `padding`
   View<std::int32_t, 3> S;       ///< (n, m, 3) or none; zero where padded
-  View<std::int32_t, 1> counts;  ///< (n,) or none; neighbors of each particle
+  View<std::int64_t, 1> counts;  ///< (n,) or none; neighbors of each particle
   std::int32_t padding = -1;
 };
 
@@ -135,9 +135,10 @@ class MLCORE_API NeighborList {
   bool update(const Context& context, View<const double, 2> x, const Cell& cell);
 
   std::int64_t particles() const;
-  std::int64_t count() const;                   ///< see NeighborSearch
-  std::int64_t largest_row() const;             ///< see NeighborSearch
-  View<const std::int64_t, 1> offsets() const;  ///< valid until the next update
+  void copy_positions(View<double, 2> out) const;  ///< (n, 3) of the last update
+  std::int64_t count() const;                      ///< see NeighborSearch
+  std::int64_t largest_row() const;                ///< see NeighborSearch
+  View<const std::int64_t, 1> offsets() const;     ///< valid until the next update
   void copy_offsets(const Context& context, View<std::int64_t, 1> out) const;
   void fill(const Context& context, const NeighborArrays<std::int32_t>& arrays) const;
   void fill(const Context& context, const NeighborArrays<std::int64_t>& arrays) const;

@@ -300,7 +300,8 @@ TEST(Neighbors, MatrixHoldsTheRows) {
   const mlcore::NeighborSearch search({}, view(x), cell, {2.4});
   const Pairs pairs = filled(search, 1);
   const std::int64_t width = search.largest_row() + 2;
-  std::vector<std::int32_t> j(50 * width), S(150 * width), counts(50);
+  std::vector<std::int32_t> j(50 * width), S(150 * width);
+  std::vector<std::int64_t> counts(50);
   const mlcore::NeighborMatrix matrix{
       {j.data(), {50, width}}, {S.data(), {50, width, 3}}, {counts.data(), {50}}, -7};
   search.fill({}, matrix);

@@ -29,6 +29,9 @@ WEIGHTS = {f"weight_{side}_l0": RNG.normal(size=(8, 2)) for side in ("ih", "hh")
 NETWORK = mlcore.LSTM(WEIGHTS)
 WINDOW = RNG.normal(size=(3, 4, 2))
 
+MOVING = mlcore.NeighborList(2.0, 0.5)
+MOVING.update(X)
+
 
 def flat(r: Any) -> Any:
     return 0.1 * np.ones_like(r)
@@ -115,6 +118,22 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "gather_rate": (machine.gather_rate, {"size": 1 << 14}),
     "first_touch_rate": (machine.first_touch_rate, {"size": 1 << 14}),
     "set_num_threads": (mlcore.set_num_threads, {"threads": 1}),
+    "neighbor_list": (mlcore.neighbor_list, {"quantities": "ij", "positions": X, "cutoff": 2.0}),
+    "neighbor_csr": (mlcore.neighbor_csr, {"positions": X, "cutoff": 2.0}),
+    "neighbor_matrix": (mlcore.neighbor_matrix, {"positions": X, "cutoff": 2.0}),
+    "neighbor_batch": (
+        mlcore.neighbor_batch,
+        {"quantities": "ij", "positions": X, "cutoff": 2.0, "batch_offsets": [0, 2, 6]},
+    ),
+    "neighbor_batch of arrays": (
+        mlcore.neighbor_batch,
+        {"quantities": "d", "positions": [X, X], "cutoff": 2.0},
+    ),
+    "NeighborList": (mlcore.NeighborList, {"cutoff": 2.0}),
+    "NeighborList.update": (mlcore.NeighborList(2.0).update, {"positions": X}),
+    "NeighborList.get": (MOVING.get, {"quantities": "ij"}),
+    "NeighborList.csr": (MOVING.csr, {}),
+    "NeighborList.matrix": (MOVING.matrix, {}),
     "random.normal": (mlcore.random.normal, {"seed": 1, "stream": 1, "step": 1, "tags": [1]}),
 }
 WRONG = {"None": None, "text": "abc", "object": object(), "texts": ["a", "b"], "complex": 1j}

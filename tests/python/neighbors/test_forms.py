@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 from typing import Any
 
 import ase
@@ -24,6 +26,10 @@ def positions(n: int = 60, seed: int = 1, low: float = -0.5, high: float = 1.5) 
     return np.random.default_rng(seed).uniform(low, high, (n, 3)) @ CELL
 
 
+def pickled(value: Any) -> Any:
+    return pickle.loads(pickle.dumps(value))
+
+
 def assert_same(found: Any, expected: Any) -> None:
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -41,7 +47,7 @@ def test_matrix_holds_the_rows(n: int, cutoff: float, half: bool, threads: int) 
         rows, counts, shifts = neighbor_matrix(x, cutoff, width, CELL, True, **options)
         width = needed if width is None else width
         assert rows.shape == (n, width) and shifts.shape == (n, width, 3)
-        assert rows.dtype == counts.dtype == shifts.dtype == np.int32
+        assert rows.dtype == shifts.dtype == np.int32 and counts.dtype == np.int64
         np.testing.assert_array_equal(counts, np.diff(offsets))
         filled = np.arange(width) < counts[:, None]
         np.testing.assert_array_equal(rows[filled], j)
@@ -51,7 +57,8 @@ def test_matrix_holds_the_rows(n: int, cutoff: float, half: bool, threads: int) 
 
 def test_matrix_fills_the_callers_arrays_with_the_callers_number() -> None:
     x = positions(30)
-    out = tuple(np.full(shape, 99, np.int32) for shape in ((30, 80), (30,), (30, 80, 3)))
+    shapes = {(30, 80): np.int32, (30,): np.int64, (30, 80, 3): np.int32}
+    out = tuple(np.full(shape, 99, dtype) for shape, dtype in shapes.items())
     found = neighbor_matrix(x, 2.0, cell=CELL, pbc=True, fill=-1, out=out)
     assert all(a is b for a, b in zip(found, out, strict=True))
     assert_same(found, neighbor_matrix(x, 2.0, 80, CELL, True, fill=-1))
@@ -172,6 +179,79 @@ def test_the_callers_arrays() -> None:
     moving = mlcore.NeighborList(2.0, 0.5)
     moving.update(x, CELL, True)
     assert_same(moving.get("ijSDd", out=out), expected)
+
+
+@pytest.mark.parametrize("letters", ["jS", "j", "dDi"])
+def test_the_callers_rows(letters: str) -> None:
+    x = positions()
+    where: dict[str, Any] = {"cell": CELL, "pbc": True, "quantities": letters}
+    expected = neighbor_csr(x, 2.0, **where)
+    p = len(expected[1])
+    offsets = np.empty(len(x) + 1, np.int64)
+    out = [offsets, *(np.full((p + 5, *a.shape[1:]), 7, a.dtype) for a in expected[1:])]
+    found = neighbor_csr(x, 2.0, **where, out=out)
+    assert found[0] is offsets
+    assert all(np.shares_memory(a, b) for a, b in zip(found, out, strict=True))
+    assert_same(found, expected)
+    moving = mlcore.NeighborList(2.0, 0.5)
+    moving.update(x, CELL, True)
+    for array in out:
+        array.fill(9)
+    assert_same(moving.csr(letters, out=out), expected)
+    assert all((a[p:] == 9).all() for a in out[1:])
+    for wrong in (out[:-1], [], [offsets[:-1], *out[1:]], [offsets.astype(float), *out[1:]],
+                  [offsets, *(a[:3] for a in out[1:])], [None, *out[1:-1]]):  # fmt: skip
+        with pytest.raises(InvalidArgument, match="out"):
+            neighbor_csr(x, 2.0, **where, out=wrong)
+        with pytest.raises(InvalidArgument, match="out"):
+            moving.csr(letters, out=wrong)
+    buffer = np.zeros(len(offsets) + p + 5, np.int64)
+    halves = buffer[: len(offsets)], buffer[3:].view(np.int32)
+    with pytest.raises(InvalidArgument, match="share memory"):
+        neighbor_csr(x, 2.0, CELL, True, quantities="j", out=halves)
+
+
+def test_the_callers_arrays_of_a_batch() -> None:
+    x = positions()
+    where: dict[str, Any] = {"cell": CELL, "pbc": True, "batch_offsets": [0, 20, 60]}
+    expected = neighbor_batch("jD", x, 2.0, **where)
+    p = len(expected.arrays[0])
+    out = [np.full((p + 5, *a.shape[1:]), 7, a.dtype) for a in expected.arrays]
+    found = neighbor_batch("jD", x, 2.0, **where, out=out)
+    assert all(np.shares_memory(a, b) for a, b in zip(found.arrays, out, strict=True))
+    assert_same(found.arrays, expected.arrays)
+    np.testing.assert_array_equal(found.pairs, expected.pairs)
+    assert all((a[p:] == 7).all() for a in out)
+    assert neighbor_batch("j", x, 2.0, **where, out=out[0]).arrays[0].base is out[0]
+    with pytest.raises(InvalidArgument, match="out"):
+        neighbor_batch("jD", x, 2.0, **where, out=[a[:3] for a in out])
+
+
+# ------------------------------------------------------------------------------------------ copies
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickled])
+def test_copies_of_a_list(duplicate: Any) -> None:
+    """They know the positions of the last update, whatever became of the caller's array."""
+    cutoff = {(0, 1): 2.0, (1, 1): 1.5}
+    moving = mlcore.NeighborList(cutoff, 0.5, half=True, types=np.arange(60) % 2)
+    fresh = duplicate(moving)
+    assert len(fresh) == 0 and fresh.searches == 0
+    with pytest.raises(InvalidArgument, match="update"):
+        fresh.get("ij")
+    x = positions()
+    moving.update(x, CELL, True)
+    x += 0.01
+    moving.update(x, CELL, True)
+    expected = moving.get("ijSDd")
+    x += 0.1
+    for other in (duplicate(moving), duplicate(duplicate(moving))):
+        assert len(other) == len(moving)
+        assert_same(other.get("ijSDd"), expected)
+        assert_same(other.csr(), duplicate(moving).csr())
+        assert not other.update(x, CELL, True)
+        assert_same(moving.get("ijSDd"), expected)
+    assert duplicate(moving).update(x, CELL, True)
+    moving.update(x, CELL, True)
+    assert_same(other.get("ijSDd"), moving.get("ijSDd"))
 
 
 @pytest.mark.parametrize(
