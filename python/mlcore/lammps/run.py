@@ -40,9 +40,7 @@ def run(
     if not (Path(folder) / input_file).is_file():
         raise InvalidArgument(f"input_file: no such file: {input_file}")
     words = command(ranks) + ["-in", str(input_file), *args]
-    return subprocess.run(
-        words, cwd=folder, env=environment_variables(env), check=False
-    ).returncode
+    return subprocess.run(words, cwd=folder, env=environment_variables(env), check=False).returncode
 
 
 def command(ranks: int = 1) -> list[str]:
@@ -53,10 +51,13 @@ def command(ranks: int = 1) -> list[str]:
     return lmp if ranks == 1 else [str(mpi_launcher()), "-n", str(ranks), *lmp]
 
 
-def environment_variables(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Environment of a LAMMPS that finds the plugin and its MPI."""
+def environment_variables(
+    extra: Mapping[str, str] | None = None, plugin: bool = True
+) -> dict[str, str]:
+    """Environment of a LAMMPS that finds its MPI and, if so asked, the plugin."""
     values = {"OMP_NUM_THREADS": "1", **os.environ, **(extra or {})}
-    _prepend(values, "LAMMPS_PLUGIN_PATH", plugin_path().parent)
+    if plugin:
+        _prepend(values, "LAMMPS_PLUGIN_PATH", plugin_path().parent)
     _prepend(values, "LD_LIBRARY_PATH", find_environment(torch=False).mpi_library.parent)
     return values
 
