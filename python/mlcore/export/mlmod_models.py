@@ -28,10 +28,14 @@ _OF_INPUT = {"x": "X", "v": "V", "f": "F", "types": "Type", "time": "Time"}
 
 
 def mask_of(contract: Contract) -> tuple[str, ...]:
-    """The `mask_input` a network of a contract needs."""
+    """The `mask_input` a network of a contract needs.
+
+    A step is added to the positions: X is needed whether or not the network sees x.
+    """
     if contract.sees == "neighbors":
         return ("X", "Type") if contract.types > 1 else ("X",)
-    return tuple(_OF_INPUT[name] for name in contract.inputs if name != "cell")
+    moves = contract.gives == "step"
+    return tuple(b for n, b in _OF_INPUT.items() if n in contract.inputs or (moves and n == "x"))
 
 
 def column_length(mask: Sequence[str], particles: int) -> int:
