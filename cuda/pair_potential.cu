@@ -27,7 +27,7 @@ struct Rows {
 };
 
 Rows rows_of(const PairRows& rows) {
-  const bool vectors = rows.vectors.data != nullptr;
+  const bool vectors = rows.vectors.data != nullptr || rows.x.data == nullptr;
   return {rows.offsets.shape[0] - 1, vectors ? rows.types.shape[0] : rows.x.shape[0],
           rows.columns.shape[0],     vectors ? nullptr : rows.x.data,
           rows.vectors.data,         rows.types.data,

@@ -111,8 +111,13 @@ void check_devices(Device device, std::initializer_list<Device> others) {
   }
 }
 
+/// Whether the vectors are read; without pairs they may have no data.
+bool by_vectors(const PairRows& rows) {
+  return rows.vectors.data != nullptr || rows.x.data == nullptr;
+}
+
 void check_rows(const PairRows& rows, std::int64_t kinds) {
-  const bool vectors = rows.vectors.data != nullptr || rows.x.data == nullptr;
+  const bool vectors = by_vectors(rows);
   const Device device = rows.offsets.device;
   MLCORE_CHECK(rows.offsets.shape[0] >= 1, "offsets must hold n + 1 numbers, got none");
   const std::int64_t n = rows.offsets.shape[0] - 1, pairs = rows.columns.shape[0];
@@ -141,7 +146,7 @@ void check_rows(const PairRows& rows, std::int64_t kinds) {
   MLCORE_CHECK(begin >= 0 && begin <= end && end <= pairs, "offsets must grow from 0 to at most ",
                pairs, ", the number of columns, but those of row ", row, " are ", begin, " and ",
                end);
-  const std::int64_t m = rows.vectors.data ? rows.types.shape[0] : rows.x.shape[0];
+  const std::int64_t m = by_vectors(rows) ? rows.types.shape[0] : rows.x.shape[0];
   for (std::int64_t e = begin; e < end; ++e) {
     const std::int64_t j = rows.columns(e);
     MLCORE_CHECK(!rows.types.data || (j >= 0 && j < m), "columns must lie in 0..", m - 1,
@@ -186,7 +191,7 @@ Places places_of(const Context& context, const PairRows& rows, std::int64_t kind
 
 kernels::PairJob job_of(const PairRows& rows, const Places& places) {
   kernels::PairJob job{};
-  const bool vectors = rows.vectors.data != nullptr;
+  const bool vectors = by_vectors(rows);
   job.places = vectors ? nullptr : places.data();
   job.vectors = rows.vectors.data;
   job.types = rows.types.data;
@@ -222,7 +227,7 @@ struct PairPotential::State {
 
   void run(const Context& context, const PairRows& rows, const PairResults& results) const {
     const std::int64_t n = rows.offsets.shape[0] - 1, blocks = (n + kBlock - 1) / kBlock;
-    const Places places = rows.vectors.data ? Places() : places_of(context, rows, kinds());
+    const Places places = by_vectors(rows) ? Places() : places_of(context, rows, kinds());
     kernels::PairJob job = job_of(rows, places);
     job.forces = results.forces.data;
     job.energies = results.energies.data;
