@@ -17,15 +17,16 @@ __all__ = ["OneStepNetwork"]
 class OneStepNetwork(torch.nn.Module):
     """Maps states to (dx, new v), all in double precision.
 
-    Atoms: forward(v) or forward(x, v), each row of (n, 3) by itself. Configuration: forward(v) or
-    forward(x, v, cell), all atoms at once; positions enter as a chain made whole, relative to its
-    mean, so that the step moves with it.
+    Atoms: forward(*inputs), each row of (n, 3) by itself. Configuration: all atoms at once; when
+    `relative`, positions enter as a chain made whole, relative to its mean, so that the step moves
+    with it, and forward takes the cell after x and v.
 
     Args:
         sees: "atoms" or "configuration".
-        inputs: "v", or "x" and "v".
+        inputs: "x", "v", or both in this order.
         particles: n for "configuration", 1 for "atoms".
         hidden: widths of the network; () leaves the linear map alone.
+        relative: see above; False takes the positions of a configuration as they are.
         seed: of the initial weights.
     """
 
@@ -35,17 +36,19 @@ class OneStepNetwork(torch.nn.Module):
         inputs: Sequence[str],
         particles: int = 1,
         hidden: Sequence[int] = (),
+        relative: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
         if sees not in ("atoms", "configuration"):
             raise InvalidArgument(f"sees must be 'atoms' or 'configuration', not {sees!r}")
-        if tuple(inputs) not in (("v",), ("x", "v")):
-            raise InvalidArgument(f"inputs must be ('v',) or ('x', 'v'), not {tuple(inputs)!r}")
+        if tuple(inputs) not in (("x",), ("v",), ("x", "v")):
+            raise InvalidArgument(f"inputs must be x, v, or x and v, not {tuple(inputs)!r}")
         self.inputs, self.particles, self.hidden = list(inputs), particles, list(hidden)
         self.sees = sees
         self.whole = sees == "configuration"
-        self.sees_x = "x" in inputs
+        self.sees_x, self.sees_v = "x" in inputs, "v" in inputs
+        self.relative = relative and self.whole and self.sees_x
         width = 3 * particles * len(inputs)
         outputs = 6 * particles
         self.shift: torch.Tensor
@@ -70,13 +73,13 @@ class OneStepNetwork(torch.nn.Module):
     def arguments(self) -> dict[str, Any]:
         """What makes an equal, untrained network."""
         told = {"sees": self.sees, "inputs": self.inputs, "particles": self.particles}
-        return told | {"hidden": self.hidden}
+        return told | {"hidden": self.hidden, "relative": self.relative}
 
     def rows(self, x: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """(batch, width) rows from (batch, n, 3) states."""
-        parts = [v]
-        if self.sees_x:
-            parts = [x - x.mean(-2, keepdim=True) if self.whole else x, v]
+        if self.relative:
+            x = x - x.mean(-2, keepdim=True)
+        parts = [x] * self.sees_x + [v] * self.sees_v
         if self.whole:
             return torch.cat([part.flatten(-2) for part in parts], -1)
         return torch.cat(parts, -1)
@@ -90,9 +93,9 @@ class OneStepNetwork(torch.nn.Module):
         return y * self.out_scale + self.out_shift
 
     def forward(self, *state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x, v = state[0], state[1] if self.sees_x else state[0]
-        if self.sees_x and self.whole:
-            x = unwrapped(x, state[2])
+        x, v = state[0], state[1] if self.sees_x and self.sees_v else state[0]
+        if self.relative:
+            x = unwrapped(x, state[-1])
         y = self.mapped(self.rows(x, v))
         half = y.shape[-1] // 2
         return y[..., :half].reshape(x.shape), y[..., half:].reshape(x.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,9 +89,11 @@ class OneStep:
             state of all atoms decides, whose number is then fixed. Positions of a configuration enter
             relative to their mean: the step moves with it. In a periodic box each atom is taken at
             the nearest image of the one before it, as in a chain.
-        inputs: "v" alone, or "x" and "v".
+        inputs: "x", "v", or both. Without "v" the motion is overdamped: new velocities are dx/dt, and
+            the trajectories need none.
         hidden: widths of the network's layers.
-        seed: of its initial weights and of the split of the data.
+        relative: see `sees`; False takes the positions of a configuration as they are.
+        seed: of its initial weights.
 
     Raises:
         InvalidArgument: naming the argument.
@@ -101,6 +104,7 @@ class OneStep:
         sees: Sees = "atoms",
         inputs: Sequence[str] = ("v",),
         hidden: Sequence[int] = (32, 32),
+        relative: bool = True,
         seed: int = 0,
     ) -> None:
         OneStepNetwork(sees, inputs)
@@ -109,6 +113,7 @@ class OneStep:
         self.sees: Sees = sees
         self.inputs = tuple(inputs)
         self.hidden = tuple(hidden)
+        self.relative = bool(relative)
         self.seed = seed
         self.dt = 0.0
         self.particles: int | None = None
@@ -146,6 +151,9 @@ class OneStep:
             raise InvalidArgument(f"validation must be between 0 and 1, not {validation!r}")
         trajectories = [data] if isinstance(data, Trajectory) else list(data)
         self.dt = _time_step(trajectories)
+        if "v" not in self.inputs:
+            trajectories = [_overdamped(t) for t in trajectories]
+        _check_velocities(trajectories)
         atoms = self.sees == "atoms"
         count = trajectories[0].positions.shape[1]
         fitted, held_out = (
@@ -154,7 +162,7 @@ class OneStep:
         )
         self.particles = None if atoms else count
         network = OneStepNetwork(
-            self.sees, self.inputs, 1 if atoms else count, self.hidden, self.seed
+            self.sees, self.inputs, 1 if atoms else count, self.hidden, self.relative, self.seed
         )
         _fit_linear(network, fitted)
         objective = _Squares(network, fitted, held_out)
@@ -203,7 +211,7 @@ class OneStep:
             Error: not fitted, or the files do not agree with the model.
         """
         inputs = self.inputs
-        if self.sees == "configuration" and "x" in inputs:
+        if self.network.relative:
             inputs = (*inputs, "cell")
         contract = Contract("dynamics", self.sees, "step", inputs=inputs, particles=self.particles)
         network = self.network
@@ -248,10 +256,19 @@ def _time_step(trajectories: list[Trajectory]) -> float:
     steps = np.concatenate([np.diff(t.times) for t in trajectories])
     if len(steps) == 0 or np.ptp(steps) > 1e-6 * steps.mean():
         raise InvalidArgument("data must have one time between frames, the same everywhere")
+    return float(steps.mean())
+
+
+def _check_velocities(trajectories: list[Trajectory]) -> None:
     for t in trajectories:
         if t.velocities is None:
             raise InvalidArgument(f"data: trajectory {t.source or '(unnamed)'} has no velocities")
-    return float(steps.mean())
+
+
+def _overdamped(t: Trajectory) -> Trajectory:
+    """The velocity of a frame is that of the step that led to it."""
+    steps = np.diff(t.positions, axis=0) / np.diff(t.times)[:, None, None]
+    return dataclasses.replace(t, velocities=np.concatenate([steps[:1], steps]))
 
 
 def _states(t: Trajectory, part: slice, atoms: bool) -> _States:

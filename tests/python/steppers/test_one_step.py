@@ -76,6 +76,27 @@ def test_drag_that_is_not_linear_needs_the_network() -> None:
     assert error(learned) < 0.2 * error(linear)
 
 
+def test_overdamped_relaxation_needs_no_velocities() -> None:
+    """dx/dt = -K x about fixed places."""
+    stiffness = np.array([[2.0, -1.0], [-1.0, 3.0]])
+    propagator = scipy.linalg.expm(-0.1 * stiffness)
+    rng = np.random.default_rng(0)
+
+    def relaxation(steps: int) -> Trajectory:
+        x = [rng.normal(size=(2, 3))]
+        for _ in range(steps):
+            x.append(propagator @ x[-1])
+        return Trajectory(0.1 * np.arange(steps + 1), np.array(x))
+
+    model = OneStep("configuration", ("x",), hidden=(), relative=False)
+    model.fit([relaxation(20) for _ in range(4)])
+    known = relaxation(20)
+    found = model.rollout(known.positions[0], np.zeros((2, 3)), 20)
+    assert np.abs(found.positions - known.positions).max() < 1e-10
+    steps = np.diff(known.positions, axis=0) / 0.1
+    assert np.abs(found.velocities[1:] - steps).max() < 1e-9
+
+
 def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
     def options(epochs: int, folder: str, resume: bool) -> TrainingOptions:
         return TrainingOptions(
