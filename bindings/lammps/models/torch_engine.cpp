@@ -22,8 +22,8 @@ namespace {
 using Tensors = std::vector<at::Tensor>;
 
 // Edges or rows of one call: what a layer makes of them stays in the cache.
-constexpr std::int64_t kEdges = 8192;
-constexpr std::int64_t kRows = 8192;
+constexpr std::int64_t kEdges = 16384;
+constexpr std::int64_t kRows = 16384;
 
 std::string first_lines(const std::string& text) {
   constexpr std::size_t limit = 600;
