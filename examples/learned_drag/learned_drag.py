@@ -42,8 +42,8 @@ class Size:
 
 
 LAWS = (Law("viscous", ("v",), ()), Law("vortex", ("x", "v"), (48, 48)))
-DEFAULT = Size(tracers=600, frames=60, epochs=300, tested=100)
-QUICK = Size(tracers=150, frames=40, epochs=40, tested=40)
+DEFAULT = Size(tracers=600, frames=60, epochs=200, tested=125)
+QUICK = Size(tracers=150, frames=40, epochs=150, tested=64)
 
 
 def lmp(script: str, log: str, **variables: object) -> None:
@@ -71,7 +71,7 @@ def learn_force(law: Law, name: str, size: Size) -> tuple[forces.ForceFit, float
     lmp("in.forces", f"{name}.forces.log", law=law.name, name=name)
     frames = frames_of(f"{name}.forces")
     model = forces.ExternalForce(law.inputs, hidden=law.hidden)
-    fit = model.fit(frames, validation=0.1, epochs=size.epochs, batch_size=1024)
+    fit = model.fit(frames, validation=0.1, epochs=size.epochs, batch_size=256)
     model.export(f"{law.name}_force", units="lj")
     return fit, float(np.sqrt(np.square(frames.forces).mean()))
 
@@ -79,7 +79,7 @@ def learn_force(law: Law, name: str, size: Size) -> tuple[forces.ForceFit, float
 def learn_steps(law: Law, tracks: data.Trajectory, size: Size) -> None:
     """The drag as one-step dynamics: a bundle, and MLMOD's files for the tested tracers."""
     model = steppers.OneStep(sees="atoms", inputs=law.inputs, hidden=law.hidden)
-    settings = TrainingOptions(epochs=size.epochs, batch_size=1024, patience=None)
+    settings = TrainingOptions(epochs=size.epochs, batch_size=256, patience=None)
     model.fit(tracks, options=settings)
     bundle = model.export(f"{law.name}_steps", units="lj")
     column = Column(model.network, bundle.contract, particles=size.tested)
@@ -152,11 +152,13 @@ HEADER = (
 def picture(tracks: dict[str, dict[str, data.Trajectory]]) -> None:
     """learned_drag.png: ways of some tracers and how far the learned ones are off in time."""
     figure, axes = plt.subplots(len(LAWS), 2, figsize=(10, 4 * len(LAWS)))
-    styles = ("k-", "--", ":", ".")
+    styles = ("-", "--", ":", ".")
     colors = ("k", "#D55E00", "#0072B2", "#009E73")
     for law, (left, right) in zip(LAWS, axes, strict=True):
         truth = tracks[law.name]["LAMMPS"]
-        for (name, track), style, color in zip(tracks[law.name].items(), styles, colors, strict=True):
+        for (name, track), style, color in zip(
+            tracks[law.name].items(), styles, colors, strict=True
+        ):
             x = track.positions[:, :12, :2]
             left.plot(x[..., 0], x[..., 1], style, color=color, lw=1.5, ms=3)
             if name != "LAMMPS":
