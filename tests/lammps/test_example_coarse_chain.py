@@ -1,0 +1,33 @@
+"""The example on coarse coordinates, in its quick setting."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "coarse_chain" / "run.py"
+
+
+def test_coarse_chain(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, str(EXAMPLE), "--quick", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+    def numbers(pattern: str) -> list[float]:
+        found = re.search(pattern, result.stdout)
+        assert found is not None, result.stdout
+        return [float(word) for word in found.groups()]
+
+    rate, rouse = numbers(r"slowest mode: rate (\S+), Rouse (\S+)")
+    assert abs(rate / rouse - 1) < 0.15
+    (differ,) = numbers(r"from its frames: differ by (\S+)")
+    assert differ < 1e-5
+    (off,) = numbers(r"learned step off by (\S+) of its start")
+    assert off < 0.06
+    assert (tmp_path / "coarse_chain.png").stat().st_size > 10_000
