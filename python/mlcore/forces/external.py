@@ -202,6 +202,7 @@ class ExternalForce(ForceModel):
                 learning_rate=learning_rate,
                 batch_size=batch_size,
                 patience=max(epochs // 4, 50),
+                min_improvement=0.0,
                 seed=self.seed,
                 directory=checkpoint,
                 resume=checkpoint is not None,

@@ -8,7 +8,7 @@ import torch
 
 from mlcore.forces.graph import Learner, NeighborLoss
 from mlcore.forces.neighbor import NeighborForce
-from mlcore.forces.spline_fit import fit_splines
+from mlcore.forces.spline_fit import fit_splines, unexplained
 from mlcore.networks.many_body import ManyBodyEnergy
 
 __all__ = ["ManyBodyForce"]
@@ -64,22 +64,7 @@ class ManyBodyForce(NeighborForce):
         with torch.no_grad():
             atoms = float(loss.whole.sizes.sum())
             self.network.moments.neighbors.fill_(max(len(loss.whole.D) / atoms, 1.0))
-        self._rescale(0.1 * self.cutoff * self._left(learner, loss))
-
-    def _left(self, learner: Learner, loss: NeighborLoss) -> float:
-        """Size of the forces the pair part does not explain."""
-        self.network.scale.fill_(0.0)
-        errors = torch.cat([loss.errors(learner, g, create_graph=False)[1] for g in loss.graphs])
-        found = float(errors.double().square().mean().sqrt()) if len(errors) else 0.0
-        return max(found, 1e-3 * loss.spread.force)
-
-    def _rescale(self, scale: float) -> None:
-        """Measure all energies in what is left: a step of training then is small beside it."""
-        pair = self.network.pair
-        last = pair.layers[-1]
-        assert isinstance(last, torch.nn.Linear)
-        with torch.no_grad():
-            last.weight.mul_(pair.scale / scale)
-            last.bias.mul_(pair.scale / scale)
-            pair.scale.fill_(scale)
-            self.network.scale.fill_(scale)
+            self.network.scale.fill_(0.0)
+        left = 0.1 * self.cutoff * unexplained(learner, loss)
+        self.network.pair.measure_in(left)
+        self.network.scale.fill_(left)

@@ -132,6 +132,7 @@ class NeighborForce(ForceModel):
                 learning_rate=learning_rate,
                 batch_size=batch_size or _batch(loss),
                 patience=max(epochs // 4, 50),
+                min_improvement=0.0,
                 seed=self.seed,
                 directory=checkpoint,
                 resume=checkpoint is not None,

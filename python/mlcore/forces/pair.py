@@ -12,7 +12,7 @@ from mlcore.errors import InvalidArgument
 from mlcore.export.native import Native, PairTable
 from mlcore.forces.graph import Learner, NeighborLoss
 from mlcore.forces.neighbor import NeighborForce
-from mlcore.forces.spline_fit import fit_splines, innermost
+from mlcore.forces.spline_fit import fit_splines, unexplained
 from mlcore.networks.pair import PairEnergy
 
 __all__ = ["PairForce", "tabulate"]
@@ -21,15 +21,15 @@ __all__ = ["PairForce", "tabulate"]
 class PairForce(NeighborForce):
     """E = sum over pairs of u(r), one smooth u for every pair of types.
 
-    u is a cubic spline in 1/r that fades out at the cutoff; without hidden layers its weights are
-    found by least squares, else a network of splines is trained. Repulsion goes on growing to a tenth
-    below the closest approach seen, and is constant from there inwards.
+    u is a cubic spline in 1/r that fades out at the cutoff, its weights found by least squares; with
+    hidden layers a network of the splines is trained besides, beginning there. Repulsion goes on
+    growing to a tenth below the closest approach seen, and is constant from there inwards.
 
     Args:
         cutoff: beyond which u is zero, in the unit of the frames.
         types: number of atom types, or chemical symbols in the order of LAMMPS' types 1, 2, ..
         intervals: of the splines.
-        hidden, activation: layers between splines and u; () is linear.
+        hidden, activation: of the network besides the spline; () has none.
         smooth: part of the cutoff over which u fades out.
         seed: of the weights, the batches and the frames held out.
 
@@ -67,13 +67,9 @@ class PairForce(NeighborForce):
         return bool(self.options["hidden"])
 
     def _start(self, learner: Learner, loss: NeighborLoss) -> None:
-        if not self._trains:
-            fit_splines(learner, self.network, loss)
-            return
-        with torch.no_grad():
-            begin = innermost(loss.whole, self.kinds.count, self.cutoff)
-            self.network.inner.copy_(begin)
-            self.network.scale.fill_(loss.spread.force * self.cutoff)
+        fit_splines(learner, self.network, loss)
+        if self._trains:
+            self.network.measure_in(0.1 * self.cutoff * unexplained(learner, loss))
 
     def potential(self, r: Any, pair: tuple[int, int] = (1, 1)) -> tuple[Any, Any]:
         """u (m,) and du/dr (m,) at distances (m,) of two types, counted from 1."""

@@ -13,10 +13,11 @@ from mlcore.forces.graph import Graph, Learner, NeighborLoss
 from mlcore.networks.pair import PairEnergy
 from mlcore.networks.radial import length, pair_index
 
-__all__ = ["fit_splines", "innermost"]
+__all__ = ["fit_splines", "innermost", "unexplained"]
 
 _SMOOTHNESS = 1e-8
 _BEYOND = 0.9
+_EDGES = 50_000
 _RIDGE = 1e-12
 
 
@@ -32,26 +33,32 @@ def innermost(graph: Graph, types: int, cutoff: float) -> Tensor:
 
 
 def _columns(network: PairEnergy, graph: Graph) -> tuple[Tensor, Tensor]:
-    """Energies (F, P K) and forces (3 N, P K) of one frame for unit weights of every spline."""
-    r = length(graph.D)
+    """Energies (1, P K) and forces (3 N, P K) of one frame for unit weights of every spline."""
     pair = pair_index(graph.types[graph.i], graph.types[graph.j], network.types)
+    kinds, size = len(network.inner), network.intervals + 3
+    energies = torch.zeros(kinds, size, dtype=torch.float64)
+    forces = torch.zeros(kinds, len(graph.types), 3, size, dtype=torch.float64)
+    for part in torch.split(torch.arange(len(pair)), _EDGES):
+        for kind in torch.unique(pair[part]).tolist():
+            mine = part[pair[part] == kind]
+            value, slope = _splines(network, length(graph.D[mine]), pair[mine])
+            energies[kind] += 0.5 * value.sum(0)
+            # i and j swap in the full list, so the force on i is the whole slope once
+            direction = graph.D[mine] / length(graph.D[mine])[:, None]
+            push = direction[:, :, None] * slope[:, None, :]
+            forces[kind].index_add_(0, graph.i[mine], push)
+    return energies.reshape(1, -1), forces.permute(1, 2, 0, 3).reshape(-1, kinds * size)
 
-    def splines(distance: Tensor) -> Tensor:
+
+def _splines(network: PairEnergy, r: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
+    """Faded splines (E, K) at distances and their slopes."""
+
+    def of(distance: Tensor) -> Tensor:
         return network.fade(distance)[:, None] * network.features(distance, pair)
 
-    found: Any = torch.func.jvp(splines, (r,), (torch.ones_like(r),))
+    found: Any = torch.func.jvp(of, (r,), (torch.ones_like(r),))
     value, slope = found
-    direction = graph.D / r[:, None]
-    kinds = len(network.inner)
-    energies, forces = [], []
-    for kind in range(kinds):
-        mine = pair == kind
-        energies.append(0.5 * value[mine].sum(0))
-        # i and j swap in the full list, so the force on i is the whole slope once
-        push = direction[mine][:, :, None] * slope[mine][:, None, :]
-        nothing = torch.zeros(len(graph.types), 3, value.shape[1], dtype=value.dtype)
-        forces.append(nothing.index_add(0, graph.i[mine], push).flatten(0, 1))
-    return torch.cat(energies)[None], torch.cat(forces, 1)
+    return value, slope
 
 
 def _normal(network: PairEnergy, loss: NeighborLoss) -> tuple[Tensor, Tensor]:
@@ -89,7 +96,7 @@ def _penalty(network: PairEnergy, scale: float) -> Tensor:
 
 
 def fit_splines(learner: Learner, network: PairEnergy, loss: NeighborLoss) -> None:
-    """Set the innermost distance and the weights of a pair network without hidden layers.
+    """Set the innermost distances and the spline of a pair network; its layers are put out.
 
     Args:
         learner: takes the energies of single atoms.
@@ -99,6 +106,7 @@ def fit_splines(learner: Learner, network: PairEnergy, loss: NeighborLoss) -> No
     with torch.no_grad():
         network.inner.copy_(innermost(loss.whole, network.types, network.cutoff))
         network.scale.fill_(0.1 * loss.spread.force * network.cutoff)
+        network.rest.fill_(0.0)
     exact = copy.deepcopy(network).double()
     matrix, right = _normal(exact, loss)
     size = len(right) - network.types
@@ -109,9 +117,13 @@ def fit_splines(learner: Learner, network: PairEnergy, loss: NeighborLoss) -> No
     scaled = matrix / (diagonal[:, None] * diagonal) + _RIDGE * torch.eye(len(right))
     solution = np.linalg.lstsq(scaled.numpy(), (right / diagonal).numpy(), rcond=1e-15)[0]
     found = torch.from_numpy(solution) / diagonal
-    last = network.layers[-1]
-    assert isinstance(last, torch.nn.Linear)
     with torch.no_grad():
-        last.weight.copy_(found[:size].reshape(last.weight.shape) / exact.scale)
-        last.bias.zero_()
+        network.spline.weight.copy_(found[:size].reshape(network.spline.weight.shape) / exact.scale)
         learner.own.copy_(found[size:])
+
+
+def unexplained(learner: Learner, loss: NeighborLoss) -> float:
+    """Root mean square of the force components a learner does not explain."""
+    errors = torch.cat([loss.errors(learner, g, create_graph=False)[1] for g in loss.graphs])
+    found = float(errors.detach().double().square().mean().sqrt()) if len(errors) else 0.0
+    return max(found, 1e-4 * loss.spread.force)

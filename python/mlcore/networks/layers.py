@@ -9,7 +9,7 @@ import torch
 
 from mlcore.errors import InvalidArgument
 
-__all__ = ["ACTIVATIONS", "stack"]
+__all__ = ["ACTIVATIONS", "quieten", "stack"]
 
 ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
     "tanh": torch.nn.Tanh,
@@ -40,3 +40,11 @@ def stack(widths: Sequence[int], activation: str, seed: int) -> torch.nn.Sequent
             layer.bias.zero_()
         layers += [layer, ACTIVATIONS[activation]()]
     return torch.nn.Sequential(*layers[:-1])
+
+
+def quieten(layers: torch.nn.Sequential, factor: float = 0.1) -> None:
+    """Make the last layer small, so that training starts near zero."""
+    last = layers[-1]
+    assert isinstance(last, torch.nn.Linear)
+    with torch.no_grad():
+        last.weight.mul_(factor)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlcore.networks.layers import stack
+from mlcore.networks.layers import quieten, stack
 from mlcore.networks.pair import PairEnergy, check_reach
 from mlcore.networks.radial import length, switch
 
@@ -122,15 +122,12 @@ class ManyBodyEnergy(torch.nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.pair = PairEnergy(cutoff, types, intervals, (), "linear", smooth, seed)
+        self.pair = PairEnergy(cutoff, types, intervals, (), activation, smooth, seed)
         self.moments = NeighborMoments(cutoff, types, channels, centres, smooth, seed)
         self.hidden = list(hidden)
         self.activation = activation
         self.layers = stack((self.moments.size + types, *hidden, 1), activation, seed)
-        last = self.layers[-1]
-        assert isinstance(last, torch.nn.Linear)
-        with torch.no_grad():
-            last.weight *= 0.1
+        quieten(self.layers)
         self.scale: Tensor
         self.register_buffer("scale", torch.ones(()))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mlcore.errors import InvalidArgument
-from mlcore.networks.layers import stack
+from mlcore.networks.layers import quieten, stack
 from mlcore.networks.radial import length, pair_index, splines, switch
 
 __all__ = ["PairEnergy", "check_reach"]
@@ -27,16 +27,16 @@ def check_reach(cutoff: float, types: int, smooth: float, intervals: int) -> Non
 
 
 class PairEnergy(torch.nn.Module):
-    """u(r) = scale * switch(r) * layers(splines(r)); E = sum of u over pairs.
+    """u(r) = switch(r) * (scale * spline(r) + rest * layers(splines(r))); E = sum of u over pairs.
 
     forward(D (E,3), i (E,), j (E,), types (N,) from 0) -> (N,) energies of the atoms, half of every
-    pair each. Without hidden layers u is linear in the weights: a spline.
+    pair each. Without hidden layers there is the spline alone, linear in its weights.
 
     Args:
         cutoff: where u and its first two derivatives vanish.
         types: number of atom types.
         intervals: of the splines, between `inner` and the cutoff.
-        hidden, activation: layers between the splines and u.
+        hidden, activation: of the layers; () has none.
         smooth: part of the cutoff over which u is switched off.
         seed: of the weights.
 
@@ -63,15 +63,20 @@ class PairEnergy(torch.nn.Module):
         self.activation = activation
         self.smooth = float(smooth)
         pairs = types * (types + 1) // 2
-        self.layers = stack((intervals + 3, *hidden, pairs), activation, seed)
-        last = self.layers[-1]
-        assert isinstance(last, torch.nn.Linear)
-        with torch.no_grad():
-            last.weight *= 0.1
+        self.spline = torch.nn.Linear(intervals + 3, pairs, bias=False)
+        torch.nn.init.uniform_(
+            self.spline.weight, -0.1, 0.1, generator=torch.Generator().manual_seed(seed)
+        )
+        self.layers: torch.nn.Sequential | None = None
+        if self.hidden:
+            self.layers = stack((intervals + 3, *self.hidden, pairs), activation, seed)
+            quieten(self.layers)
         self.inner: Tensor
         self.scale: Tensor
+        self.rest: Tensor
         self.register_buffer("inner", torch.full((pairs,), 0.25 * self.cutoff))
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("rest", torch.ones(()))
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -96,9 +101,18 @@ class PairEnergy(torch.nn.Module):
 
     def radial(self, r: Tensor, pair: Tensor) -> Tensor:
         """u (E,) at distances r of pairs of types."""
-        out = torch.gather(self.layers(self.features(r, pair)), 1, pair[:, None])[:, 0]
-        found: Tensor = self.scale * self.fade(r) * out
-        return found
+        features = self.features(r, pair)
+        every = self.scale * self.spline(features)
+        if self.layers is not None:
+            every = every + self.rest * self.layers(features)
+        return self.fade(r) * torch.gather(every, 1, pair[:, None])[:, 0]
+
+    def measure_in(self, scale: float) -> None:
+        """Leave the spline as it is, and let a step of training mean about `scale` of energy."""
+        with torch.no_grad():
+            self.spline.weight.mul_(self.scale / scale)
+            self.scale.fill_(scale)
+            self.rest.fill_(scale)
 
     def forward(self, D: Tensor, i: Tensor, j: Tensor, types: Tensor) -> Tensor:
         a, b = torch.index_select(types, 0, i), torch.index_select(types, 0, j)
