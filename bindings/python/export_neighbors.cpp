@@ -252,8 +252,8 @@ void export_neighbors(py::module_& m) {
            py::arg("cutoff"), py::arg("radii") = py::none(), py::arg("types") = py::none(),
            py::arg("table") = py::none());
   py::class_<NeighborOptions>(m, "NeighborOptions")
-      .def(py::init<bool, bool, bool, bool>(), py::arg("half"), py::arg("sorted"),
-           py::arg("self_pairs"), py::arg("vectors") = true);
+      .def(py::init<bool, bool, bool, bool, bool>(), py::arg("half"), py::arg("sorted"),
+           py::arg("self_pairs"), py::arg("vectors") = true, py::arg("stored") = true);
   m.def("neighbor_list_reference", &reference_list, py::arg("quantities"), py::arg("positions"),
         py::arg("cell"), py::arg("pbc"), py::arg("cutoff"), py::arg("options"));
   py::class_<NeighborSearch> search_type(m, "NeighborSearch");

@@ -30,7 +30,8 @@ NeighborCells::NeighborCells(const Context& context, View<const double, 2> x, co
                              double reach)
     : grid_(cell, reach) {
   if (x.shape[0] == 0) return;
-  const Scratch<double> fractions(3 * x.shape[0]);
+  positions_.resize(4 * x.shape[0]);
+  double* const fractions = positions_.data();  // until they are sorted, in the same memory
   const NeighborExtent extent = wrap(context, x, fractions);
   grid_.choose(extent, x.shape[0]);
   list_images();
@@ -42,7 +43,7 @@ NeighborCells::NeighborCells(const Context& context, View<const double, 2> x, co
 // ---- wrap
 
 NeighborExtent NeighborCells::wrap(const Context& context, View<const double, 2> x,
-                                   const Scratch<double>& fractions) {
+                                   double* fractions) {
   const NeighborExtent extent = wrap_particles(context, x, fractions);
   if (!extent.wrapped) return extent;
   wraps_.resize(4 * x.shape[0]);  // once more, to write them down
@@ -52,7 +53,7 @@ NeighborExtent NeighborCells::wrap(const Context& context, View<const double, 2>
 }
 
 NeighborExtent NeighborCells::wrap_particles(const Context& context, View<const double, 2> x,
-                                             const Scratch<double>& fractions) {
+                                             double* fractions) {
   std::vector<NeighborExtent> extents(resolve_threads(context));
   parallel_for(context, x.shape[0], 1024, [&](std::int64_t begin, std::int64_t end, int chunk) {
     NeighborExtent extent;
@@ -193,8 +194,8 @@ std::int64_t NeighborCells::bin_of(const double* fraction) const {
 }
 
 /// Counting sort; particles of a cell stay in the caller's order.
-void NeighborCells::sort(const Context& context, const Scratch<double>& fractions) {
-  const std::int64_t n = fractions.size() / 3;
+void NeighborCells::sort(const Context& context, const double* fractions) {
+  const std::int64_t n = size();
   const std::int64_t cells = grid_.cells();
   const int chunks =
       static_cast<int>(std::clamp<std::int64_t>(n / (8192 + cells), 1, resolve_threads(context)));

@@ -63,17 +63,15 @@ class NeighborCells {
   };
   using Pieces = std::vector<Piece>;
 
-  NeighborExtent wrap(const Context& context, View<const double, 2> x,
-                      const Scratch<double>& fractions);
-  NeighborExtent wrap_particles(const Context& context, View<const double, 2> x,
-                                const Scratch<double>& fractions);
+  NeighborExtent wrap(const Context& context, View<const double, 2> x, double* fractions);
+  NeighborExtent wrap_particles(const Context& context, View<const double, 2> x, double* fractions);
   void wrap_particle(const double* x, std::int64_t i, double* fraction, NeighborExtent& extent);
   void wrapped_position(const double* x, const std::int32_t* wraps, double* result) const;
   bool narrow_wraps() const;
   double row_size(int axis) const;
   void choose_scale(const NeighborExtent& extent);
   std::int64_t bin_of(const double* fraction) const;
-  void sort(const Context& context, const Scratch<double>& fractions);
+  void sort(const Context& context, const double* fractions);
   static void pieces_around(const NeighborAxis& axis, std::int64_t bin, bool merge, Pieces& pieces);
   using Image = std::array<std::int32_t, 3>;
   void list_images();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <type_traits>
 
 #include "mlcore/buffer.hpp"
@@ -9,7 +10,8 @@
 
 // Rows are written in the order of the particles, so that every array is
 // written from one end to the other. Arrays larger than the caches are written
-// past them, whole lines at a time.
+// past them, whole lines at a time. Rows that are not stored come in the order
+// of the cells, and are written to where they belong.
 
 namespace mlcore::detail {
 namespace {
@@ -128,6 +130,60 @@ class ArrayWriter {
   RowStream<Real> D_, d_;
 };
 
+/// Puts rows where they belong. They are too short to be written past the caches.
+template <class Index, class Real>
+class ArrayVisitor : public NeighborVisitor {
+ public:
+  ArrayVisitor(const NeighborCells& cells, const std::int64_t* offsets, std::int64_t base,
+               const NeighborArrays<Index, Real>& out)
+      : cells_(cells), offsets_(offsets), base_(base), out_(out) {}
+
+  void visit(const kernels::NeighborRow& row) override {
+    const std::int64_t size = row.size, first = offsets_[row.i];
+    if (size == 0) return;
+    if (out_.i.data) std::fill_n(out_.i.data + first, size, static_cast<Index>(base_ + row.i));
+    if (out_.j.data) {
+      std::transform(row.j, row.j + size, out_.j.data + first, [this](std::int32_t number) {
+        return static_cast<Index>(base_) + static_cast<Index>(number);
+      });
+    }
+    fill_vectors<Real>(cells_, row, at(out_.S.data, 3 * first), at(out_.D.data, 3 * first),
+                       at(out_.d.data, first));
+  }
+
+ private:
+  const NeighborCells& cells_;
+  const std::int64_t* offsets_;
+  std::int64_t base_;
+  NeighborArrays<Index, Real> out_;
+};
+
+void write_line(const NeighborCells& cells, const kernels::NeighborRow& row, std::int64_t base,
+                const NeighborMatrix& out) {
+  const std::int64_t width = out.j.shape[1], line = base + row.i;
+  std::int32_t* const j = out.j.data + line * width;
+  for (std::int64_t k = 0; k < row.size; ++k) j[k] = static_cast<std::int32_t>(base) + row.j[k];
+  std::fill(j + row.size, j + width, out.padding);
+  if (out.S.data) {
+    std::int32_t* const S = out.S.data + 3 * line * width;
+    fill_vectors<double>(cells, row, S, nullptr, nullptr);
+    std::fill(S + 3 * row.size, S + 3 * width, 0);
+  }
+  if (out.counts.data) out.counts(line) = row.size;
+}
+
+class LineVisitor : public NeighborVisitor {
+ public:
+  LineVisitor(const NeighborCells& cells, std::int64_t base, const NeighborMatrix& out)
+      : cells_(cells), base_(base), out_(out) {}
+  void visit(const kernels::NeighborRow& row) override { write_line(cells_, row, base_, out_); }
+
+ private:
+  const NeighborCells& cells_;
+  std::int64_t base_;
+  const NeighborMatrix& out_;
+};
+
 /// Neighbors lie anywhere, too.
 void prefetch_positions(const double* positions, const kernels::NeighborRow& row) {
   for (std::int64_t k = 0; k < row.size; ++k) {
@@ -157,8 +213,8 @@ std::int64_t bytes(const View<T, Rank>& view) {
 template <class Index, class Real>
 void write_rows(const Context& context, const NeighborCells& cells, const NeighborRows& rows,
                 std::int64_t first, std::int64_t base, const NeighborArrays<Index, Real>& out) {
-  const std::int64_t size = bytes(out.i) + bytes(out.j) + bytes(out.S) + bytes(out.D);
   const bool vectors = out.S.data || out.D.data || out.d.data;
+  const std::int64_t size = bytes(out.i) + bytes(out.j) + bytes(out.S) + bytes(out.D);
   const bool staged = size + bytes(out.d) > kCached;
   parallel_for(context, rows.particles(), 64, [&](std::int64_t begin, std::int64_t end, int) {
     {
@@ -181,21 +237,34 @@ template void write_rows(const Context&, const NeighborCells&, const NeighborRow
 
 void write_matrix(const Context& context, const NeighborCells& cells, const NeighborRows& rows,
                   std::int64_t base, const NeighborMatrix& out) {
-  const std::int64_t width = out.j.shape[1];
-  const auto offset = static_cast<std::int32_t>(base);
   parallel_for(context, rows.particles(), 64, [&](std::int64_t begin, std::int64_t end, int) {
-    for_each_row(rows, begin, end, nullptr, [&](const kernels::NeighborRow& row) {
-      const std::int64_t line = base + row.i;
-      std::int32_t* const j = out.j.data + line * width;
-      for (std::int64_t k = 0; k < row.size; ++k) j[k] = offset + row.j[k];
-      std::fill(j + row.size, j + width, out.padding);
-      if (out.S.data) {
-        std::int32_t* const S = out.S.data + 3 * line * width;
-        fill_vectors<double>(cells, row, S, nullptr, nullptr);
-        std::fill(S + 3 * row.size, S + 3 * width, 0);
-      }
-      if (out.counts.data) out.counts(line) = row.size;
-    });
+    for_each_row(rows, begin, end, nullptr,
+                 [&](const kernels::NeighborRow& row) { write_line(cells, row, base, out); });
+  });
+}
+
+template <class Index, class Real>
+void write_found(const Context& context, const NeighborScan& scan, const std::int64_t* offsets,
+                 std::int64_t base, const NeighborArrays<Index, Real>& out) {
+  const bool vectors = out.S.data || out.D.data || out.d.data;
+  visit_pairs(context, scan, vectors, [&]() -> std::unique_ptr<NeighborVisitor> {
+    return std::make_unique<ArrayVisitor<Index, Real>>(scan.cells, offsets, base, out);
+  });
+}
+
+template void write_found(const Context&, const NeighborScan&, const std::int64_t*, std::int64_t,
+                          const NeighborArrays<std::int32_t, double>&);
+template void write_found(const Context&, const NeighborScan&, const std::int64_t*, std::int64_t,
+                          const NeighborArrays<std::int64_t, double>&);
+template void write_found(const Context&, const NeighborScan&, const std::int64_t*, std::int64_t,
+                          const NeighborArrays<std::int32_t, float>&);
+template void write_found(const Context&, const NeighborScan&, const std::int64_t*, std::int64_t,
+                          const NeighborArrays<std::int64_t, float>&);
+
+void write_found(const Context& context, const NeighborScan& scan, std::int64_t base,
+                 const NeighborMatrix& out) {
+  visit_pairs(context, scan, out.S.data != nullptr, [&]() -> std::unique_ptr<NeighborVisitor> {
+    return std::make_unique<LineVisitor>(scan.cells, base, out);
   });
 }
 

@@ -83,19 +83,18 @@ class CandidateArrays {
 };
 
 /// One search: per cell the candidates, per particle of the cell a scan of
-/// them.
+/// them. Rows go to memory, or nowhere else than to a visitor.
 class Search {
  public:
-  Search(const NeighborCells& cells, const PairCutoff& cutoff, const NeighborOptions& options,
-         const NeighborKept& kept, NeighborRows& rows)
-      : cells_(cells),
-        particles_(cells.particles()),
-        copies_(cells.copies()),
-        options_(options),
-        kept_(kept),
-        rows_(rows) {
+  explicit Search(const NeighborScan& scan)
+      : cells_(scan.cells),
+        particles_(cells_.particles()),
+        copies_(cells_.copies()),
+        options_(scan.options),
+        kept_(scan.kept) {
+    const PairCutoff& cutoff = scan.cutoff;
     const NeighborCutoff& given = cutoff.given;
-    const auto [inside, outside] = cells.decided(cutoff.largest);
+    const auto [inside, outside] = cells_.decided(cutoff.largest);
     const bool uniform = !given.radii.data && !given.table.data;
     rule_ = {uniform ? inside : -1.0f, outside,          uniform ? cutoff.largest : given.cutoff,
              given.radii.data,         given.types.data, given.table.data,
@@ -103,15 +102,26 @@ class Search {
   }
 
   /// Rows of the particles at a range of places.
-  void run(std::int64_t begin, std::int64_t end, int writer) const {
+  void store(std::int64_t begin, std::int64_t end, int writer, NeighborRows& rows) const {
     SearchScratch scratch(cells_.size());
-    std::int64_t cell = cells_.cell_of(begin);
-    for (std::int64_t p = begin; p < end; ++cell) {
-      const std::int64_t stop = std::min<std::int64_t>(end, cells_.end(cell));
-      if (p >= stop) continue;
-      kept_.empty() ? gather(cell, scratch) : collect(cell, scratch);
-      for (; p < stop; ++p) scan(p, scratch, writer);
-    }
+    for_each(begin, end, sorted(), scratch,
+             [&](std::int64_t p) { store(p, scratch, writer, rows); });
+  }
+
+  /// Their lengths. Only half a row depends on the order.
+  void count(std::int64_t begin, std::int64_t end, std::int64_t* counts) const {
+    SearchScratch scratch(cells_.size());
+    const bool order = options_.half;
+    for_each(begin, end, order, scratch, [&](std::int64_t p) {
+      counts[copies_.number[p]] =
+          MLCORE_DISPATCH(neighbor_count)(query(p, order || !kept_.empty(), scratch));
+    });
+  }
+
+  void visit(std::int64_t begin, std::int64_t end, bool images, NeighborVisitor& visitor) const {
+    SearchScratch scratch(cells_.size());
+    for_each(begin, end, sorted(), scratch,
+             [&](std::int64_t p) { visitor.visit(row(p, images, scratch)); });
   }
 
   /// The candidates of a range of cells.
@@ -120,15 +130,15 @@ class Search {
     SearchScratch scratch(cells_.size());
     for (std::int64_t cell = begin; cell < end; ++cell) {
       if (cells_.begin(cell) == cells_.end(cell)) continue;
-      gather(cell, scratch);
-      const NeighborCandidates found = candidates(scratch);
+      gather(cell, sorted(), scratch);
+      const NeighborCandidates found = candidates(sorted(), scratch);
       std::int32_t* place = kept.candidates.reserve(writer, scratch.count + kNeighborSlack);
       for (std::int64_t k = 0; k < scratch.count; ++k) place[k] = place_of[found.number[k]];
       MLCORE_DISPATCH(neighbor_narrow)
       (found.image, scratch.count, reinterpret_cast<std::uint8_t*>(place + scratch.count));
       kept.candidates.commit(writer, cell, scratch.count);
       for (std::int32_t p = cells_.begin(cell); p < cells_.end(cell); ++p) {
-        kept.own[p] = static_cast<std::int32_t>(own_slot(p, scratch));
+        kept.own[p] = static_cast<std::int32_t>(own_slot(p, sorted(), scratch));
       }
     }
   }
@@ -140,7 +150,8 @@ class Search {
     CandidateSort sort;
     std::vector<NeighborSegment> segments;
     CandidateArrays found, sorted;
-    std::vector<std::int32_t> rank, image;
+    std::vector<std::int32_t> rank, number, image;
+    std::vector<std::uint8_t> narrow;
     std::int64_t count = 0;
     std::int64_t first_place = 0,
                  first_slot = 0;  // of the particles of the cell
@@ -148,25 +159,40 @@ class Search {
 
   bool sorted() const { return options_.sorted || options_.half; }
 
-  NeighborCandidates candidates(SearchScratch& scratch) const {
-    return (sorted() ? scratch.sorted : scratch.found).view();
+  /// Calls visit(place) for a range of places, their cells' candidates in the scratch memory: in
+  /// order, or as they were found.
+  template <class Visit>
+  void for_each(std::int64_t begin, std::int64_t end, bool order, SearchScratch& scratch,
+                const Visit& visit) const {
+    std::int64_t cell = cells_.cell_of(begin);
+    for (std::int64_t p = begin; p < end; ++cell) {
+      const std::int64_t stop = std::min<std::int64_t>(end, cells_.end(cell));
+      if (p >= stop) continue;
+      kept_.empty() ? gather(cell, order, scratch) : collect(cell, scratch);
+      for (; p < stop; ++p) visit(p);
+    }
   }
 
-  std::int64_t own_slot(std::int64_t place, const SearchScratch& scratch) const {
+  NeighborCandidates candidates(bool order, SearchScratch& scratch) const {
+    return (order ? scratch.sorted : scratch.found).view();
+  }
+
+  std::int64_t own_slot(std::int64_t place, bool order, const SearchScratch& scratch) const {
     if (!kept_.empty()) return kept_.own[place];
     const std::int64_t slot = scratch.first_slot + place - scratch.first_place;
-    return sorted() ? scratch.rank[slot] : slot;
+    return order ? scratch.rank[slot] : slot;
   }
 
+  /// Candidates that were kept are in their order already.
   void collect(std::int64_t cell, SearchScratch& scratch) const {
     const kernels::NeighborRow row = kept_.candidates.row(cell);
     scratch.count = row.size;
     resize(scratch, kept_.most + 2 * kNeighborSlack);
     MLCORE_DISPATCH(neighbor_collect)
-    (copies_, {row.j, row.image, row.size, kept_.shifts.data()}, candidates(scratch));
+    (copies_, {row.j, row.image, row.size, kept_.shifts.data()}, candidates(true, scratch));
   }
 
-  void gather(std::int64_t cell, SearchScratch& scratch) const {
+  void gather(std::int64_t cell, bool order, SearchScratch& scratch) const {
     const std::int64_t home = cells_.segments_around(cell, scratch.segments);
     reserve(scratch);
     const NeighborCandidates found = scratch.found.view();
@@ -179,7 +205,7 @@ class Search {
     std::int64_t slot = 0;  // the cell's own particles are all kept, in their order
     while (found.number[slot] != number || found.image[slot] != image) ++slot;
     scratch.first_slot = slot;
-    if (sorted()) {
+    if (order) {
       scratch.sort(found, scratch.count, scratch.sorted.view(), scratch.rank.data());
     }
   }
@@ -196,7 +222,9 @@ class Search {
     scratch.found.resize(size);
     scratch.sorted.resize(size);
     scratch.rank.resize(size);
+    scratch.number.resize(size);
     scratch.image.resize(size);
+    scratch.narrow.resize(size);
     scratch.sort.resize(size);
   }
 
@@ -210,29 +238,44 @@ class Search {
     return box;
   }
 
-  void scan(std::int64_t place, SearchScratch& scratch, int writer) const {
-    const std::int64_t own = own_slot(place, scratch);
+  NeighborQuery query(std::int64_t place, bool order, SearchScratch& scratch) const {
+    const std::int64_t own = own_slot(place, order, scratch);
     const bool excluded = !options_.self_pairs;
-    const std::int64_t i = copies_.number[place];
-    const NeighborQuery query{&particles_,
-                              &rule_,
-                              candidates(scratch),
-                              scratch.count,
-                              i,
-                              copies_.x[place],
-                              copies_.y[place],
-                              copies_.z[place],
-                              options_.half ? own + excluded : 0,
-                              excluded ? own : -1};
-    std::int32_t* row = rows_.reserve(writer, scratch.count + kNeighborSlack);
+    return {&particles_,
+            &rule_,
+            candidates(order, scratch),
+            scratch.count,
+            copies_.number[place],
+            copies_.x[place],
+            copies_.y[place],
+            copies_.z[place],
+            options_.half ? own + excluded : 0,
+            excluded ? own : -1};
+  }
+
+  bool ordered() const { return sorted() || !kept_.empty(); }
+
+  kernels::NeighborRow row(std::int64_t place, bool images, SearchScratch& scratch) const {
+    std::int32_t* image = images ? scratch.image.data() : nullptr;
+    const std::int64_t size = MLCORE_DISPATCH(neighbor_hits)(query(place, ordered(), scratch),
+                                                             scratch.number.data(), image);
+    const bool narrow = image && cells_.narrow();
+    if (narrow) MLCORE_DISPATCH(neighbor_narrow)(image, size, scratch.narrow.data());
+    return {copies_.number[place], size, scratch.number.data(),
+            narrow ? scratch.narrow.data() : nullptr, narrow ? nullptr : image};
+  }
+
+  void store(std::int64_t place, SearchScratch& scratch, int writer, NeighborRows& rows) const {
+    std::int32_t* row = rows.reserve(writer, scratch.count + kNeighborSlack);
     std::int32_t* image = options_.vectors ? scratch.image.data() : nullptr;
-    const std::int64_t size = MLCORE_DISPATCH(neighbor_hits)(query, row, image);
+    const std::int64_t size =
+        MLCORE_DISPATCH(neighbor_hits)(query(place, ordered(), scratch), row, image);
     if (image && cells_.narrow()) {
       MLCORE_DISPATCH(neighbor_narrow)(image, size, reinterpret_cast<std::uint8_t*>(row + size));
     } else if (image) {
       std::copy_n(image, size, row + size);
     }
-    rows_.commit(writer, i, size);
+    rows.commit(writer, copies_.number[place], size);
   }
 
   const NeighborCells& cells_;
@@ -241,7 +284,6 @@ class Search {
   NeighborRule rule_;
   const NeighborOptions& options_;
   const NeighborKept& kept_;
-  NeighborRows& rows_;
 };
 
 }  // namespace
@@ -256,9 +298,8 @@ NeighborKept keep_candidates(const Context& context, const NeighborCells& cells,
   for (std::int64_t p = 0; p < n; ++p) place_of[numbers[p]] = static_cast<std::int32_t>(p);
   kept.candidates = NeighborRows(cells.cells(), resolve_threads(context), 1);
   kept.own.resize(n);
-  NeighborRows none;
   const NeighborKept nothing;
-  const Search search(cells, {{cells.reach(), {}, {}, {}}, cells.reach()}, options, nothing, none);
+  const Search search({cells, {{cells.reach(), {}, {}, {}}, cells.reach()}, options, nothing});
   parallel_for(context, cells.cells(), 8, [&](std::int64_t begin, std::int64_t end, int chunk) {
     search.keep(begin, end, chunk, place_of.data(), kept);
   });
@@ -270,19 +311,45 @@ NeighborKept keep_candidates(const Context& context, const NeighborCells& cells,
   return kept;
 }
 
-NeighborRows search_pairs(const Context& context, const NeighborCells& cells,
-                          const PairCutoff& cutoff, const NeighborOptions& options,
-                          const NeighborKept& kept) {
-  const int image_bytes = !options.vectors ? 0 : cells.narrow() ? 1 : 4;
-  NeighborRows rows(cells.size(), resolve_threads(context), image_bytes);
-  if (cells.size() > 0 && cutoff.largest > 0) {
-    const Search search(cells, cutoff, options, kept, rows);
-    parallel_for(context, cells.size(), 64, [&](std::int64_t begin, std::int64_t end, int chunk) {
-      search.run(begin, end, chunk);
+NeighborRows search_pairs(const Context& context, const NeighborScan& scan) {
+  const std::int64_t n = scan.cells.size();
+  const int image_bytes = !scan.options.vectors ? 0 : scan.cells.narrow() ? 1 : 4;
+  NeighborRows rows(n, resolve_threads(context), image_bytes);
+  if (n > 0 && scan.cutoff.largest > 0) {
+    const Search search(scan);
+    parallel_for(context, n, 64, [&](std::int64_t begin, std::int64_t end, int chunk) {
+      search.store(begin, end, chunk, rows);
     });
   }
   rows.finish();
   return rows;
+}
+
+void count_pairs(const Context& context, const NeighborScan& scan, std::int64_t* counts) {
+  const std::int64_t n = scan.cells.size();
+  if (scan.cutoff.largest <= 0) {
+    std::fill_n(counts, n, 0);
+    return;
+  }
+  const Search search(scan);
+  parallel_for(context, n, 64, [&](std::int64_t begin, std::int64_t end, int) {
+    search.count(begin, end, counts);
+  });
+}
+
+void visit_pairs(const Context& context, const NeighborScan& scan, bool images,
+                 const std::function<std::unique_ptr<NeighborVisitor>()>& visitor) {
+  if (scan.cutoff.largest <= 0) {
+    const auto alone = visitor();
+    for (std::int64_t i = 0; i < scan.cells.size(); ++i) {
+      alone->visit({i, 0, nullptr, nullptr, nullptr});
+    }
+    return;
+  }
+  const Search search(scan);
+  parallel_for(context, scan.cells.size(), 64, [&](std::int64_t begin, std::int64_t end, int) {
+    search.visit(begin, end, images, *visitor());
+  });
 }
 
 }  // namespace mlcore::detail

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include "mlcore/neighbors.hpp"
@@ -30,10 +32,30 @@ struct NeighborKept {
 NeighborKept keep_candidates(const Context& context, const NeighborCells& cells,
                              const NeighborOptions& options);
 
-/// The neighbors of all particles; `cells` must reach as far as the cutoff.
-/// @param kept  of these cells, or empty
-NeighborRows search_pairs(const Context& context, const NeighborCells& cells,
-                          const PairCutoff& cutoff, const NeighborOptions& options,
-                          const NeighborKept& kept = {});
+/// What a search goes by.
+struct NeighborScan {
+  const NeighborCells& cells;  // reach as far as the cutoff
+  PairCutoff cutoff;
+  const NeighborOptions& options;
+  const NeighborKept& kept;  // of these cells, or empty
+};
+
+/// The neighbors of all particles.
+NeighborRows search_pairs(const Context& context, const NeighborScan& scan);
+
+/// How many neighbors each particle has, to `counts` (n,).
+void count_pairs(const Context& context, const NeighborScan& scan, std::int64_t* counts);
+
+/// Sees rows, which are gone when it returns.
+class NeighborVisitor {
+ public:
+  virtual ~NeighborVisitor() = default;
+  virtual void visit(const kernels::NeighborRow& row) = 0;
+};
+
+/// Searches and shows each row to the visitor of the thread that found it, in any order.
+/// @param images  whether rows hold images
+void visit_pairs(const Context& context, const NeighborScan& scan, bool images,
+                 const std::function<std::unique_ptr<NeighborVisitor>()>& visitor);
 
 }  // namespace mlcore::detail

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,7 @@ using detail::kLargestCoordinate;
 using detail::NeighborCells;
 using detail::NeighborKept;
 using detail::NeighborRows;
+using detail::NeighborScan;
 using detail::PairCutoff;
 
 double largest_radius_sum(View<const double, 1> radii) {
@@ -206,21 +208,25 @@ struct Systems {
     });
   }
 
+  NeighborScan scan(std::int64_t s, const OwnedCutoff& cutoff,
+                    const NeighborOptions& options) const {
+    return {cells[s], cutoff.from(first[s]), options, kept};
+  }
+
   void search(const Context& context, const OwnedCutoff& cutoff, const NeighborOptions& options) {
     vectors = options.vectors;
-    rows.resize(cells.size());
-    for_each(context, [&](const Context& inner, std::int64_t s) {
-      rows[s] = detail::search_pairs(inner, cells[s], cutoff.from(first[s]), options, kept);
-    });
+    rows.resize(options.stored ? cells.size() : 0);
     offsets.assign(first.back() + 1, 0);
-    std::int64_t total = 0;
-    for (std::size_t s = 0; s < rows.size(); ++s) {
-      const auto& of_system = rows[s].offsets();
-      for (std::int64_t i = 0; i < of_system.size(); ++i) {
-        offsets[first[s] + i] = total + of_system[i];
+    for_each(context, [&](const Context& inner, std::int64_t s) {
+      std::int64_t* const counts = offsets.data() + first[s] + 1;
+      if (options.stored) {
+        rows[s] = detail::search_pairs(inner, scan(s, cutoff, options));
+        for (std::int64_t i = 0; i < rows[s].particles(); ++i) counts[i] = rows[s].size(i);
+      } else {
+        detail::count_pairs(inner, scan(s, cutoff, options), counts);
       }
-      total += rows[s].count();
-    }
+    });
+    std::partial_sum(offsets.begin(), offsets.end(), offsets.begin());
   }
 
   void check_vectors(bool wanted) const {
@@ -228,7 +234,8 @@ struct Systems {
   }
 
   template <class Index, class Real>
-  void fill(const Context& context, const NeighborArrays<Index, Real>& out) const {
+  void fill(const Context& context, const OwnedCutoff& cutoff, const NeighborOptions& options,
+            const NeighborArrays<Index, Real>& out) const {
     check_vectors(out.S.data || out.D.data || out.d.data);
     check_length("i", out.i, count());
     check_length("j", out.j, count());
@@ -239,16 +246,26 @@ struct Systems {
       on_gpu[s].fill(context, offsets[s], first[s], out);
     }
     for_each(context, [&](const Context& inner, std::int64_t s) {
-      detail::write_rows(inner, cells[s], rows[s], offsets[first[s]], first[s], out);
+      if (options.stored) {
+        detail::write_rows(inner, cells[s], rows[s], offsets[first[s]], first[s], out);
+      } else {
+        detail::write_found(inner, scan(s, cutoff, options), offsets.data() + first[s], first[s],
+                            out);
+      }
     });
   }
 
-  void fill(const Context& context, const NeighborMatrix& out) const {
+  void fill(const Context& context, const OwnedCutoff& cutoff, const NeighborOptions& options,
+            const NeighborMatrix& out) const {
     check_vectors(out.S.data);
     check_matrix(out, first.back(), largest_row());
     for (std::size_t s = 0; s < on_gpu.size(); ++s) on_gpu[s].fill(context, first[s], out);
     for_each(context, [&](const Context& inner, std::int64_t s) {
-      detail::write_matrix(inner, cells[s], rows[s], first[s], out);
+      if (options.stored) {
+        detail::write_matrix(inner, cells[s], rows[s], first[s], out);
+      } else {
+        detail::write_found(inner, scan(s, cutoff, options), first[s], out);
+      }
     });
   }
 };
@@ -307,22 +324,22 @@ void NeighborSearch::copy_offsets(const Context& context, View<std::int64_t, 1> 
 
 void NeighborSearch::fill(const Context& context,
                           const NeighborArrays<std::int32_t>& arrays) const {
-  state_->systems.fill(context, arrays);
+  state_->systems.fill(context, state_->cutoff, state_->options, arrays);
 }
 void NeighborSearch::fill(const Context& context,
                           const NeighborArrays<std::int64_t>& arrays) const {
-  state_->systems.fill(context, arrays);
+  state_->systems.fill(context, state_->cutoff, state_->options, arrays);
 }
 void NeighborSearch::fill(const Context& context,
                           const NeighborArrays<std::int32_t, float>& arrays) const {
-  state_->systems.fill(context, arrays);
+  state_->systems.fill(context, state_->cutoff, state_->options, arrays);
 }
 void NeighborSearch::fill(const Context& context,
                           const NeighborArrays<std::int64_t, float>& arrays) const {
-  state_->systems.fill(context, arrays);
+  state_->systems.fill(context, state_->cutoff, state_->options, arrays);
 }
 void NeighborSearch::fill(const Context& context, const NeighborMatrix& matrix) const {
-  state_->systems.fill(context, matrix);
+  state_->systems.fill(context, state_->cutoff, state_->options, matrix);
 }
 
 struct NeighborList::State {
@@ -419,21 +436,21 @@ void NeighborList::copy_offsets(const Context& context, View<std::int64_t, 1> ou
 }
 
 void NeighborList::fill(const Context& context, const NeighborArrays<std::int32_t>& arrays) const {
-  state_->systems.fill(context, arrays);
+  state_->systems.fill(context, state_->cutoff, state_->options, arrays);
 }
 void NeighborList::fill(const Context& context, const NeighborArrays<std::int64_t>& arrays) const {
-  state_->systems.fill(context, arrays);
+  state_->systems.fill(context, state_->cutoff, state_->options, arrays);
 }
 void NeighborList::fill(const Context& context,
                         const NeighborArrays<std::int32_t, float>& arrays) const {
-  state_->systems.fill(context, arrays);
+  state_->systems.fill(context, state_->cutoff, state_->options, arrays);
 }
 void NeighborList::fill(const Context& context,
                         const NeighborArrays<std::int64_t, float>& arrays) const {
-  state_->systems.fill(context, arrays);
+  state_->systems.fill(context, state_->cutoff, state_->options, arrays);
 }
 void NeighborList::fill(const Context& context, const NeighborMatrix& matrix) const {
-  state_->systems.fill(context, matrix);
+  state_->systems.fill(context, state_->cutoff, state_->options, matrix);
 }
 
 }  // namespace mlcore

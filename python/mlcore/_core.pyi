@@ -101,7 +101,7 @@ class NeighborCutoff:
 
 class NeighborOptions:
     def __init__(
-        self, half: bool, sorted: bool, self_pairs: bool, vectors: bool = True
+        self, half: bool, sorted: bool, self_pairs: bool, vectors: bool = True, stored: bool = True
     ) -> None: ...
 
 class NeighborSearch:

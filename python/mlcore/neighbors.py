@@ -5,8 +5,9 @@ below the cutoff. The set of pairs is that of a brute-force search in double pre
 device, the thread count or the instruction set. Letters and conventions are those of
 :mod:`ase.neighborlist`.
 
-Besides its results a search takes about 120 bytes per particle and 5 per pair, less than a third of
-the results of ``"ijSDd"``; they come from a pool that keeps memory for the next call.
+Besides its results a search takes about 80 bytes per particle. Half lists, and lists of 28 bytes per
+pair and more, take 5 per pair, too; pairs of others are searched twice, once to count them. This
+memory comes from a pool that keeps it for the next call.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ __all__ = [
 
 _LETTERS = "ijSDd"
 _WIDTHS = {"S": 3, "D": 3}
+_STORED = 28  # bytes of results from which the 5 that storing a pair takes are less than a fifth
 
 
 def neighbor_list(
@@ -100,7 +102,7 @@ def neighbor_list(
     """
     system = _System.of(positions, cell, pbc, types)
     output = _Output(quantities, index_dtype, dtype, out, num_threads)
-    options = _options(half, sorted, self_pairs, output.vectors)
+    options = _options(half, sorted, self_pairs, output)
     return output.of(system.search(cutoff, options, num_threads), system)
 
 
@@ -132,7 +134,7 @@ def neighbor_csr(
     """
     system = _System.of(positions, cell, pbc, types)
     first, output = _row_output(quantities, index_dtype, dtype, out, num_threads)
-    options = _options(half, sorted, self_pairs, output.vectors)
+    options = _options(half, sorted, self_pairs, output)
     return _rows(system.search(cutoff, options, num_threads), system, first, output)
 
 
@@ -222,7 +224,7 @@ def neighbor_batch(
     """
     system = _System.of_batch(positions, batch_offsets, cell, pbc, types)
     output = _Output(quantities, index_dtype, dtype, out, num_threads)
-    options = _options(half, sorted, self_pairs, output.vectors)
+    options = _options(half, sorted, self_pairs, output)
     search = system.search(cutoff, options, num_threads)
     arrays = output.all(search, system)
     first = system.offsets
@@ -471,6 +473,17 @@ class _Output:
         """Whether more than particle numbers is wanted."""
         return not set(self.quantities) <= set("ij")
 
+    @property
+    def bytes_per_pair(self) -> int:
+        """Of all letters."""
+        return sum(
+            self._dtype(letter).itemsize * _WIDTHS.get(letter, 1) for letter in set(self.quantities)
+        )
+
+    def _dtype(self, letter: str) -> np.dtype[Any]:
+        dtypes = {"i": self.index, "j": self.index, "S": np.dtype(np.int32)}
+        return dtypes.get(letter, self.real)
+
     def of(self, search: Any, system: _System) -> Any:
         arrays = self.all(search, system)
         return arrays[0] if len(self.quantities) == 1 else arrays
@@ -494,12 +507,11 @@ class _Output:
         for k, letter in enumerate(self.quantities):
             if letter in taken:
                 continue
-            dtype = {"i": self.index, "j": self.index, "S": np.dtype(np.int32)}.get(
-                letter, self.real
-            )
             shape = (len(search), *((3,) if letter in _WIDTHS else ()))
             part = _beginning(letter, self.given[k], len(search)) if self.given else None
-            array, results[letter] = system.kind.output(part, shape, dtype, like="positions")
+            array, results[letter] = system.kind.output(
+                part, shape, self._dtype(letter), like="positions"
+            )
             if self.given:
                 others = {f"that of {other!r}": taken[other] for other in taken}
                 apart(array, positions=system.positions, **others)
@@ -525,8 +537,13 @@ class _Output:
         return tuple(system.kind.like(array) for array in arrays)
 
 
-def _options(half: bool, sorted: bool, self_pairs: bool, vectors: bool = True) -> Any:
-    return _core.NeighborOptions(*_flags(half, sorted, self_pairs), vectors)
+def _options(half: bool, sorted: bool, self_pairs: bool, output: _Output | None = None) -> Any:
+    """Of a search for the output, or for a matrix."""
+    flags = _flags(half, sorted, self_pairs)
+    if output is None:
+        return _core.NeighborOptions(*flags)
+    stored = flags[0] or output.bytes_per_pair >= _STORED
+    return _core.NeighborOptions(*flags, output.vectors, stored)
 
 
 def _flags(half: bool, sorted: bool, self_pairs: bool) -> tuple[bool, bool, bool]:

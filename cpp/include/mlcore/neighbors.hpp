@@ -33,6 +33,8 @@ struct NeighborOptions {
   bool self_pairs = false;
   /// Whether S, D and d can be filled; a search for i and j alone is faster.
   bool vectors = true;
+  /// Keep the pairs until they are filled in, 4 to 8 bytes each; else fill() searches again.
+  bool stored = true;
 };
 
 /// Where the pairs go; a view without data is not filled. For p pairs:
@@ -71,8 +73,9 @@ struct NeighborSystems {
 /// outside it; a cutoff beyond half the cell gives several images.
 /// Single-precision D and d are those of double precision, rounded.
 ///
-/// Besides the caller's arrays it takes about 120 bytes per particle and 5 per
-/// pair (8 per pair where a search meets more than 256 images of the cell).
+/// Besides the caller's arrays it takes about 80 bytes per particle and, where
+/// they are stored, 5 per pair (8 per pair where a search meets more than 256
+/// images of the cell).
 class MLCORE_API NeighborSearch {
  public:
   /// Finds the pairs of the positions `x` (n, 3), which are copied, as are

@@ -126,6 +126,9 @@ MLCORE_DECLARE_PER_ISA(
     std::int64_t neighbor_hits(const NeighborQuery& query, std::int32_t* number,
                                std::int32_t* image);
 
+    // How many there are.
+    std::int64_t neighbor_count(const NeighborQuery& query);
+
     // Low bytes; reads and writes up to kNeighborSlack entries too many.
     void neighbor_narrow(const std::int32_t* values, std::int64_t count, std::uint8_t* out);
 

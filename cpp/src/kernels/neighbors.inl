@@ -194,7 +194,9 @@ static void store_lanes(std::int32_t* out, const std::int32_t* values, unsigned 
 
 #endif
 
-template <bool images_wanted>
+enum class Wanted { count, numbers, images };
+
+template <Wanted wanted_of_them>
 static std::int64_t hits(const NeighborQuery& q, std::int32_t* number, std::int32_t* image) {
   const Scanner scanner(q);
   const std::int32_t *numbers = q.candidates.number, *images = q.candidates.image;
@@ -206,8 +208,12 @@ static std::int64_t hits(const NeighborQuery& q, std::int32_t* number, std::int3
   for (std::int64_t k = q.first / kLanes * kLanes; k < end; k += kLanes) {
     const unsigned mask = scanner(k) & wanted & (k == excluded_group ? others : ~0u);
     const int count = __builtin_popcount(mask);
-    store_lanes(number + found, numbers + k, mask, count);
-    if constexpr (images_wanted) store_lanes(image + found, images + k, mask, count);
+    if constexpr (wanted_of_them != Wanted::count) {
+      store_lanes(number + found, numbers + k, mask, count);
+    }
+    if constexpr (wanted_of_them == Wanted::images) {
+      store_lanes(image + found, images + k, mask, count);
+    }
     found += count;
     wanted = ~0u;
   }
@@ -215,7 +221,11 @@ static std::int64_t hits(const NeighborQuery& q, std::int32_t* number, std::int3
 }
 
 std::int64_t neighbor_hits(const NeighborQuery& q, std::int32_t* number, std::int32_t* image) {
-  return image ? hits<true>(q, number, image) : hits<false>(q, number, image);
+  return image ? hits<Wanted::images>(q, number, image) : hits<Wanted::numbers>(q, number, nullptr);
+}
+
+std::int64_t neighbor_count(const NeighborQuery& q) {
+  return hits<Wanted::count>(q, nullptr, nullptr);
 }
 
 void neighbor_narrow(const std::int32_t* __restrict values, std::int64_t count,

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <random>
 #include <vector>
@@ -437,6 +438,159 @@ TEST(Neighbors, ListStaysExactAndSearchesOnlyAfterHalfASkin) {
   x.resize(30);
   EXPECT_TRUE(list.update({}, view(x), larger));
   EXPECT_EQ(filled(list, 1), expected(x, larger, {1.6}));
+}
+
+// Lists that are searched again while they are filled are those that were stored.
+TEST(Neighbors, PairsNeedNotBeStored) {
+  for (const auto& rows : kCells) {
+    for (double scale : {1.0, 0.2}) {  // the small ones see hundreds of images
+      Cell cell{rows, {true, true, scale < 1}};
+      for (double& value : cell.rows) value *= scale;
+      const Positions x = random_positions(scale < 1 ? 2 : 130, cell, 31, -1.5, 2.5);
+      const double cutoff = scale < 1 ? 6.0 : 2.1;
+      for (int mask = 0; mask < 8; ++mask) {
+        NeighborOptions options{bool(mask & 1), bool(mask & 2), bool(mask & 4)};
+        const mlcore::NeighborSearch stored({}, view(x), cell, {cutoff}, options);
+        options.stored = false;
+        for (int threads : {1, 2, 7}) {
+          const mlcore::NeighborSearch again(Context{threads}, view(x), cell, {cutoff}, options);
+          ASSERT_EQ(again.count(), stored.count());
+          EXPECT_EQ(again.largest_row(), stored.largest_row());
+          EXPECT_EQ(filled(again, threads), filled(stored, 1)) << mask << " " << threads;
+        }
+      }
+    }
+  }
+  NeighborOptions options;
+  options.stored = false;
+  EXPECT_EQ(found({}, Cell::open(), {1.0}, options).i.size(), 0u);
+  EXPECT_EQ(found({1, 2, 3}, Cell::open(), {0.0}, options).i.size(), 0u);
+}
+
+TEST(Neighbors, LongListsThatAreNotStored) {
+  const Cell cell = Cell::cubic(17);
+  const Positions x = random_positions(4000, cell, 12);
+  const Pairs plain = found(x, cell, {3.0});
+  NeighborOptions options;
+  options.stored = false;
+  const mlcore::NeighborSearch search(Context{2}, view(x), cell, {3.0}, options);
+  const std::int64_t count = search.count();
+  ASSERT_GT(60 * count, 1 << 23);
+  for (int shift : {0, 1, 5}) {
+    std::vector<std::int64_t> j(count + 16, -9);
+    std::vector<double> D(3 * count + 16, -9.0), d(count + 16, -9.0);
+    mlcore::NeighborArrays<std::int64_t> arrays;
+    arrays.j = {j.data() + shift, {count}};
+    arrays.D = {D.data() + shift, {count, 3}};
+    arrays.d = {d.data() + shift, {count}};
+    search.fill(Context{3}, arrays);
+    EXPECT_TRUE(std::equal(plain.j.begin(), plain.j.end(), j.begin() + shift));
+    EXPECT_TRUE(std::equal(plain.D.begin(), plain.D.end(), D.begin() + shift));
+    EXPECT_TRUE(std::equal(plain.d.begin(), plain.d.end(), d.begin() + shift));
+    for (int k = 0; k < 16; ++k) {
+      const bool before = k < shift;
+      const std::int64_t at = before ? k : count + k;
+      EXPECT_EQ(j[at], -9);
+      EXPECT_EQ(d[at], -9.0);
+      EXPECT_EQ(D[before ? k : 3 * count + k], -9.0);
+    }
+  }
+}
+
+TEST(Neighbors, MatrixOfPairsThatAreNotStored) {
+  const Cell cell{kCells[1], {true, true, true}};
+  const Positions x = random_positions(50, cell, 9);
+  for (double cutoff : {0.0, 0.5, 2.4}) {
+    std::array<std::vector<std::int32_t>, 2> j, S;
+    std::array<std::vector<std::int64_t>, 2> counts;
+    for (bool stored : {true, false}) {
+      NeighborOptions options;
+      options.stored = stored;
+      const mlcore::NeighborSearch search(Context{2}, view(x), cell, {cutoff}, options);
+      const std::int64_t width = search.largest_row() + 3;
+      j[stored].assign(50 * width, 99), S[stored].assign(150 * width, 99);
+      counts[stored].assign(50, 99);
+      search.fill(Context{2}, mlcore::NeighborMatrix{{j[stored].data(), {50, width}},
+                                                     {S[stored].data(), {50, width, 3}},
+                                                     {counts[stored].data(), {50}},
+                                                     -7});
+    }
+    EXPECT_EQ(j[0], j[1]);
+    EXPECT_EQ(S[0], S[1]);
+    EXPECT_EQ(counts[0], counts[1]);
+  }
+}
+
+/// Steps of a list whose particles keep their cells, and of which some leave the box.
+void expect_exact_steps(const Cell& cell, int n, double cutoff, double skin,
+                        NeighborOptions options, int threads) {
+  Positions x = random_positions(n, cell, 21, -0.2, 1.2);
+  mlcore::NeighborList list({cutoff}, skin, options);
+  std::mt19937_64 generator(5);
+  std::uniform_real_distribution<double> step(-0.11 * skin, 0.11 * skin);
+  int searches = 0;
+  for (int t = 0; t < 60; ++t) {
+    for (std::size_t k = 0; k < x.size(); ++k) x[k] += step(generator) + 0.1 * skin * (k % 3 == 0);
+    searches += list.update(Context{threads}, view(x), cell);
+    if (options.sorted) {
+      ASSERT_EQ(filled(list, threads), expected(x, cell, {cutoff}, options)) << t;
+    } else {
+      ASSERT_EQ(list.count(), mlcore::NeighborSearch({}, view(x), cell, {cutoff}, options).count());
+    }
+  }
+  EXPECT_GT(searches, 5);  // several skins away from where they began
+  EXPECT_LT(searches, 45);
+}
+
+TEST(Neighbors, KeptCandidatesStayExact) {
+  for (int mask = 0; mask < 16; ++mask) {
+    NeighborOptions options{bool(mask & 1), bool(mask & 2), bool(mask & 4)};
+    options.stored = mask & 8;
+    expect_exact_steps({kCells[mask % 4], {true, true, mask % 3 != 0}}, 90, 1.5, 0.6, options,
+                       1 + mask % 3);
+  }
+}
+
+// No byte holds the number of an image there: candidates are gathered anew at each step.
+TEST(Neighbors, MovingParticlesWithManyImages) {
+  for (bool half : {false, true}) {
+    for (bool stored : {false, true}) {
+      NeighborOptions options{half};
+      options.stored = stored;
+      Cell cell{kCells[1], {true, true, true}};
+      for (double& value : cell.rows) value *= 0.2;
+      expect_exact_steps(cell, 2, 5.0, 0.5, options, 2);
+    }
+  }
+}
+
+TEST(Neighbors, KeptCandidatesWithRadii) {
+  const Cell cell{kCells[0], {true, true, true}};
+  Positions x = random_positions(70, cell, 3);
+  std::vector<double> radii(70);
+  for (int i = 0; i < 70; ++i) radii[i] = 0.2 + 0.05 * (i % 9);
+  const NeighborCutoff cutoff{
+      std::numeric_limits<double>::infinity(), {radii.data(), {70}}, {}, {}};
+  for (bool stored : {true, false}) {
+    NeighborOptions options;
+    options.stored = stored;
+    mlcore::NeighborList list(cutoff, 0.4, options);
+    for (int t = 0; t < 20; ++t) {
+      for (std::size_t k = 0; k < x.size(); ++k) x[k] += 0.03 * std::sin(7.0 * k + t);
+      list.update({}, view(x), cell);
+      ASSERT_EQ(filled(list, 1), expected(x, cell, {1.2, cutoff.radii, {}, {}})) << t;
+    }
+  }
+}
+
+TEST(Neighbors, ListTellsItsPositions) {
+  const Positions x = random_positions(20, Cell::cubic(4), 8, -2, 3);
+  mlcore::NeighborList list({1.6}, 0.5);
+  list.update({}, view(x), Cell::cubic(4));
+  Positions copy(60);
+  list.copy_positions({copy.data(), {20, 3}});
+  EXPECT_EQ(copy, x);
+  EXPECT_THROW(list.copy_positions({copy.data(), {19, 3}}), mlcore::InvalidArgument);
 }
 
 TEST(Neighbors, ListAfterAFailedUpdateIsEmpty) {
