@@ -192,7 +192,7 @@ def study(size: Size) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a small run, half a minute")
+    parser.add_argument("--quick", action="store_true", help="a small run, half a minute at most")
     parser.add_argument("--out", type=Path, default=Path("out/learned_drag"), help="folder")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)

@@ -42,11 +42,10 @@ class Size:
 
 @dataclass(frozen=True)
 class Run:
-    """A run at constant energy: per atom, so much energy at the times; g(r); seconds a step."""
+    """A run at constant energy: per atom, so much energy at the times; g(r); processor time."""
 
     time: Array
     energy: Array
-    temperature: Array
     r: Array
     g: Array
     seconds_a_step: float
@@ -115,9 +114,15 @@ def simulate(law: Law, size: Size, force: str) -> Run:
     )
     told = {key: np.array(column) for key, column in log.runs[-1].items()}
     _, r, g, _ = np.loadtxt(f"{name}.rdf", skiprows=4).T
-    loop = next(s for s in Path(f"{name}.log").read_text().splitlines() if "Loop time" in s)
-    seconds = float(loop.split()[3]) / size.steps
-    return Run(told["Time"], told["TotEng"], told["Temp"], r, g, seconds)
+    return Run(told["Time"], told["TotEng"], r, g, processor_seconds(f"{name}.log") / size.steps)
+
+
+def processor_seconds(log: str) -> float:
+    """Of the run in a log: wall time by LAMMPS' "99.5% CPU use"."""
+    lines = Path(log).read_text().splitlines()
+    loop = next(line for line in lines if line.startswith("Loop time"))
+    use = next(line for line in lines if "% CPU use" in line)
+    return float(loop.split()[3]) * float(use.split("%")[0]) / 100
 
 
 def force_error(law: Law) -> float:
@@ -167,6 +172,7 @@ def picture(models: dict[str, forces.PairForce], runs: dict[str, dict[str, Run]]
         r = np.linspace(start, 1.1 * law.cutoff, 400)
         left.plot(r, np.where(r < law.cutoff, exact(law, r), 0), "k-", lw=2, label="original")
         left.plot(r, -models[law.name].potential(r)[1], "--", color="#D55E00", label="learned")
+        left.set_yscale("symlog", linthresh=1)
         left.set(xlabel="r", ylabel="force", title=law.name)
         middle.plot(old.r, old.g, "k-", lw=2, label="original")
         middle.plot(new.r, new.g, "--", color="#D55E00", label="learned")
@@ -197,7 +203,7 @@ def study(size: Size) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a small run, half a minute")
+    parser.add_argument("--quick", action="store_true", help="a small run, half a minute at most")
     parser.add_argument("--out", type=Path, default=Path("out/learned_force"), help="folder")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
