@@ -107,7 +107,7 @@ mlmod::Surroundings FixModel::surroundings() {
       .variable = [this](const std::string& name) { return variable_now(name); },
       .fix = [this](const std::string& other,
                     bool values) { return simulation_.shown_by(other, values); },
-      .later_forces = [this] { return simulation_.later_forces(this); },
+      .force_fixes = [this] { return simulation_.force_fixes(this); },
       .potential_energy = [this](std::int64_t next) { return simulation_.potential_energy(next); }};
 }
 

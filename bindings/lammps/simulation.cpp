@@ -52,12 +52,12 @@ std::vector<AtomColumns> Simulation::columns_of(const std::vector<std::string>& 
   return columns;
 }
 
-std::vector<std::string> Simulation::later_forces(const Fix* fix) const {
-  std::vector<std::string> found;
+std::vector<ForceFix> Simulation::force_fixes(const Fix* fix) const {
+  std::vector<ForceFix> found;
   bool later = false;
   for (Fix* other : modify->get_fix_list()) {
-    if (later && modify->get_fix_mask(other) & LAMMPS_NS::FixConst::POST_FORCE)
-      found.emplace_back(other->id);
+    if (other != fix && modify->get_fix_mask(other) & LAMMPS_NS::FixConst::POST_FORCE)
+      found.push_back({.id = other->id, .style = other->style, .later = later});
     later |= other == fix;
   }
   return found;

@@ -23,8 +23,8 @@ class Simulation : protected LAMMPS_NS::Pointers {
   Shown shown_by(const std::string& id, bool values) const;
   /// Where the values per atom of these fixes are now.
   std::vector<AtomColumns> columns_of(const std::vector<std::string>& ids) const;
-  /// Fixes made after `fix` which act after the forces were computed.
-  std::vector<std::string> later_forces(const LAMMPS_NS::Fix* fix) const;
+  /// Fixes beside `fix` which act after the forces were computed.
+  std::vector<ForceFix> force_fixes(const LAMMPS_NS::Fix* fix) const;
   /// Collective. Of all atoms; tells that it is wanted at step `next`.
   double potential_energy(std::int64_t next) const;
 

@@ -23,6 +23,12 @@ struct Shown {
   std::int64_t every = 1;  ///< steps between new values
 };
 
+/// Another fix that may change the forces.
+struct ForceFix {
+  std::string id, style;
+  bool later = false;  ///< made after the fix that asks
+};
+
 /// What is known of the simulation when a fix is made, and how to speak to its user.
 struct Surroundings {
   std::string fix_id;
@@ -42,8 +48,8 @@ struct Surroundings {
   /// What the fix of this id shows, with its present values or without; to be called on all ranks.
   /// Throws when there is none.
   std::function<Shown(const std::string& id, bool values)> fix;
-  /// Ids of the fixes made after this one that may change the forces.
-  std::function<std::vector<std::string>()> later_forces;
+  /// The other fixes that may change the forces.
+  std::function<std::vector<ForceFix>()> force_fixes;
   /// Potential energy of all atoms; to be called on all ranks. Tells that it is wanted at `next`.
   std::function<double(std::int64_t next)> potential_energy;
 };

@@ -292,7 +292,7 @@ WORDS = {
     "f.xyz every 1 above 1": "keyword 'above' needs 'from'",
     "f.xyz every 1 from m above few": "'above' needs a finite number, found 'few'",
     "f.xyz every 1 from m above -1": "'above' must not be negative",
-    "f.xyz every 1 from i above 1": "is a fix mlcore force with a committee",
+    "f.xyz every 1 from i above 1": "is a fix mlcore force or dynamics with a committee",
     "f.xyz every 4 from q": "fix q has new values every 5 steps, so 4 must be a multiple of this",
     "f.xyz every 1 append maybe": "'append' must be one of yes, no, found 'maybe'",
     "f.xyz every 1 elements Ar": "'elements' needs one name for each of the 2 atom types, found 1",

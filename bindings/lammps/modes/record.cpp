@@ -40,7 +40,10 @@ std::string matrix(const std::vector<double>& values, int columns) {
   return text + "]\"";
 }
 
-bool is_committee(const Shown& shown) { return shown.mode == "force" && shown.per_atom == 1; }
+/// Whether the value per atom is the spread of a committee.
+bool is_committee(const Shown& shown) {
+  return (shown.mode == "force" || shown.mode == "dynamics") && shown.per_atom == 1;
+}
 
 void force_entries(std::string& line, const std::string& id, const Shown& shown) {
   const char* names[] = {"_energy=", "_largest_spread=", "_mean_spread=", "_energy_spread="};
@@ -49,6 +52,12 @@ void force_entries(std::string& line, const std::string& id, const Shown& shown)
     line += " " + id + names[k];
     put(line, shown.vector[k]);
   }
+}
+
+void step_entries(std::string& line, const std::string& id, const Shown& shown) {
+  if (!is_committee(shown) || shown.vector.size() < 2) return;
+  line += " " + id + "_largest_spread=" + numbers(shown.vector.data(), 1);
+  line += " " + id + "_mean_spread=" + numbers(shown.vector.data() + 1, 1);
 }
 
 void value_entries(std::string& line, const std::string& id, const Shown& shown) {
@@ -70,6 +79,7 @@ void other_entries(std::string& line, const std::string& id, const Shown& shown)
 
 void entries(std::string& line, const std::string& id, const Shown& shown) {
   if (shown.mode == "force") return force_entries(line, id, shown);
+  if (shown.mode == "dynamics") return step_entries(line, id, shown);
   if (shown.mode == "qoi") return value_entries(line, id, shown);
   other_entries(line, id, shown);
 }
@@ -119,8 +129,8 @@ void Record::check_sources() const {
   }
   if (words_.above && !committee)
     throw std::runtime_error(
-        "keyword 'above': none of the fixes of 'from' is a fix mlcore force with a committee, "
-        "whose spread could be compared");
+        "keyword 'above': none of the fixes of 'from' is a fix mlcore force or dynamics with a "
+        "committee, whose spread could be compared");
 }
 
 // The energy must be asked for at the step before a frame, the first time at setup.
@@ -130,11 +140,7 @@ bool Record::acts(const Moment& now) const {
 }
 
 void Record::on_whole(const Moment& now, const Configuration& group, Change&) {
-  if (now.hook == kSetup)
-    if (const auto later = around_.later_forces(); !later.empty())
-      throw std::runtime_error("fix " + later[0] +
-                               " acts on the forces and is made after this fix, which would "
-                               "record forces without it: make this fix last");
+  if (now.hook == kSetup) check_forces();
   std::optional<double> energy;
   if (words_.energy)
     energy = around_.potential_energy((now.step / words_.every + 1) * words_.every);
@@ -146,6 +152,20 @@ void Record::on_whole(const Moment& now, const Configuration& group, Change&) {
   ++frames_;
   last_ = now.step;
   last_x_ = group.x;
+}
+
+/// At setup fixes act in the order in which they were made; the frame needs the forces of all.
+void Record::check_forces() {
+  for (const ForceFix& fix : around_.force_fixes()) {
+    if (fix.later)
+      throw std::runtime_error("fix " + fix.id +
+                               " acts on the forces and is made after this fix, which would "
+                               "record forces without it: make this fix last");
+    if (!fix.style.starts_with("langevin") || warned_) continue;
+    around_.warn("the forces recorded hold the drag and the random forces of fix " + fix.id +
+                 " (style " + fix.style + "): label the frames anew to learn from them");
+    warned_ = true;
+  }
 }
 
 /// Whether the frame is the last of the run before, with which this run starts.

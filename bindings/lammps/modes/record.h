@@ -30,6 +30,7 @@ class Record final : public Mode {
  private:
   void check_sources() const;
   void check_elements() const;
+  void check_forces();
   bool due(const Moment& now) const { return now.step % words_.every == 0; }
   bool was_written(const Moment& now, const Configuration& group) const;
   bool is_known(const Configuration& group) const;
@@ -42,6 +43,7 @@ class Record final : public Mode {
   Needs needs_;
   std::vector<Shown> shown_;       ///< by the fixes of `from`
   std::optional<FrameFile> file_;  ///< on one rank
+  bool warned_ = false;
   std::int64_t frames_ = 0;
   std::int64_t last_ = -1;      ///< step of the last frame
   std::vector<double> last_x_;  ///< its positions; empty: not known
