@@ -75,7 +75,7 @@ void BundleForce::on_complete(const Moment&, const std::vector<double>& complete
 void BundleForce::add_energies(Change& change) const {
   const auto members = static_cast<double>(model_.members());
   change.sums.assign(static_cast<std::size_t>(model_.members()) + 2, 0.0);
-  change.maxima.assign(1, 0.0);
+  if (model_.members() > 1) change.maxima.assign(1, 0.0);  // one less sum over ranks
   for (std::size_t k = 0; k < model_.results().size(); ++k) {
     const Evaluation& result = model_.results()[k];
     change.sums[k] = std::accumulate(result.energies.begin(), result.energies.end(), 0.0);
@@ -86,10 +86,11 @@ void BundleForce::add_energies(Change& change) const {
 
 void BundleForce::add_spread(const std::vector<double>& spread, Change& change) const {
   const std::size_t members = model_.results().size();
+  if (members == 1) return;
   change.sums[members] = std::accumulate(spread.begin(), spread.end(), 0.0);
   change.sums[members + 1] = static_cast<double>(spread.size());
   for (const double value : spread) change.maxima[0] = std::max(change.maxima[0], value);
-  if (members > 1) change.per_atom = spread;
+  change.per_atom = spread;
 }
 
 void BundleForce::reduced(const std::vector<double>& sums, const std::vector<double>& maxima) {
@@ -101,7 +102,7 @@ void BundleForce::reduced(const std::vector<double>& sums, const std::vector<dou
   for (std::size_t k = 0; k < members; ++k) square += (sums[k] - energy_) * (sums[k] - energy_);
   energy_spread_ = std::sqrt(square / static_cast<double>(members));
   mean_ = sums[members + 1] > 0 ? sums[members] / sums[members + 1] : 0;
-  largest_ = maxima[0];
+  largest_ = maxima.empty() ? 0 : maxima[0];
 }
 
 double BundleForce::vector(int index) const {
