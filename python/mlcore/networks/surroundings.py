@@ -95,7 +95,7 @@ class BondOrder(torch.nn.Module):
         weight = switch(r, self.cutoff, self.cutoff - self.inner)
         harmonics = self._monomials(D / r[:, None]) @ self.coefficients.T
         nothing = torch.zeros_like(types, dtype=D.dtype)
-        around = nothing[:, None].expand(-1, 2 * self.degree + 1)
+        around = nothing[:, None].repeat(1, 2 * self.degree + 1)
         sums = around.index_add(0, i, weight[:, None] * harmonics)
         counts = nothing.index_add(0, i, weight)
         tiny = 1e-12
