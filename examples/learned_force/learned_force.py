@@ -42,13 +42,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Run:
-    """A run at constant energy: per atom, so much energy at the times; g(r); processor time."""
+    """A run at constant energy: per atom, so much energy at the times; g(r)."""
 
     time: Array
     energy: Array
     r: Array
     g: Array
-    seconds_a_step: float
 
     @property
     def drift(self) -> float:
@@ -114,15 +113,7 @@ def simulate(law: Law, size: Size, force: str) -> Run:
     )
     told = {key: np.array(column) for key, column in log.runs[-1].items()}
     _, r, g, _ = np.loadtxt(f"{name}.rdf", skiprows=4).T
-    return Run(told["Time"], told["TotEng"], r, g, processor_seconds(f"{name}.log") / size.steps)
-
-
-def processor_seconds(log: str) -> float:
-    """Of the run in a log: wall time by LAMMPS' "99.5% CPU use"."""
-    lines = Path(log).read_text().splitlines()
-    loop = next(line for line in lines if line.startswith("Loop time"))
-    use = next(line for line in lines if "% CPU use" in line)
-    return float(loop.split()[3]) * float(use.split("%")[0]) / 100
+    return Run(told["Time"], told["TotEng"], r, g)
 
 
 def force_error(law: Law) -> float:
@@ -145,14 +136,13 @@ def row(law: Law, size: Size, runs: dict[str, Run]) -> str:
         f"{new.drift:+.1e}",
         f"{old.ripple:.1e}",
         f"{new.ripple:.1e}",
-        f"{new.seconds_a_step / old.seconds_a_step:.2f}",
     ]
     return "| " + " | ".join(cells) + " |"
 
 
 HEADER = (
     "| force | atoms | force error | g(r) differs by | of a peak of | drift, original | learned "
-    "| ripple, original | learned | time a step, ratio |\n" + "|---" * 10 + "|"
+    "| ripple, original | learned |\n" + "|---" * 9 + "|"
 )
 
 

@@ -36,7 +36,7 @@ def run(example: str, folder: Path) -> list[Table]:
 def test_a_learned_force_replaces_the_pair_style(tmp_path: Path) -> None:
     (table,) = run("learned_force", tmp_path)
     for law, largest in (("lj", 4e-3), ("yukawa", 2e-2)):
-        _, error, g_error, peak, _, drift, old_ripple, ripple, _ = table[law]
+        _, error, g_error, peak, _, drift, old_ripple, ripple = table[law]
         assert error < largest
         assert g_error < 0.15 * peak
         assert abs(drift) < 1e-4 and ripple < 3 * old_ripple
