@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlcore.forces.active import Exploration, Round, active_rounds
     from mlcore.forces.calculator import ForceCalculator
     from mlcore.forces.committee import Committee
     from mlcore.forces.external import ExternalForce
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Committee",
     "Evaluation",
+    "Exploration",
     "ExternalForce",
     "ForceCalculator",
     "ForceFit",
@@ -34,12 +36,15 @@ __all__ = [
     "LoadedForce",
     "ManyBodyForce",
     "PairForce",
+    "Round",
+    "active_rounds",
     "load",
 ]
 
 _HOMES = {
     "Committee": "committee",
     "Evaluation": "model",
+    "Exploration": "active",
     "ExternalForce": "external",
     "ForceCalculator": "calculator",
     "ForceFit": "model",
@@ -47,6 +52,8 @@ _HOMES = {
     "LoadedForce": "loaded",
     "ManyBodyForce": "many_body",
     "PairForce": "pair",
+    "Round": "active",
+    "active_rounds": "active",
     "load": "loaded",
 }
 

@@ -1,0 +1,157 @@
+"""Rounds of learning: stages that are done are not done again, and the error falls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlcore.errors import Error, InvalidArgument
+
+pytest.importorskip("torch")
+
+import ase
+import ase.io
+from ase.calculators.morse import MorsePotential
+from ase.calculators.singlepoint import SinglePointCalculator
+from mlcore import forces
+
+CUTOFF = 2.0
+
+
+def shaken(width: float, seed: int) -> ase.Atoms:
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 3) * 1.1
+    x = grid + rng.uniform(-width, width, grid.shape)
+    return ase.Atoms("X64", positions=x, cell=4.4 * np.eye(3), pbc=True)
+
+
+def label(frames: list[ase.Atoms]) -> list[ase.Atoms]:
+    known = []
+    for atoms in frames:
+        copy = atoms.copy()
+        copy.calc = MorsePotential(rcut1=1.5, rcut2=CUTOFF, rho0=3.0)
+        told = {"energy": copy.get_potential_energy(), "forces": copy.get_forces()}
+        copy.calc = SinglePointCalculator(copy, **told)
+        known.append(copy)
+    return known
+
+
+class Explorer:
+    """Records frames that are further and further from the lattice."""
+
+    def __init__(self, count: int = 5) -> None:
+        self.count, self.tasks = count, []
+
+    def __call__(self, task: forces.Exploration) -> None:
+        self.tasks.append(task)
+        assert forces.load(task.model).contract().cutoff == CUTOFF
+        assert not any(task.folder.iterdir()) and task.spread > 0
+        width = 0.06 * (task.number + 2)
+        found = [shaken(width, 100 * task.number + k) for k in range(self.count)]
+        if found:
+            ase.io.write(task.frames, found, format="extxyz")
+
+
+def committee() -> forces.Committee:
+    return forces.Committee(forces.PairForce(cutoff=CUTOFF, intervals=12), members=3)
+
+
+FIRST = label([shaken(0.04, 1), shaken(0.04, 2)])
+TEST = label([shaken(0.2, 3), shaken(0.2, 4)])
+
+
+def learn(folder: Path, explore: Any, **changed: Any) -> list[forces.Round]:
+    options: dict[str, Any] = {"fit": {"validation": None}, "test": TEST, "most": 3, **changed}
+    return forces.active_rounds(committee(), FIRST, explore, label, folder=folder, **options)
+
+
+def test_the_error_falls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    explorer = Explorer()
+    rounds = learn(tmp_path / "al", explorer, progress=True)
+    assert [r.known for r in rounds] == [2, 5, 8, 11]
+    assert [(r.recorded, r.added) for r in rounds] == [(5, 3)] * 3 + [(0, 0)]
+    assert rounds[-1].force_error < rounds[0].force_error / 3
+    assert "round 3: learning from 11 frames" in capsys.readouterr().err
+    last = forces.load(rounds[-1].bundle)
+    errors = [last.forces(atoms) - atoms.get_forces() for atoms in TEST]
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(rounds[-1].force_error, rel=1e-6)
+    assert learn(tmp_path / "al", explorer) == rounds
+    assert len(explorer.tasks) == 3
+
+
+def test_frames_labelled_are_spread_over_those_recorded(tmp_path: Path) -> None:
+    learn(tmp_path / "al", Explorer(), rounds=1)
+    recorded = ase.io.read(tmp_path / "al/round_0/explore/frames.xyz", index=":")
+    labelled = ase.io.read(tmp_path / "al/round_0/labelled.xyz", index=":")
+    for atoms, k in zip(labelled, (0, 2, 4), strict=True):
+        np.testing.assert_allclose(atoms.positions, recorded[k].positions, atol=1e-7)
+        assert np.isfinite(atoms.get_potential_energy())
+
+
+@pytest.mark.parametrize("stage", ["explore", "label"])
+def test_goes_on_after_a_stop(tmp_path: Path, stage: str) -> None:
+    """Killed in the second round; the first one is not done again."""
+    whole = learn(tmp_path / "whole", Explorer())
+    calls = {"explore": 0, "label": 0}
+
+    def stopping(name: str, function: Any) -> Any:
+        def call(argument: Any) -> Any:
+            calls[name] += 1
+            if name == stage and calls[name] == 2:
+                raise KeyboardInterrupt
+            return function(argument)
+
+        return call
+
+    explore, mark = stopping("explore", Explorer()), stopping("label", label)
+    told: dict[str, Any] = {"folder": tmp_path / "part", "fit": {"validation": None}}
+    told |= {"test": TEST, "most": 3}
+    with pytest.raises(KeyboardInterrupt):
+        forces.active_rounds(committee(), FIRST, explore, mark, **told)
+    rounds = forces.active_rounds(committee(), FIRST, explore, mark, **told)
+    assert calls == (
+        {"explore": 4, "label": 3} if stage == "explore" else {"explore": 4, "label": 4}
+    )
+    assert [r.force_error for r in rounds] == [r.force_error for r in whole]
+
+
+def test_other_settings_are_refused(tmp_path: Path) -> None:
+    learn(tmp_path / "al", Explorer(), rounds=0)
+    with pytest.raises(Error, match=r"holds rounds of other settings \(most\); remove it"):
+        learn(tmp_path / "al", Explorer(), rounds=0, most=4)
+    with pytest.raises(Error, match=r"other settings \(frames\)"):
+        forces.active_rounds(
+            committee(),
+            TEST,
+            Explorer(),
+            label,
+            folder=tmp_path / "al",
+            fit={"validation": None},
+            most=3,
+        )
+    assert len(learn(tmp_path / "al", Explorer(), rounds=1)) == 2
+
+
+def test_ends_when_nothing_is_unknown(tmp_path: Path) -> None:
+    (only,) = learn(tmp_path / "al", Explorer(0))
+    assert only.recorded == only.added == 0
+
+
+def test_frames_beyond_the_limit_are_left_out(tmp_path: Path) -> None:
+    largest = [np.abs(a.get_forces()).max() for a in label([shaken(0.12, k) for k in (0, 2, 4)])]
+    limit = 1.001 * float(np.sort(largest)[1])
+    rounds = learn(tmp_path / "al", Explorer(), rounds=1, force_limit=limit)
+    assert [r.known for r in rounds] == [2, 4]
+
+
+def test_wrong_arguments(tmp_path: Path) -> None:
+    for change in ({"rounds": -1}, {"most": 0}):
+        with pytest.raises(InvalidArgument, match="rounds and most"):
+            learn(tmp_path / "al", Explorer(), **change)
+    with pytest.raises(InvalidArgument, match="no such file"):
+        learn(tmp_path / "al", tmp_path / "absent.lmp")
+    bare = [shaken(0.1, 1)]
+    with pytest.raises(InvalidArgument, match="test: a frame has no forces"):
+        learn(tmp_path / "b", Explorer(), test=bare)
