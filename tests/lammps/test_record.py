@@ -13,6 +13,7 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
+import torch
 import written_bundles as bundles
 from lammps_case import Array, Case
 from mlcore.data import read_trajectory
@@ -160,6 +161,32 @@ def test_values_of_qoi_fixes(case: Case) -> None:
 
 
 QOI: dict[str, Any] = {"gives": "values", "shape": [1]}
+
+
+class Drift(torch.nn.Module):
+    """One step of free flight, a little wrong."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return 0.002 * self.factor * v, v
+
+
+def test_spread_of_a_step(case: Case) -> None:
+    atoms(case)
+    told = {"sees": "atoms", "gives": "step", "inputs": ["v"], "types": 2}
+    v = torch.rand(3, 3, dtype=torch.float64)
+    scripts = [Drift(0.9), Drift(1.1)]
+    bundles.write(case.folder / "step", "dynamics", told, scripts=scripts, examples=(v,))
+    script = head() + "velocity all create 3.0 4711\nfix s all mlcore dynamics step\n"
+    case.ok(script + record("every 4 from s above 1e-6") + "run 4\n", 2)
+    frame = frames(case)[-1]
+    expected = 0.1 * 0.002 * np.linalg.norm(frame.arrays["velo"], axis=1)
+    np.testing.assert_allclose(frame.arrays["s_spread"], expected, rtol=1e-12)
+    told_spread = [frame.info["s_largest_spread"], frame.info["s_mean_spread"]]
+    np.testing.assert_allclose(told_spread, [expected.max(), expected.mean()], rtol=1e-12)
 
 
 def test_an_array_is_read_back(case: Case) -> None:
@@ -328,5 +355,8 @@ def test_forces_that_come_later(case: Case) -> None:
     atoms(case)
     script = head() + record("every 1") + committee(case) + "run 0\n"
     fails(case, script, "fix mlcore r: fix m acts on the forces", "make this fix last", ranks=2)
+    bath = "fix bath all langevin 1 1 0.1 4\n"
+    output = case.ok(head() + LJ + bath + record("every 1", "b.xyz") + "run 0\nrun 0\n", 2)
+    assert output.count("hold the drag and the random forces of fix bath") == 1
     gone = head() + committee(case) + record("every 1 from m") + "unfix m\nrun 0\n"
     fails(case, gone, "fix mlcore r: there is no fix 'm'", ranks=2)
