@@ -62,6 +62,6 @@ def test_learned_and_classical_fixes_side_by_side(tmp_path: Path) -> None:
     assert way < 0.03
     _, fluid, warmth, diffusion = runs["classical"]
     _, new_fluid, new_warmth, new_diffusion = runs["learned"]
-    assert new_fluid == pytest.approx(fluid, rel=0.15)
+    assert new_fluid == pytest.approx(fluid, rel=0.2)
     assert new_warmth == pytest.approx(warmth, abs=0.1)
-    assert new_diffusion == pytest.approx(diffusion, rel=0.2)
+    assert new_diffusion == pytest.approx(diffusion, rel=0.35)
