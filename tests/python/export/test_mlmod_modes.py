@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 
 from mlcore.export.evaluation import outputs  # noqa: E402
 from mlcore.export.mlmod_models import Column, WholeMobility, write_mlmod  # noqa: E402
+from mlcore.networks.one_step import OneStepNetwork  # noqa: E402
 
 NOISE: dict[str, Any] = {"delta": 1e-3, "KBT": 1.5, "flag_stochastic": 1, "flag_thm_drift": True}
 PLACE = {"base_name": "a", "base_dir": "./out"}
@@ -176,6 +177,16 @@ def test_steps_move_from_where_they_are(tmp_path: Path) -> None:
     np.testing.assert_allclose(out, want, rtol=1e-5, atol=1e-6)
     with pytest.raises(InvalidArgument, match="particles must be 3"):
         Column(network, contract, 4)
+
+
+def test_steps_of_velocities_alone_still_get_positions() -> None:
+    network = OneStepNetwork("atoms", ("v",))
+    network.linear[:3] = 0.5 * torch.eye(3)
+    model = Column(network, Contract("dynamics", "atoms", "step", ("v",)), 2)
+    assert model.mask == ("X", "V")
+    x, v = torch.arange(6.0), torch.arange(6.0) + 10
+    out = model(torch.cat([x, v])[:, None])[:, 0]
+    torch.testing.assert_close(out, torch.cat([x + 0.5 * v, torch.zeros(6)]))
 
 
 @pytest.mark.parametrize(("shape", "rows"), [((4, 2), (4, 2)), ((5,), (5, 1))])
