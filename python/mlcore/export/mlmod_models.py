@@ -205,7 +205,8 @@ def _write_model(module: torch.nn.Module, path: Path, rows: int, wanted: int | N
         raise Error(f"{path.name}: forward() fails on ({rows},1): {last}") from error
     script = load_script(path)
     for x, expected in zip(examples, want, strict=True):
-        out = script(x)
+        with torch.no_grad():
+            out = script(x)
         fits = isinstance(out, Tensor) and out.dtype == torch.float32 and out.dim() == 2
         if not fits or (wanted is not None and out.shape != (wanted, 1)):
             told = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else type(out)
