@@ -77,6 +77,7 @@ class Reader {
     bundle_.members = integer(model, "members");
     if (given(model, "cutoff")) bundle_.cutoff = file_.positive(model, "model", "cutoff");
     if (given(model, "particles")) bundle_.particles = integer(model, "particles");
+    if (given(model, "timestep")) bundle_.timestep = file_.positive(model, "model", "timestep");
     read_inputs(model);
     read_shape(model);
   }

@@ -41,6 +41,7 @@ struct ModelBundle {
   double cutoff = 0;                ///< 0: none
   std::int64_t types = 1;
   std::int64_t particles = 0;       ///< 0: any number
+  double timestep = 0;              ///< of dynamics; 0: any
   std::vector<std::int64_t> shape;  ///< of a qoi: (K,) or (K, L)
   std::int64_t members = 1;
   std::optional<NativeParts> native;

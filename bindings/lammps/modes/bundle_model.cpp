@@ -1,6 +1,7 @@
 #include "modes/bundle_model.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -36,6 +37,22 @@ std::size_t first_bad(const std::vector<double>& values) {
   const auto place = std::find_if(values.begin(), values.end(),
                                   [](double value) { return !std::isfinite(value); });
   return static_cast<std::size_t>(place - values.begin());
+}
+
+/// Positions in the cell whose lower corner is 0, wherever the box has its own.
+void fold(const mlcore::Cell& cell, const std::vector<double>& x, std::vector<double>& folded) {
+  folded = x;
+  if (cell.is_open()) return;
+  const mlcore::Cell whole = mlcore::completed(cell);
+  const std::array<double, 9> inverse = mlcore::inverse(whole.rows);
+  for (std::size_t i = 0; i < x.size(); i += 3)
+    for (int axis = 0; axis < 3; ++axis) {
+      if (!cell.pbc[axis]) continue;
+      double* const place = folded.data() + i;
+      const double wraps = std::floor(place[0] * inverse[axis] + place[1] * inverse[3 + axis] +
+                                      place[2] * inverse[6 + axis]);
+      for (int k = 0; k < 3; ++k) place[k] -= wraps * whole.rows[3 * axis + k];
+    }
 }
 
 }  // namespace
@@ -123,8 +140,9 @@ Neighborhood BundleModel::neighborhood(const LocalAtoms& atoms) const {
 
 void BundleModel::evaluate(const LocalAtoms& atoms, double time) {
   check_atoms(atoms.types, atoms.tags);
+  if (bundle_.sees != Sees::neighbors) fold(atoms.cell, atoms.x, folded_);
   const Particles particles{.count = atoms.owned,
-                            .x = atoms.x.data(),
+                            .x = folded_.data(),
                             .v = atoms.v.data(),
                             .f = atoms.f.data(),
                             .types = types_.data(),
@@ -149,8 +167,9 @@ void BundleModel::evaluate(const LocalAtoms& atoms, double time) {
 void BundleModel::evaluate(const Configuration& group, double time) {
   check_atoms(group.types, group.tags);
   check_count(group.size());
+  fold(group.cell, group.x, folded_);
   const Particles particles{.count = group.size(),
-                            .x = group.x.data(),
+                            .x = folded_.data(),
                             .v = group.v.data(),
                             .f = group.f.data(),
                             .types = types_.data(),

@@ -45,6 +45,7 @@ class BundleModel {
   double cutoff_ = 0;
   std::unique_ptr<Engine> engine_;
   std::vector<std::int32_t> types_;
+  std::vector<double> folded_;
   std::vector<Evaluation> results_;
   bool told_cost_ = false;
 };

@@ -1,7 +1,10 @@
 #include "modes/bundle_step.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
+#include <sstream>
+#include <stdexcept>
 
 namespace mlmod {
 
@@ -18,14 +21,25 @@ Output BundleStep::output() const {
 
 // The state before the move is that of the last step.
 void BundleStep::on_whole(const Moment& now, const Configuration& group, Change& change) {
+  check_timestep(now.dt);
   if (now.hook == kSetup) return model_.tell_cost(group);
   model_.evaluate(group, now.time - now.dt);
   give(change);
 }
 
 void BundleStep::on_local(const Moment& now, const LocalAtoms& atoms, Change& change) {
+  check_timestep(now.dt);
   model_.evaluate(atoms, now.time - now.dt);
   give(change);
+}
+
+void BundleStep::check_timestep(double dt) const {
+  const ModelBundle& bundle = model_.bundle();
+  if (bundle.timestep == 0 || std::fabs(dt - bundle.timestep) <= 1e-6 * bundle.timestep) return;
+  std::ostringstream text;
+  text << "bundle '" << bundle.folder << "': its step takes a time of " << bundle.timestep
+       << " (manifest: model.timestep), this run has timestep " << dt;
+  throw std::runtime_error(text.str());
 }
 
 void BundleStep::give(Change& change) const {

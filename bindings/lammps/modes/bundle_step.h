@@ -21,6 +21,7 @@ class BundleStep final : public Mode {
   double vector(int index) const override { return index == 0 ? largest_ : mean_; }
 
  private:
+  void check_timestep(double dt) const;
   void give(Change& change) const;
 
   BundleModel model_;

@@ -41,6 +41,7 @@ class Contract:
         particles: number of atoms a configuration must have; None takes any number.
         shape: of the values of a qoi: (K,), or (K, L) of a configuration.
         reduce: how the values of atoms become one of the group: "mean", "sum", or "none" (kept).
+        timestep: time of a step (dynamics), which a run must have; None: any.
 
     Raises:
         InvalidArgument: naming the argument.
@@ -56,6 +57,7 @@ class Contract:
     particles: int | None = None
     shape: tuple[int, ...] | None = None
     reduce: Literal["mean", "sum", "none"] | None = None
+    timestep: float | None = None
 
     def __post_init__(self) -> None:
         _among("kind", self.kind, tuple(_GIVES))
@@ -69,6 +71,10 @@ class Contract:
             _whole("particles", self.particles)
             if self.sees != "configuration":
                 raise InvalidArgument(f"particles must be None for a model that sees {self.sees}")
+        if self.timestep is not None and (self.kind != "dynamics" or not _positive(self.timestep)):
+            raise InvalidArgument(
+                f"timestep must be None, or positive in kind 'dynamics', not {self.timestep!r}"
+            )
         self._check_values()
 
     def _check_inputs(self) -> None:
@@ -123,8 +129,9 @@ class Contract:
             del told["inputs"]
         if self.kind != "qoi":
             del told["shape"]
-        if self.reduce is None:
-            del told["reduce"]
+        for name in ("reduce", "timestep"):
+            if told[name] is None:
+                del told[name]
         return {**told, "members": members}
 
     @classmethod
@@ -157,6 +164,7 @@ class Contract:
                 particles=optional("particles"),
                 shape=sequence("shape"),
                 reduce=optional("reduce"),
+                timestep=optional("timestep"),
             )
         except InvalidArgument as error:
             reader.fail(f"field model: {error}")

@@ -85,7 +85,8 @@ class OneStep:
     `hidden=()` the linear map is all: exact for harmonic systems and linear drag.
 
     Args:
-        sees: "atoms": every atom moves by its own state, any number of them; "configuration": the
+        sees: "atoms": every atom moves by its own state, any number of them (positions in a periodic
+            box are those in the cell that begins at 0); "configuration": the
             state of all atoms decides, whose number is then fixed. Positions of a configuration enter
             relative to their mean: the step moves with it. In a periodic box each atom is taken at
             the nearest image of the one before it, as in a chain.
@@ -213,16 +214,22 @@ class OneStep:
         inputs = self.inputs
         if self.network.relative:
             inputs = (*inputs, "cell")
-        contract = Contract("dynamics", self.sees, "step", inputs=inputs, particles=self.particles)
+        contract = Contract(
+            "dynamics",
+            self.sees,
+            "step",
+            inputs=inputs,
+            particles=self.particles,
+            timestep=self.dt,
+        )
         network = self.network
         native = _linear_layer(network) if self.sees == "atoms" and not self.hidden else None
-        told = {"timestep": self.dt, **(training or {})}
         return write_model(
             path,
             contract,
             network,
             units=units,
-            training=told,
+            training=training,
             native=native,
             torchscript=torchscript,
             compiled=compiled,
@@ -278,10 +285,20 @@ def _states(t: Trajectory, part: slice, atoms: bool) -> _States:
     if end - begin < 1:
         raise InvalidArgument(f"data: a trajectory of {steps + 1} frames is too short to split")
     x, v = t.positions, t.velocities
-    pieces = (x[begin:end], v[begin:end], x[begin + 1 : end + 1] - x[begin:end])
+    seen = _folded(t) if atoms else x
+    pieces = (seen[begin:end], v[begin:end], x[begin + 1 : end + 1] - x[begin:end])
     shape = (-1, 3) if atoms else (-1, x.shape[1], 3)
     arrays = [np.ascontiguousarray(a).reshape(shape) for a in (*pieces, v[begin + 1 : end + 1])]
     return _States(*(torch.from_numpy(a) for a in arrays))
+
+
+def _folded(t: Trajectory) -> Array:
+    """Positions in the cell whose lower corner is 0, as `fix mlcore` tells them."""
+    if t.cell is None or t.pbc is None or not t.pbc.any():
+        return t.positions
+    wraps = np.floor(t.positions @ np.linalg.inv(t.cell)) * t.pbc
+    found: Array = t.positions - wraps @ t.cell
+    return found
 
 
 def _joined(parts: list[_States]) -> _States:
