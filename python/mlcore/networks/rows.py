@@ -70,7 +70,8 @@ class Rows(torch.nn.Module):
             if values is None:
                 continue
             spread = np.asarray(values).std(0)
-            spread[spread < 1e-12 * max(float(np.abs(values).max(initial=0.0)), 1e-300)] = 1.0
+            size = np.abs(values).max(0, initial=0.0)
+            spread[spread <= 1e-12 * size] = 1.0
             for part, array in (("shift", np.asarray(values).mean(0)), ("scale", spread)):
                 getattr(self, f"{name}_{part}").copy_(torch.from_numpy(np.asarray(array)))
 

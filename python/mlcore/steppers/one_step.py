@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,13 +49,44 @@ class _States:
         return told.hexdigest()
 
 
+@dataclass(frozen=True)
+class _Box:
+    """Cell vectors as rows; those that do not repeat are zero."""
+
+    rows: Array = field(default_factory=lambda: np.zeros((3, 3)))
+
+    @classmethod
+    def of(cls, t: Trajectory) -> _Box:
+        if t.cell is None or t.pbc is None:
+            return cls()
+        return cls(np.where(t.pbc[:, None], t.cell, 0.0))
+
+    def _fractions(self, x: Array) -> Array:
+        found: Array = x @ np.linalg.pinv(self.rows)
+        return found
+
+    def fold(self, x: Array) -> Array:
+        """Positions in the cell whose lower corner is 0."""
+        found: Array = x - np.floor(self._fractions(x)) @ self.rows
+        return found
+
+    def whole(self, x: Array) -> Array:
+        """Every atom at the nearest image of the one before it."""
+        steps = np.diff(x, axis=-2)
+        steps = steps - np.round(self._fractions(steps)) @ self.rows
+        ways = np.cumsum(np.concatenate([x[..., :1, :], steps], -2), -2)
+        found: Array = ways
+        return found
+
+
 class _Squares:
     """Mean squared error of the normalised outputs."""
 
     def __init__(self, network: OneStepNetwork, fitted: _States, held_out: _States) -> None:
         self._rows = [network.rows(s.x, s.v) for s in (fitted, held_out)]
         self._outputs = [s.outputs() for s in (fitted, held_out)]
-        self._identity = fitted.digest() + held_out.digest()
+        settings = json.dumps(network.arguments, sort_keys=True)
+        self._identity = settings + fitted.digest() + held_out.digest()
 
     @property
     def size(self) -> int:
@@ -118,6 +150,7 @@ class OneStep:
         self.seed = seed
         self.dt = 0.0
         self.particles: int | None = None
+        self._box = _Box()
         self._network: OneStepNetwork | None = None
 
     @property
@@ -137,8 +170,8 @@ class OneStep:
         """Learns the step between consecutive frames.
 
         Args:
-            data: trajectories with velocities, all of the same atoms and the same time between
-                frames. The last part of each is held out, so that no frame is in both.
+            data: trajectories with velocities (unless overdamped), all of the same atoms, cell and
+                time between frames. The last part of each is held out.
             validation: part held out, above 0 and below 1.
             options: of the training loop; checkpoints and resume work as everywhere.
 
@@ -151,17 +184,16 @@ class OneStep:
         if not 0 < validation < 1:
             raise InvalidArgument(f"validation must be between 0 and 1, not {validation!r}")
         trajectories = [data] if isinstance(data, Trajectory) else list(data)
-        self.dt = _time_step(trajectories)
+        dt, box = _time_step(trajectories), _common_box(trajectories)
         if "v" not in self.inputs:
             trajectories = [_overdamped(t) for t in trajectories]
         _check_velocities(trajectories)
         atoms = self.sees == "atoms"
         count = trajectories[0].positions.shape[1]
         fitted, held_out = (
-            _joined([_states(t, part, atoms) for t in trajectories])
+            _joined([self._states(t, part, box) for t in trajectories])
             for part in (slice(0, 1 - validation), slice(1 - validation, 1))
         )
-        self.particles = None if atoms else count
         network = OneStepNetwork(
             self.sees, self.inputs, 1 if atoms else count, self.hidden, self.relative, self.seed
         )
@@ -173,11 +205,30 @@ class OneStep:
         else:
             loss = objective.validation(network)
             result = TrainingResult(loss, 0, 0, "least squares", 0.0)
-        self._network = network.eval()
+        self._network, self._box, self.dt = network.eval(), box, dt
+        self.particles = None if atoms else count
         return result
 
+    def _seen(self, x: Array, box: _Box) -> Array:
+        """Positions as the network gets them in a run."""
+        folded = box.fold(x)
+        return box.whole(folded) if self.sees == "configuration" and self.relative else folded
+
+    def _states(self, t: Trajectory, part: slice, box: _Box) -> _States:
+        assert t.velocities is not None
+        steps = len(t.times) - 1
+        begin, end = round(part.start * steps), round(part.stop * steps)
+        if end - begin < 1:
+            raise InvalidArgument(f"data: a trajectory of {steps + 1} frames is too short to split")
+        x, v = t.positions, t.velocities
+        seen = self._seen(x[begin:end], box) if "x" in self.inputs else x[begin:end]
+        pieces = (seen, v[begin:end], np.diff(x[begin : end + 1], axis=0), v[begin + 1 : end + 1])
+        shape = (-1, 3) if self.sees == "atoms" else (-1, x.shape[1], 3)
+        arrays = (np.ascontiguousarray(piece).reshape(shape) for piece in pieces)
+        return _States(*(torch.from_numpy(array) for array in arrays))
+
     def step(self, x: ArrayLike, v: ArrayLike) -> tuple[Array, Array]:
-        """Positions and velocities (n, 3) one step later.
+        """Positions and velocities (n, 3) one step later, in the periodic cell of the data.
 
         Raises:
             InvalidArgument: shapes that differ, or a number of atoms not fitted to.
@@ -190,8 +241,10 @@ class OneStep:
         if self.particles is not None and len(places) != self.particles:
             raise InvalidArgument(f"x holds {len(places)} atoms, fitted to {self.particles}")
         with torch.no_grad():
-            rows = self.network.rows(torch.from_numpy(places), torch.from_numpy(speeds))
-            y = self.network.mapped(rows).numpy()
+            network = self.network
+            seen = self._seen(places, self._box) if "x" in self.inputs else places
+            rows = network.rows(torch.from_numpy(seen), torch.from_numpy(speeds))
+            y = network.mapped(rows).numpy()
         half = y.shape[-1] // 2
         return places + y[..., :half].reshape(-1, 3), y[..., half:].reshape(-1, 3)
 
@@ -278,27 +331,11 @@ def _overdamped(t: Trajectory) -> Trajectory:
     return dataclasses.replace(t, velocities=np.concatenate([steps[:1], steps]))
 
 
-def _states(t: Trajectory, part: slice, atoms: bool) -> _States:
-    assert t.velocities is not None
-    steps = len(t.times) - 1
-    begin, end = round(part.start * steps), round(part.stop * steps)
-    if end - begin < 1:
-        raise InvalidArgument(f"data: a trajectory of {steps + 1} frames is too short to split")
-    x, v = t.positions, t.velocities
-    seen = _folded(t) if atoms else x
-    pieces = (seen[begin:end], v[begin:end], x[begin + 1 : end + 1] - x[begin:end])
-    shape = (-1, 3) if atoms else (-1, x.shape[1], 3)
-    arrays = [np.ascontiguousarray(a).reshape(shape) for a in (*pieces, v[begin + 1 : end + 1])]
-    return _States(*(torch.from_numpy(a) for a in arrays))
-
-
-def _folded(t: Trajectory) -> Array:
-    """Positions in the cell whose lower corner is 0, as `fix mlcore` tells them."""
-    if t.cell is None or t.pbc is None or not t.pbc.any():
-        return t.positions
-    wraps = np.floor(t.positions @ np.linalg.inv(t.cell)) * t.pbc
-    found: Array = t.positions - wraps @ t.cell
-    return found
+def _common_box(trajectories: list[Trajectory]) -> _Box:
+    boxes = [_Box.of(t) for t in trajectories]
+    if any(not np.array_equal(box.rows, boxes[0].rows) for box in boxes):
+        raise InvalidArgument("data holds trajectories in different cells; give one cell")
+    return boxes[0]
 
 
 def _joined(parts: list[_States]) -> _States:
@@ -322,9 +359,9 @@ def _fit_linear(network: OneStepNetwork, states: _States) -> None:
     """Normalises inputs and outputs and sets the linear map by least squares."""
     rows, outputs = network.rows(states.x, states.v), states.outputs()
     shift, scale = rows.mean(0), rows.std(0, correction=0)
-    scale = torch.where(scale > 1e-12 * scale.max().clamp(min=1e-300), scale, 1.0)
+    scale = torch.where(scale > 1e-12 * rows.abs().amax(0), scale, 1.0)
     out_shift, out_scale = outputs.mean(0), outputs.std(0, correction=0)
-    out_scale = torch.where(out_scale > 0, out_scale, 1.0)
+    out_scale = torch.where(out_scale > 1e-12 * outputs.abs().amax(0), out_scale, 1.0)
     u, y = (rows - shift) / scale, (outputs - out_shift) / out_scale
     linear = torch.linalg.lstsq(u, y, driver="gelsd").solution.T
     for name, value in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,10 @@ def drag(steps: int, seed: int, count: int = 30) -> Trajectory:
     speed = np.linalg.norm(v0, axis=1)[None, :, None]
     x = x0 + v0 / speed * np.log1p(speed * t)
     return Trajectory(t[:, 0, 0], x, velocities=v0 / (1 + speed * t))
+
+
+def boxed(t: Trajectory) -> Trajectory:
+    return dataclasses.replace(t, cell=50 * np.eye(3), pbc=np.ones(3, bool))
 
 
 def harmonic(n: int = 4) -> OneStep:
@@ -91,6 +96,8 @@ def test_positions_of_atoms_are_seen_inside_the_cell() -> None:
     moved, _ = model.step(inside, np.zeros((50, 3)))
     exact = 0.02 * np.sin(2 * np.pi * inside / length)
     assert np.sqrt(((moved - inside - exact) ** 2).mean()) < 0.002
+    away, _ = model.step(inside + 3 * length, np.zeros((50, 3)))
+    assert away - 3 * length == pytest.approx(moved, abs=1e-12)
 
 
 def test_overdamped_relaxation_needs_no_velocities() -> None:
@@ -112,6 +119,35 @@ def test_overdamped_relaxation_needs_no_velocities() -> None:
     assert np.abs(found.positions - known.positions).max() < 1e-10
     steps = np.diff(known.positions, axis=0) / 0.1
     assert np.abs(found.velocities[1:] - steps).max() < 1e-9
+
+
+def test_small_units_do_not_look_constant() -> None:
+    """Positions of 1e-10, velocities of 300: each column has a scale of its own."""
+    t = drag(20, 0)
+    tiny = dataclasses.replace(t, positions=1e-10 * t.positions, velocities=300 * t.velocities)
+    plain, scaled = (OneStep("atoms", ("x", "v"), hidden=()) for _ in range(2))
+    assert scaled.fit(tiny).best == pytest.approx(plain.fit(t).best, rel=1e-6)
+
+
+def test_a_chain_in_a_cell_is_stepped_whole() -> None:
+    """The harmonic chain, wrapped atom by atom into a cell it crosses, moves as it does in space."""
+    cell = 30.0 * np.eye(3)
+    pbc = np.ones(3, bool)
+    runs = [dataclasses.replace(chain(4, 40, s), cell=cell, pbc=pbc) for s in range(12)]
+    model = OneStep("configuration", ("x", "v"), hidden=())
+    model.fit(runs)
+    known = chain(4, 1, seed=99)
+    shifted = known.positions[0] + np.array([[0, 0, 0], [30, 0, 0], [0, -30, 0], [0, 0, 60]])
+    found, _ = model.step(shifted, known.velocities[0])
+    assert found - shifted == pytest.approx(known.positions[1] - known.positions[0], abs=1e-9)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    options = TrainingOptions(epochs=2, batch_size=64, directory=tmp_path, checkpoint_every=1)
+    OneStep("atoms", ("v",), hidden=(8,)).fit(drag(10, 0), options=options)
+    again = dataclasses.replace(options, resume=True)
+    with pytest.raises(Error, match="other settings"):
+        OneStep("atoms", ("v",), hidden=(4, 4)).fit(drag(10, 0), options=again)
 
 
 def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -176,6 +212,7 @@ def test_chain_cut_by_a_boundary_steps_the_same(tmp_path: Path) -> None:
         (lambda: OneStep().fit(drag(1, 0)), "data"),
         (lambda: OneStep().fit(Trajectory(np.arange(9.0), np.zeros((9, 2, 3)))), "velocities"),
         (lambda: OneStep("configuration").fit([chain(3, 9, 0), chain(4, 9, 0)]), "data"),
+        (lambda: OneStep().fit([drag(9, 0), boxed(drag(9, 1))]), "cells"),
         (lambda: harmonic().step(np.zeros((3, 3)), np.zeros((3, 3))), "x"),
         (lambda: harmonic().rollout(np.zeros((4, 3)), np.zeros((4, 3)), 0), "steps"),
     ],
