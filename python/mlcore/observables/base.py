@@ -88,7 +88,7 @@ class Observable(ABC):
             atoms: configuration; of `ase.Atoms` the cell and pbc are taken.
             cell: (3, 3), one lattice vector per row.
             pbc: which lattice vectors repeat.
-            types: (n,) whole numbers from 0; all 0 when absent.
+            types: (n,) LAMMPS types, from 1; all 1 when absent.
 
         Raises:
             InvalidArgument: naming the argument.
@@ -119,10 +119,10 @@ def _configuration(
 
 
 def _types(types: ArrayLike | None, n: int) -> torch.Tensor:
-    found = np.zeros(n, np.int64) if types is None else np.asarray(types, dtype=np.int64)
-    if found.shape != (n,) or (found < 0).any():
-        raise InvalidArgument(f"types must be (n,) = ({n},) whole numbers from 0")
-    return torch.from_numpy(found)
+    found = np.ones(n, np.int64) if types is None else np.asarray(types, dtype=np.int64)
+    if found.shape != (n,) or (found < 1).any():
+        raise InvalidArgument(f"types must be (n,) = ({n},) whole numbers from 1")
+    return torch.from_numpy(found - 1)
 
 
 class NeighborObservable(Observable):
@@ -130,10 +130,13 @@ class NeighborObservable(Observable):
 
     shape = (1,)
 
-    def __init__(self, cutoff: float, reduce: Reduce) -> None:
+    def __init__(self, cutoff: float, reduce: Reduce, types: int) -> None:
         if reduce not in ("mean", "sum", "none"):
             raise InvalidArgument(f"reduce must be 'mean', 'sum' or 'none', not {reduce!r}")
+        if not isinstance(types, int) or isinstance(types, bool) or not 1 <= types <= 1000:
+            raise InvalidArgument(f"types must be a whole number from 1 to 1000, not {types!r}")
         self.cutoff = cutoff
+        self.types = types
         self.reduce: Reduce = reduce
 
     def __call__(
@@ -159,7 +162,13 @@ class NeighborObservable(Observable):
 
     def contract(self) -> Contract:
         return Contract(
-            "qoi", "neighbors", "values", cutoff=self.cutoff, shape=self.shape, reduce=self.reduce
+            "qoi",
+            "neighbors",
+            "values",
+            cutoff=self.cutoff,
+            types=self.types,
+            shape=self.shape,
+            reduce=self.reduce,
         )
 
 

@@ -21,14 +21,21 @@ class CoordinationNumber(NeighborObservable):
         cutoff: length from which a neighbor counts 0.
         inner: length up to which it counts 1; default 0.8 cutoff.
         reduce: "mean" or "sum" over the group, or "none": one value an atom.
+        types: number of atom types of the runs it is exported for; all count alike.
 
     Raises:
         InvalidArgument: naming the argument.
     """
 
-    def __init__(self, cutoff: float, inner: float | None = None, reduce: Reduce = "mean") -> None:
+    def __init__(
+        self,
+        cutoff: float,
+        inner: float | None = None,
+        reduce: Reduce = "mean",
+        types: int = 1,
+    ) -> None:
         self._network = NeighborCount(0.8 * cutoff if inner is None else inner, cutoff)
-        super().__init__(self._network.cutoff, reduce)
+        super().__init__(self._network.cutoff, reduce, types)
 
     def network(self) -> torch.nn.Module:
         return self._network
@@ -39,4 +46,7 @@ class CoordinationNumber(NeighborObservable):
         t = np.clip((np.linspace(first, self.cutoff, _KNOTS) - self._network.inner) / width, 0, 1)
         values = 1 - t**3 * (10 - 15 * t + 6 * t * t)
         slopes = -30 * t**2 * (1 - t) ** 2 / width
-        return PairTable(first, self.cutoff, values[None], slopes[None])
+        pairs = self.types * (self.types + 1) // 2
+        return PairTable(
+            first, self.cutoff, np.tile(values, (pairs, 1)), np.tile(slopes, (pairs, 1))
+        )

@@ -19,16 +19,22 @@ class LocalOrder(NeighborObservable):
         degree: l, from 1 to 12.
         inner: length up to which it counts fully; default 0.8 cutoff.
         reduce: "mean" or "sum" over the group, or "none": one value an atom.
+        types: number of atom types of the runs it is exported for; all count alike.
 
     Raises:
         InvalidArgument: naming the argument.
     """
 
     def __init__(
-        self, cutoff: float, degree: int = 6, inner: float | None = None, reduce: Reduce = "mean"
+        self,
+        cutoff: float,
+        degree: int = 6,
+        inner: float | None = None,
+        reduce: Reduce = "mean",
+        types: int = 1,
     ) -> None:
         self._network = BondOrder(degree, 0.8 * cutoff if inner is None else inner, cutoff)
-        super().__init__(self._network.cutoff, reduce)
+        super().__init__(self._network.cutoff, reduce, types)
 
     def network(self) -> torch.nn.Module:
         return self._network

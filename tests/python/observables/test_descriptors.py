@@ -123,11 +123,11 @@ def fitted() -> observables.LinearProjection:
     "observable",
     [
         observables.CoordinationNumber(1.5),
-        observables.LocalOrder(1.5, reduce="none"),
+        observables.CoordinationNumber(1.5, types=3),
+        observables.LocalOrder(1.5, reduce="none", types=2),
         observables.RadiusOfGyration(),
         fitted(),
     ],
-    ids=lambda o: type(o).__name__,
 )
 def test_bundles(observable: observables.Observable, tmp_path: Path) -> None:
     bundle = observable.export(tmp_path / "bundle", units="lj")
@@ -156,6 +156,8 @@ def test_gradients() -> None:
         (lambda: observables.CoordinationNumber(1.0, inner=2.0), "inner"),
         (lambda: observables.CoordinationNumber(1.0, reduce="max"), "reduce"),  # type: ignore[arg-type]
         (lambda: observables.LocalOrder(1.0, degree=0), "degree"),
+        (lambda: observables.LocalOrder(1.0, types=0), "types"),
+        (lambda: observables.CoordinationNumber(1.0)(np.eye(3), types=[0, 1, 1]), "types"),
         (lambda: observables.LinearProjection(0), "size"),
         (lambda: observables.LinearProjection(2).fit(np.zeros((1, 3, 3))), "frames"),
         (lambda: observables.LinearProjection(9).fit(np.zeros((4, 3, 3))), "size"),
