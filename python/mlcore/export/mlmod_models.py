@@ -7,6 +7,7 @@ the file.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Column(torch.nn.Module):
     group, by the nearest image where there is a cell; values of atoms are reduced.
 
     Args:
-        network: in the calling convention of `mlcore.export.contract`.
+        network: in the calling convention of `mlcore.export.contract`; copied.
         contract: what it sees and gives.
         particles: number of atoms.
         cell: (3, 3) rows or (3,) lengths of a periodic box; None is open space.
@@ -73,7 +74,7 @@ class Column(torch.nn.Module):
             raise InvalidArgument(f"particles must be at least 1, not {particles}")
         if "cell" in contract.inputs and cell is None:
             raise InvalidArgument("cell is needed: the network sees it, MLMOD does not pass it")
-        self.network = network.double().eval().requires_grad_(False)
+        self.network = copy.deepcopy(network).double().eval().requires_grad_(False)
         self.contract = contract
         self.particles = particles
         rows = np.zeros((3, 3)) if cell is None else np.asarray(cell, dtype=np.float64)

@@ -127,6 +127,14 @@ def test_pair_forces(tmp_path: Path) -> None:
     assert not script(far).any()
 
 
+def test_the_network_given_stays_as_it_is() -> None:
+    network = pair_network().float().train()
+    model = Column(network, PAIR, 2)
+    assert network.training and not model.network.training
+    assert all(p.requires_grad and p.dtype == torch.float32 for p in network.parameters())
+    assert all(p.dtype == torch.float64 for p in model.network.parameters())
+
+
 def test_forces_of_a_group_in_a_box(tmp_path: Path) -> None:
     model = Column(pair_network(), PAIR, 6, cell=[6.0, 6, 6])
     path = tmp_path / "w.mlmod_params"
