@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase.data import chemical_symbols
 from numpy.typing import ArrayLike, NDArray
 
 from mlcore.arrays import box, is_atoms
 from mlcore.data import Trajectory
+from mlcore.data.extxyz import TYPES
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -53,8 +55,30 @@ class Kinds:
                 told = ", ".join(self.symbols)
                 raise InvalidArgument(f"atoms hold {', '.join(strange)}, the types are {told}")
             return np.array([place[s] for s in atoms.symbols], dtype=np.int64)
-        held = next((atoms.arrays[n] for n in ("type", "types") if n in atoms.arrays), None)
-        return self.of_numbers(None if self.count == 1 else held, len(atoms))
+        held = None if self.count == 1 else _held(atoms, TYPES)
+        self.check_alike([atoms])
+        return self.of_numbers(held, len(atoms))
+
+    def check_alike(self, parts: Iterable[Any]) -> None:
+        """Atoms or trajectories that tell apart what a model of one type takes as the same.
+
+        Raises:
+            InvalidArgument: several symbols or types, and the model has one type without a symbol.
+        """
+        if self.symbols is not None or self.count > 1:
+            return
+        symbols: set[str] = set()
+        numbers: set[str] = set()
+        for part in parts:
+            held = part.types if isinstance(part, Trajectory) else None
+            if is_atoms(part):
+                symbols |= {chemical_symbols[z] for z in np.unique(part.numbers)}
+                held = _held(part, TYPES)
+            numbers |= set() if held is None else {str(n) for n in np.unique(held)}
+        for found, way in ((symbols, "their symbols"), (numbers, "their number")):
+            if len(found) > 1:
+                told = ", ".join(sorted(found))
+                raise InvalidArgument(f"types is 1, but the atoms are of {told}: give types {way}")
 
     def of_numbers(self, types: ArrayLike | None, n: int) -> NDArray[np.int64]:
         """(n,) from 0, of LAMMPS' types from 1; None is all 1 where there is one type."""
@@ -69,6 +93,11 @@ class Kinds:
             span = f"{found.min()}..{found.max()}"
             raise InvalidArgument(f"types must lie in 1..{self.count}, found {span}")
         return found.astype(np.int64) - 1
+
+
+def _held(atoms: Atoms, names: Iterable[str]) -> Any:
+    """The first of these arrays that the atoms have, or None."""
+    return next((atoms.arrays[n] for n in names if n in atoms.arrays), None)
 
 
 @dataclass(frozen=True)
@@ -158,8 +187,8 @@ def read_frames(frames: Any, kinds: Kinds, name: str = "frames") -> list[Configu
         raise InvalidArgument(
             f"{name} must be ase.Atoms or trajectories (mlcore.data.read_trajectory), not {frames!r}"
         )
-    found: list[Configuration] = []
-    for part in parts:
+    known, found = list(parts), []
+    for part in known:
         if isinstance(part, Configuration):
             found.append(part)
         elif isinstance(part, Trajectory):
@@ -170,6 +199,7 @@ def read_frames(frames: Any, kinds: Kinds, name: str = "frames") -> list[Configu
             raise InvalidArgument(f"{name} must hold ase.Atoms or trajectories, not {part!r:.60}")
     if not found:
         raise InvalidArgument(f"{name} must hold at least one frame")
+    kinds.check_alike(known)
     return found
 
 
