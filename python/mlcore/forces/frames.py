@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlcore.arrays import box, is_atoms
 from mlcore.data import Trajectory
-from mlcore.data.extxyz import TYPES
+from mlcore.data.extxyz import TIME, TYPES, VELOCITIES
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -132,9 +132,12 @@ class Configuration:
         cell: ArrayLike | None = None,
         pbc: Any = None,
         velocities: ArrayLike | None = None,
-        time: float = 0.0,
+        time: float | None = None,
     ) -> Configuration:
         """Of `ase.Atoms`, or of arrays; without forces or energy.
+
+        Velocities and time that are not given are those of the Atoms: their momenta, or an array
+        `velo` or `vel` as `ase.io.read` makes it of an extended XYZ file; their info `time`.
 
         Raises:
             InvalidArgument: naming the argument.
@@ -142,15 +145,18 @@ class Configuration:
         if is_atoms(positions):
             atoms = positions
             rows, flags = box(atoms.cell, atoms.pbc)
-            held = atoms.get_velocities() if atoms.has("momenta") else None
+            moving = atoms.has("momenta")
+            held = atoms.get_velocities() if moving else _held(atoms, VELOCITIES)
             v = held if velocities is None else velocities
+            told = next((atoms.info[name] for name in TIME if name in atoms.info), None)
+            time = told if time is None else time
             x, kind = _vectors("positions", atoms.positions), kinds.of_atoms(atoms)
         else:
             rows, flags = box(cell, pbc)
             x, v = _vectors("positions", positions), velocities
             kind = kinds.of_numbers(types, len(x))
         speeds = None if v is None else _vectors("velocities", v, len(x))
-        return cls(x, kind, rows, flags, speeds, time=time)
+        return cls(x, kind, rows, flags, speeds, time=0.0 if time is None else _moment(time))
 
     def wrapped(self) -> Array:
         """Positions inside the cell along its periodic axes."""
@@ -159,6 +165,13 @@ class Configuration:
         flags = np.array(self.pbc)
         inverse = np.linalg.pinv(self.cell[flags])
         return np.asarray(self.x - np.floor(self.x @ inverse) @ self.cell[flags])
+
+
+def _moment(time: Any) -> float:
+    number = np.asarray(time)
+    if number.size != 1 or number.dtype.kind not in "iuf" or not np.isfinite(number).all():
+        raise InvalidArgument(f"time must be a finite number, not {time!r}")
+    return float(number.item())
 
 
 def _vectors(name: str, values: Any, n: int | None = None) -> Array:
@@ -221,7 +234,7 @@ def _of_trajectory(trajectory: Trajectory, kinds: Kinds) -> Iterator[Configurati
 
 
 def _of_atoms(atoms: Atoms, kinds: Kinds) -> Configuration:
-    plain = Configuration.of(atoms, kinds, time=float(atoms.info.get("time", 0.0)))
+    plain = Configuration.of(atoms, kinds)
     forces, energy = atoms.arrays.get("forces"), atoms.info.get("energy")
     if atoms.calc is not None:
         forces = _measured(atoms, "forces", forces)
@@ -259,6 +272,9 @@ def split(
         validation: part of the frames to hold out, chosen by seed; or other frames; None: nothing.
         kinds: of the atoms.
         seed: of the choice.
+
+    Raises:
+        InvalidArgument: naming validation, also where it leaves no frame to learn from.
     """
     if validation is None:
         return frames, []
@@ -267,6 +283,10 @@ def split(
     if not 0 <= validation < 1:
         raise InvalidArgument(f"validation must be frames or a part in [0, 1), not {validation!r}")
     held = round(validation * len(frames))
+    if held == len(frames):
+        raise InvalidArgument(
+            f"validation must leave frames to learn from: {validation!r} holds out all {held}"
+        )
     order = np.random.default_rng(seed).permutation(len(frames))
     chosen = set(order[:held].tolist())
     return (

@@ -123,7 +123,7 @@ class ForceModel(ABC):
         cell: ArrayLike | None = None,
         pbc: Any = None,
         velocities: ArrayLike | None = None,
-        time: float = 0.0,
+        time: float | None = None,
         dtype: Dtype = "float64",
     ) -> Evaluation:
         """Energies, forces, virial and committee spread of one configuration.
@@ -132,8 +132,8 @@ class ForceModel(ABC):
             atoms: `ase.Atoms`, or positions (n, 3).
             types: (n,) from 1, beside positions; None where there is one type.
             cell, pbc: of the positions; see `mlcore.neighbor_list`.
-            velocities: (n, 3), where the model sees them.
-            time: where the model sees it.
+            velocities: (n, 3), where the model sees them; None are those of the Atoms.
+            time: where the model sees it; None is the info `time` of the Atoms, or 0.
             dtype: precision of the networks.
 
         Raises:

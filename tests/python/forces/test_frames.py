@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
@@ -54,3 +56,48 @@ def test_a_model_of_one_type_refuses_others() -> None:
     model.fit([pair()], validation=None)
     with pytest.raises(InvalidArgument, match="types is 1"):
         model.forces(pair("ArKr"))
+
+
+RECORD = """2
+Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:{name}:R:3:forces:R:3 time=2.5
+X 0 0 0 1 2 3 -1 -2 -3
+X 1 0 0 1 2 4 -1 -2 -4
+"""
+
+
+@pytest.mark.parametrize("name", ["velo", "vel"])
+def test_velocities_and_time_of_a_file(name: str) -> None:
+    atoms = ase.io.read(io.StringIO(RECORD.format(name=name)), format="extxyz")
+    (frame,) = read_frames(atoms, Kinds(1))
+    np.testing.assert_array_equal(frame.v, [[1, 2, 3], [1, 2, 4]])
+    assert frame.time == 2.5
+    model = forces.ExternalForce(("v",), hidden=())
+    model.fit([atoms], validation=None)
+    np.testing.assert_allclose(model.forces(atoms), -frame.v, rtol=1e-12)
+    atoms.set_momenta(np.zeros((2, 3)))
+    (frame,) = read_frames(atoms, Kinds(1))
+    assert frame.v is not None and not frame.v.any()
+
+
+def test_time_is_that_of_the_atoms() -> None:
+    frames = [pair(forces=np.full((2, 3), 2.0 * t)) for t in range(4)]
+    for t, atoms in enumerate(frames):
+        atoms.info["time"] = t
+    model = forces.ExternalForce(("x", "time"), hidden=())
+    model.fit(frames, validation=None)
+    later = pair()
+    later.info["time"] = 5.0
+    np.testing.assert_allclose(model.forces(later), 10.0, rtol=1e-10)
+    np.testing.assert_allclose(model.forces(later, time=1.0), 2.0, rtol=1e-10)
+    np.testing.assert_allclose(model.forces(later.positions), 0.0, atol=1e-10)
+    later.calc = model.calculator()
+    np.testing.assert_allclose(later.get_forces(), 10.0, rtol=1e-10)
+    for wrong in ("noon", np.nan, [1.0, 2.0]):
+        later.info["time"] = wrong
+        with pytest.raises(InvalidArgument, match="time"):
+            model.forces(later)
+
+
+def test_validation_leaves_frames_to_learn_from() -> None:
+    with pytest.raises(InvalidArgument, match=r"validation must leave frames .* holds out all 2"):
+        forces.PairForce(2.5).fit([pair(), pair()], validation=0.8)
