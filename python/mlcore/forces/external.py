@@ -171,7 +171,8 @@ class ExternalForce(ForceModel):
         batch_size: int | None = 4096,
         training: TrainingOptions | None = None,
     ) -> ForceFit:
-        """Learn from configurations with known forces; what was learned before is lost.
+        """Learn from configurations with known forces; what was learned before is lost, but kept
+        where an error is raised.
 
         Args:
             frames: `ase.Atoms`, `mlcore.data.Trajectory`, or a sequence of them.
@@ -189,10 +190,10 @@ class ExternalForce(ForceModel):
         begin = clock.perf_counter()
         found = read_frames(frames, self.kinds)
         learned, held_out = split(found, validation, self.kinds, self.seed)
-        self.network = self._network()
-        dtype: Any = str(next(self.network.parameters()).dtype).removeprefix("torch.")
-        loss = RowLoss(self.network, learned, held_out, self.contract(dtype))
-        self._start(loss)
+        network = self._network()
+        dtype: Any = str(next(network.parameters()).dtype).removeprefix("torch.")
+        loss = RowLoss(network, learned, held_out, self.contract(dtype))
+        self._start(network, loss)
         outcome = None
         if self.hidden or self.conservative:
             from mlcore.training.loop import train
@@ -209,19 +210,18 @@ class ExternalForce(ForceModel):
                 checkpoint_every=10,
                 progress=progress,
             )
-            outcome = train(self.network, loss, settings, "ExternalForce")
-        self._cached = None
-        error = float(loss.error(self.network, loss.rows, loss.forces).detach()) ** 0.5
+            outcome = train(network, loss, settings, "ExternalForce")
+        error = float(loss.error(network, loss.rows, loss.forces).detach()) ** 0.5
         held = math.nan
         if loss.held is not None:
-            held = float(loss.error(self.network, *loss.held).detach()) ** 0.5
+            held = float(loss.error(network, *loss.held).detach()) ** 0.5
         seconds = clock.perf_counter() - begin
-        self.result = ForceFit(outcome, error, math.nan, held, math.nan, seconds)
-        return self.result
+        result = ForceFit(outcome, error, math.nan, held, math.nan, seconds)
+        self.network, self.result, self._cached = network, result, None
+        return result
 
-    def _start(self, loss: RowLoss) -> None:
+    def _start(self, network: AtomRows, loss: RowLoss) -> None:
         """Scales of rows and forces; the whole answer where it is linear."""
-        network = self.network
         rows, forces = loss.rows.double().numpy(), loss.forces.double().numpy()
         with torch.no_grad():
             network.normalise(rows, None if self.conservative else forces)

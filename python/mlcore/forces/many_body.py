@@ -60,11 +60,13 @@ class ManyBodyForce(NeighborForce):
         return ManyBodyEnergy(self.cutoff, self.kinds.count, **self.options, seed=self.seed)
 
     def _start(self, learner: Learner, loss: NeighborLoss) -> None:
-        fit_splines(learner, self.network.pair, loss)
+        network = learner.network
+        assert isinstance(network, ManyBodyEnergy)
+        fit_splines(learner, network.pair, loss)
         with torch.no_grad():
             atoms = float(loss.whole.sizes.sum())
-            self.network.moments.neighbors.fill_(max(len(loss.whole.D) / atoms, 1.0))
-            self.network.scale.fill_(0.0)
+            network.moments.neighbors.fill_(max(len(loss.whole.D) / atoms, 1.0))
+            network.scale.fill_(0.0)
         left = 0.1 * self.cutoff * unexplained(learner, loss)
-        self.network.pair.measure_in(left)
-        self.network.scale.fill_(left)
+        network.pair.measure_in(left)
+        network.scale.fill_(left)

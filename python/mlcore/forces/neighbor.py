@@ -98,7 +98,8 @@ class NeighborForce(ForceModel):
         batch_size: int | None = None,
         training: TrainingOptions | None = None,
     ) -> ForceFit:
-        """Learn from configurations with known forces and energies; what was learned before is lost.
+        """Learn from configurations with known forces and energies; what was learned before is lost,
+        but kept where an error is raised.
 
         Args:
             frames: `ase.Atoms`, `mlcore.data.Trajectory`, or a sequence of them. Energies may differ
@@ -119,11 +120,11 @@ class NeighborForce(ForceModel):
         begin = time.perf_counter()
         found = read_frames(frames, self.kinds)
         learned, held_out = split(found, validation, self.kinds, self.seed)
-        self.network = self._network()
-        dtype = next(self.network.parameters()).dtype
+        network = self._network()
+        dtype = next(network.parameters()).dtype
         weights = (energy_weight, force_weight)
         loss = NeighborLoss(learned, held_out, self.cutoff, self.kinds.count, dtype, *weights)
-        learner = Learner(self.network, self.kinds.count)
+        learner = Learner(network, self.kinds.count)
         self._start(learner, loss)
         outcome = None
         if self._trains:
@@ -140,9 +141,9 @@ class NeighborForce(ForceModel):
                 progress=progress,
             )
             outcome = self._train(learner, loss, settings)
-        self._cached = None
-        self.result = _errors(learner, loss, outcome, time.perf_counter() - begin)
-        return self.result
+        result = _errors(learner, loss, outcome, time.perf_counter() - begin)
+        self.network, self.result, self._cached = network, result, None
+        return result
 
     def _train(
         self, learner: Learner, loss: NeighborLoss, settings: TrainingOptions

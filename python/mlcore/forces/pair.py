@@ -67,9 +67,11 @@ class PairForce(NeighborForce):
         return bool(self.options["hidden"])
 
     def _start(self, learner: Learner, loss: NeighborLoss) -> None:
-        fit_splines(learner, self.network, loss)
+        network = learner.network
+        assert isinstance(network, PairEnergy)
+        fit_splines(learner, network, loss)
         if self._trains:
-            self.network.measure_in(0.1 * self.cutoff * unexplained(learner, loss))
+            network.measure_in(0.1 * self.cutoff * unexplained(learner, loss))
 
     def potential(self, r: Any, pair: tuple[int, int] = (1, 1)) -> tuple[Any, Any]:
         """u (m,) and du/dr (m,) at distances (m,) of two types, counted from 1."""

@@ -69,6 +69,20 @@ def test_positions_are_taken_inside_the_box() -> None:
     np.testing.assert_allclose(again, model.forces(x, **box), rtol=1e-12)
 
 
+def test_a_failed_fit_changes_nothing(tmp_path: Path) -> None:
+    model = forces.ExternalForce(("x",), hidden=(4,))
+    result = model.fit(trajectory(lambda x, v: -x, frames=3), epochs=3)
+    x = np.array([[0.5, -1.0, 0.2]])
+    before = model.forces(x)
+    with pytest.raises(Error, match="loss is"):
+        model.fit(trajectory(lambda x, v: 9 - x), epochs=5, learning_rate=1e30)
+    assert model.result is result
+    model.export(tmp_path / "b", torchscript=False)
+    for force in (model.forces(x), forces.load(tmp_path / "b").forces(x)):
+        np.testing.assert_array_equal(force, before)
+    np.testing.assert_allclose(model.evaluate(x, dtype="float32").forces, before, rtol=1e-5)
+
+
 def test_bad_arguments() -> None:
     for inputs in ((), ("x", "cell"), "x", ("q",)):
         with pytest.raises(InvalidArgument, match="inputs"):

@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms
 from known_potentials import bond_frames, check_symmetries, forces_by_differences
 from mlcore import export, forces
+from mlcore.errors import Error
 
 CUTOFF = 1.9
 
@@ -58,3 +59,17 @@ def test_export(model: forces.ManyBodyForce, tmp_path: Path) -> None:
     (atoms,) = bond_frames(1, seed=4)
     np.testing.assert_array_equal(forces.load(tmp_path / "b").forces(atoms), model.forces(atoms))
     assert "relative error" in export.verify(tmp_path / "b")["torchscript"]
+
+
+def test_a_failed_fit_changes_nothing(known: list[Atoms], tmp_path: Path) -> None:
+    for kind in (forces.PairForce, forces.ManyBodyForce):
+        model = kind(CUTOFF, intervals=4, hidden=(4,))
+        result = model.fit(known[:2], validation=None, epochs=1)
+        before = model.forces(known[0])
+        with pytest.raises(Error, match="loss is"):
+            model.fit(known[2:4], validation=None, epochs=5, learning_rate=1e30)
+        assert model.result is result
+        model.export(tmp_path / kind.__name__)
+        loaded = forces.load(tmp_path / kind.__name__)
+        for force in (model.forces(known[0]), loaded.forces(known[0])):
+            np.testing.assert_array_equal(force, before)
