@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mlcore.errors import Error, InvalidArgument
 from mlcore.export.contract import Contract
 from mlcore.export.mlmod_params import MASKS, MODES, checked_tags, write_parameters
 from mlcore.export.torchscript import load_script, save_traced
+from mlcore.io.atomic import atomic_path
 
 __all__ = ["Column", "WholeMobility", "mask_of", "write_mlmod"]
 
@@ -195,7 +197,10 @@ def _traceable(module: torch.nn.Module, example: Tensor) -> torch.nn.Module:
     return graph
 
 
-def _write_model(module: torch.nn.Module, path: Path, rows: int, wanted: int | None) -> None:
+def _write_model(
+    module: torch.nn.Module, path: Path, name: str, rows: int, wanted: int | None
+) -> None:
+    """Trace a module to a path and check what was written; errors call it by its name."""
     generator = torch.Generator().manual_seed(0)
     examples = [1 + torch.rand(rows, 1, generator=generator) for _ in range(3)]
     try:
@@ -203,7 +208,7 @@ def _write_model(module: torch.nn.Module, path: Path, rows: int, wanted: int | N
         save_traced(_traceable(module, examples[0]), (examples[0],), path)
     except (RuntimeError, IndexError) as error:
         last = str(error).strip().splitlines()[-1]
-        raise Error(f"{path.name}: forward() fails on ({rows},1): {last}") from error
+        raise Error(f"{name}: forward() fails on ({rows},1): {last}") from error
     script = load_script(path)
     for x, expected in zip(examples, want, strict=True):
         with torch.no_grad():
@@ -211,12 +216,10 @@ def _write_model(module: torch.nn.Module, path: Path, rows: int, wanted: int | N
         fits = isinstance(out, Tensor) and out.dtype == torch.float32 and out.dim() == 2
         if not fits or (wanted is not None and out.shape != (wanted, 1)):
             told = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else type(out)
-            raise Error(
-                f"{path.name}: forward() must give float32 ({wanted or 'K'},1), gave {told}"
-            )
+            raise Error(f"{name}: forward() must give float32 ({wanted or 'K'},1), gave {told}")
         scale = float(expected.abs().max()) + 1e-30
         if not float((out - expected).abs().max()) <= 1e-5 * scale:
-            raise Error(f"{path.name}: the traced model differs from forward()")
+            raise Error(f"{name}: the traced model differs from forward()")
 
 
 def write_mlmod(
@@ -228,6 +231,9 @@ def write_mlmod(
     **tags: Any,
 ) -> dict[str, str]:
     """Write the files of one mode of MLMOD: XML, and a TorchScript file for each model.
+
+    Models are written beside their places and compared with their modules there; only when all
+    agree are they put in place, and the XML after them.
 
         forces = Column(network, contract, particles=1)        # an ExternalForce, for instance
         write_mlmod("drag.mlmod_params", "F_X_ML1", {"F_filename": forces})
@@ -265,9 +271,12 @@ def write_mlmod(
         if "mask_input" in found and " ".join(column.mask) != found["mask_input"]:
             needs = " ".join(column.mask)
             raise InvalidArgument(f"tag 'mask_input' must be {needs!r}, which the network sees")
-    for tag, model in given.items():
-        if isinstance(model, torch.nn.Module):
-            rows, wanted = _sizes(mode, tag, found, particles)
-            _write_model(model, Path(found[tag]), rows, wanted)
+    with ExitStack() as places:
+        for tag, model in given.items():
+            if isinstance(model, torch.nn.Module):
+                final = Path(found[tag])
+                rows, wanted = _sizes(mode, tag, found, particles)
+                beside = places.enter_context(atomic_path(final))
+                _write_model(model, beside, final.name, rows, wanted)
     write_parameters(target, mode, found)
     return found

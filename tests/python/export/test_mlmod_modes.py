@@ -259,3 +259,27 @@ def test_mobilities(tmp_path: Path) -> None:
         write_mlmod(path, "dX_MF_Q1_ML1_N2N", {"M_filename": own}, particles=4, **NOISE)
     tags = write_mlmod(path, "dX_MF_ML1", {"M_ii_filename": "a.pt", "M_ij_filename": "b.pt"})
     assert tags["M_ij_filename"] == "b.pt"
+
+
+class Forgets(torch.nn.Module):
+    """What is traced, on the fourth call, is not what the first three gave."""
+
+    calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return (x[:3] @ x[3:].T).reshape(9, 1) * (1.0 if self.calls <= 3 else 2.0)
+
+
+def test_wrong_models_are_not_put_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "m.mlmod_params"
+    wrong = {"M_ii_filename": Own(), "M_ij_filename": Forgets()}
+    with pytest.raises(Error, match="m_M_ij.pt: the traced model differs"):
+        write_mlmod(path, "dX_MF_ML1", wrong)
+    assert list(tmp_path.iterdir()) == []
+    write_mlmod(path, "dX_MF_ML1", {**wrong, "M_ij_filename": Pair()})
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    own = WholeMobility(Own(), Pair(), 1)
+    with pytest.raises(Error, match="differs"):
+        write_mlmod(path, "dX_MF_ML1", {"M_ii_filename": own, "M_ij_filename": Forgets()})
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
