@@ -17,6 +17,7 @@ from mlcore.export import Contract, Perceptron
 from mlcore.export.contract import INPUTS
 from mlcore.export.native import Native
 from mlcore.forces.frames import Configuration, digest, read_frames, split
+from mlcore.forces.graph import settings as settings_of
 from mlcore.forces.model import Dtype, ForceFit, ForceModel, row_inputs
 from mlcore.networks.rows import AtomRows
 from mlcore.training import TrainingOptions
@@ -44,7 +45,7 @@ class RowLoss:
         self.held = _rows(network, held_out, contract) if held_out else None
         scale = float(self.forces.square().mean().sqrt()) or 1.0
         self.scale = scale
-        self._identity = f"{digest(frames)} {digest(held_out)}"
+        self._identity = f"{digest(frames)} {digest(held_out)} {settings_of(network)}"
 
     @property
     def size(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,18 @@ from torch import Tensor
 from mlcore.errors import InvalidArgument
 from mlcore.forces.frames import Configuration, digest
 from mlcore.neighbors import neighbor_list
+from mlcore.networks import arguments_of
 
-__all__ = ["Graph", "Learner", "NeighborLoss", "Spread", "edges", "join", "reference_energies"]
+__all__ = [
+    "Graph",
+    "Learner",
+    "NeighborLoss",
+    "Spread",
+    "edges",
+    "join",
+    "reference_energies",
+    "settings",
+]
 
 
 @dataclass(frozen=True)
@@ -143,6 +154,11 @@ class Spread:
         return cls(force or 1.0, energy if energy > 1e-9 * (force or 1.0) else force or 1.0)
 
 
+def settings(network: torch.nn.Module) -> str:
+    """What tells a network from those of other settings, weights of equal shapes or not."""
+    return f"{type(network).__name__} {json.dumps(arguments_of(network), sort_keys=True)}"
+
+
 def reference_energies(graph: Graph) -> Tensor:
     """(T,) energies of single atoms of every type that leave least to explain, by least squares."""
     known = torch.isfinite(graph.energy)
@@ -174,12 +190,18 @@ class Learner(torch.nn.Module):
 class NeighborLoss:
     """Mean squared errors of forces and of energies an atom, in units of their spread.
 
+    Args:
+        network: that learns; its settings are part of the identity.
+        frames, held_out: with forces or energies.
+        energy_weight, force_weight: of the mean squared errors.
+
     Raises:
         InvalidArgument: there is nothing to learn from.
     """
 
     def __init__(
         self,
+        network: torch.nn.Module,
         frames: Sequence[Configuration],
         held_out: Sequence[Configuration],
         cutoff: float,
@@ -203,7 +225,8 @@ class NeighborLoss:
         self.graphs = [g.to(dtype) for g in self.exact]
         held = [Graph.of(frame, cutoff, types).to(dtype) for frame in held_out]
         self.held = join(held) if held else None
-        self._identity = f"{digest(frames)} {digest(held_out)} {cutoff!r} {self.weights!r}"
+        told = (digest(frames), digest(held_out), repr(cutoff), repr(self.weights))
+        self._identity = " ".join((*told, settings(network)))
 
     def known(self, graph: Graph) -> tuple[bool, bool]:
         """Whether energies, and forces, count on some frames."""

@@ -123,7 +123,8 @@ class NeighborForce(ForceModel):
         network = self._network()
         dtype = next(network.parameters()).dtype
         weights = (energy_weight, force_weight)
-        loss = NeighborLoss(learned, held_out, self.cutoff, self.kinds.count, dtype, *weights)
+        data = (learned, held_out, self.cutoff, self.kinds.count)
+        loss = NeighborLoss(network, *data, dtype, *weights)
         learner = Learner(network, self.kinds.count)
         self._start(learner, loss)
         outcome = None

@@ -83,6 +83,17 @@ def test_a_failed_fit_changes_nothing(tmp_path: Path) -> None:
     np.testing.assert_allclose(model.evaluate(x, dtype="float32").forces, before, rtol=1e-5)
 
 
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    known = trajectory(lambda x, v: -x, frames=3)
+    forces.ExternalForce(("x",), hidden=(4,)).fit(known, epochs=3, checkpoint=tmp_path)
+    result = forces.ExternalForce(("x",), hidden=(4,)).fit(known, epochs=3, checkpoint=tmp_path)
+    assert result.training is not None and result.training.epochs == 3
+    with pytest.raises(Error, match="other settings or data"):
+        forces.ExternalForce(("x",), hidden=(4,), activation="silu").fit(
+            known, epochs=3, checkpoint=tmp_path
+        )
+
+
 def test_bad_arguments() -> None:
     for inputs in ((), ("x", "cell"), "x", ("q",)):
         with pytest.raises(InvalidArgument, match="inputs"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,3 +74,16 @@ def test_a_failed_fit_changes_nothing(known: list[Atoms], tmp_path: Path) -> Non
         loaded = forces.load(tmp_path / kind.__name__)
         for force in (model.forces(known[0]), loaded.forces(known[0])):
             np.testing.assert_array_equal(force, before)
+
+
+@pytest.mark.parametrize("changed", [{"smooth": 0.3}, {"activation": "tanh"}, {"hidden": (5,)}])
+@pytest.mark.parametrize("kind", [forces.PairForce, forces.ManyBodyForce])
+def test_a_checkpoint_of_other_settings_is_refused(
+    kind: type, changed: dict[str, Any], known: list[Atoms], tmp_path: Path
+) -> None:
+    settings = {"intervals": 4, "hidden": (4,)}
+    told = {"validation": None, "epochs": 1, "checkpoint": tmp_path}
+    kind(CUTOFF, **settings).fit(known[:1], **told)
+    kind(CUTOFF, **settings).fit(known[:1], **told)
+    with pytest.raises(Error, match="other settings or data"):
+        kind(CUTOFF, **{**settings, **changed}).fit(known[:1], **told)
