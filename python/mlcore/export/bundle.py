@@ -281,7 +281,7 @@ def _provenance(model: PairModel) -> dict[str, Any]:
 
 
 # -- verification ---------------------------------------------------------------------------------
-def _configuration(count: int, cutoff: float, seed: int) -> Array:
+def configuration(count: int, cutoff: float, seed: int) -> Array:
     """Random positions, one pair closer than a hundredth of the cutoff."""
     rng = np.random.default_rng(seed)
     x = rng.uniform(-1, 1, (count, 3)) * cutoff * 0.5 * max(count / 8, 1) ** (1 / 3)
@@ -313,7 +313,7 @@ def _verify(model: PairModel, folder: Path, sizes: tuple[int, ...], mlmod: bool)
     for got, exact in zip(mobility.pair(r), model.pair(r), strict=True):
         _agree("bundle", float(np.abs(got - exact).max()) / scale, 1e-8, "pair functions")
     for count in sizes:
-        x = _configuration(count, model.cutoff, count)
+        x = configuration(count, model.cutoff, count)
         want = eager_matrix(model, x)
         checks = [("bundle", np.asarray(mobility.matrix(x)), 1e-8)]
         if mlmod:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcore import networks as registry
-from mlcore.errors import FileFormatError, InvalidArgument
+from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.export.contract import Contract
 from mlcore.export.manifest import (
     WEIGHTS,
@@ -34,9 +34,11 @@ from mlcore.io.tensors import read_tensors, write_tensors
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MODEL_KINDS", "ModelBundle", "load_model", "rebuild", "write_model"]
+__all__ = ["MODEL_KINDS", "TABLE_ERROR", "ModelBundle", "load_model", "rebuild", "write_model"]
 
 MODEL_KINDS = ("force", "dynamics", "qoi")
+TABLE_ERROR = 1e-3
+"""Largest error of a native table that `rebuild` and `verify` accept, whatever the manifest says."""
 _COMPILED = ("torch", "instruction_set", "device")
 
 
@@ -177,7 +179,8 @@ def write_model(
         torchscript: write model_0.pt, ..
         compiled: write model_0.pt2, .. (half a minute each, needs a C++ compiler).
         instruction_set: of the .pt2: "baseline", "avx2", "avx512"; None takes this machine's best.
-        tolerance: largest error of a native table relative to the largest value.
+        tolerance: largest error of a native table relative to the largest value; `verify` and
+            `rebuild` refuse bundles with more than 1e-3.
 
     Raises:
         InvalidArgument: naming the argument.
@@ -340,7 +343,8 @@ def rebuild(
     """Make the code of a bundle anew from its weights and the registered class.
 
     The .pt and .pt2 files there are neither read nor trusted; weights, native numbers, units and
-    training stay as they are.
+    training stay as they are. Native numbers are compared with the networks again: a table may
+    differ by 1e-3 of the largest value, whatever it was written with.
 
     Args:
         path: the bundle.
@@ -349,9 +353,15 @@ def rebuild(
 
     Raises:
         FileFormatError: manifest or weights are damaged.
-        Error: the network's class is not registered, or its engines do not agree.
+        Error: the bundle is of kind mobility, the network's class is not registered, or an engine
+            does not agree.
         BackendUnavailable: no C++ compiler.
     """
+    if ManifestReader(Path(path)).check_kind("mobility", *MODEL_KINDS) == "mobility":
+        raise Error(
+            f"{path}: a mobility bundle holds no networks to make code from; export its model "
+            "(mlcore.export.load_bundle(..).model()) again"
+        )
     bundle = load_model(path, code=False)
     members = []
     for member, module in enumerate(bundle.networks("float64")):
@@ -367,5 +377,5 @@ def rebuild(
         native=bundle.native,
         compiled=compiled,
         instruction_set=instruction_set,
-        tolerance=float("inf"),
+        tolerance=TABLE_ERROR,
     )

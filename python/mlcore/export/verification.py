@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlcore.errors import BackendUnavailable, Error
+from mlcore.errors import BackendUnavailable, Error, FileFormatError
 from mlcore.export.compiled import load_compiled
 from mlcore.export.contract import Contract
 from mlcore.export.evaluation import Inputs, Outputs, check_outputs, examples, outputs
-from mlcore.export.manifest import ManifestReader
-from mlcore.export.model_bundle import MODEL_KINDS, ModelBundle, load_model
+from mlcore.export.manifest import MANIFEST, ManifestReader
+from mlcore.export.model_bundle import MODEL_KINDS, TABLE_ERROR, ModelBundle, load_model
 from mlcore.export.native import Native, PairTable
 from mlcore.export.torchscript import load_script
 
@@ -190,7 +190,9 @@ def _dimers(
 def verify(path: str | Path) -> dict[str, str]:
     """Check a bundle of any kind: hashes, shapes, and that every engine agrees with the networks.
 
-    The .pt and .pt2 files are run, after their hashes have been checked.
+    A mobility's M_ii.pt and M_ij.pt must agree with its table to 1e-5 of the self mobility. A native
+    table may differ from its networks by what the manifest says, but never by more than 1e-3. The
+    .pt and .pt2 files are run, after their hashes have been checked.
 
     Returns:
         What was found, by name of the part.
@@ -201,10 +203,7 @@ def verify(path: str | Path) -> dict[str, str]:
     """
     reader = ManifestReader(Path(path))
     if reader.check_kind("mobility", *MODEL_KINDS) == "mobility":
-        from mlcore.export.bundle import load_bundle
-
-        bundle = load_bundle(path)
-        return {"kind": "mobility", "files": f"{len(bundle.manifest['files'])} with right hashes"}
+        return _mobility(path)
     model = load_model(path)
     found = {
         "kind": f"{model.kind} ({model.contract.sees} -> {model.contract.gives})",
@@ -214,6 +213,33 @@ def verify(path: str | Path) -> dict[str, str]:
     return found | _engines(model)
 
 
+def _mobility(path: str | Path) -> dict[str, str]:
+    from mlcore.export import mlmod
+    from mlcore.export.bundle import configuration, load_bundle
+
+    bundle = load_bundle(path)
+    listed = set(bundle.manifest["files"])
+    found = {"kind": "mobility", "files": f"{len(listed)} with right hashes"}
+    code = {"M_ii.pt", "M_ij.pt"}
+    if not code & listed:
+        return found
+    if missing := code - listed:
+        raise FileFormatError(f"{bundle.path / MANIFEST}: field files must list {missing.pop()}")
+    worst = 0.0
+    for count in (2, 11):
+        # what float32 can hold, so that only the models differ
+        x = configuration(count, bundle.table.cutoff, count).astype(np.float32).astype(float)
+        want = np.asarray(bundle.mobility.matrix(x))
+        error = np.abs(mlmod.assemble(bundle.path, x) - want).max() / want[0, 0]
+        worst = max(worst, float(error))
+    if not worst <= 1e-5:
+        raise Error(
+            f"{path}: M_ii.pt and M_ij.pt differ from the table by {worst:.2e} of the self "
+            "mobility, more than 1e-05"
+        )
+    return found | {"torchscript": f"{worst:.1e} relative error"}
+
+
 def _engines(model: ModelBundle) -> dict[str, str]:
     contract = model.contract
     same, exact = model.networks(), model.networks("float64")
@@ -221,7 +247,8 @@ def _engines(model: ModelBundle) -> dict[str, str]:
     found = {}
     if model.native is not None:
         told = model.manifest.get("verified", {}).get("native", 0.0)
-        allowed = max(1e-10, 1.01 * told) if isinstance(model.native[0], PairTable) else 1e-10
+        table = isinstance(model.native[0], PairTable)
+        allowed = min(TABLE_ERROR, max(1e-10, 1.01 * told)) if table else 1e-10
         found["native"] = f"{native(contract, exact, model.native, allowed):.1e} relative error"
     if "torchscript" in model.engines:
         worst = torchscript(contract, same, model.files("torchscript"), rounding)

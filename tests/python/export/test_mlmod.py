@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -96,6 +100,37 @@ def test_wrong_torchscript_is_not_put_in_place(
     with pytest.raises(Error, match="MLMOD files: differs"):
         export.export(model, tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_compares_the_models_with_the_table(folder: Path, tmp_path: Path) -> None:
+    assert set(export.verify(folder)) == {"kind", "files", "torchscript"}
+    manifest = json.loads((folder / "manifest.json").read_text())
+
+    def written(files: dict[str, Any]) -> None:
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "files": files}))
+
+    files = manifest["files"]
+    table = dataclasses.replace(export.load_bundle(folder).table, radius=1.6)
+    mlmod.write_files(tmp_path, table)
+    for name in ("M_ii.pt", "M_ij.pt"):
+        right, wrong = (folder / name).read_bytes(), (tmp_path / name).read_bytes()
+        (folder / name).write_bytes(wrong)
+        written({**files, name: {"sha256": hashlib.sha256(wrong).hexdigest()}})
+        with pytest.raises(Error, match="differ from the table"):
+            export.verify(folder)
+        (folder / name).write_bytes(right)
+        written({k: v for k, v in files.items() if k != name})
+        with pytest.raises(FileFormatError, match=f"must list {name}"):
+            export.verify(folder)
+    written({"weights.safetensors": files["weights.safetensors"]})
+    assert set(export.verify(folder)) == {"kind", "files"}
+
+
+def test_mobilities_are_not_rebuilt(folder: Path) -> None:
+    before = (folder / "manifest.json").read_bytes()
+    with pytest.raises(Error, match="holds no networks to make code from"):
+        export.rebuild(folder)
+    assert (folder / "manifest.json").read_bytes() == before
 
 
 def test_bad_torchscript_files(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,18 @@ def member(name: str, arguments: dict[str, Any], seed: int = 0) -> torch.nn.Modu
 def table(seed: int = 0) -> PairTable:
     rng = np.random.default_rng(seed)
     values, slopes = rng.normal(size=(2, 3, 9))
+    values[:, -1] = slopes[:, -1] = 0
+    return PairTable(0.5, 2.0, values, slopes)
+
+
+def fitting(module: Any, knots: int = 1537) -> PairTable:
+    """The table of a pair network; its knots hold those of the splines."""
+    r = torch.linspace(0.5, 2.0, knots, dtype=torch.float64, requires_grad=True)
+    found = []
+    for pair in range(3):
+        u = copy.deepcopy(module).double().radial(r, torch.full((knots,), pair))
+        found.append((u.detach().numpy(), torch.autograd.grad(u.sum(), r)[0].numpy()))
+    values, slopes = (np.stack(parts) for parts in zip(*found, strict=True))
     values[:, -1] = slopes[:, -1] = 0
     return PairTable(0.5, 2.0, values, slopes)
 
@@ -211,7 +224,8 @@ def test_contracts_are_checked(change: dict[str, Any], match: str) -> None:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     contract, name, arguments = CASES["pair"]
     folder: Path = tmp_path_factory.mktemp("bundle") / "b"
-    write_model(folder, contract, member(name, arguments), native=table(), tolerance=np.inf)
+    module = member(name, arguments)
+    write_model(folder, contract, module, native=fitting(module))
     return folder
 
 
@@ -329,3 +343,14 @@ def test_packages_of_other_machines_name_the_rebuild_command(folder: Path) -> No
     (folder / "model_0.pt2").write_bytes(b"not a package")
     with pytest.raises(BackendUnavailable, match="mlcore export rebuild"):
         compiled.load_compiled(folder / "model_0.pt2", told, folder)
+
+
+def test_wrong_tables_are_neither_verified_nor_rebuilt(tmp_path: Path) -> None:
+    contract, name, arguments = CASES["pair"]
+    module, path = member(name, arguments), tmp_path / "b"
+    write_model(path, contract, module, native=table(), tolerance=np.inf)
+    before = (path / "manifest.json").read_bytes()
+    for attempt in (export.verify, lambda p: export.rebuild(p, compiled=False)):
+        with pytest.raises(Error, match="native: differs .* more than 1e-03"):
+            attempt(path)
+    assert (path / "manifest.json").read_bytes() == before
