@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
+
+from mlcore.forces.frames import Configuration
 
 if TYPE_CHECKING:
     from mlcore.forces.model import Dtype, ForceModel
@@ -26,11 +29,23 @@ class ForceCalculator(Calculator):
         self.model = model
         self.dtype: Dtype = dtype
         contract = model.contract(dtype)
+        self._moving = [name for name in ("v", "time") if name in contract.inputs]
         self.implemented_properties = ["forces"]
         if contract.gives == "energy":
             self.implemented_properties += ["energy", "energies"]
         if contract.sees == "neighbors":
             self.implemented_properties.append("stress")
+
+    def check_state(self, atoms: Any, tol: float = 1e-15) -> list[str]:
+        """What has changed; besides what ASE looks at, types, and velocities and time as far as the
+        model sees them."""
+        changes = list(super().check_state(atoms, tol))  # type: ignore[no-untyped-call]
+        if changes:
+            return changes
+        before, after = (Configuration.of(a, self.model.kinds) for a in (self.atoms, atoms))
+        seen = [("types", before.types, after.types)]
+        seen += [(n, getattr(before, n), getattr(after, n)) for n in self._moving]
+        return [name for name, old, new in seen if not np.array_equal(old, new)]
 
     def calculate(
         self,

@@ -94,6 +94,41 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
         )
 
 
+def test_calculator_follows_velocities_types_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    types = np.array([1, 2] * 20)
+    push = 0.5 * types[:, None]
+    known = trajectory(lambda x, v: push - 0.7 * v, types=types)
+    model = forces.ExternalForce(("v", "types", "time"), 2, hidden=())
+    model.fit(known)
+    evaluate, calls = model.evaluate, []
+    monkeypatch.setattr(model, "evaluate", lambda *a, **k: calls.append(a) or evaluate(*a, **k))
+    atoms = Atoms("X2", positions=np.zeros((2, 3)), calculator=model.calculator())
+    atoms.set_masses([1.0, 1.0])
+    atoms.arrays["type"] = np.array([1, 2])
+    for v in (1.0, -2.0):
+        atoms.set_velocities(np.full((2, 3), v))
+        want = np.array([[0.5] * 3, [1.0] * 3]) - 0.7 * v
+        np.testing.assert_allclose(atoms.get_forces(), want, rtol=1e-9)
+    atoms.arrays["type"] = np.array([2, 2])
+    np.testing.assert_allclose(atoms.get_forces(), 2.4, rtol=1e-9)
+    atoms.get_forces()
+    assert len(calls) == 3
+    atoms.info["time"] = 1.0
+    atoms.get_forces()
+    assert len(calls) == 4
+
+
+def test_calculator_keeps_what_does_not_depend_on_velocities() -> None:
+    model = forces.ExternalForce(("x",), hidden=())
+    model.fit(trajectory(lambda x, v: -x))
+    atoms = Atoms("X", positions=[[1.0, 2, 3]], calculator=model.calculator())
+    np.testing.assert_allclose(atoms.get_forces(), -atoms.positions, rtol=1e-9)
+    atoms.set_momenta([[1.0, 0, 0]])
+    assert not atoms.calc.check_state(atoms)
+    atoms.positions += 1
+    assert atoms.calc.check_state(atoms) == ["positions"]
+
+
 def test_bad_arguments() -> None:
     for inputs in ((), ("x", "cell"), "x", ("q",)):
         with pytest.raises(InvalidArgument, match="inputs"):
