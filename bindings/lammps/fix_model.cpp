@@ -13,6 +13,7 @@
 #include "error.h"
 #include "exceptions.h"
 #include "force.h"
+#include "group.h"
 #include "input.h"
 #include "memory.h"
 #include "neighbor.h"
@@ -22,6 +23,12 @@
 #include "variable.h"
 
 namespace LAMMPS_NS {
+
+namespace {
+
+constexpr int kMostImages = 20;  // that ghosts may be away
+
+}  // namespace
 
 FixModel::FixModel(LAMMPS* lmp, int narg, char** arg, MakeMode make)
     : Fix(lmp, narg, arg), gather_(lmp), local_(lmp), simulation_(lmp) {
@@ -126,8 +133,9 @@ void FixModel::set_flags() {
   virial_global_flag = needs_.virial;
   restart_global = needs_.saves;
   if (sees_ghosts()) {
-    comm_forward = needs_.v || needs_.f ? 6 : 0;
     comm_reverse = std::max(needs_.forces ? 3 : 0, needs_.partial);
+    // with newton off LAMMPS makes room for comm_forward alone
+    comm_forward = std::max(needs_.v || needs_.f ? 6 : 0, comm_reverse);
   }
 }
 
@@ -153,6 +161,7 @@ void FixModel::start_stored() {
   if (needs_.stored == 0) return;
   restart_peratom = 1;
   maxexchange = needs_.stored;
+  create_attribute = 1;
   grow_arrays(atom->nmax);
   for (int i = 0; i < atom->nlocal; ++i) set_arrays(i);
   atom->add_callback(Atom::GROW);
@@ -174,7 +183,25 @@ int FixModel::setmask() {
 void FixModel::init() {
   need_atoms_as_they_are();
   if (update->whichflag == 2 && needs_.forces) need_an_energy_to_minimize();
-  if (sees_ghosts()) reach_ghosts();
+  if (!sees_ghosts()) return;
+  need_what_ghosts_need();
+  reach_ghosts();
+}
+
+void FixModel::need_what_ghosts_need() const {
+  if (group->dynamic[igroup])
+    error->all(FLERR, name() +
+                          ": a model with a cutoff needs a group that does not change, found "
+                          "dynamic group " +
+                          group->names[igroup]);
+  if (comm->mode != Comm::SINGLE)
+    error->all(FLERR, name() + ": a model with a cutoff needs comm_modify mode single");
+  const double reach = needs_.cutoff + neighbor->skin;
+  for (int k = 0; k < 3; ++k)
+    if (domain->periodicity[k] && reach > kMostImages * domain->prd[k])
+      error->all(FLERR, name() + ": the model's cutoff plus the skin is " + std::to_string(reach) +
+                            ", more than " + std::to_string(kMostImages) +
+                            " times the box, whose side is " + std::to_string(domain->prd[k]));
 }
 
 void FixModel::need_atoms_as_they_are() const {
@@ -197,7 +224,7 @@ void FixModel::need_an_energy_to_minimize() const {
 /// Asks for ghosts as far as the model looks, where the pair style does not ask for them.
 void FixModel::reach_ghosts() const {
   const double pair = force->pair ? force->pair->cutforce : 0.0;
-  if (needs_.cutoff <= pair || comm->mode != Comm::SINGLE) return;
+  if (needs_.cutoff <= pair) return;
   comm->cutghostuser = std::max(comm->cutghostuser, needs_.cutoff + neighbor->skin);
 }
 
@@ -250,6 +277,9 @@ void FixModel::act(mlmod::Hook hook) {
   const mlmod::Moment now = moment(hook);
   if (!mode_->acts(now)) return;
   change_.clear();
+  // other fixes may have moved atoms since their ghosts were told
+  const bool moved = hook == mlmod::kFinalIntegrate || hook == mlmod::kEndOfStep;
+  if (sees_ghosts() && moved) comm->forward_comm();
   look();
   together([&] {
     if (needs_.sight == mlmod::Sight::whole)
@@ -290,7 +320,7 @@ void FixModel::look() {
     gather_.collect(groupbit, needs_, stored_, beside);
     return;
   }
-  if (comm_forward > 0) send_to_ghosts();
+  if (sees_ghosts() && (needs_.v || needs_.f)) send_to_ghosts();
   local_.collect(groupbit, needs_, stored_, received_);
 }
 

@@ -75,6 +75,7 @@ class FixModel : public Fix {
   void start_stored();
   void need_atoms_as_they_are() const;
   void need_an_energy_to_minimize() const;
+  void need_what_ghosts_need() const;
   void reach_ghosts() const;
 
   bool sees_ghosts() const;

@@ -1,5 +1,7 @@
 #include "group_atoms.h"
 
+#include <cmath>
+
 #include "atom.h"
 #include "domain.h"
 
@@ -19,9 +21,21 @@ bool GroupAtoms::in_group(int local, int groupbit) const {
 }
 
 void GroupAtoms::wrapped(int local, double x[3]) const {
-  for (int k = 0; k < 3; ++k) x[k] = atom->x[local][k];
-  LAMMPS_NS::imageint image = atom->image[local];
-  domain->remap(x, image);
+  // LAMMPS' remap() takes one box length at a time, without end for atoms that are far away
+  const double* const h = domain->h;
+  const double* const inverse = domain->h_inv;
+  double d[3];
+  for (int k = 0; k < 3; ++k) {
+    x[k] = atom->x[local][k];
+    d[k] = x[k] - domain->boxlo[k];
+  }
+  const double fraction[3] = {inverse[0] * d[0] + inverse[5] * d[1] + inverse[4] * d[2],
+                              inverse[1] * d[1] + inverse[3] * d[2], inverse[2] * d[2]};
+  double wraps[3];
+  for (int k = 0; k < 3; ++k) wraps[k] = domain->periodicity[k] ? std::floor(fraction[k]) : 0.0;
+  x[0] -= h[0] * wraps[0] + h[5] * wraps[1] + h[4] * wraps[2];
+  x[1] -= h[1] * wraps[1] + h[3] * wraps[2];
+  x[2] -= h[2] * wraps[2];
 }
 
 void GroupAtoms::unwrapped(int local, double x[3]) const {

@@ -1,0 +1,77 @@
+"""Models with a cutoff see their ghosts as they are, and refuse what would leave them without."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from lammps_case import Case
+from mlcore import observables
+
+LIQUID = """units lj
+{first}lattice fcc 0.9
+region b block 0 4 0 4 0 4
+create_box 1 b
+create_atoms 1 box
+displace_atoms all random 0.1 0.1 0.1 7
+mass 1 1.0
+pair_style lj/cut 2.5
+pair_coeff 1 1 1.0 1.0
+{then}timestep 1e-4
+"""
+
+
+@pytest.fixture
+def counted(case: Case) -> observables.CoordinationNumber:
+    count = observables.CoordinationNumber(1.6, inner=1.2)
+    count.export(case.folder / "count", units="lj", torchscript=False)
+    return count
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("newton", ["on", "off"])
+def test_values_after_atoms_were_moved_at_the_end_of_a_step(
+    case: Case, counted: observables.CoordinationNumber, ranks: int, newton: str
+) -> None:
+    """dX_MF moves atoms after the ghosts were told; the value is that of the positions dumped."""
+    case.parameters("dX_MF", eta=1.0, a=0.3, epsilon=1.0)
+    script = LIQUID.format(first=f"newton {newton}\n", then="") + (
+        "fix move all mlmod model.xml\n"
+        "fix count all mlcore qoi count\n"
+        "thermo_style custom step f_count[1]\nthermo 5\nthermo_modify format float %.15g\n"
+        'dump d all custom 5 out.dump id x y z\ndump_modify d format float "%.17g"\nrun 20\n'
+    )
+    output = case.ok(script, ranks)
+    rows = [line.split() for line in output.splitlines()]
+    told = {int(r[0]): float(r[1]) for r in rows if len(r) == 2 and r[0].isdigit()}
+    side = 4 * (4 / 0.9) ** (1 / 3)
+    frames = case.dump()
+    assert np.abs(frames[-1][:, 1:] - frames[0][:, 1:]).max() > 0.01
+    for number, frame in enumerate(frames):
+        (exact,) = counted(frame[:, 1:], cell=side * np.eye(3), pbc=True)
+        assert told[5 * number] == pytest.approx(exact, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "named"),
+    [
+        ("", "group some dynamic all every 1\n", "dynamic group some"),
+        ("", "neighbor 0.3 multi\ncomm_modify mode multi\n", "comm_modify mode single"),
+    ],
+)
+def test_what_would_lose_ghosts_is_refused(
+    case: Case, counted: observables.CoordinationNumber, first: str, then: str, named: str
+) -> None:
+    group = "some" if "some" in then else "all"
+    script = LIQUID.format(first=first, then=then)
+    outcome = case.lmp(script + f"fix nve all nve\nfix count {group} mlcore qoi count\nrun 5\n")
+    assert outcome.status != 0
+    assert named in outcome.output, outcome.output[-1500:]
+
+
+def test_atoms_that_are_very_far_away_end_in_an_error(case: Case) -> None:
+    """Coinciding atoms push each other to 1e20: no endless loop over box lengths."""
+    case.parameters("dX_MF", eta=1e-9, a=1e-9, epsilon=1.0)
+    script = LIQUID.format(first="", then="create_atoms 1 single 0.0011 0.0 0.0\n")
+    outcome = case.lmp(script + "fix move all mlmod model.xml\nthermo 1\nrun 5\n")
+    assert outcome.status != 0
+    assert "ERROR" in outcome.output
