@@ -8,6 +8,7 @@ import torch
 
 from mlcore.errors import FileFormatError
 from mlcore.export import Contract, ModelBundle, load_model
+from mlcore.export.native import Native
 from mlcore.forces.model import Dtype, ForceModel
 
 __all__ = ["LoadedForce", "load"]
@@ -34,6 +35,9 @@ class LoadedForce(ForceModel):
     def contract(self, dtype: Dtype = "float64") -> Contract:
         told = {**vars(self.bundle.contract), "dtype": dtype}
         return Contract(**told)
+
+    def native(self) -> list[Native] | None:
+        return self.bundle.native
 
 
 def load(path: str | Path) -> LoadedForce:

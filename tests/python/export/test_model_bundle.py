@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mlcore import cli, export, networks
+from mlcore import cli, export, forces, networks
 from mlcore.errors import BackendUnavailable, Error, FileFormatError, InvalidArgument
 from mlcore.export import Contract, PairTable, Perceptron, load_model, write_model
 
@@ -354,3 +354,11 @@ def test_wrong_tables_are_neither_verified_nor_rebuilt(tmp_path: Path) -> None:
         with pytest.raises(Error, match="native: differs .* more than 1e-03"):
             attempt(path)
     assert (path / "manifest.json").read_bytes() == before
+
+
+def test_loaded_forces_keep_their_native_engine(folder: Path, tmp_path: Path) -> None:
+    loaded = forces.load(folder)
+    again = loaded.export(tmp_path / "again")
+    assert again.engines == ("native", "torchscript")
+    for key, value in loaded.bundle.tensors.items():
+        np.testing.assert_array_equal(again.tensors[key], value)
