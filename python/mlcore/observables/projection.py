@@ -26,8 +26,8 @@ class LinearProjection(ConfigurationObservable):
     about it, by falling variance, summed over x, y, z.
 
     W depends on the atoms alone, so z turns and moves with the configuration. In a periodic box the
-    chain is made whole from its first atom on: row 0 jumps by a cell vector when that atom does. The modes of an ideal
-    chain are those of Rouse, J. Chem. Phys. 21, 1272 (1953).
+    chain is made whole from its first atom on: row 0 jumps by a cell vector when that atom does.
+    The modes of an ideal chain are those of Rouse, J. Chem. Phys. 21, 1272 (1953).
 
     Args:
         size: number of rows, the centroid included.
