@@ -209,12 +209,14 @@ def test_a_cutoff_larger_than_that_of_the_pair_style(case: Case) -> None:
     assert np.abs(seen[0] - first.f).max() > 0.01
 
 
-def test_ghosts_that_do_not_reach_are_told(case: Case) -> None:
+def test_ghosts_that_may_not_reach_are_refused(case: Case) -> None:
     start(case, 20)
     name = save(case, "F_Pair_ML1", 2, model=masked.near_pair_force, cutoff=2.0)
     script = system("p p p", "zero 1.0", dt=DT).replace("0.4 bin", "0.4 multi")
     script += "comm_modify mode multi cutoff/multi * 1.5\n"
-    fails(case, script + f"fix m all mlmod {name}\nrun 0\n", "fix mlmod m:", "comm_modify cutoff")
+    fails(
+        case, script + f"fix m all mlmod {name}\nrun 0\n", "fix mlmod m:", "comm_modify mode single"
+    )
 
 
 def test_two_fixes_on_overlapping_groups(case: Case) -> None:

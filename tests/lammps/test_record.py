@@ -272,7 +272,7 @@ def test_a_cut_frame_is_removed(case: Case, cut: int) -> None:
     assert [f.info["step"] for f in frames(case)] == [0, 5, 15]
 
 
-def test_a_killed_run_leaves_whole_frames(case: Case) -> None:
+def test_a_killed_run_leaves_whole_frames_but_for_a_last_one(case: Case) -> None:
     atoms(case)
     case.write("in.lmp", head() + LJ + MOVE + record("every 1") + "run 100000000\n")
     words = [*command(), "-in", "in.lmp", "-log", "none", "-screen", "none"]
@@ -281,8 +281,16 @@ def test_a_killed_run_leaves_whole_frames(case: Case) -> None:
     wait_for(lambda: path.exists() and path.stat().st_size > 200_000)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    before = path.read_bytes()
+    case.write("in.lmp", head() + LJ + MOVE + record("every 1 append yes") + "run 0\n")
+    case.ok((case.folder / "in.lmp").read_text())
     found = frames(case)
-    assert [f.info["step"] for f in found] == list(range(len(found))) and len(found) > 10
+    steps = [f.info["step"] for f in found]
+    assert steps[:-1] == list(range(len(steps) - 1)) and steps[-1] == 0 and len(found) > 10
+    # what the kill may have cut is less than one frame
+    kept = path.read_bytes()
+    length = len(kept) // len(found)
+    assert kept[: len(before) - 2 * length] == before[: len(before) - 2 * length]
 
 
 def wait_for(condition: Any, seconds: float = 60) -> None:
