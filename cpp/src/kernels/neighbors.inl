@@ -586,22 +586,51 @@ static void fill_last(const PairVectors<kind>& pair, std::int64_t k, std::int64_
   if (d) store_some(d + k, four_lengths(vectors), size - k);
 }
 
+// The four pairs from number k on. Each store reaches one entry into the next
+// pair, which is written after it.
+template <Images kind, class Real>
+static inline __attribute__((always_inline)) void fill_four(const PairVectors<kind>& pair,
+                                                            std::int64_t k, std::int32_t* S,
+                                                            Real* D, Real* d) {
+  __m256d vectors[4];
+  for (int lane = 0; lane < 4; ++lane) {
+    const __m128i numbers = pair.numbers(k + lane);
+    if (S) store_four(S + 3 * (k + lane), numbers);
+    vectors[lane] = pair.displacement(k + lane, numbers);
+    if (D) store_four(D + 3 * (k + lane), vectors[lane]);
+  }
+  if (d) store_four(d + k, four_lengths(vectors));
+}
+
+// Whether the four particles have packed wraps of zero.
+static bool four_inside(const double* position, const std::int32_t* j) {
+  const auto bits = [&](int k) {
+    return _mm256_castpd_si256(_mm256_loadu_pd(position + 4 * std::int64_t{j[k]}));
+  };
+  const __m256i any =
+      _mm256_or_si256(_mm256_or_si256(bits(0), bits(1)), _mm256_or_si256(bits(2), bits(3)));
+  return _mm256_testz_si256(any, _mm256_setr_epi64x(0, 0, 0, -1));
+}
+
 template <Images kind, class Real>
 static void fill(const NeighborParticles& all, const NeighborRow& row, std::int32_t* S, Real* D,
                  Real* d) {
   const PairVectors<kind> pair(all, row);
   const std::int64_t size = row.size;
   std::int64_t k = 0;
-  // Each store reaches one entry into the next pair, which is written after it.
-  for (; k + 4 < size; k += 4) {
-    __m256d vectors[4];
-    for (int lane = 0; lane < 4; ++lane) {
-      const __m128i numbers = pair.numbers(k + lane);
-      if (S) store_four(S + 3 * (k + lane), numbers);
-      vectors[lane] = pair.displacement(k + lane, numbers);
-      if (D) store_four(D + 3 * (k + lane), vectors[lane]);
+  if constexpr (kind == Images::counted_packed) {
+    // Few particles have left the cell since they were sorted.
+    const PairVectors<Images::counted> unwrapped(all, row);
+    const bool inside = _mm_testz_si128(pair.own_wraps, pair.own_wraps);
+    for (; k + 4 < size; k += 4) {
+      if (inside && four_inside(all.position, row.j + k)) {
+        fill_four(unwrapped, k, S, D, d);
+      } else {
+        fill_four(pair, k, S, D, d);
+      }
     }
-    if (d) store_four(d + k, four_lengths(vectors));
+  } else {
+    for (; k + 4 < size; k += 4) fill_four(pair, k, S, D, d);
   }
   if (k < size) fill_last(pair, k, size, S, D, d);
 }
