@@ -69,6 +69,16 @@ network = mlcore.MLP([(rng.normal(size=(64, 16)), None), (rng.normal(size=(1, 64
 rows, slopes = rng.normal(size=(2, 100000, 16))
 network.gradient(rows[:9])
 """
+MOVING = """
+import numpy as np, mlcore
+x, box = np.random.default_rng(0).random((100000, 3)) * 49.1, [49.1] * 3
+def move(kept):
+    for _ in range(4):
+        kept.update(x, box, True)
+        x[:] += 1e-3
+    return kept
+move(mlcore.NeighborList(1.0, 0.1))
+"""
 SIDE = 72 * 1500**2
 DOCUMENTED = {  # (setup, call, bytes of the result, bytes besides)
     "matrix": (PARTICLES, "m.matrix(x)", SIDE, 3e6),
@@ -79,6 +89,7 @@ DOCUMENTED = {  # (setup, call, bytes of the result, bytes besides)
     "sqrt_apply": (PARTICLES, "root(m, x, z)", 0, 1.13 * SIDE),
     "sqrt_apply lanczos": (PARTICLES, "root(m, x, z, method='lanczos')", 0, 3e6),
     "sqrt_apply chebyshev": (PARTICLES, "root(m, x, z, method='chebyshev')", 0, 4e6),
+    "neighbor list": (MOVING, "move(mlcore.NeighborList(2.5, 0.3))", 0, 100e6),
     "pair potential": (MODELS, "table.evaluate(x, box, True)", 0, 48e6),
     "mlp": (MODELS, "network.gradient(rows, out=slopes)", 0, 2e6),
     "rasterize": (
