@@ -23,7 +23,7 @@ std::string obstacle(const ModelBundle& bundle, const EngineChoice& choice,
 
 std::unique_ptr<Engine> make(const ModelBundle& bundle, const EngineChoice& choice,
                              const std::string& engine) {
-  if (engine == "native") return make_native_engine(bundle);
+  if (engine == "native") return make_native_engine(bundle, choice);
   if (engine == "compiled") return make_compiled_engine(bundle, choice);
   return make_torchscript_engine(bundle, choice);
 }

@@ -28,6 +28,8 @@ struct Particles {
   const std::int32_t* types = nullptr;                    ///< (count,) from 0
   double time = 0;
   std::array<double, 9> cell{};  ///< rows
+  /// State of a member with a memory: (count, memory), of a configuration (1, memory).
+  const double* memory = nullptr;
 };
 
 /// What a model gives; what it does not give is empty.
@@ -35,6 +37,7 @@ struct Evaluation {
   std::vector<double> energies;    ///< (owned,) or (count,); of a configuration (1,)
   std::vector<double> forces;      ///< (all, 3), (owned, 3) when complete, or (count, 3)
   std::vector<double> dx, v;       ///< (count, 3)
+  std::vector<double> memory;      ///< as Particles::memory: the state to go on from
   std::vector<double> values;      ///< (owned, K), (count, K) or the shape of a configuration's
   std::array<double, 6> virial{};  ///< xx yy zz xy xz yz, of neighbors
 };

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "bundle_file.h"
+#include "models/native_parts.h"
 
 namespace mlmod {
 
@@ -80,6 +81,18 @@ class Reader {
     if (given(model, "timestep")) bundle_.timestep = file_.positive(model, "model", "timestep");
     read_inputs(model);
     read_shape(model);
+    read_memory(model);
+  }
+
+  void read_memory(const json& model) {
+    constexpr std::size_t most = 1 << 20;
+    if (!given(model, "memory")) return;
+    const std::size_t memory = file_.natural(model, "model", "memory", 0);
+    if (memory > most) file_.fail("field model.memory must be at most " + std::to_string(most));
+    bundle_.memory = static_cast<std::int64_t>(memory);
+    if (memory > 0 && bundle_.kind != "dynamics")
+      file_.fail("field model.memory: a model of kind \"" + bundle_.kind +
+                 "\" keeps no state from step to step; only kind \"dynamics\" does");
   }
 
   std::int64_t integer(const json& model, const char* name) const {
@@ -149,7 +162,8 @@ class Reader {
 
   void read_engines(const json& engines) {
     if (!engines.is_object()) file_.fail("field manifest.engines must be an object");
-    if (given(engines, "native")) read_native(engines["native"]);
+    if (given(engines, "native"))
+      bundle_.native = read_native_parts(file_, engines["native"], bundle_);
     if (given(engines, "torchscript"))
       bundle_.torchscript = files(engines["torchscript"], "engines.torchscript");
     if (given(engines, "compiled")) read_compiled(engines["compiled"]);
@@ -178,108 +192,6 @@ class Reader {
         .torch = file_.text(engine, path, "torch"),
         .instruction_set = word(engine, path, "instruction_set", {"avx512", "avx2", "baseline"}),
         .device = word(engine, path, "device", {"cpu", "cuda"})};
-  }
-
-  void read_native(const json& engine) {
-    const std::string path = "engines.native";
-    NativeParts native;
-    native.kind = word(engine, path, "kind", {"pair_table", "mlp"});
-    const bool pairs = bundle_.sees == Sees::neighbors;
-    if (pairs != (native.kind == "pair_table"))
-      file_.fail("field engines.native.kind: a model that sees " +
-                 std::string(pairs ? "neighbors needs \"pair_table\""
-                                   : "no neighbors needs "
-                                     "\"mlp\""));
-    pairs ? read_table(engine, native) : read_mlp(engine, native);
-    bundle_.native = std::move(native);
-  }
-
-  std::string member(std::int64_t k, const std::string& name) const {
-    return "m" + std::to_string(k) + "." + name;
-  }
-
-  void read_table(const json& engine, NativeParts& native) {
-    native.first = file_.number(engine, "engines.native", "first");
-    native.knots = file_.natural(engine, "engines.native", "knots", 2);
-    if (native.first < 0 || native.first >= bundle_.cutoff)
-      file_.fail("field engines.native.first must be at least 0 and below model.cutoff");
-    if (bundle_.gives == Gives::values && bundle_.width() != 1)
-      file_.fail("field model.shape must be [1] for a pair_table");
-    const auto pairs = static_cast<std::size_t>(bundle_.types * (bundle_.types + 1) / 2);
-    for (std::int64_t k = 0; k < bundle_.members; ++k)
-      for (const char* name : {"energy", "slope"})
-        load(native, member(k, name), {pairs, native.knots});
-  }
-
-  void read_mlp(const json& engine, NativeParts& native) {
-    native.layers = file_.natural(engine, "engines.native", "layers", 1);
-    if (native.layers > 64) file_.fail("field engines.native.layers must be at most 64");
-    native.activation = word(engine, "engines.native", "activation",
-                             {"tanh", "silu", "relu", "softplus", "linear"});
-    for (std::int64_t k = 0; k < bundle_.members; ++k) read_member(native, k);
-  }
-
-  /// Numbers of an input row and of an output row.
-  std::pair<std::size_t, std::size_t> row_sizes() const {
-    if (bundle_.gives == Gives::energy)
-      file_.fail("field engines.native.kind: an \"mlp\" gives forces, a step or values");
-    const bool whole = bundle_.sees == Sees::configuration;
-    if (whole && bundle_.particles == 0)
-      file_.fail("field model.particles must be a number for an \"mlp\" of a configuration");
-    const std::int64_t n = whole ? bundle_.particles : 1;
-    const std::map<std::string, std::int64_t> widths{{"x", 3 * n}, {"v", 3 * n},
-                                                     {"f", 3 * n}, {"types", bundle_.types * n},
-                                                     {"time", 1},  {"cell", 9}};
-    std::int64_t inputs = 0;
-    for (const std::string& input : bundle_.inputs) inputs += widths.at(input);
-    const std::int64_t outputs = bundle_.gives == Gives::values   ? bundle_.width()
-                                 : bundle_.gives == Gives::forces ? 3 * n
-                                                                  : 6 * n;
-    return {static_cast<std::size_t>(inputs), static_cast<std::size_t>(outputs)};
-  }
-
-  void read_member(NativeParts& native, std::int64_t k) {
-    std::vector<std::string> names;
-    for (std::size_t layer = 0; layer < native.layers; ++layer)
-      for (const char* kind : {"w", "b"}) names.push_back(member(k, kind + std::to_string(layer)));
-    auto tensors = file_.tensors(names);
-    std::size_t width = 0, inputs = 0;
-    for (std::size_t layer = 0; layer < native.layers; ++layer) {
-      const Tensor& w = tensors[names[2 * layer]];
-      const Tensor& b = tensors[names[2 * layer + 1]];
-      if (w.shape.size() != 2 || (layer > 0 && w.shape[1] != width) || w.values.empty())
-        wrong_shape(names[2 * layer]);
-      if (layer == 0) inputs = w.shape[1];
-      width = w.shape[0];
-      if (b.shape != std::vector<std::size_t>{width}) wrong_shape(names[2 * layer + 1]);
-    }
-    if (const auto sizes = row_sizes(); sizes.first != inputs || sizes.second != width)
-      throw std::runtime_error("'" + file_.path(BundleFile::weights) + "': member " +
-                               std::to_string(k) + " maps " + std::to_string(inputs) +
-                               " numbers to " + std::to_string(width) + ", the manifest says " +
-                               std::to_string(sizes.first) + " to " + std::to_string(sizes.second));
-    native.tensors.merge(tensors);
-    load(native, member(k, "in_shift"), {inputs});
-    load(native, member(k, "in_scale"), {inputs});
-    load(native, member(k, "out_shift"), {width});
-    load(native, member(k, "out_scale"), {width});
-    for (const double scale : native.tensors[member(k, "in_scale")].values)
-      if (scale == 0)
-        throw std::runtime_error(label(member(k, "in_scale")) + " must not hold a zero");
-  }
-
-  void load(NativeParts& native, const std::string& name, const std::vector<std::size_t>& shape) {
-    auto tensors = file_.tensors({name});
-    if (tensors[name].shape != shape) wrong_shape(name);
-    native.tensors.merge(tensors);
-  }
-
-  std::string label(const std::string& name) const {
-    return "'" + file_.path(BundleFile::weights) + "': tensor '" + name + "'";
-  }
-
-  [[noreturn]] void wrong_shape(const std::string& name) const {
-    throw std::runtime_error(label(name) + " does not have the shape that the manifest says");
   }
 
   BundleFile file_;

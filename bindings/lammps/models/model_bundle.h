@@ -16,12 +16,13 @@ enum class Reduce { none, mean, sum };
 
 /// What the core evaluates without torch.
 struct NativeParts {
-  std::string kind;  ///< "pair_table" or "mlp"
+  std::string kind;  ///< "pair_table", "mlp" or "lstm"
   double first = 0;  ///< of pair_table: distance of the first knot
   std::size_t knots = 0;
-  std::size_t layers = 0;  ///< of mlp
-  std::string activation;
-  std::map<std::string, Tensor> tensors;  ///< "m0.energy", "m0.w0", ...
+  std::size_t layers = 0;                 ///< of mlp and lstm
+  std::string activation;                 ///< of mlp
+  std::size_t hidden = 0;                 ///< of lstm: units in a layer
+  std::map<std::string, Tensor> tensors;  ///< "m0.energy", "m0.w0", "m0.lstm0.w_ih", ...
 };
 
 struct CompiledParts {
@@ -42,6 +43,7 @@ struct ModelBundle {
   std::int64_t types = 1;
   std::int64_t particles = 0;       ///< 0: any number
   double timestep = 0;              ///< of dynamics; 0: any
+  std::int64_t memory = 0;          ///< of dynamics: numbers of state that a row keeps; 0: none
   std::vector<std::int64_t> shape;  ///< of a qoi: (K,) or (K, L)
   std::int64_t members = 1;
   std::optional<NativeParts> native;

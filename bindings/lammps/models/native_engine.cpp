@@ -1,11 +1,12 @@
 #include "models/native_engine.h"
 
-#include <algorithm>
 #include <stdexcept>
 #include <utility>
 
 #include "mlcore/mlp.hpp"
 #include "mlcore/pair_potential.hpp"
+#include "models/lstm_engine.h"
+#include "models/native_rows.h"
 
 namespace mlmod {
 
@@ -124,7 +125,7 @@ mlcore::Mlp<double> perceptron(const NativeParts& native, std::int64_t member) {
 /// A perceptron on one row per atom, or on one row of a whole configuration.
 class Perceptrons final : public Engine {
  public:
-  explicit Perceptrons(const ModelBundle& bundle) : label_(folder_label(bundle)), bundle_(bundle) {
+  explicit Perceptrons(const ModelBundle& bundle) : label_(folder_label(bundle)), rows_(bundle) {
     named(label_, [&] {
       for (std::int64_t k = 0; k < bundle.members; ++k)
         networks_.push_back(perceptron(*bundle.native, k));
@@ -139,77 +140,37 @@ class Perceptrons final : public Engine {
   }
 
   void evaluate(std::int64_t member, const Particles& where, Evaluation& result) override {
-    const bool whole = bundle_.sees == Sees::configuration;
-    const std::int64_t rows = whole ? 1 : where.count, atoms = whole ? where.count : 1;
     const mlcore::Mlp<double>& network = networks_[static_cast<std::size_t>(member)];
-    fill(where, rows, atoms, network.inputs());
+    const std::int64_t rows = rows_.fill(where, network.inputs(), input_);
     output_.resize(static_cast<std::size_t>(rows * network.outputs()));
     named(label_, [&] {
       network.forward(kOneThread, {input_.data(), {rows, network.inputs()}},
                       {output_.data(), {rows, network.outputs()}});
     });
-    give(rows, atoms, result);
+    rows_.give(where, output_, result);
   }
 
  private:
-  /// Blocks x, v, f (3 numbers an atom), types (one-hot), time, cell of `atoms`
-  /// atoms in each row.
-  void fill(const Particles& where, std::int64_t rows, std::int64_t atoms, std::int64_t width) {
-    input_.assign(static_cast<std::size_t>(rows * width), 0.0);
-    std::int64_t column = 0;
-    const auto put = [&](const double* data, std::int64_t count, bool same) {
-      for (std::int64_t row = 0; row < rows; ++row)
-        std::copy_n(data + (same ? 0 : row * count), count, input_.data() + row * width + column);
-      column += count;
-    };
-    for (const std::string& input : bundle_.inputs) {
-      if (input == "x") put(where.x, 3 * atoms, false);
-      if (input == "v") put(where.v, 3 * atoms, false);
-      if (input == "f") put(where.f, 3 * atoms, false);
-      if (input == "time") put(&where.time, 1, true);
-      if (input == "cell") put(where.cell.data(), 9, true);
-      if (input != "types") continue;
-      for (std::int64_t i = 0; i < rows * atoms; ++i)
-        input_[static_cast<std::size_t>(i / atoms * width + column + i % atoms * bundle_.types +
-                                        where.types[i])] = 1;
-      column += bundle_.types * atoms;
-    }
-  }
-
-  void give(std::int64_t rows, std::int64_t atoms, Evaluation& result) const {
-    const std::int64_t block = 3 * atoms;
-    const auto take = [&](std::vector<double>& out, std::int64_t width, std::int64_t first,
-                          std::int64_t count) {
-      out.resize(static_cast<std::size_t>(rows * count));
-      for (std::int64_t row = 0; row < rows; ++row)
-        std::copy_n(output_.data() + row * width + first, count, out.data() + row * count);
-    };
-    if (bundle_.gives == Gives::forces) take(result.forces, block, 0, block);
-    if (bundle_.gives == Gives::values) take(result.values, bundle_.width(), 0, bundle_.width());
-    if (bundle_.gives != Gives::step) return;
-    take(result.dx, 2 * block, 0, block);
-    take(result.v, 2 * block, block, block);
-  }
-
   std::string label_;
-  ModelBundle bundle_;
+  NativeRows rows_;
   std::vector<mlcore::Mlp<double>> networks_;
   std::vector<double> input_, output_;
 };
 
 }  // namespace
 
-std::string native_obstacle(const ModelBundle&, const EngineChoice& choice) {
+std::string native_obstacle(const ModelBundle& bundle, const EngineChoice& choice) {
   if (choice.device == "cuda")
     return "its native parts run on the CPU; device cuda needs engine "
            "torchscript or compiled";
-  if (choice.dtype == "float32")
+  if (choice.dtype == "float32" && bundle.native->kind != "lstm")
     return "its native parts run in float64; dtype float32 needs engine "
            "torchscript or compiled";
   return "";
 }
 
-std::unique_ptr<Engine> make_native_engine(const ModelBundle& bundle) {
+std::unique_ptr<Engine> make_native_engine(const ModelBundle& bundle, const EngineChoice& choice) {
+  if (bundle.native->kind == "lstm") return make_lstm_engine(bundle, choice.dtype == "float32");
   if (bundle.native->kind == "pair_table") return std::make_unique<PairTables>(bundle);
   return std::make_unique<Perceptrons>(bundle);
 }

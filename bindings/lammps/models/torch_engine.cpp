@@ -330,6 +330,7 @@ class TorchEngine final : public Engine {
     result.forces.assign(forces ? rows : 0, 0.0);
     result.dx.assign(step ? rows : 0, 0.0);
     result.v.assign(step ? rows : 0, 0.0);
+    result.memory.assign(bundle_.memory * (whole ? 1 : where.count), 0.0);
     result.values.assign(values ? bundle_.width() * (whole ? 1 : where.count) : 0, 0.0);
   }
 
@@ -353,7 +354,35 @@ class TorchEngine final : public Engine {
       if (twice) edges_.types.push_back(edges_.types[0]);
       inputs.push_back(integers(edges_.types, static_cast<std::int64_t>(edges_.types.size())));
     }
+    if (bundle_.memory > 0) inputs.push_back(memory(where, begin, end, twice));
     return inputs;
+  }
+
+  at::Tensor memory(const Particles& where, std::int64_t begin, std::int64_t end,
+                    bool twice) const {
+    const std::int64_t rows = bundle_.sees == Sees::configuration ? 1 : end - begin;
+    const at::Tensor kept = reals(where.memory + bundle_.memory * begin, {rows, bundle_.memory});
+    return twice ? at::cat({kept, kept}) : kept;
+  }
+
+  void take_step(const Tensors& outputs, std::int64_t rows, std::int64_t count, std::int64_t begin,
+                 Evaluation& result) const {
+    const bool keeps = bundle_.memory > 0;
+    if (outputs.size() != (keeps ? 3 : 2))
+      throw std::runtime_error("returns " + std::to_string(outputs.size()) +
+                               " tensors, expected dx" + (keeps ? ", v and memory" : " and v"));
+    take(outputs[0], "dx", {rows, 3}, count, result.dx.data() + 3 * begin);
+    take(outputs[1], "v", {rows, 3}, count, result.v.data() + 3 * begin);
+    const bool whole = bundle_.sees == Sees::configuration;
+    if (keeps)
+      take(outputs[2], "memory", {whole ? 1 : rows, bundle_.memory}, whole ? 1 : count,
+           result.memory.data() + bundle_.memory * begin);
+  }
+
+  /// The first `count` rows of a tensor that must have this shape.
+  void take(const at::Tensor& tensor, const char* what, const std::vector<std::int64_t>& shape,
+            std::int64_t count, double* out) const {
+    copy_out(checked(tensor, what, type_, shape).narrow(0, 0, count), out);
   }
 
   void add_rows(std::int64_t member, const Particles& where, std::int64_t begin, std::int64_t end,
@@ -364,9 +393,7 @@ class TorchEngine final : public Engine {
     const std::int64_t rows = twice ? 2 : count;
     const Tensors inputs = particle_tensors(where, begin, end, twice);
     Network& network = *networks_[member];
-    const auto take = [&](const at::Tensor& tensor, const char* what, double* out) {
-      copy_out(checked(tensor, what, type_, {rows, 3}).narrow(0, 0, count), out + 3 * begin);
-    };
+    double* const forces = result.forces.data() + 3 * begin;
     if (energies()) {
       const auto place = std::find(bundle_.inputs.begin(), bundle_.inputs.end(), "x");
       const auto [found, push] =
@@ -375,18 +402,12 @@ class TorchEngine final : public Engine {
                                         whole ? std::vector<std::int64_t>{} : std::vector{rows});
       copy_out(whole ? energy : energy.narrow(0, 0, count),
                result.energies.data() + (whole ? 0 : begin));
-      return take(push, "forces", result.forces.data());
+      return take(push, "forces", {rows, 3}, count, forces);
     }
     const Tensors outputs = network.run(inputs);
     if (bundle_.gives == Gives::forces)
-      return take(single(outputs), "forces", result.forces.data());
-    if (bundle_.gives == Gives::step) {
-      if (outputs.size() != 2)
-        throw std::runtime_error("returns " + std::to_string(outputs.size()) +
-                                 " tensors, expected dx and v");
-      take(outputs[0], "dx", result.dx.data());
-      return take(outputs[1], "v", result.v.data());
-    }
+      return take(single(outputs), "forces", {rows, 3}, count, forces);
+    if (bundle_.gives == Gives::step) return take_step(outputs, rows, count, begin, result);
     const std::vector<std::int64_t> shape =
         whole ? bundle_.shape : std::vector{rows, bundle_.width()};
     const at::Tensor values = checked(single(outputs), "values", type_, shape);

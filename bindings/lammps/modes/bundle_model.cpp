@@ -77,6 +77,7 @@ void BundleModel::tell() {
     add("dtype", words_.choice.dtype.empty() ? bundle_.dtype : words_.choice.dtype);
     add("members", std::to_string(bundle_.members));
     add("types", std::to_string(bundle_.types));
+    if (bundle_.memory > 0) add("memory", std::to_string(bundle_.memory));
     if (cutoff_ > 0) add("cutoff", std::to_string(cutoff_));
     add("units", bundle_.length_unit + " " + bundle_.energy_unit + " " + bundle_.time_unit);
     for (std::int64_t k = 0; k < bundle_.members; ++k)
@@ -138,18 +139,20 @@ Neighborhood BundleModel::neighborhood(const LocalAtoms& atoms) const {
           .cutoff = cutoff_};
 }
 
-void BundleModel::evaluate(const LocalAtoms& atoms, double time) {
+void BundleModel::evaluate(const LocalAtoms& atoms, double time, const Memories& memories) {
   check_atoms(atoms.types, atoms.tags);
   if (bundle_.sees != Sees::neighbors) fold(atoms.cell, atoms.x, folded_);
-  const Particles particles{.count = atoms.owned,
-                            .x = folded_.data(),
-                            .v = atoms.v.data(),
-                            .f = atoms.f.data(),
-                            .types = types_.data(),
-                            .time = time,
-                            .cell = atoms.cell.rows};
+  Particles particles{.count = atoms.owned,
+                      .x = folded_.data(),
+                      .v = atoms.v.data(),
+                      .f = atoms.f.data(),
+                      .types = types_.data(),
+                      .time = time,
+                      .cell = atoms.cell.rows,
+                      .memory = nullptr};
   for (std::int64_t k = 0; k < bundle_.members; ++k) {
     Evaluation& result = results_[static_cast<std::size_t>(k)];
+    if (bundle_.memory > 0) particles.memory = memories.at(static_cast<std::size_t>(k)).data();
     if (bundle_.sees == Sees::neighbors)
       engine_->evaluate(k, neighborhood(atoms), result);
     else
@@ -164,18 +167,20 @@ void BundleModel::evaluate(const LocalAtoms& atoms, double time) {
   }
 }
 
-void BundleModel::evaluate(const Configuration& group, double time) {
+void BundleModel::evaluate(const Configuration& group, double time, const Memories& memories) {
   check_atoms(group.types, group.tags);
   check_count(group.size());
   fold(group.cell, group.x, folded_);
-  const Particles particles{.count = group.size(),
-                            .x = folded_.data(),
-                            .v = group.v.data(),
-                            .f = group.f.data(),
-                            .types = types_.data(),
-                            .time = time,
-                            .cell = group.cell.rows};
+  Particles particles{.count = group.size(),
+                      .x = folded_.data(),
+                      .v = group.v.data(),
+                      .f = group.f.data(),
+                      .types = types_.data(),
+                      .time = time,
+                      .cell = group.cell.rows,
+                      .memory = nullptr};
   for (std::int64_t k = 0; k < bundle_.members; ++k) {
+    if (bundle_.memory > 0) particles.memory = memories.at(static_cast<std::size_t>(k)).data();
     engine_->evaluate(k, particles, results_[static_cast<std::size_t>(k)]);
     check_finite(k, group.tags);
   }
@@ -197,6 +202,7 @@ void BundleModel::check_finite(std::int64_t member, const std::vector<std::uint3
   check(result.dx, "displacement", 3);
   check(result.v, "velocity", 3);
   check(result.values, "value", bundle_.width());
+  if (bundle_.memory > 0) check(result.memory, "memory", whole ? 1 : bundle_.memory);
 }
 
 /// The usual reason for an output that is not finite: two atoms in one place.

@@ -11,6 +11,10 @@
 
 namespace mlmod {
 
+/// What the members of a committee keep from step to step: (atoms, memory) each, of a configuration
+/// (1, memory). Without a memory there is nothing.
+using Memories = std::vector<std::vector<double>>;
+
 /// A bundle of kind force, dynamics or qoi with the engine that evaluates it: what the modes that
 /// run one have in common. Errors name the bundle or the model file, and the atom.
 class BundleModel {
@@ -24,8 +28,8 @@ class BundleModel {
   Needs needs() const;
 
   /// Evaluates all members of the committee.
-  void evaluate(const LocalAtoms& atoms, double time);
-  void evaluate(const Configuration& group, double time);
+  void evaluate(const LocalAtoms& atoms, double time, const Memories& memories = {});
+  void evaluate(const Configuration& group, double time, const Memories& memories = {});
   const std::vector<Evaluation>& results() const { return results_; }
 
   /// Once: what gathering the whole group costs in every step.

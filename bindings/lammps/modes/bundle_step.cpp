@@ -8,11 +8,24 @@
 
 namespace mlmod {
 
+namespace {
+
+constexpr double kSignature = 0x6D656D6F72790p0;  // of a memory in a restart file
+
+}  // namespace
+
 BundleStep::BundleStep(const BundleWords& words, const Surroundings& around)
     : model_(words, around), needs_(model_.needs()) {
   needs_.hooks = kInitialIntegrate;
   if (needs_.sight == Sight::whole) needs_.hooks |= kSetup;  // to tell the cost
   needs_.integrates = true;
+  if (memory() == 0) return;
+  needs_.saves = true;
+  const bool whole = needs_.sight == Sight::whole;
+  if (!whole) needs_.stored = static_cast<int>(kept() + 1);
+  memories_.resize(static_cast<std::size_t>(model_.members()));
+  for (auto& memory : memories_)
+    memory.assign(static_cast<std::size_t>(whole ? this->memory() : 0), 0.0);
 }
 
 Output BundleStep::output() const {
@@ -23,14 +36,72 @@ Output BundleStep::output() const {
 void BundleStep::on_whole(const Moment& now, const Configuration& group, Change& change) {
   check_timestep(now.dt);
   if (now.hook == kSetup) return model_.tell_cost(group);
-  model_.evaluate(group, now.time - now.dt);
+  model_.evaluate(group, now.time - now.dt, memories_);
   give(change);
+  for (std::size_t k = 0; k < memories_.size(); ++k) memories_[k] = model_.results()[k].memory;
 }
 
 void BundleStep::on_local(const Moment& now, const LocalAtoms& atoms, Change& change) {
   check_timestep(now.dt);
-  model_.evaluate(atoms, now.time - now.dt);
+  take_memories(atoms);
+  model_.evaluate(atoms, now.time - now.dt, memories_);
   give(change);
+  keep_memories(change);
+}
+
+// With an atom goes the number of the step that its memory is of: it begins anew with zeros when
+// the atom was not in the group in the step before.
+void BundleStep::take_memories(const LocalAtoms& atoms) {
+  const std::int64_t size = memory(), width = kept() + 1;
+  for (std::size_t k = 0; k < memories_.size(); ++k) {
+    std::vector<double>& memory = memories_[k];
+    memory.assign(static_cast<std::size_t>(atoms.owned * size), 0.0);
+    for (std::int64_t i = 0; i < atoms.owned; ++i) {
+      const double* const stored = atoms.stored.data() + width * i;
+      if (stored[0] == static_cast<double>(steps_))
+        std::copy_n(stored + 1 + size * static_cast<std::int64_t>(k), size,
+                    memory.data() + size * i);
+    }
+  }
+}
+
+void BundleStep::keep_memories(Change& change) {
+  if (memory() == 0) return;
+  ++steps_;
+  const std::int64_t size = memory(), width = kept() + 1;
+  const auto atoms = static_cast<std::int64_t>(change.dx.size() / 3);
+  change.stored.resize(static_cast<std::size_t>(width * atoms));
+  for (std::int64_t i = 0; i < atoms; ++i) {
+    double* stored = change.stored.data() + width * i;
+    *stored++ = static_cast<double>(steps_);
+    for (const Evaluation& result : model_.results())
+      stored = std::copy_n(result.memory.data() + size * i, size, stored);
+  }
+}
+
+std::vector<double> BundleStep::save() const {
+  if (memory() == 0) return {};
+  std::vector<double> state{kSignature, static_cast<double>(kept()), static_cast<double>(steps_)};
+  if (needs_.sight == Sight::whole)
+    for (const auto& memory : memories_) state.insert(state.end(), memory.begin(), memory.end());
+  return state;
+}
+
+void BundleStep::restore(const std::vector<double>& state) {
+  if (memory() == 0 && (state.empty() || state[0] != kSignature)) return;
+  const bool whole = needs_.sight == Sight::whole;
+  const std::size_t length = 3 + (whole ? static_cast<std::size_t>(kept()) : 0);
+  if (state.size() < 3 || state[0] != kSignature || state[1] != static_cast<double>(kept()) ||
+      state.size() != length)
+    throw std::runtime_error("bundle '" + model_.bundle().folder + "': its model has a memory of " +
+                             std::to_string(kept()) + " numbers " + (whole ? "in all" : "an atom") +
+                             ", the restart file holds that of another model under this fix ID");
+  steps_ = static_cast<std::int64_t>(state[2]);
+  auto next = state.begin() + 3;
+  for (auto& memory : memories_) {
+    if (whole) std::copy_n(next, memory.size(), memory.begin());
+    if (whole) next += static_cast<std::ptrdiff_t>(memory.size());
+  }
 }
 
 void BundleStep::check_timestep(double dt) const {
