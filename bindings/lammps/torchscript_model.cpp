@@ -4,14 +4,23 @@
 #include <ATen/functorch/BatchedTensorImpl.h>
 #include <ATen/functorch/DynamicLayer.h>
 #include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/frontend/tracer.h>
+#include <torch/csrc/jit/passes/common_subexpression_elimination.h>
+#include <torch/csrc/jit/passes/constant_propagation.h>
+#include <torch/csrc/jit/passes/dead_code_elimination.h>
+#include <torch/csrc/jit/passes/inliner.h>
+#include <torch/csrc/jit/passes/peephole.h>
 #include <torch/csrc/jit/python/update_graph_executor_opt.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/csrc/jit/runtime/interpreter.h>
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <list>
+#include <map>
 #include <stdexcept>
 #include <utility>
 
@@ -39,6 +48,97 @@ class VmapLevel {
   std::int64_t level_;
 };
 
+using Call = std::function<at::Tensor(const at::Tensor&)>;
+
+bool agree(const at::Tensor& a, const at::Tensor& b) {
+  const double scale = at::nan_to_num(a, 0.0, 0.0, 0.0).abs().max().item<double>();
+  return at::allclose(a, b, 1e-5, 1e-6 * scale, /*equal_nan=*/true);
+}
+
+/// Whether every call runs the same operations: no branches, loops, side effects or random numbers.
+bool is_straight(const torch::jit::Module& module) {
+  const auto graph = module.get_method("forward").graph()->copy();
+  torch::jit::Inline(*graph);
+  return std::all_of(graph->nodes().begin(), graph->nodes().end(), [](const auto* node) {
+    return node->blocks().empty() && !node->hasSideEffects() && !node->isNondeterministic();
+  });
+}
+
+/// A vectorised call of one batch size as a plain graph, free of what vmap costs in each operation.
+class RecordedCall {
+ public:
+  RecordedCall(const Call& call, const at::Tensor& rows) : batch_(rows.size(0)) {
+    const auto record = [&](torch::jit::Stack inputs) {
+      return torch::jit::Stack{call(inputs.at(0).toTensor())};
+    };
+    const auto unnamed = [](const at::Tensor&) { return std::string(); };
+    std::shared_ptr<torch::jit::Graph> graph =
+        torch::jit::tracer::trace({rows}, record, unnamed).first->graph;
+    torch::jit::Inline(*graph);
+    torch::jit::ConstantPropagation(graph);
+    torch::jit::EliminateCommonSubexpression(graph);
+    torch::jit::PeepholeOptimize(graph);
+    torch::jit::EliminateDeadCode(graph);
+    code_ = torch::jit::Code(graph, "recorded call");
+    const at::Tensor others = rows.roll(1, 0);
+    if (!agree(call(others), (*this)(others))) throw std::runtime_error("recorded call differs");
+  }
+
+  std::int64_t batch() const { return batch_; }
+
+  at::Tensor operator()(const at::Tensor& rows) const {
+    const c10::InferenceMode inference;
+    torch::jit::Stack stack{rows};
+    torch::jit::InterpreterState(code_).run(stack);
+    return stack.at(0).toTensor();
+  }
+
+ private:
+  std::int64_t batch_;
+  torch::jit::Code code_;
+};
+
+/// Recordings of the batch sizes that come again and again; the least recently used one is dropped.
+class Recordings {
+ public:
+  explicit Recordings(bool possible) : possible_(possible) {}
+
+  at::Tensor call(const Call& call, const at::Tensor& rows) {
+    const std::int64_t batch = rows.size(0);
+    const auto known = std::find_if(calls_.begin(), calls_.end(),
+                                    [&](const auto& one) { return one.batch() == batch; });
+    if (known == calls_.end()) {
+      if (possible_ && comes_again(batch)) record(call, rows);
+      return call(rows);
+    }
+    calls_.splice(calls_.begin(), calls_, known);
+    return calls_.front()(rows);
+  }
+
+ private:
+  static constexpr std::size_t kMost = 4;
+  static constexpr int kTimes = 3;
+
+  bool comes_again(std::int64_t batch) {
+    if (times_.size() > 4 * kMost) times_.clear();
+    return ++times_[batch] > kTimes;
+  }
+
+  void record(const Call& call, const at::Tensor& rows) {
+    times_.erase(rows.size(0));
+    try {
+      calls_.emplace_front(call, rows);
+    } catch (const std::exception&) {
+      possible_ = false;
+    }
+    if (calls_.size() > kMost) calls_.pop_back();
+  }
+
+  bool possible_;
+  std::list<RecordedCall> calls_;
+  std::map<std::int64_t, int> times_;
+};
+
 std::string first_lines(const std::string& text) {
   constexpr std::size_t limit = 600;
   return text.size() <= limit ? text : text.substr(0, limit) + " ...";
@@ -56,6 +156,7 @@ struct TorchScriptModel::State {
   torch::jit::Module module;
   at::Tensor output;
   bool vectorised = false;
+  Recordings recordings{false};
 
   at::Tensor call(const at::Tensor& input) {
     // Optimising the graph takes seconds for whole-matrix models and does not pay off.
@@ -104,11 +205,12 @@ struct TorchScriptModel::State {
 
   at::Tensor chunked(const at::Tensor& rows, std::int64_t outputs) {
     const std::int64_t batch = rows.size(0);
-    if (batch <= kBatchRows) return vmapped(rows, outputs);
+    const Call call = [&](const at::Tensor& some) { return vmapped(some, outputs); };
+    if (batch <= kBatchRows) return recordings.call(call, rows);
     at::Tensor result = at::empty({batch, outputs, 1}, at::kFloat);
     for (std::int64_t begin = 0; begin < batch; begin += kBatchRows) {
       const std::int64_t count = std::min(kBatchRows, batch - begin);
-      result.narrow(0, begin, count).copy_(vmapped(rows.narrow(0, begin, count), outputs));
+      result.narrow(0, begin, count).copy_(recordings.call(call, rows.narrow(0, begin, count)));
     }
     return result;
   }
@@ -131,11 +233,6 @@ auto named(const std::string& who, Body&& body) {
 at::Tensor as_rows(const std::vector<float>& input, std::int64_t batch) {
   const auto width = static_cast<std::int64_t>(input.size()) / std::max<std::int64_t>(batch, 1);
   return at::from_blob(const_cast<float*>(input.data()), {batch, width, 1}, at::kFloat);
-}
-
-bool agree(const at::Tensor& a, const at::Tensor& b) {
-  const double scale = at::nan_to_num(a, 0.0, 0.0, 0.0).abs().max().item<double>();
-  return at::allclose(a, b, 1e-5, 1e-6 * scale, /*equal_nan=*/true);
 }
 
 }  // namespace
@@ -171,6 +268,7 @@ std::string TorchScriptModel::prepare_batches(const std::vector<float>& samples,
     reason = first_lines(error.what());
   }
   state_->vectorised = reason.empty();
+  state_->recordings = Recordings(state_->vectorised && is_straight(state_->module));
   return reason;
 }
 
