@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mlcore.export.bundle import Bundle, PairTableData, export, load_bundle, write_bundle
 from mlcore.export.contract import Contract
 from mlcore.export.model_bundle import ModelBundle, load_model, rebuild, write_model
-from mlcore.export.native import PairTable, Perceptron
+from mlcore.export.native import Lstm, PairTable, Perceptron
 
 if TYPE_CHECKING:
     from mlcore.export.mlmod_models import Column, WholeMobility, write_mlmod
@@ -30,6 +30,7 @@ __all__ = [
     "Bundle",
     "Column",
     "Contract",
+    "Lstm",
     "ModelBundle",
     "PairTable",
     "PairTableData",

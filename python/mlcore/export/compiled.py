@@ -91,7 +91,10 @@ def _shapes(contract: Contract, inputs: Inputs) -> tuple[Any, ...]:
     if contract.particles is not None:
         return tuple({} for _ in inputs)
     atoms = Dim("atoms", min=2, max=most)
-    return tuple({} if name in ("time", "cell") else {0: atoms} for name in contract.inputs)
+    free = [{} if name in ("time", "cell") else {0: atoms} for name in contract.inputs]
+    if contract.memory:
+        free.append({0: atoms} if contract.sees == "atoms" else {})
+    return tuple(free)
 
 
 def write_compiled(

@@ -6,6 +6,11 @@ atoms, configuration: forward(*inputs) with x, v, f (n,3), types (n,) int64 from
 cell (3,3) rows, in this order, as far as `inputs` names them. Energy: (n,) of atoms, () of a
 configuration; forces (n,3); step: dx (n,3) and v (n,3); values: (n,K) of atoms, `shape` of a
 configuration.
+
+A model of steps may keep a state, `memory` numbers of each row (a row is an atom, or the whole
+configuration): forward takes it after all inputs, (n,memory) of atoms, (1,memory) of a
+configuration, and gives back after all else what it wants to be given in the next step. Whoever
+runs the model keeps it, with the atoms where they go, begins with zeros, and does not look inside.
 """
 
 from __future__ import annotations
@@ -42,6 +47,7 @@ class Contract:
         shape: of the values of a qoi: (K,), or (K, L) of a configuration.
         reduce: how the values of atoms become one of the group: "mean", "sum", or "none" (kept).
         timestep: time of a step (dynamics), which a run must have; None: any.
+        memory: numbers of state that a row keeps from step to step (dynamics); 0: none.
 
     Raises:
         InvalidArgument: naming the argument.
@@ -58,6 +64,7 @@ class Contract:
     shape: tuple[int, ...] | None = None
     reduce: Literal["mean", "sum", "none"] | None = None
     timestep: float | None = None
+    memory: int = 0
 
     def __post_init__(self) -> None:
         _among("kind", self.kind, tuple(_GIVES))
@@ -75,6 +82,10 @@ class Contract:
             raise InvalidArgument(
                 f"timestep must be None, or positive in kind 'dynamics', not {self.timestep!r}"
             )
+        if self.memory != 0:
+            _whole("memory", self.memory)
+            if self.kind != "dynamics":
+                raise InvalidArgument(f"memory must be 0: kind {self.kind!r} keeps no state")
         self._check_values()
 
     def _check_inputs(self) -> None:
@@ -132,6 +143,8 @@ class Contract:
         for name in ("reduce", "timestep"):
             if told[name] is None:
                 del told[name]
+        if not self.memory:
+            del told["memory"]
         return {**told, "members": members}
 
     @classmethod
@@ -165,6 +178,7 @@ class Contract:
                 shape=sequence("shape"),
                 reduce=optional("reduce"),
                 timestep=optional("timestep"),
+                memory=optional("memory") or 0,
             )
         except InvalidArgument as error:
             reader.fail(f"field model: {error}")

@@ -52,7 +52,8 @@ def expected_shapes(contract: Contract, inputs: Inputs) -> list[tuple[int, ...]]
         "step": [(n, 3), (n, 3)],
         "values": [(n, *values) if own else values],
     }
-    return shapes[contract.gives]
+    kept = [(n if own else 1, contract.memory)] if contract.memory else []
+    return shapes[contract.gives] + kept
 
 
 def check_outputs(contract: Contract, inputs: Inputs, found: Outputs, where: str) -> None:
@@ -110,4 +111,8 @@ def _rows(contract: Contract, n: int, rng: np.random.Generator) -> Inputs:
         scale = side if name == "x" else 1.0
         return torch.from_numpy(scale * rng.uniform(-0.5, 0.5, (n, 3))).to(dtype)
 
-    return tuple(one(name) for name in contract.inputs)
+    given = [one(name) for name in contract.inputs]
+    if contract.memory:
+        rows = n if contract.sees == "atoms" else 1
+        given.append(torch.from_numpy(rng.uniform(-0.5, 0.5, (rows, contract.memory))).to(dtype))
+    return tuple(given)

@@ -1,8 +1,8 @@
-"""Models the core evaluates without torch: tables of pair functions, and perceptrons."""
+"""Models the core evaluates without torch: tables of pair functions, perceptrons, LSTMs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,12 @@ from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.export.contract import Contract
 from mlcore.export.manifest import WEIGHTS, ManifestReader
 
-__all__ = ["ACTIVATIONS", "Native", "PairTable", "Perceptron", "read_native"]
+__all__ = ["ACTIVATIONS", "Lstm", "Native", "PairTable", "Perceptron", "read_native"]
 
 Array = NDArray[np.float64]
+
+
+_SCALES = ("in_shift", "in_scale", "out_scale", "out_shift")
 
 
 def _silu(x: Array) -> Array:
@@ -139,8 +142,7 @@ class Perceptron:
             if weight.ndim != 2 or weight.shape[1] != width or bias.shape != weight.shape[:1]:
                 raise InvalidArgument(f"weights: layer {number} has shape {weight.shape}")
             width = weight.shape[0]
-        for name, size in zip(("in_shift", "in_scale", "out_scale", "out_shift"),
-                              (inside, inside, width, width), strict=True):  # fmt: skip
+        for name, size in zip(_SCALES, (inside, inside, width, width), strict=True):
             array = _float64(name, getattr(self, name))
             if array.shape != (size,):
                 raise InvalidArgument(f"{name} must have shape ({size},), not {array.shape}")
@@ -160,8 +162,7 @@ class Perceptron:
 
     def tensors(self) -> dict[str, Array]:
         """What weights.safetensors holds of it."""
-        names = ("in_shift", "in_scale", "out_scale", "out_shift")
-        found = {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in _SCALES}
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             found |= {f"w{number}": weight, f"b{number}": bias}
         return found
@@ -171,7 +172,101 @@ class Perceptron:
         return {"kind": "mlp", "layers": len(self.weights), "activation": self.activation}
 
 
-Native = PairTable | Perceptron
+def _sigmoid(x: Array) -> Array:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
+
+
+@dataclass(frozen=True)
+class Lstm:
+    """(row - in_shift) / in_scale -> LSTM layers -> linear head -> * out_scale + out_shift.
+
+    Rows are those of `Perceptron`. A layer is (i, f, g, o) = w_ih x + w_hh h + b,
+    c = sigma(f) c + sigma(i) tanh(g), h = sigma(o) tanh(c); the memory of a row is h of all layers,
+    then c of all layers.
+
+    Args:
+        w_ih, w_hh, biases: of the layers, (4H, inputs) and in deeper ones (4H, H); (4H, H); (4H,).
+        head, head_bias: (outputs, H) and (outputs,).
+        in_shift, in_scale, out_scale, out_shift: (inputs,), (inputs,), (outputs,), (outputs,).
+
+    Raises:
+        InvalidArgument: naming the argument.
+    """
+
+    w_ih: Sequence[Array]
+    w_hh: Sequence[Array]
+    biases: Sequence[Array]
+    head: Array
+    head_bias: Array
+    in_shift: Array
+    in_scale: Array
+    out_scale: Array
+    out_shift: Array
+
+    def __post_init__(self) -> None:
+        layers = {len(self.w_ih), len(self.w_hh), len(self.biases)}
+        if len(layers) != 1 or 0 in layers:
+            raise InvalidArgument("w_ih, w_hh and biases must be alike in number, at least one")
+        for name in ("w_ih", "w_hh", "biases"):
+            object.__setattr__(self, name, tuple(_float64(name, a) for a in getattr(self, name)))
+        for name in ("head", "head_bias", *_SCALES):
+            object.__setattr__(self, name, _float64(name, getattr(self, name)))
+        for name, found, wanted in self._shapes():
+            if found != wanted:
+                raise InvalidArgument(f"{name} must have shape {wanted}, not {found}")
+        if not self.in_scale.all():
+            raise InvalidArgument("in_scale must not hold 0")
+
+    def _shapes(self) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+        """Names of the arrays, the shapes they have and those they must have."""
+        inside, outside, units = self.in_shift.size, self.out_shift.size, self.hidden
+        for layer, (ih, hh, b) in enumerate(zip(self.w_ih, self.w_hh, self.biases, strict=True)):
+            yield f"w_ih of layer {layer}", ih.shape, (4 * units, units if layer else inside)
+            yield f"w_hh of layer {layer}", hh.shape, (4 * units, units)
+            yield f"biases of layer {layer}", b.shape, (4 * units,)
+        yield "head", self.head.shape, (outside, units)
+        yield "head_bias", self.head_bias.shape, (outside,)
+        for name, size in zip(_SCALES, (inside, inside, outside, outside), strict=True):
+            yield name, getattr(self, name).shape, (size,)
+
+    @property
+    def hidden(self) -> int:
+        """H, units in a layer."""
+        return int(self.w_hh[0].shape[-1])
+
+    @property
+    def memory(self) -> int:
+        """Numbers that a row keeps."""
+        return 2 * len(self.w_ih) * self.hidden
+
+    def __call__(self, rows: Array, memory: Array) -> tuple[Array, Array]:
+        """(m, outputs) of rows (m, inputs) and the memory to go on from, (m, memory)."""
+        kept = np.array(memory).reshape(len(rows), 2, len(self.w_ih), self.hidden)
+        h = (rows - self.in_shift) / self.in_scale
+        for layer, (ih, hh, b) in enumerate(zip(self.w_ih, self.w_hh, self.biases, strict=True)):
+            gates = h @ ih.T + kept[:, 0, layer] @ hh.T + b
+            i, f, g, o = np.split(gates, 4, axis=1)
+            c = _sigmoid(f) * kept[:, 1, layer] + _sigmoid(i) * np.tanh(g)
+            h = _sigmoid(o) * np.tanh(c)
+            kept[:, 0, layer], kept[:, 1, layer] = h, c
+        out = (h @ self.head.T + self.head_bias) * self.out_scale + self.out_shift
+        return np.asarray(out), kept.reshape(len(rows), self.memory)
+
+    def tensors(self) -> dict[str, Array]:
+        """What weights.safetensors holds of it."""
+        found = {"head.w": self.head, "head.b": self.head_bias}
+        found |= {name: getattr(self, name) for name in _SCALES}
+        for layer, parts in enumerate(zip(self.w_ih, self.w_hh, self.biases, strict=True)):
+            for name, part in zip(("w_ih", "w_hh", "b"), parts, strict=True):
+                found[f"lstm{layer}.{name}"] = part
+        return found
+
+    def told(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        return {"kind": "lstm", "layers": len(self.w_ih), "hidden": self.hidden}
+
+
+Native = PairTable | Perceptron | Lstm
 
 
 def check_fits(contract: Contract, native: Native) -> None:
@@ -184,9 +279,14 @@ def check_fits(contract: Contract, native: Native) -> None:
             raise InvalidArgument(f"native: needs {pairs} pairs up to the cutoff {contract.cutoff}")
         return
     if contract.sees == "neighbors" or contract.gives == "energy":
-        raise InvalidArgument("native: a perceptron gives forces, steps or values of rows")
+        raise InvalidArgument(
+            "native: networks of rows give forces, steps or values, of no neighbors"
+        )
     if contract.sees == "configuration" and contract.particles is None:
-        raise InvalidArgument("particles must be given for a perceptron of a configuration")
+        raise InvalidArgument("particles must be given for native rows of a configuration")
+    keeps = native.memory if isinstance(native, Lstm) else 0
+    if keeps != contract.memory:
+        raise InvalidArgument(f"native: keeps a memory of {keeps}, the contract {contract.memory}")
     width, outputs = row_sizes(contract)
     if native.in_shift.shape != (width,) or native.out_shift.shape != (outputs,):
         found = f"{native.in_shift.size} -> {native.out_shift.size}"
@@ -213,12 +313,11 @@ def read_native(
     """
     if not reader.has("engines", "native"):
         return None
-    kind = reader.word("engines", "native", "kind", among=("pair_table", "mlp"))
+    kind = reader.word("engines", "native", "kind", among=tuple(_READERS))
     found = []
     for member in range(members):
-        read = _read_table if kind == "pair_table" else _read_perceptron
         try:
-            native = read(reader, contract, f"m{member}.", tensors)
+            native = _READERS[kind](reader, contract, f"m{member}.", tensors)
             check_fits(contract, native)
         except InvalidArgument as error:
             raise FileFormatError(f"{reader.where}: engines.native: {error}") from error
@@ -252,10 +351,31 @@ def _read_perceptron(
 ) -> Native:
     layers = reader.whole("engines", "native", "layers", least=1)
     activation = reader.word("engines", "native", "activation", among=tuple(ACTIVATIONS))
-    names = ("in_shift", "in_scale", "out_scale", "out_shift")
     return Perceptron(
         [_tensor(reader, tensors, f"{prefix}w{k}") for k in range(layers)],
         [_tensor(reader, tensors, f"{prefix}b{k}") for k in range(layers)],
         activation,
-        *(_tensor(reader, tensors, prefix + name) for name in names),
+        *(_tensor(reader, tensors, prefix + name) for name in _SCALES),
     )
+
+
+def _read_lstm(
+    reader: ManifestReader, contract: Contract, prefix: str, tensors: Mapping[str, Any]
+) -> Native:
+    layers = reader.whole("engines", "native", "layers", least=1)
+    hidden = reader.whole("engines", "native", "hidden", least=1)
+    parts = (
+        [_tensor(reader, tensors, f"{prefix}lstm{k}.{name}") for k in range(layers)]
+        for name in ("w_ih", "w_hh", "b")
+    )
+    names = ("head.w", "head.b", *_SCALES)
+    native = Lstm(*parts, *(_tensor(reader, tensors, prefix + name) for name in names))
+    if native.hidden != hidden:
+        raise FileFormatError(
+            f"{reader.path / WEIGHTS}: tensor {prefix + 'lstm0.w_hh'!r} must have {hidden} columns, "
+            f"not {native.hidden}"
+        )
+    return native
+
+
+_READERS = {"pair_table": _read_table, "mlp": _read_perceptron, "lstm": _read_lstm}

@@ -31,7 +31,7 @@ def _worst(
     where: str,
 ) -> float:
     """Largest difference between networks and engines, relative to the largest value."""
-    worst, largest = [0.0, 0.0], [1e-300, 1e-300]
+    worst, largest = [0.0] * 3, [1e-300] * 3
     for network, engine in zip(networks, engines, strict=True):
         for given in inputs:
             want = outputs(network, contract, given)
@@ -125,25 +125,32 @@ def native(
 
 
 def _rows(contract: Contract, model: Any, inputs: Inputs) -> Outputs:
-    """What a perceptron gives, in the shapes of the contract."""
+    """What a perceptron or a recurrent network gives, in the shapes of the contract."""
     own = contract.sees == "atoms"
     parts = []
+    seen = inputs[: len(contract.inputs)]
     n = max(
         len(v)
-        for v, name in zip(inputs, contract.inputs, strict=True)
+        for v, name in zip(seen, contract.inputs, strict=True)
         if name not in ("time", "cell")
     )
-    for value, name in zip(inputs, contract.inputs, strict=True):
+    for value, name in zip(seen, contract.inputs, strict=True):
         array = value.numpy().astype(np.float64)
         if name == "types":
             array = np.eye(contract.types)[value.numpy()]
         elif own and name in ("time", "cell"):
             array = np.broadcast_to(array.reshape(1, -1), (n, array.size))
         parts.append(array.reshape(n, -1) if own else array.reshape(1, -1))
-    out = model(np.concatenate(parts, 1))
+    rows = np.concatenate(parts, 1)
+    kept: Outputs = ()
+    if contract.memory:
+        out, memory = model(rows, inputs[-1].numpy())
+        kept = (torch.from_numpy(memory),)
+    else:
+        out = model(rows)
     if contract.gives == "step":
         half = out.reshape(n, 2, 3).swapaxes(0, 1) if own else out.reshape(2, n, 3)
-        return tuple(torch.from_numpy(np.ascontiguousarray(h)) for h in half)
+        return *(torch.from_numpy(np.ascontiguousarray(h)) for h in half), *kept
     shape = (n, 3) if contract.gives == "forces" else tuple(contract.shape or ())
     if own and contract.gives == "values":
         shape = (n, *shape)

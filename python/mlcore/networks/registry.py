@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["NAMES", "arguments_of", "make", "name_of", "register"]
 
 NAMES = {
+    "autoencoder": "mlcore.networks.values:AutoencoderNetwork",
     "bond-order": "mlcore.networks.surroundings:BondOrder",
+    "configuration-values": "mlcore.networks.values:ConfigurationValues",
     "gyration": "mlcore.networks.configurations:Gyration",
     "neighbor-count": "mlcore.networks.surroundings:NeighborCount",
+    "neighbor-values": "mlcore.networks.values:NeighborValues",
     "one-step": "mlcore.networks.one_step:OneStepNetwork",
+    "recurrent-step": "mlcore.networks.recurrent:RecurrentNetwork",
     "projection": "mlcore.networks.configurations:Projection",
     "atom-rows": "mlcore.networks.rows:AtomRows",
     "configuration-rows": "mlcore.networks.rows:ConfigurationRows",

@@ -12,10 +12,18 @@ from numpy.typing import NDArray
 from mlcore.errors import InvalidArgument
 from mlcore.networks.layers import stack
 
-__all__ = ["AtomRows", "ConfigurationRows", "Rows"]
+__all__ = [
+    "AtomRows",
+    "ConfigurationRows",
+    "Rows",
+    "atom_rows",
+    "configuration_row",
+    "row_width",
+]
 
 GIVES = ("energy", "forces", "step", "values")
 _WIDTHS = {"x": 3, "v": 3, "f": 3, "time": 1, "cell": 9}
+_OF_ATOMS = ("x", "v", "f", "types")
 
 
 class Rows(torch.nn.Module):
@@ -103,6 +111,43 @@ def _one_hot(types: torch.Tensor, count: int, dtype: torch.dtype) -> torch.Tenso
     return (types[:, None] == torch.arange(count, device=types.device)).to(dtype)
 
 
+def row_width(inputs: Sequence[str], types: int, atoms: int = 1) -> int:
+    """Numbers in a row of so many atoms."""
+    own = sum(types if name == "types" else _WIDTHS[name] for name in inputs if name in _OF_ATOMS)
+    return atoms * own + sum(_WIDTHS[name] for name in inputs if name not in _OF_ATOMS)
+
+
+def atom_rows(
+    inputs: Sequence[str], types: int, dtype: torch.dtype, given: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """(n, width) rows of the inputs as bundles give them, one of each atom."""
+    named = dict(zip(inputs, given, strict=True))
+    first = next((v for k, v in named.items() if k not in ("time", "cell")), None)
+    if first is None:
+        raise InvalidArgument("inputs must name at least one of x, v, f, types")
+    parts = []
+    for name, value in named.items():
+        if name == "types":
+            parts.append(_one_hot(value, types, dtype))
+        elif name in ("time", "cell"):
+            flat = value.to(dtype).reshape(1, -1)
+            parts.append(flat.expand(first.shape[0], flat.shape[1]))
+        else:
+            parts.append(value)
+    return torch.cat(parts, 1)
+
+
+def configuration_row(
+    inputs: Sequence[str], types: int, dtype: torch.dtype, given: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """(1, width) row of the inputs as bundles give them, one of the whole configuration."""
+    parts = []
+    for name, value in zip(inputs, given, strict=True):
+        wide = _one_hot(value, types, dtype) if name == "types" else value.to(dtype)
+        parts.append(wide.reshape(-1))
+    return torch.cat(parts)[None]
+
+
 class AtomRows(Rows):
     """Every atom on its own: its x, v, f, type and the time, as far as `inputs` names them.
 
@@ -128,7 +173,7 @@ class AtomRows(Rows):
         activation: str = "tanh",
         seed: int = 0,
     ) -> None:
-        width = sum(types if name == "types" else _WIDTHS[name] for name in inputs)
+        width = row_width(inputs, types)
         size = {"energy": 1, "forces": 3, "step": 6}.get(gives, outputs)
         super().__init__(inputs, width, size, gives, types, hidden, activation, seed)
         self.outputs = outputs
@@ -147,21 +192,7 @@ class AtomRows(Rows):
 
     def rows(self, *given: torch.Tensor) -> torch.Tensor:
         """(n, width) rows of the inputs."""
-        dtype = self.in_shift.dtype
-        named = dict(zip(self.inputs, given, strict=True))
-        first = next((v for k, v in named.items() if k not in ("time", "cell")), None)
-        if first is None:
-            raise InvalidArgument("inputs must name at least one of x, v, f, types")
-        parts = []
-        for name, value in named.items():
-            if name == "types":
-                parts.append(_one_hot(value, self.types, dtype))
-            elif name in ("time", "cell"):
-                flat = value.to(dtype).reshape(1, -1)
-                parts.append(flat.expand(first.shape[0], flat.shape[1]))
-            else:
-                parts.append(value)
-        return torch.cat(parts, 1)
+        return atom_rows(self.inputs, self.types, self.in_shift.dtype, given)
 
     def forward(self, *given: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         out = self.apply_layers(self.rows(*given))
@@ -200,10 +231,9 @@ class ConfigurationRows(Rows):
         seed: int = 0,
     ) -> None:
         n = particles
-        widths = {"x": 3 * n, "v": 3 * n, "f": 3 * n, "types": types * n, "time": 1, "cell": 9}
         values = int(np.prod(list(shape)))
         size = {"energy": 1, "forces": 3 * n, "step": 6 * n}.get(gives, values)
-        width = sum(widths[name] for name in inputs)
+        width = row_width(inputs, types, n)
         super().__init__(inputs, width, size, gives, types, hidden, activation, seed)
         self.particles = n
         self.shape = tuple(shape)
@@ -223,12 +253,7 @@ class ConfigurationRows(Rows):
 
     def rows(self, *given: torch.Tensor) -> torch.Tensor:
         """(1, width) row of the inputs."""
-        dtype = self.in_shift.dtype
-        parts = []
-        for name, value in zip(self.inputs, given, strict=True):
-            wide = _one_hot(value, self.types, dtype) if name == "types" else value.to(dtype)
-            parts.append(wide.reshape(-1))
-        return torch.cat(parts)[None]
+        return configuration_row(self.inputs, self.types, self.in_shift.dtype, given)
 
     def forward(self, *given: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         out = self.apply_layers(self.rows(*given))[0]
