@@ -364,12 +364,13 @@ def _read_lstm(
 ) -> Native:
     layers = reader.whole("engines", "native", "layers", least=1)
     hidden = reader.whole("engines", "native", "hidden", least=1)
-    parts = (
+    w_ih, w_hh, biases = (
         [_tensor(reader, tensors, f"{prefix}lstm{k}.{name}") for k in range(layers)]
         for name in ("w_ih", "w_hh", "b")
     )
     names = ("head.w", "head.b", *_SCALES)
-    native = Lstm(*parts, *(_tensor(reader, tensors, prefix + name) for name in names))
+    rest = (_tensor(reader, tensors, prefix + name) for name in names)
+    native = Lstm(w_ih, w_hh, biases, *rest)
     if native.hidden != hidden:
         raise FileFormatError(
             f"{reader.path / WEIGHTS}: tensor {prefix + 'lstm0.w_hh'!r} must have {hidden} columns, "

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +17,11 @@ from mlcore.data.trajectory import Trajectory
 from mlcore.errors import Error, InvalidArgument
 from mlcore.export import Contract, ModelBundle, Perceptron, write_model
 from mlcore.networks.one_step import OneStepNetwork
+from mlcore.steppers.frames import Array, Box, check_velocities, common_box, overdamped, time_step
 from mlcore.training import TrainingOptions, TrainingResult, train
 
 __all__ = ["OneStep"]
 
-Array = NDArray[np.float64]
 Sees = Literal["atoms", "configuration"]
 
 
@@ -47,36 +46,6 @@ class _States:
         for part in (self.x, self.v, self.dx, self.after):
             told.update(part.contiguous().numpy().tobytes())
         return told.hexdigest()
-
-
-@dataclass(frozen=True)
-class _Box:
-    """Cell vectors as rows; those that do not repeat are zero."""
-
-    rows: Array = field(default_factory=lambda: np.zeros((3, 3)))
-
-    @classmethod
-    def of(cls, t: Trajectory) -> _Box:
-        if t.cell is None or t.pbc is None:
-            return cls()
-        return cls(np.where(t.pbc[:, None], t.cell, 0.0))
-
-    def _fractions(self, x: Array) -> Array:
-        found: Array = x @ np.linalg.pinv(self.rows)
-        return found
-
-    def fold(self, x: Array) -> Array:
-        """Positions in the cell whose lower corner is 0."""
-        found: Array = x - np.floor(self._fractions(x)) @ self.rows
-        return found
-
-    def whole(self, x: Array) -> Array:
-        """Every atom at the nearest image of the one before it."""
-        steps = np.diff(x, axis=-2)
-        steps = steps - np.round(self._fractions(steps)) @ self.rows
-        ways = np.cumsum(np.concatenate([x[..., :1, :], steps], -2), -2)
-        found: Array = ways
-        return found
 
 
 class _Squares:
@@ -150,7 +119,7 @@ class OneStep:
         self.seed = seed
         self.dt = 0.0
         self.particles: int | None = None
-        self._box = _Box()
+        self._box = Box()
         self._network: OneStepNetwork | None = None
 
     @property
@@ -184,10 +153,10 @@ class OneStep:
         if not 0 < validation < 1:
             raise InvalidArgument(f"validation must be between 0 and 1, not {validation!r}")
         trajectories = [data] if isinstance(data, Trajectory) else list(data)
-        dt, box = _time_step(trajectories), _common_box(trajectories)
+        dt, box = time_step(trajectories), common_box(trajectories)
         if "v" not in self.inputs:
-            trajectories = [_overdamped(t) for t in trajectories]
-        _check_velocities(trajectories)
+            trajectories = [overdamped(t) for t in trajectories]
+        check_velocities(trajectories)
         atoms = self.sees == "atoms"
         count = trajectories[0].positions.shape[1]
         fitted, held_out = (
@@ -209,12 +178,12 @@ class OneStep:
         self.particles = None if atoms else count
         return result
 
-    def _seen(self, x: Array, box: _Box) -> Array:
+    def _seen(self, x: Array, box: Box) -> Array:
         """Positions as the network gets them in a run."""
         folded = box.fold(x)
         return box.whole(folded) if self.sees == "configuration" and self.relative else folded
 
-    def _states(self, t: Trajectory, part: slice, box: _Box) -> _States:
+    def _states(self, t: Trajectory, part: slice, box: Box) -> _States:
         assert t.velocities is not None
         steps = len(t.times) - 1
         begin, end = round(part.start * steps), round(part.stop * steps)
@@ -305,37 +274,6 @@ class OneStep:
         places, speeds = (np.stack(part) for part in zip(*states, strict=True))
         times = self.dt * np.arange(steps + 1, dtype=np.float64)
         return Trajectory(times, places, velocities=speeds)
-
-
-def _time_step(trajectories: list[Trajectory]) -> float:
-    if not trajectories:
-        raise InvalidArgument("data holds no trajectory")
-    counts = {t.positions.shape[1] for t in trajectories}
-    if len(counts) > 1:
-        raise InvalidArgument(f"data holds trajectories of {sorted(counts)} atoms; give one number")
-    steps = np.concatenate([np.diff(t.times) for t in trajectories])
-    if len(steps) == 0 or np.ptp(steps) > 1e-6 * steps.mean():
-        raise InvalidArgument("data must have one time between frames, the same everywhere")
-    return float(steps.mean())
-
-
-def _check_velocities(trajectories: list[Trajectory]) -> None:
-    for t in trajectories:
-        if t.velocities is None:
-            raise InvalidArgument(f"data: trajectory {t.source or '(unnamed)'} has no velocities")
-
-
-def _overdamped(t: Trajectory) -> Trajectory:
-    """The velocity of a frame is that of the step that led to it."""
-    steps = np.diff(t.positions, axis=0) / np.diff(t.times)[:, None, None]
-    return dataclasses.replace(t, velocities=np.concatenate([steps[:1], steps]))
-
-
-def _common_box(trajectories: list[Trajectory]) -> _Box:
-    boxes = [_Box.of(t) for t in trajectories]
-    if any(not np.array_equal(box.rows, boxes[0].rows) for box in boxes):
-        raise InvalidArgument("data holds trajectories in different cells; give one cell")
-    return boxes[0]
 
 
 def _joined(parts: list[_States]) -> _States:

@@ -1,0 +1,77 @@
+"""Frames that steps are learned from: their box, the time between them, velocities."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlcore.data.trajectory import Trajectory
+from mlcore.errors import InvalidArgument
+
+__all__ = ["Array", "Box", "check_velocities", "common_box", "overdamped", "time_step"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Box:
+    """Cell vectors as rows; those that do not repeat are zero."""
+
+    rows: Array = field(default_factory=lambda: np.zeros((3, 3)))
+
+    @classmethod
+    def of(cls, t: Trajectory) -> Box:
+        if t.cell is None or t.pbc is None:
+            return cls()
+        return cls(np.where(t.pbc[:, None], t.cell, 0.0))
+
+    def _fractions(self, x: Array) -> Array:
+        found: Array = x @ np.linalg.pinv(self.rows)
+        return found
+
+    def fold(self, x: Array) -> Array:
+        """Positions in the cell whose lower corner is 0."""
+        found: Array = x - np.floor(self._fractions(x)) @ self.rows
+        return found
+
+    def whole(self, x: Array) -> Array:
+        """Every atom at the nearest image of the one before it."""
+        steps = np.diff(x, axis=-2)
+        steps = steps - np.round(self._fractions(steps)) @ self.rows
+        ways = np.cumsum(np.concatenate([x[..., :1, :], steps], -2), -2)
+        found: Array = ways
+        return found
+
+
+def time_step(trajectories: list[Trajectory]) -> float:
+    if not trajectories:
+        raise InvalidArgument("data holds no trajectory")
+    counts = {t.positions.shape[1] for t in trajectories}
+    if len(counts) > 1:
+        raise InvalidArgument(f"data holds trajectories of {sorted(counts)} atoms; give one number")
+    steps = np.concatenate([np.diff(t.times) for t in trajectories])
+    if len(steps) == 0 or np.ptp(steps) > 1e-6 * steps.mean():
+        raise InvalidArgument("data must have one time between frames, the same everywhere")
+    return float(steps.mean())
+
+
+def check_velocities(trajectories: list[Trajectory]) -> None:
+    for t in trajectories:
+        if t.velocities is None:
+            raise InvalidArgument(f"data: trajectory {t.source or '(unnamed)'} has no velocities")
+
+
+def overdamped(t: Trajectory) -> Trajectory:
+    """The velocity of a frame is that of the step that led to it."""
+    steps = np.diff(t.positions, axis=0) / np.diff(t.times)[:, None, None]
+    return dataclasses.replace(t, velocities=np.concatenate([steps[:1], steps]))
+
+
+def common_box(trajectories: list[Trajectory]) -> Box:
+    boxes = [Box.of(t) for t in trajectories]
+    if any(not np.array_equal(box.rows, boxes[0].rows) for box in boxes):
+        raise InvalidArgument("data holds trajectories in different cells; give one cell")
+    return boxes[0]
