@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from mlcore.errors import InvalidArgument
 from mlcore.export import Contract, ModelBundle, write_model
 from mlcore.export.native import Native
 from mlcore.neighbors import neighbor_list
+from mlcore.observables.frames import configuration, fold
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -38,9 +40,18 @@ class Observable(ABC):
     def contract(self) -> Contract:
         """What the network sees and gives."""
 
-    def native(self) -> Native | None:
-        """Numbers with which the core evaluates it without torch; None where it cannot."""
+    def networks(self) -> Sequence[torch.nn.Module]:
+        """The networks of a committee; most observables have one."""
+        return [self.network()]
+
+    def native(self) -> Native | Sequence[Native] | None:
+        """Numbers with which the core evaluates it without torch, one of each network; None where it
+        cannot."""
         return None
+
+    def notes(self) -> dict[str, Any]:
+        """Where it came from, for the manifest."""
+        return {}
 
     def export(
         self,
@@ -48,6 +59,7 @@ class Observable(ABC):
         *,
         units: Mapping[str, str] | str = "lj",
         training: Mapping[str, Any] | None = None,
+        dtype: Literal["float32", "float64"] = "float64",
         torchscript: bool = True,
         compiled: bool = False,
     ) -> ModelBundle:
@@ -57,6 +69,7 @@ class Observable(ABC):
             path: folder to appear.
             units: names of the units of length, energy and time, or one word for all.
             training: where it came from; anything JSON can hold.
+            dtype: precision of the forms for torch; the core's own is double.
             torchscript, compiled: forms for torch to write beside the core's own.
 
         Raises:
@@ -64,10 +77,10 @@ class Observable(ABC):
         """
         return write_model(
             path,
-            self.contract(),
-            self.network(),
+            replace(self.contract(), dtype=dtype),
+            self.networks(),
             units=units,
-            training=training,
+            training={**self.notes(), **(training or {})},
             native=self.native(),
             torchscript=torchscript,
             compiled=compiled,
@@ -93,29 +106,6 @@ class Observable(ABC):
         Raises:
             InvalidArgument: naming the argument.
         """
-
-
-def _configuration(
-    atoms: Atoms | ArrayLike, cell: ArrayLike | None, pbc: Any
-) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Positions, cell rows and periodicity; the rows that do not repeat are zero."""
-    if hasattr(atoms, "get_positions"):
-        found = cast("Atoms", atoms)
-        x, cell, pbc = np.array(found.positions), found.cell.array, found.pbc
-    else:
-        x = np.asarray(atoms, dtype=np.float64)
-    if x.ndim != 2 or x.shape[1] != 3 or not np.isfinite(x).all():
-        raise InvalidArgument(f"atoms must be finite positions (n, 3), not of shape {x.shape}")
-    repeats = np.broadcast_to(np.asarray(pbc, dtype=bool), 3)
-    if cell is None and repeats.any():
-        raise InvalidArgument("pbc needs a cell: give cell=(3, 3), one lattice vector per row")
-    rows = np.zeros((3, 3)) if cell is None else np.array(cell, dtype=np.float64)
-    if rows.shape == (3,):
-        rows = np.diag(rows)
-    if rows.shape != (3, 3) or not np.isfinite(rows).all():
-        raise InvalidArgument(f"cell must be (3, 3) and finite, not of shape {rows.shape}")
-    rows[~repeats] = 0
-    return np.ascontiguousarray(x), rows, repeats
 
 
 def _types(types: ArrayLike | None, n: int) -> torch.Tensor:
@@ -147,7 +137,7 @@ class NeighborObservable(Observable):
         pbc: bool | tuple[bool, bool, bool] = False,
         types: ArrayLike | None = None,
     ) -> Array:
-        x, rows, repeats = _configuration(atoms, cell, pbc)
+        x, rows, repeats = configuration(atoms, cell, pbc)
         box = rows if repeats.any() else None
         i, j, d = neighbor_list("ijD", x, self.cutoff, cell=box, pbc=tuple(repeats))
         edges = [
@@ -176,6 +166,11 @@ class ConfigurationObservable(Observable):
     """A function of all positions of a group, in the order of its atoms."""
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the network is given; without the cell, positions are those inside it."""
+        return ("x", "cell")
+
+    @property
     def particles(self) -> int | None:
         """Atoms a configuration must have; None: any number."""
         return None
@@ -188,13 +183,14 @@ class ConfigurationObservable(Observable):
         pbc: bool | tuple[bool, bool, bool] = False,
         types: ArrayLike | None = None,
     ) -> Array:
-        x, rows, _ = _configuration(atoms, cell, pbc)
+        x, rows, _ = configuration(atoms, cell, pbc)
         if self.particles not in (None, len(x)):
             raise InvalidArgument(f"atoms hold {len(x)} atoms, made for {self.particles}")
         if len(x) == 0:
             raise InvalidArgument("atoms must hold at least one atom")
         with torch.no_grad():
-            values: Array = self.network()(torch.from_numpy(x), torch.from_numpy(rows)).numpy()
+            given = (x, rows) if "cell" in self.inputs else (fold(x, rows),)
+            values: Array = self.network()(*map(torch.from_numpy, given)).numpy()
         return values
 
     def contract(self) -> Contract:
@@ -202,7 +198,7 @@ class ConfigurationObservable(Observable):
             "qoi",
             "configuration",
             "values",
-            inputs=("x", "cell"),
+            inputs=self.inputs,
             shape=self.shape,
             particles=self.particles,
         )

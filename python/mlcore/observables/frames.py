@@ -1,0 +1,255 @@
+"""Frames to learn from: `ase.Atoms`, trajectories or positions, and their labels, checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from mlcore.arrays import is_atoms
+from mlcore.data import Trajectory
+from mlcore.data.extxyz import TYPES, VELOCITIES
+from mlcore.errors import InvalidArgument
+from mlcore.networks.configurations import unwrapped
+
+__all__ = [
+    "Frame",
+    "Species",
+    "configuration",
+    "digest",
+    "fold",
+    "one_size",
+    "read_frames",
+    "read_labels",
+]
+
+Array = NDArray[np.float64]
+
+
+def configuration(
+    atoms: Any, cell: ArrayLike | None, pbc: Any
+) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Positions, cell rows and periodicity; the rows that do not repeat are zero."""
+    if hasattr(atoms, "get_positions"):
+        x, cell, pbc = np.array(atoms.positions), atoms.cell.array, atoms.pbc
+    else:
+        x = np.asarray(atoms, dtype=np.float64)
+    if x.ndim != 2 or x.shape[1] != 3 or not np.isfinite(x).all():
+        raise InvalidArgument(f"atoms must be finite positions (n, 3), not of shape {x.shape}")
+    repeats = np.broadcast_to(np.asarray(pbc, dtype=bool), 3)
+    if cell is None and repeats.any():
+        raise InvalidArgument("pbc needs a cell: give cell=(3, 3), one lattice vector per row")
+    rows = np.zeros((3, 3)) if cell is None else np.array(cell, dtype=np.float64)
+    if rows.shape == (3,):
+        rows = np.diag(rows)
+    if rows.shape != (3, 3) or not np.isfinite(rows).all():
+        raise InvalidArgument(f"cell must be (3, 3) and finite, not of shape {rows.shape}")
+    rows[~repeats] = 0
+    return np.ascontiguousarray(x), rows, repeats
+
+
+def fold(x: Array, rows: Array) -> Array:
+    """Positions in the cell whose lower corner is 0, along the axes that repeat, as a run sees them."""
+    if not rows.any():
+        return x
+    found: Array = x - np.floor(x @ np.linalg.pinv(rows)) @ rows
+    return found
+
+
+class Species:
+    """Types of atoms: a number, or chemical symbols in the order of LAMMPS' types 1, 2, ..
+
+    Raises:
+        InvalidArgument: no types, or a symbol twice.
+    """
+
+    def __init__(self, given: int | str | Sequence[str]) -> None:
+        if isinstance(given, int):
+            self.symbols: tuple[str, ...] | None = None
+            self.count: int = given
+        else:
+            self.symbols = (given,) if isinstance(given, str) else tuple(given)
+            self.count = len(self.symbols)
+        twice = self.symbols is not None and len(set(self.symbols)) != self.count
+        if isinstance(given, bool) or not 1 <= self.count <= 1000 or twice:
+            raise InvalidArgument(
+                f"types must be a number from 1 to 1000 or different chemical symbols: {given!r}"
+            )
+
+    def of_numbers(self, types: ArrayLike | None, n: int) -> NDArray[np.int64]:
+        """(n,) from 0, of LAMMPS' types from 1; None is all 1 where there is one type."""
+        if types is None:
+            if self.count > 1:
+                raise InvalidArgument(f"types of the atoms are needed: the model has {self.count}")
+            return np.zeros(n, np.int64)
+        found = np.asarray(types)
+        if found.shape != (n,) or found.dtype.kind not in "iu":
+            raise InvalidArgument(f"types must be ({n},) integers, not {found.dtype} {found.shape}")
+        if n and not (found.min() >= 1 and found.max() <= self.count):
+            span = f"{found.min()}..{found.max()}"
+            raise InvalidArgument(f"types must lie in 1..{self.count}, found {span}")
+        return found.astype(np.int64) - 1
+
+    def of_atoms(self, atoms: Any) -> NDArray[np.int64]:
+        """(n,) from 0: of the symbols, or of an array `type` from 1."""
+        if self.symbols is not None:
+            strange = sorted(set(atoms.symbols) - set(self.symbols))
+            if strange:
+                told = ", ".join(self.symbols)
+                raise InvalidArgument(f"atoms hold {', '.join(strange)}, the types are {told}")
+            return np.array([self.symbols.index(s) for s in atoms.symbols], dtype=np.int64)
+        if self.count == 1:
+            return np.zeros(len(atoms), np.int64)
+        return self.of_numbers(_held(atoms, TYPES), len(atoms))
+
+
+def _held(atoms: Any, names: Iterable[str]) -> Any:
+    return next((atoms.arrays[n] for n in names if n in atoms.arrays), None)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One configuration.
+
+    Args:
+        x: (n, 3) positions.
+        cell: (3, 3) rows, zero where they do not repeat.
+        repeats: (3,) flags.
+        types: (n,) from 0.
+        v: (n, 3) or None.
+    """
+
+    x: Array
+    cell: Array
+    repeats: NDArray[np.bool_]
+    types: NDArray[np.int64]
+    v: Array | None = None
+
+    @classmethod
+    def of(
+        cls,
+        atoms: Any,
+        species: Species,
+        cell: ArrayLike | None = None,
+        pbc: Any = False,
+        types: ArrayLike | None = None,
+        velocities: ArrayLike | None = None,
+    ) -> Frame:
+        """Of `ase.Atoms`, or of arrays.
+
+        Raises:
+            InvalidArgument: naming the argument.
+        """
+        x, rows, repeats = configuration(atoms, cell, pbc)
+        if len(x) == 0:
+            raise InvalidArgument("atoms must hold at least one atom")
+        v = velocities
+        if is_atoms(atoms):
+            kinds = species.of_atoms(atoms) if types is None else species.of_numbers(types, len(x))
+            if v is None:
+                v = atoms.get_velocities() if atoms.has("momenta") else _held(atoms, VELOCITIES)
+        else:
+            kinds = species.of_numbers(types, len(x))
+        speeds = None if v is None else np.asarray(v, np.float64)
+        if speeds is not None and (speeds.shape != x.shape or not np.isfinite(speeds).all()):
+            raise InvalidArgument(f"velocities must be finite and of shape {x.shape}")
+        return cls(x, rows, repeats, kinds, speeds)
+
+    def folded(self) -> Array:
+        """(n, 3) positions inside the cell."""
+        return fold(self.x, self.cell)
+
+    def whole(self) -> torch.Tensor:
+        """(n, 3) positions of a chain, each atom at the nearest image of the one before it."""
+        return unwrapped(torch.from_numpy(self.x), torch.from_numpy(self.cell))
+
+
+def one_size(frames: Iterable[Frame], name: str = "frames") -> int:
+    """Atoms of every frame. Raises InvalidArgument when their numbers differ."""
+    sizes = sorted({len(frame.x) for frame in frames})
+    if len(sizes) > 1:
+        told = ", ".join(map(str, sizes))
+        raise InvalidArgument(f"{name} hold {told} atoms; a configuration has one number")
+    return sizes[0]
+
+
+def read_frames(frames: Any, species: Species, name: str = "frames") -> list[Frame]:
+    """Configurations of a trajectory, or of a sequence of trajectories, `ase.Atoms` or positions.
+
+    Raises:
+        InvalidArgument: no frame, or one of them is not what it should be.
+    """
+    parts = [frames] if isinstance(frames, Trajectory) or is_atoms(frames) else frames
+    if isinstance(parts, (str, bytes)) or not isinstance(parts, Iterable):
+        raise InvalidArgument(f"{name} must be configurations or trajectories, not {frames!r:.60}")
+    found: list[Frame] = []
+    for part in parts:
+        if isinstance(part, Frame):
+            found.append(part)
+        elif isinstance(part, Trajectory):
+            found += _of_trajectory(part, species)
+        else:
+            try:
+                found.append(Frame.of(part, species))
+            except (InvalidArgument, TypeError, ValueError) as error:
+                raise InvalidArgument(f"{name}: number {len(found)}: {error}") from error
+    if not found:
+        raise InvalidArgument(f"{name} must hold at least one configuration")
+    return found
+
+
+def _of_trajectory(t: Trajectory, species: Species) -> Iterator[Frame]:
+    types = species.of_numbers(None if species.count == 1 else t.types, t.particles)
+    repeats = np.zeros(3, bool) if t.pbc is None else t.pbc
+    rows = np.zeros((3, 3)) if t.cell is None else np.where(repeats[:, None], t.cell, 0.0)
+    for k in range(len(t)):
+        v = None if t.velocities is None else t.velocities[k]
+        yield Frame(t.positions[k], rows, repeats, types, v)
+
+
+def read_labels(
+    labels: Any, frames: Sequence[Frame], values: int, per_atom: bool, name: str = "labels"
+) -> list[Array]:
+    """(values,) of each frame, or (n, values) of its atoms.
+
+    Raises:
+        InvalidArgument: shapes that are not those of the frames, or values that are not finite.
+    """
+    given = list(labels) if isinstance(labels, Iterable) else []
+    if len(given) != len(frames):
+        raise InvalidArgument(
+            f"{name} must hold one for each of the {len(frames)} frames, not "
+            f"{len(given) if given else repr(labels)[:60]}"
+        )
+    found = []
+    for number, (label, frame) in enumerate(zip(given, frames, strict=True)):
+        wanted = (len(frame.x), values) if per_atom else (values,)
+        short = wanted[:-1] if values == 1 else wanted
+        try:
+            array = np.asarray(label, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"{name}: number {number} is no array of numbers") from error
+        if array.shape not in (wanted, short):
+            raise InvalidArgument(
+                f"{name}: number {number} must have the shape {wanted}, not {array.shape}"
+            )
+        if not np.isfinite(array).all():
+            raise InvalidArgument(f"{name}: number {number} holds NaN or infinite values")
+        found.append(np.ascontiguousarray(array.reshape(wanted)))
+    return found
+
+
+def digest(frames: Iterable[Frame], labels: Iterable[Array] = ()) -> str:
+    """SHA-256 of the content of frames and labels."""
+    told = hashlib.sha256()
+    for frame in frames:
+        for part in (frame.x, frame.cell, frame.types, frame.v):
+            told.update(b"-" if part is None else np.ascontiguousarray(part).tobytes())
+    for label in labels:
+        told.update(label.tobytes())
+    return told.hexdigest()
