@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -118,17 +119,19 @@ def active_rounds(
     """
     if rounds < 0 or most < 1:
         raise InvalidArgument(f"rounds and most must be at least 0 and 1, not {rounds}, {most}")
+    tested = None if test is None else read_frames(test, model.kinds, "test")
     told = {
         "frames": digest(read_frames(frames, model.kinds)),
+        "test": None if tested is None else digest(tested),
         "model": [_settings(member) for member in model.members],
-        "fit": repr(sorted((fit or {}).items())),
+        "fit": _fit_settings(fit or {}, model),
+        "explore": _script_digest(explore),
         "most": most,
         "force_limit": force_limit,
         "units": units,
     }
     work = _Work(model, Path(folder), units, fit or {}, progress)
     work.claim(told)
-    tested = None if test is None else read_frames(test, model.kinds, "test")
     known, done = list(frames), []
     for number in range(rounds + 1):
         here = work.learned(number, known, tested)
@@ -144,8 +147,22 @@ def active_rounds(
 
 
 def _settings(member: Any) -> str:
-    told = getattr(member, "options", {})
-    return repr((type(member).__name__, member.kinds.given, getattr(member, "cutoff", None), told))
+    return f"{type(member).__name__} {sorted(member.settings.items())!r}"
+
+
+def _fit_settings(fit: Mapping[str, Any], model: ForceModel) -> str:
+    told = dict(fit)
+    held_out = told.get("validation")
+    if held_out is not None and not isinstance(held_out, (int, float)):
+        told["validation"] = digest(read_frames(held_out, model.kinds, "validation"))
+    return repr(sorted(told.items()))
+
+
+def _script_digest(explore: str | Path | Callable[[Exploration], None]) -> str | None:
+    """Of the script that explores; functions cannot be compared."""
+    if callable(explore) or not Path(explore).is_file():
+        return None
+    return hashlib.sha256(Path(explore).read_bytes()).hexdigest()
 
 
 class _Work:

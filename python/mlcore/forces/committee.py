@@ -54,9 +54,12 @@ class Committee(ForceModel):
     ) -> list[ForceFit]:
         """Fit every member; the frames held out are the same for all.
 
+        What was learned before is lost, but kept by all members where an error is raised.
+
         Args:
             frames, validation, checkpoint, options: see the members' fit; every member has a folder
-                of its own in `checkpoint`.
+                of its own in `checkpoint`. Called again alike after a stop, members that were
+                done are not trained again.
 
         Raises:
             InvalidArgument: naming the argument.
@@ -66,15 +69,16 @@ class Committee(ForceModel):
         learned, held_out = split(found, validation, self.kinds, seed)
         if checkpoint is not None:
             Path(checkpoint).mkdir(parents=True, exist_ok=True)
-        self._cached = None
+        fitted = [member.renewed(member.seed) for member in self.members]
         results = []
-        for number, member in enumerate(self.members):
+        for number, member in enumerate(fitted):
             rng = np.random.default_rng([seed, number])
             drawn = [learned[int(k)] for k in rng.integers(0, len(learned), len(learned))]
             folder = None if checkpoint is None else Path(checkpoint) / f"member_{number}"
             results.append(
                 member.fit(drawn, validation=held_out or None, checkpoint=folder, **options)
             )
+        self.members, self._cached = fitted, None
         return results
 
     def networks(self) -> list[torch.nn.Module]:

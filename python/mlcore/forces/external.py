@@ -136,16 +136,21 @@ class ExternalForce(ForceModel):
         )
         return made if self.hidden else made.double()
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the class is called with to make an equal, unfitted model."""
+        return {
+            "inputs": self.inputs,
+            "types": self.kinds.given,
+            "conservative": self.conservative,
+            "hidden": self.hidden,
+            "activation": self.activation,
+            "seed": self.seed,
+        }
+
     def renewed(self, seed: int) -> Self:
         """An unfitted model of the same settings and another seed."""
-        return type(self)(
-            self.inputs,
-            self.kinds.given,
-            conservative=self.conservative,
-            hidden=self.hidden,
-            activation=self.activation,
-            seed=seed,
-        )
+        return type(self)(**{**self.settings, "seed": seed})
 
     def networks(self) -> list[torch.nn.Module]:
         if self.result is None:

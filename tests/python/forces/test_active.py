@@ -129,9 +129,43 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
             label,
             folder=tmp_path / "al",
             fit={"validation": None},
+            test=TEST,
             most=3,
         )
     assert len(learn(tmp_path / "al", Explorer(), rounds=1)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("inputs", ("x", "v")), ("hidden", (4,)), ("activation", "silu"), ("seed", 7)],
+)
+def test_every_setting_of_a_model_counts(name: str, value: Any, tmp_path: Path) -> None:
+    known = [shaken(0.04, k) for k in range(2)]
+    for atoms in known:
+        atoms.arrays["forces"] = -atoms.positions
+        atoms.arrays["velo"] = 0.1 * atoms.positions
+
+    def claimed(**settings: Any) -> None:
+        model = forces.Committee(forces.ExternalForce(**settings), members=2)
+        forces.active_rounds(
+            model, known, Explorer(0), label, folder=tmp_path, rounds=0, fit={"epochs": 1}
+        )
+
+    first: dict[str, Any] = {"inputs": ("x",), "hidden": (), "activation": "tanh", "seed": 0}
+    claimed(**first)
+    claimed(**first)
+    with pytest.raises(Error, match=r"other settings \(model\)"):
+        claimed(**{**first, name: value})
+
+
+def test_frames_to_test_and_to_validate_on_count(tmp_path: Path) -> None:
+    told: dict[str, Any] = {"rounds": 0, "fit": {"validation": TEST}}
+    learn(tmp_path / "al", Explorer(), **told)
+    learn(tmp_path / "al", Explorer(), **told)
+    with pytest.raises(Error, match=r"other settings \(test\)"):
+        learn(tmp_path / "al", Explorer(), **told, test=TEST[:1])
+    with pytest.raises(Error, match=r"other settings \(fit\)"):
+        learn(tmp_path / "al", Explorer(), rounds=0, fit={"validation": TEST[::-1]})
 
 
 def test_ends_when_nothing_is_unknown(tmp_path: Path) -> None:

@@ -171,6 +171,39 @@ def test_committee_keeps_a_checkpoint_of_every_member(tmp_path: Path) -> None:
             forces.Committee(forces.PairForce(2.5), members=members)  # type: ignore[arg-type]
 
 
+def test_a_committee_learns_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in the second of three members: all stay as they were, and the first is not repeated."""
+    known, other = trajectory(lambda x, v: -x, frames=3), trajectory(lambda x, v: x, frames=3)
+    committee = forces.Committee(forces.ExternalForce(("x",), hidden=(4,)), members=3)
+    committee.fit(known, epochs=2)
+    x = np.array([[0.5, -1.0, 0.2]])
+    before, members = committee.evaluate(x), committee.members
+    each = [m.forces(x) for m in members]
+    fit, calls = forces.ExternalForce.fit, []
+
+    def stopping(self: Any, *arguments: Any, **options: Any) -> Any:
+        calls.append(self.seed)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fit(self, *arguments, **options)
+
+    monkeypatch.setattr(forces.ExternalForce, "fit", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        committee.fit(other, epochs=3, checkpoint=tmp_path)
+    assert calls == [0, 1]
+    for m, force in zip(committee.members, each, strict=True):
+        np.testing.assert_array_equal(m.forces(x), force)
+    np.testing.assert_array_equal(committee.forces(x), before.forces)
+    results = committee.fit(other, epochs=3, checkpoint=tmp_path)
+    monkeypatch.undo()
+    whole = forces.Committee(forces.ExternalForce(("x",), hidden=(4,)), members=3)
+    whole.fit(other, epochs=3)
+    np.testing.assert_array_equal(committee.forces(x), whole.forces(x))
+    history = results[0].training
+    stopped = (tmp_path / "member_0/metrics.jsonl").read_text().splitlines()
+    assert history is not None and len(stopped) == len(history.history) == 3
+
+
 def test_other_bundles_are_not_forces(tmp_path: Path) -> None:
     from mlcore import networks
 
