@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -40,7 +41,7 @@ class ManyBodyForce(NeighborForce):
         *,
         intervals: int = 16,
         channels: int = 8,
-        centres: int = 10,
+        centres: int = 8,
         hidden: Sequence[int] = (32, 32),
         activation: str = "silu",
         smooth: float = 0.4,
@@ -60,12 +61,15 @@ class ManyBodyForce(NeighborForce):
         return ManyBodyEnergy(self.cutoff, self.kinds.count, **self.options, seed=self.seed)
 
     def _start(self, learner: Learner, loss: NeighborLoss) -> None:
-        network = learner.network
+        network, whole = learner.network, loss.whole
         assert isinstance(network, ManyBodyEnergy)
         fit_splines(learner, network.pair, loss)
+        network.moments.begin_at(float(network.pair.inner.min()))
         with torch.no_grad():
-            atoms = float(loss.whole.sizes.sum())
-            network.moments.neighbors.fill_(max(len(loss.whole.D) / atoms, 1.0))
+            network.moments.neighbors.fill_(max(len(whole.D) / float(whole.sizes.sum()), 1.0))
+            exact = copy.deepcopy(network.moments).double()
+            known = [exact(g.D, g.i, g.j, g.types) for g in loss.exact]
+            network.normalise(torch.cat(known))
             network.scale.fill_(0.0)
         left = 0.1 * self.cutoff * unexplained(learner, loss)
         network.pair.measure_in(left)

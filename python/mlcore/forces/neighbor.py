@@ -21,6 +21,7 @@ from mlcore.training import TrainingOptions, TrainingResult
 __all__ = ["NeighborForce"]
 
 _EDGES = 100_000
+_STEPS = 16
 
 
 class NeighborForce(ForceModel):
@@ -60,9 +61,15 @@ class NeighborForce(ForceModel):
         """Whether there is anything left to train after the start."""
         return True
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the class is called with to make an equal, unfitted model."""
+        told = {"cutoff": self.cutoff, "types": self.kinds.given, "seed": self.seed}
+        return {**told, **self.options}
+
     def renewed(self, seed: int) -> Self:
         """An unfitted model of the same settings and another seed."""
-        return type(self)(self.cutoff, self.kinds.given, seed=seed, **self.options)
+        return type(self)(**{**self.settings, "seed": seed})
 
     def networks(self) -> list[torch.nn.Module]:
         if self.result is None:
@@ -94,7 +101,7 @@ class NeighborForce(ForceModel):
         checkpoint: str | Path | None = None,
         progress: bool = False,
         epochs: int = 300,
-        learning_rate: float = 5e-3,
+        learning_rate: float = 1e-2,
         batch_size: int | None = None,
         training: TrainingOptions | None = None,
     ) -> ForceFit:
@@ -110,7 +117,8 @@ class NeighborForce(ForceModel):
             checkpoint: folder for checkpoints, metrics and the learning curve. A run that was killed
                 goes on from there when called again alike.
             progress: show a bar.
-            epochs, learning_rate, batch_size: of the training; batch_size counts frames.
+            epochs, learning_rate, batch_size: of the training; batch_size counts frames, by default
+                few enough for 16 steps an epoch.
             training: all its settings at once; the two lines above are then not read.
 
         Raises:
@@ -155,8 +163,8 @@ class NeighborForce(ForceModel):
 
 
 def _batch(loss: NeighborLoss) -> int:
-    """Frames a step, so that a step is not too large for the memory or too small for the machine."""
-    return max(1, min(loss.size, int(_EDGES * loss.size / len(loss.whole.D))))
+    """Frames a step: few enough for many steps an epoch, and for the memory."""
+    return max(1, min(-(-loss.size // _STEPS), int(_EDGES * loss.size / len(loss.whole.D))))
 
 
 def _errors(

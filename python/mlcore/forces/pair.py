@@ -12,7 +12,7 @@ from mlcore.errors import InvalidArgument
 from mlcore.export.native import Native, PairTable
 from mlcore.forces.graph import Learner, NeighborLoss
 from mlcore.forces.neighbor import NeighborForce
-from mlcore.forces.spline_fit import fit_splines, unexplained
+from mlcore.forces.spline_fit import fit_splines
 from mlcore.networks.pair import PairEnergy
 
 __all__ = ["PairForce", "tabulate"]
@@ -21,17 +21,16 @@ __all__ = ["PairForce", "tabulate"]
 class PairForce(NeighborForce):
     """E = sum over pairs of u(r), one smooth u for every pair of types.
 
-    u is a cubic spline in 1/r that fades out at the cutoff, its weights found by least squares; with
-    hidden layers a network of the splines is trained besides, beginning there. Repulsion goes on
-    growing to a tenth below the closest approach seen, and is constant from there inwards.
+    u is a cubic spline in 1/r that fades out at the cutoff, its weights found by least squares:
+    nothing is trained. Repulsion goes on growing to a tenth below the closest approach seen, and is
+    constant from there inwards.
 
     Args:
         cutoff: beyond which u is zero, in the unit of the frames.
         types: number of atom types, or chemical symbols in the order of LAMMPS' types 1, 2, ..
         intervals: of the splines.
-        hidden, activation: of the network besides the spline; () has none.
         smooth: part of the cutoff over which u fades out.
-        seed: of the weights, the batches and the frames held out.
+        seed: of the frames held out.
 
     Raises:
         InvalidArgument: naming the argument.
@@ -45,33 +44,22 @@ class PairForce(NeighborForce):
         types: int | str | Sequence[str] = 1,
         *,
         intervals: int = 32,
-        hidden: Sequence[int] = (),
-        activation: str = "silu",
         smooth: float = 0.2,
         seed: int = 0,
     ) -> None:
-        options = {
-            "intervals": intervals,
-            "hidden": tuple(hidden),
-            "activation": activation,
-            "smooth": smooth,
-        }
-        super().__init__(cutoff, types, seed, options)
+        super().__init__(cutoff, types, seed, {"intervals": intervals, "smooth": smooth})
 
     def _network(self) -> PairEnergy:
         made = PairEnergy(self.cutoff, self.kinds.count, **self.options, seed=self.seed)
-        return made if self._trains else made.double()
+        return made.double()
 
     @property
     def _trains(self) -> bool:
-        return bool(self.options["hidden"])
+        return False
 
     def _start(self, learner: Learner, loss: NeighborLoss) -> None:
-        network = learner.network
-        assert isinstance(network, PairEnergy)
-        fit_splines(learner, network, loss)
-        if self._trains:
-            network.measure_in(0.1 * self.cutoff * unexplained(learner, loss))
+        assert isinstance(learner.network, PairEnergy)
+        fit_splines(learner, learner.network, loss)
 
     def potential(self, r: Any, pair: tuple[int, int] = (1, 1)) -> tuple[Any, Any]:
         """u (m,) and du/dr (m,) at distances (m,) of two types, counted from 1."""

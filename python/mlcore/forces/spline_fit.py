@@ -96,7 +96,7 @@ def _penalty(network: PairEnergy, scale: float) -> Tensor:
 
 
 def fit_splines(learner: Learner, network: PairEnergy, loss: NeighborLoss) -> None:
-    """Set the innermost distances and the spline of a pair network; its layers are put out.
+    """Set the innermost distances and the spline of a pair network.
 
     Args:
         learner: takes the energies of single atoms.
@@ -106,7 +106,6 @@ def fit_splines(learner: Learner, network: PairEnergy, loss: NeighborLoss) -> No
     with torch.no_grad():
         network.inner.copy_(innermost(loss.whole, network.types, network.cutoff))
         network.scale.fill_(0.1 * loss.spread.force * network.cutoff)
-        network.rest.fill_(0.0)
     exact = copy.deepcopy(network).double()
     matrix, right = _normal(exact, loss)
     size = len(right) - network.types

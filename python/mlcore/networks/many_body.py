@@ -28,7 +28,7 @@ class NeighborMoments(torch.nn.Module):
         cutoff: of the neighbors.
         types: number of atom types.
         channels: radial functions learned.
-        centres: Gaussians a radial function is made of.
+        centres: Gaussians a radial function is made of, evenly from an inner distance to the cutoff.
         smooth: part of the cutoff over which they are switched off.
         seed: of the weights.
     """
@@ -46,7 +46,6 @@ class NeighborMoments(torch.nn.Module):
         self.neighbors: Tensor
         self.register_buffer("centres", torch.linspace(0.0, self.cutoff, centres))
         self.register_buffer("neighbors", torch.ones(()))
-        self.spacing = self.cutoff / (centres - 1)
         generator = torch.Generator().manual_seed(seed)
         start = torch.randn(types, centres, channels, generator=generator) / centres**0.5
         self.mixing = torch.nn.Parameter(start)
@@ -56,9 +55,15 @@ class NeighborMoments(torch.nn.Module):
         """Number of invariants of an atom."""
         return 5 * self.channels
 
+    def begin_at(self, inner: float) -> None:
+        """Set the Gaussians evenly between the closest neighbors and the cutoff."""
+        with torch.no_grad():
+            self.centres.copy_(torch.linspace(inner, self.cutoff, len(self.centres)))
+
     def forward(self, D: Tensor, i: Tensor, j: Tensor, types: Tensor) -> Tensor:
         r = length(D)
-        gauss = torch.exp(-(((r[:, None] - self.centres) / self.spacing) ** 2))
+        spacing = self.centres[1] - self.centres[0]
+        gauss = torch.exp(-(((r[:, None] - self.centres) / spacing) ** 2))
         gauss = gauss * switch(r, self.cutoff, self.smooth * self.cutoff)[:, None]
         weights = self.radial(gauss, torch.index_select(types, 0, j)) / torch.sqrt(self.neighbors)
         u = D / r[:, None]
@@ -107,6 +112,9 @@ class ManyBodyEnergy(torch.nn.Module):
         channels, centres: of the invariants; see NeighborMoments.
         hidden, activation: layers between the invariants and the energy.
         seed: of the weights.
+
+    Attributes:
+        in_shift, in_scale: mean and spread of the invariants, taken out before the layers.
     """
 
     def __init__(
@@ -115,21 +123,36 @@ class ManyBodyEnergy(torch.nn.Module):
         types: int = 1,
         intervals: int = 16,
         channels: int = 8,
-        centres: int = 10,
+        centres: int = 8,
         hidden: Sequence[int] = (32, 32),
         activation: str = "silu",
         smooth: float = 0.4,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.pair = PairEnergy(cutoff, types, intervals, (), activation, smooth, seed)
+        self.pair = PairEnergy(cutoff, types, intervals, smooth, seed)
         self.moments = NeighborMoments(cutoff, types, channels, centres, smooth, seed)
         self.hidden = list(hidden)
         self.activation = activation
         self.layers = stack((self.moments.size + types, *hidden, 1), activation, seed)
         quieten(self.layers)
         self.scale: Tensor
+        self.in_shift: Tensor
+        self.in_scale: Tensor
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("in_shift", torch.zeros(self.moments.size))
+        self.register_buffer("in_scale", torch.ones(self.moments.size))
+
+    def normalise(self, invariants: Tensor) -> None:
+        """Take shift and scale from those of many atoms (m, 5 channels).
+
+        Without it the layers hardly see what differs between atoms: it is small beside the mean.
+        """
+        spread = invariants.std(0, correction=0)
+        least = 1e-4 * float(spread.max()) or 1.0
+        with torch.no_grad():
+            self.in_shift.copy_(invariants.mean(0))
+            self.in_scale.copy_(spread.clamp(min=least))
 
     @property
     def cutoff(self) -> float:
@@ -154,8 +177,9 @@ class ManyBodyEnergy(torch.nn.Module):
         around = self.moments(D, i, j, types)
         kinds = torch.arange(self.pair.types, device=types.device)
         own = (types[:, None] == kinds).to(D.dtype)
-        inside = torch.cat([around, own], 1)
-        alone = torch.cat([torch.zeros_like(around), own], 1)
+        inside = torch.cat([(around - self.in_shift) / self.in_scale, own], 1)
+        nothing = (torch.zeros_like(around) - self.in_shift) / self.in_scale
+        alone = torch.cat([nothing, own], 1)
         rest = (self.layers(inside) - self.layers(alone))[:, 0]
         found: Tensor = self.pair(D, i, j, types) + self.scale * rest
         return found

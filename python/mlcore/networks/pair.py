@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mlcore.errors import InvalidArgument
-from mlcore.networks.layers import quieten, stack
 from mlcore.networks.radial import length, pair_index, splines, switch
 
 __all__ = ["PairEnergy", "check_reach"]
@@ -27,16 +25,15 @@ def check_reach(cutoff: float, types: int, smooth: float, intervals: int) -> Non
 
 
 class PairEnergy(torch.nn.Module):
-    """u(r) = switch(r) * (scale * spline(r) + rest * layers(splines(r))); E = sum of u over pairs.
+    """u(r) = switch(r) * scale * spline(r), linear in its weights; E = sum of u over pairs.
 
     forward(D (E,3), i (E,), j (E,), types (N,) from 0) -> (N,) energies of the atoms, half of every
-    pair each. Without hidden layers there is the spline alone, linear in its weights.
+    pair each.
 
     Args:
         cutoff: where u and its first two derivatives vanish.
         types: number of atom types.
         intervals: of the splines, between `inner` and the cutoff.
-        hidden, activation: of the layers; () has none.
         smooth: part of the cutoff over which u is switched off.
         seed: of the weights.
 
@@ -49,8 +46,6 @@ class PairEnergy(torch.nn.Module):
         cutoff: float,
         types: int = 1,
         intervals: int = 32,
-        hidden: Sequence[int] = (),
-        activation: str = "silu",
         smooth: float = 0.2,
         seed: int = 0,
     ) -> None:
@@ -59,24 +54,16 @@ class PairEnergy(torch.nn.Module):
         self.cutoff = float(cutoff)
         self.types = types
         self.intervals = intervals
-        self.hidden = list(hidden)
-        self.activation = activation
         self.smooth = float(smooth)
         pairs = types * (types + 1) // 2
         self.spline = torch.nn.Linear(intervals + 3, pairs, bias=False)
         torch.nn.init.uniform_(
             self.spline.weight, -0.1, 0.1, generator=torch.Generator().manual_seed(seed)
         )
-        self.layers: torch.nn.Sequential | None = None
-        if self.hidden:
-            self.layers = stack((intervals + 3, *self.hidden, pairs), activation, seed)
-            quieten(self.layers)
         self.inner: Tensor
         self.scale: Tensor
-        self.rest: Tensor
         self.register_buffer("inner", torch.full((pairs,), 0.25 * self.cutoff))
         self.register_buffer("scale", torch.ones(()))
-        self.register_buffer("rest", torch.ones(()))
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -85,8 +72,6 @@ class PairEnergy(torch.nn.Module):
             "cutoff": self.cutoff,
             "types": self.types,
             "intervals": self.intervals,
-            "hidden": self.hidden,
-            "activation": self.activation,
             "smooth": self.smooth,
         }
 
@@ -101,10 +86,7 @@ class PairEnergy(torch.nn.Module):
 
     def radial(self, r: Tensor, pair: Tensor) -> Tensor:
         """u (E,) at distances r of pairs of types."""
-        features = self.features(r, pair)
-        every = self.scale * self.spline(features)
-        if self.layers is not None:
-            every = every + self.rest * self.layers(features)
+        every = self.scale * self.spline(self.features(r, pair))
         return self.fade(r) * torch.gather(every, 1, pair[:, None])[:, 0]
 
     def measure_in(self, scale: float) -> None:
@@ -112,7 +94,6 @@ class PairEnergy(torch.nn.Module):
         with torch.no_grad():
             self.spline.weight.mul_(self.scale / scale)
             self.scale.fill_(scale)
-            self.rest.fill_(scale)
 
     def forward(self, D: Tensor, i: Tensor, j: Tensor, types: Tensor) -> Tensor:
         a, b = torch.index_select(types, 0, i), torch.index_select(types, 0, j)

@@ -292,8 +292,11 @@ def test_wrong_weights(folder: Path) -> None:
     edit(folder, put("network", "arguments", "intervals", value=7))
     with pytest.raises(FileFormatError, match="has shape"):
         load_model(folder).networks()
-    edit(folder, put("network", "arguments", "hidden", value=[3]))
+    edit(folder, put("network", "arguments", "types", value=3))
     with pytest.raises(FileFormatError, match="is missing|has shape"):
+        load_model(folder).networks()
+    edit(folder, put("network", "arguments", "hidden", value=[3]))
+    with pytest.raises((Error, FileFormatError), match="hidden"):
         load_model(folder).networks()
     edit(folder, put("network", "class", value="os.system"))
     with pytest.raises(Error, match="is not known here"):

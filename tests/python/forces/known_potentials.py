@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, fcc100, fcc111
+from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from mlcore import neighbor_list
@@ -100,6 +101,28 @@ def _bond_energy(x: torch.Tensor, side: float, reach: float = 1.9) -> torch.Tens
     cosine = torch.einsum("ija,ika->ijk", u, u)
     bent = (near[:, :, None] * near[:, None, :] * (cosine + 1 / 3) ** 2 * ~own).sum()
     return 2 * near.sum() - 2 * torch.sqrt(density).sum() + 0.5 * bent
+
+
+def copper_frames(count: int, seed: int = 0) -> list[Atoms]:
+    """Copper as ASE's EMT sees it: crystals, crystals with vacancies, and surfaces in turn, strained
+    by up to 8 %, neighbors moved against each other as at 300 to 1500 K."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        a = 3.61 * (1 + rng.uniform(-0.08, 0.08))
+        if number % 3 == 2:
+            build = fcc100 if rng.random() < 0.5 else fcc111
+            atoms = build("Cu", (2, 2, 5), a=a, vacuum=5.0)
+        else:
+            atoms = bulk("Cu", "fcc", a=a, cubic=True) * (2, 2, 2)
+        if number % 3 == 1:
+            del atoms[rng.choice(len(atoms), rng.integers(1, 4), replace=False)]
+        atoms.rattle(0.06 * np.sqrt(rng.uniform(1, 5)), rng=rng)
+        atoms.calc = EMT()
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+        found.append(atoms)
+    return found
 
 
 def forces_by_differences(model: Any, atoms: Atoms, step: float = 1e-4) -> np.ndarray:

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from known_potentials import bond_frames, check_symmetries, forces_by_differences
+from known_potentials import (
+    bond_frames,
+    check_symmetries,
+    copper_frames,
+    forces_by_differences,
+)
 from mlcore import export, forces
 from mlcore.errors import Error
 
@@ -31,6 +36,16 @@ def test_learns_what_pairs_cannot(model: forces.ManyBodyForce, known: list[Atoms
     pairs = forces.PairForce(CUTOFF).fit(known, validation=0.2)
     assert model.result is not None
     assert model.result.held_out_force_error < 0.7 * pairs.held_out_force_error
+
+
+def test_copper_is_no_sum_over_pairs() -> None:
+    """Vacancies, surfaces, strain, heat: the density around an atom decides how it binds."""
+    learned, held_out = copper_frames(45), copper_frames(12, seed=1)
+    pairs = forces.PairForce(5.2).fit(learned, validation=held_out)
+    model = forces.ManyBodyForce(5.2, channels=6, hidden=(24, 24))
+    found = model.fit(learned, validation=held_out, epochs=40, batch_size=2)
+    assert found.held_out_force_error < 0.5 * pairs.held_out_force_error
+    assert found.held_out_energy_error < 0.5 * pairs.held_out_energy_error
 
 
 def test_energies_and_forces_belong_together(model: forces.ManyBodyForce) -> None:
@@ -63,27 +78,74 @@ def test_export(model: forces.ManyBodyForce, tmp_path: Path) -> None:
 
 
 def test_a_failed_fit_changes_nothing(known: list[Atoms], tmp_path: Path) -> None:
-    for kind in (forces.PairForce, forces.ManyBodyForce):
-        model = kind(CUTOFF, intervals=4, hidden=(4,))
-        result = model.fit(known[:2], validation=None, epochs=1)
-        before = model.forces(known[0])
-        with pytest.raises(Error, match="loss is"):
-            model.fit(known[2:4], validation=None, epochs=5, learning_rate=1e30)
-        assert model.result is result
-        model.export(tmp_path / kind.__name__)
-        loaded = forces.load(tmp_path / kind.__name__)
-        for force in (model.forces(known[0]), loaded.forces(known[0])):
-            np.testing.assert_array_equal(force, before)
+    model = forces.ManyBodyForce(CUTOFF, intervals=4, hidden=(4,))
+    result = model.fit(known[:2], validation=None, epochs=1)
+    before = model.forces(known[0])
+    with pytest.raises(Error, match="loss is"):
+        model.fit(known[2:4], validation=None, epochs=5, learning_rate=1e30)
+    assert model.result is result
+    model.export(tmp_path / "b")
+    for force in (model.forces(known[0]), forces.load(tmp_path / "b").forces(known[0])):
+        np.testing.assert_array_equal(force, before)
 
 
 @pytest.mark.parametrize("changed", [{"smooth": 0.3}, {"activation": "tanh"}, {"hidden": (5,)}])
-@pytest.mark.parametrize("kind", [forces.PairForce, forces.ManyBodyForce])
 def test_a_checkpoint_of_other_settings_is_refused(
-    kind: type, changed: dict[str, Any], known: list[Atoms], tmp_path: Path
+    changed: dict[str, Any], known: list[Atoms], tmp_path: Path
 ) -> None:
-    settings = {"intervals": 4, "hidden": (4,)}
-    told = {"validation": None, "epochs": 1, "checkpoint": tmp_path}
+    kind = forces.ManyBodyForce
+    settings: dict[str, Any] = {"intervals": 4, "hidden": (4,)}
+    told: dict[str, Any] = {"validation": None, "epochs": 1, "checkpoint": tmp_path}
     kind(CUTOFF, **settings).fit(known[:1], **told)
     kind(CUTOFF, **settings).fit(known[:1], **told)
     with pytest.raises(Error, match="other settings or data"):
         kind(CUTOFF, **{**settings, **changed}).fit(known[:1], **told)
+
+
+def small() -> forces.ManyBodyForce:
+    return forces.ManyBodyForce(CUTOFF, intervals=4, channels=4, hidden=(8,), seed=1)
+
+
+def test_training_is_resumed(known: list[Atoms], tmp_path: Path) -> None:
+    def run(folder: Path, epochs: int) -> forces.ManyBodyForce:
+        found = small()
+        options = forces.neighbor.TrainingOptions(
+            epochs=epochs, learning_rate=3e-2, schedule="constant", batch_size=2,
+            directory=folder, resume=True, checkpoint_every=1,
+        )  # fmt: skip
+        found.fit(known[:4], validation=0.25, training=options)
+        return found
+
+    whole = run(tmp_path / "whole", 6)
+    assert whole.result is not None and whole.result.training is not None
+    history = whole.result.training.history
+    assert min(h["loss"] for h in history) < 0.7 * history[0]["loss"]
+    cut = _killed_after(known, tmp_path / "cut", epochs=3)
+    again = run(tmp_path / "cut", 6)
+    assert cut == 3 and again.result is not None and again.result.training is not None
+    assert again.result.training.history == history
+    (atoms,) = bond_frames(1, seed=2)
+    np.testing.assert_array_equal(again.forces(atoms), whole.forces(atoms))
+    with pytest.raises(Error, match="other settings or data"):
+        small().fit(known[4:], validation=0.25, checkpoint=tmp_path / "cut")
+
+
+def _killed_after(known: list[Atoms], folder: Path, epochs: int) -> int:
+    """Train until an epoch is written, then stop as a kill would."""
+    from mlcore.training.record import MetricsLog, read_metrics
+
+    write = MetricsLog.write
+
+    def stop(self: MetricsLog, record: dict[str, float]) -> None:
+        write(self, record)
+        if record["epoch"] > epochs:
+            raise KeyboardInterrupt
+
+    options = forces.neighbor.TrainingOptions(
+        epochs=6, learning_rate=3e-2, schedule="constant", batch_size=2,
+        directory=folder, resume=True, checkpoint_every=1,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MetricsLog, "write", stop)
+        small().fit(known[:4], validation=0.25, training=options)
+    return len(read_metrics(folder / "metrics.jsonl")) - 1

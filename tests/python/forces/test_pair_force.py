@@ -148,55 +148,6 @@ def test_export(model: forces.PairForce, tmp_path: Path, dtype: forces.model.Dty
         np.testing.assert_allclose(found, want, atol=1e-5 * np.abs(want[r > table.first]).max())
 
 
-def test_hidden_layers_are_trained_and_resumed(frames: list[Atoms], tmp_path: Path) -> None:
-    def run(folder: Path, epochs: int) -> forces.PairForce:
-        found = forces.PairForce(CUTOFF, intervals=3, hidden=(8,), seed=1)
-        options = forces.neighbor.TrainingOptions(
-            epochs=epochs, learning_rate=1e-2, schedule="constant", batch_size=2,
-            directory=folder, resume=True, checkpoint_every=1,
-        )  # fmt: skip
-        found.fit(frames[:4], validation=0.25, training=options)
-        return found
-
-    whole = run(tmp_path / "whole", 6)
-    assert whole.result is not None and whole.result.training is not None
-    history = whole.result.training.history
-    assert min(h["loss"] for h in history) < 0.7 * history[0]["loss"]
-    cut = _killed_after(frames, tmp_path / "cut", epochs=3)
-    again = run(tmp_path / "cut", 6)
-    assert cut == 3 and again.result is not None and again.result.training is not None
-    assert again.result.training.history == history
-    (atoms,) = lj_frames(1, seed=2)
-    np.testing.assert_array_equal(again.forces(atoms), whole.forces(atoms))
-    with pytest.raises(Error, match="other settings or data"):
-        forces.PairForce(CUTOFF, intervals=3, hidden=(8,), seed=1).fit(
-            frames[4:], validation=0.25, checkpoint=tmp_path / "cut"
-        )
-
-
-def _killed_after(frames: list[Atoms], folder: Path, epochs: int) -> int:
-    """Train until an epoch is written, then stop as a kill would."""
-    from mlcore.training.record import MetricsLog, read_metrics
-
-    write = MetricsLog.write
-
-    def stop(self: MetricsLog, record: dict[str, float]) -> None:
-        write(self, record)
-        if record["epoch"] > epochs:
-            raise KeyboardInterrupt
-
-    options = forces.neighbor.TrainingOptions(
-        epochs=6, learning_rate=1e-2, schedule="constant", batch_size=2,
-        directory=folder, resume=True, checkpoint_every=1,
-    )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(MetricsLog, "write", stop)
-        forces.PairForce(CUTOFF, intervals=3, hidden=(8,), seed=1).fit(
-            frames[:4], validation=0.25, training=options
-        )
-    return len(read_metrics(folder / "metrics.jsonl")) - 1
-
-
 def test_bad_arguments(frames: list[Atoms]) -> None:
     for options, name in (
         ({"cutoff": -1.0}, "cutoff"),
