@@ -10,12 +10,11 @@ namespace {
 
 using nlohmann::json;
 
-std::string one_unit_name(const BundleFile& file) {
+void read_units(const BundleFile& file, Bundle& bundle) {
   const json& units = file.field(file.manifest(), "manifest", "units");
-  const std::string length = file.text(units, "units", "length");
-  const std::string energy = file.text(units, "units", "energy");
-  const std::string time = file.text(units, "units", "time");
-  return length == energy && length == time ? length : "";
+  bundle.length_unit = file.text(units, "units", "length");
+  bundle.energy_unit = file.text(units, "units", "energy");
+  bundle.time_unit = file.text(units, "units", "time");
 }
 
 void read_background(const BundleFile& file, const json& mobility, Bundle& bundle) {
@@ -53,7 +52,7 @@ Bundle read_bundle(const std::string& folder) {
   if (file.kind() != "mobility") file.fail("field kind must be \"mobility\"");
   Bundle bundle;
   bundle.folder = folder;
-  bundle.units = one_unit_name(file);
+  read_units(file, bundle);
   const json& mobility = file.field(file.manifest(), "manifest", "mobility");
   read_background(file, mobility, bundle);
   bundle.self_mobility = file.number(mobility, "mobility", "self_mobility");

@@ -12,7 +12,7 @@ struct Bundle {
   double radius = 1, viscosity = 1;
   double self_mobility = 0;
   double cutoff = 0;
-  std::string units;  ///< one name for length, energy and time, such as "lj"; else empty
+  std::string length_unit, energy_unit, time_unit;
   std::vector<double> par, dpar, perp, dperp;  ///< on uniform knots from 0 to cutoff
 };
 

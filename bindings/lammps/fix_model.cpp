@@ -6,6 +6,8 @@
 #include <climits>
 #include <cstring>
 #include <exception>
+#include <functional>
+#include <string_view>
 
 #include "atom.h"
 #include "comm.h"
@@ -16,6 +18,7 @@
 #include "group.h"
 #include "input.h"
 #include "memory.h"
+#include "modify.h"
 #include "neighbor.h"
 #include "pair.h"
 #include "update.h"
@@ -27,11 +30,12 @@ namespace LAMMPS_NS {
 namespace {
 
 constexpr int kMostImages = 20;  // that ghosts may be away
+constexpr double kRestart = -1;  // starts what this fix writes to restart files
 
 }  // namespace
 
 FixModel::FixModel(LAMMPS* lmp, int narg, char** arg, MakeMode make)
-    : Fix(lmp, narg, arg), gather_(lmp), local_(lmp), simulation_(lmp) {
+    : Fix(lmp, narg, arg), gather_(lmp), local_(lmp), simulation_(lmp), boundary_(lmp) {
   if (std::string(style) == "mlcore" && narg > 3) mode_name_ = arg[3];
   dynamic_group_allow = 1;
   evflag = vflag_global = 0;
@@ -44,7 +48,7 @@ FixModel::FixModel(LAMMPS* lmp, int narg, char** arg, MakeMode make)
     needs_ = mode_->needs();
   });
   set_flags();
-  start_stored();
+  start_kept();
   act(mlmod::kCreation);
   show_output();
 }
@@ -53,10 +57,10 @@ FixModel::~FixModel() {
   if (copymode) return;
   memory->destroy(shown_);
   memory->destroy(shown_column_);
-  if (!stored_) return;
+  memory->destroy(stored_);
+  if (kept() + output_.per_atom == 0) return;
   atom->delete_callback(id, Atom::GROW);
   if (restart_peratom) atom->delete_callback(id, Atom::RESTART);
-  memory->destroy(stored_);
 }
 
 /// Runs `body` on every rank; what any of them throws stops all of them with that message.
@@ -130,10 +134,13 @@ void FixModel::set_flags() {
   time_integrate = needs_.integrates;
   nevery = 1;
   scalar_flag = extscalar = energy_global_flag = needs_.energy;
-  virial_global_flag = needs_.virial;
+  virial_global_flag = needs_.virial || needs_.external;
+  energy_peratom_flag = needs_.atom_energy;
+  virial_peratom_flag = needs_.atom_virial || needs_.external;
   restart_global = needs_.saves;
   if (sees_ghosts()) {
     comm_reverse = std::max(needs_.forces ? 3 : 0, needs_.partial);
+    if (needs_.atom_virial && !needs_.complete) comm_reverse = std::max(comm_reverse, 6);
     // with newton off LAMMPS makes room for comm_forward alone
     comm_forward = std::max(needs_.v || needs_.f ? 6 : 0, comm_reverse);
   }
@@ -154,18 +161,19 @@ void FixModel::show_output() {
   extarray = 0;
   peratom_flag = output_.per_atom > 0;
   size_peratom_cols = output_.per_atom > 1 ? output_.per_atom : 0;
-  if (peratom_flag) show_per_atom();
 }
 
-void FixModel::start_stored() {
-  if (needs_.stored == 0) return;
-  restart_peratom = 1;
-  maxexchange = needs_.stored;
+/// Numbers of each atom that stay with it, wherever it is sorted or sent.
+void FixModel::start_kept() {
+  output_ = mode_->output();
+  maxexchange = kept() + output_.per_atom;
+  if (maxexchange == 0) return;
   create_attribute = 1;
   grow_arrays(atom->nmax);
   for (int i = 0; i < atom->nlocal; ++i) set_arrays(i);
   atom->add_callback(Atom::GROW);
-  atom->add_callback(Atom::RESTART);
+  restart_peratom = needs_.stored > 0;
+  if (restart_peratom) atom->add_callback(Atom::RESTART);
 }
 
 int FixModel::setmask() {
@@ -183,6 +191,8 @@ int FixModel::setmask() {
 void FixModel::init() {
   need_atoms_as_they_are();
   if (update->whichflag == 2 && needs_.forces) need_an_energy_to_minimize();
+  if (update->whichflag == 1 && needs_.last_forces) forget_what_changed();
+  if (update->whichflag > 0) warn_of_later_forces();
   if (!sees_ghosts()) return;
   need_what_ghosts_need();
   reach_ghosts();
@@ -242,8 +252,12 @@ void FixModel::post_neighbor() {
 }
 
 void FixModel::setup(int vflag) {
-  v_init(vflag);
+  running_ = update->whichflag == 1;
+  start_tally(vflag);
   act(mlmod::kSetup);
+  if (!forces_come_later()) return show_output();
+  unseen_forces_ = update->ntimestep;
+  seen_forces_ = digest_of_forces();
   show_output();
 }
 
@@ -252,7 +266,7 @@ void FixModel::min_setup(int vflag) { setup(vflag); }
 void FixModel::initial_integrate(int) { act(mlmod::kInitialIntegrate); }
 
 void FixModel::post_force(int vflag) {
-  v_init(vflag);
+  start_tally(vflag);
   act(mlmod::kPostForce);
 }
 
@@ -262,6 +276,95 @@ void FixModel::final_integrate() { act(mlmod::kFinalIntegrate); }
 
 void FixModel::end_of_step() { act(mlmod::kEndOfStep); }
 
+void FixModel::post_run() {
+  running_ = false;
+  if (!needs_.last_forces) return;
+  if (update->whichflag == 1) return note_boundary();
+  forget();
+  force_field_ = 0;
+}
+
+void FixModel::note_boundary() {
+  force_field_ = boundary_.force_field(this);
+  force_fixes_ = force_fixes();
+  for (int i = 0; i < atom->nlocal; ++i) boundary_.note(i, stored_[i] + needs_.stored);
+}
+
+/// Which fixes act on the forces; one that is made anew has another number.
+std::vector<int> FixModel::force_fixes() const {
+  using namespace FixConst;
+  int Fix::* const number = &FixModel::instance_me;
+  std::vector<int> found;
+  for (Fix* other : modify->get_fix_list())
+    if (other != this && modify->get_fix_mask(other) & (PRE_FORCE | PRE_REVERSE | POST_FORCE))
+      found.push_back(other->*number);
+  return found;
+}
+
+void FixModel::forget() {
+  for (int i = 0; i < atom->nlocal; ++i) std::fill_n(stored_[i], needs_.stored, -1.0);
+}
+
+// Commands between runs may move atoms or change the force field: what is stored is of before.
+void FixModel::forget_what_changed() {
+  if (force_field_ == 0 && !renew_) return;
+  int changed = renew_ || boundary_.force_field(this) != force_field_ ||
+                (!force_fixes_.empty() && force_fixes() != force_fixes_);
+  for (int i = 0; i < atom->nlocal && !changed; ++i)
+    changed = !boundary_.unchanged(i, stored_[i] + needs_.stored);
+  MPI_Allreduce(MPI_IN_PLACE, &changed, 1, MPI_INT, MPI_MAX, world);
+  renew_ = false;
+  if (!changed) return;
+  forget();
+  if (comm->me == 0)
+    utils::logmesg(lmp, name() +
+                            ": atoms or forces were changed since the last run, so this one starts "
+                            "with the forces of its setup\n");
+}
+
+/// Whether fixes made after this one change forces that the model has seen at setup.
+bool FixModel::forces_come_later() const {
+  const bool shows = needs_.f && needs_.hooks & mlmod::kSetup && mode_->kind().empty();
+  if (!shows || needs_.forces || needs_.integrates) return false;
+  for (const mlmod::ForceFix& other : simulation_.force_fixes(this))
+    if (other.later) return true;
+  return false;
+}
+
+// Values of the whole group are computed again when they are read; those of atoms are read by
+// nobody's leave.
+void FixModel::warn_of_later_forces() {
+  if (output_.per_atom == 0 || warned_of_forces_ || !forces_come_later()) return;
+  warned_of_forces_ = true;
+  for (const mlmod::ForceFix& other : simulation_.force_fixes(this))
+    if (other.later)
+      return warn("its values per atom at the start of a run lack the forces of fix " + other.id +
+                  " (" + other.style + "), which was made after it: make fix " + id +
+                  " after fix " + other.id);
+}
+
+void FixModel::look_again() {
+  if (unseen_forces_ != update->ntimestep) return;
+  const std::size_t digest = digest_of_forces();
+  int changed = digest != seen_forces_;
+  MPI_Allreduce(MPI_IN_PLACE, &changed, 1, MPI_INT, MPI_MAX, world);
+  if (!changed) return;
+  act(mlmod::kSetup);
+  unseen_forces_ = update->ntimestep;
+  seen_forces_ = digest;
+}
+
+std::size_t FixModel::digest_of_forces() const {
+  if (atom->nlocal == 0) return 0;
+  const std::size_t size = 3 * sizeof(double) * static_cast<std::size_t>(atom->nlocal);
+  return std::hash<std::string_view>{}({reinterpret_cast<const char*>(atom->f[0]), size});
+}
+
+void FixModel::start_tally(int vflag) {
+  ev_init(update->eflag_atom == update->ntimestep ? ENERGY_ATOM : ENERGY_NONE, vflag);
+  std::fill_n(virial, 6, 0.0);
+}
+
 mlmod::Moment FixModel::moment(mlmod::Hook hook) const {
   const auto since = static_cast<double>(update->ntimestep - update->atimestep);
   return {.hook = hook,
@@ -269,7 +372,9 @@ mlmod::Moment FixModel::moment(mlmod::Hook hook) const {
           .dt = update->dt,
           .time = update->atime + since * update->dt,
           .minimizing = update->whichflag == 2,
-          .virial = evflag && vflag_global};
+          .virial = evflag && vflag_global,
+          .atom_energy = evflag && eflag_atom,
+          .atom_virial = evflag && vflag_atom};
 }
 
 void FixModel::act(mlmod::Hook hook) {
@@ -277,6 +382,7 @@ void FixModel::act(mlmod::Hook hook) {
   const mlmod::Moment now = moment(hook);
   if (!mode_->acts(now)) return;
   change_.clear();
+  unseen_forces_ = -1;
   // other fixes may have moved atoms since their ghosts were told
   const bool moved = hook == mlmod::kFinalIntegrate || hook == mlmod::kEndOfStep;
   if (sees_ghosts() && moved) comm->forward_comm();
@@ -317,7 +423,7 @@ void FixModel::look() {
   if (needs_.sight == mlmod::Sight::whole) {
     std::vector<mlmod::AtomColumns> beside;
     together([&] { beside = simulation_.columns_of(needs_.beside); });
-    gather_.collect(groupbit, needs_, stored_, beside);
+    together([&] { gather_.collect(groupbit, needs_, stored_, beside); });
     return;
   }
   if (sees_ghosts() && (needs_.v || needs_.f)) send_to_ghosts();
@@ -366,12 +472,63 @@ void FixModel::apply() {
   }
   if (needs_.forces) add_forces();
   if (!change_.per_atom.empty()) show_per_atom();
-  if (!needs_.energy) return;
   const bool once = needs_.sight == mlmod::Sight::whole && !needs_.shared;
   const bool mine = !once || comm->me == 0;
-  energy_ = mine ? change_.energy : 0.0;
-  if (!needs_.virial || !evflag || !vflag_global) return;
-  for (int k = 0; k < 6; ++k) virial[k] = mine ? change_.virial[k] : 0.0;
+  if (needs_.energy) energy_ = mine ? change_.energy : 0.0;
+  if (!evflag) return;
+  if (needs_.virial && vflag_global)
+    for (int k = 0; k < 6; ++k) virial[k] = mine ? change_.virial[k] : 0.0;
+  if (needs_.external && vflag_either) tally();
+  tally_atoms();
+}
+
+/// Virial of the model's forces as fixes with external forces have it.
+void FixModel::tally() {
+  if (change_.f.empty()) return;
+  if (needs_.sight == mlmod::Sight::whole) warn_of_extent();
+  for (const auto& [i, row] : owned()) {
+    const double* f = change_.f.data() + 3 * row;
+    double x[3];
+    domain->unmap(atom->x[i], atom->image[i], x);
+    double v[6] = {x[0] * f[0], x[1] * f[1], x[2] * f[2], x[1] * f[0], x[2] * f[0], x[2] * f[1]};
+    v_tally(i, v);
+  }
+}
+
+// A pair that the model takes for nearest images is that in unwrapped positions only while the
+// group stays within half the box.
+void FixModel::warn_of_extent() {
+  if (warned_of_extent_) return;
+  double ends[6] = {-1e300, -1e300, -1e300, -1e300, -1e300, -1e300};
+  for (const auto& [i, row] : owned()) {
+    double x[3];
+    domain->unmap(atom->x[i], atom->image[i], x);
+    for (int k = 0; k < 3; ++k) {
+      ends[k] = std::max(ends[k], x[k]);
+      ends[3 + k] = std::max(ends[3 + k], -x[k]);
+    }
+  }
+  MPI_Allreduce(MPI_IN_PLACE, ends, 6, MPI_DOUBLE, MPI_MAX, world);
+  for (int k = 0; k < 3; ++k)
+    warned_of_extent_ |= domain->periodicity[k] && ends[k] + ends[3 + k] > 0.5 * domain->prd[k];
+  if (warned_of_extent_)
+    warn(
+        "the virial is that of the forces on unwrapped positions, which holds for a group that "
+        "stays together; this one is larger than half the periodic box");
+}
+
+/// Energies and virials of atoms, which LAMMPS has set to zero.
+void FixModel::tally_atoms() {
+  if (eflag_atom && !change_.energies.empty())
+    for (const auto& [i, row] : owned()) eatom[i] = change_.energies[row];
+  if (!vflag_atom || !needs_.atom_virial) return;
+  const bool on_ghosts = sees_ghosts() && !needs_.complete;
+  if (on_ghosts) bring_home(change_.virials, 6);
+  if (!on_ghosts && change_.virials.empty()) return;
+  for (const auto& [i, row] : owned())
+    std::copy_n(on_ghosts ? pushed_.data() + 6 * static_cast<std::size_t>(i)
+                          : change_.virials.data() + 6 * row,
+                6, vatom[i]);
 }
 
 void FixModel::add_forces() {
@@ -388,33 +545,27 @@ void FixModel::add_forces() {
 /// Per-atom output in the order of LAMMPS' atoms; zero outside the group.
 void FixModel::show_per_atom() {
   const int columns = output_.per_atom;
-  if (columns == 0) return;
-  if (shown_count_ < atom->nmax) {
-    shown_count_ = atom->nmax;
-    if (columns == 1)
-      memory->grow(shown_column_, shown_count_, "mlcore:shown");
-    else
-      memory->grow(shown_, shown_count_, columns, "mlcore:shown");
-  }
   double* values = columns == 1 ? shown_column_ : shown_[0];
   std::fill_n(values, static_cast<std::size_t>(columns) * atom->nlocal, 0.0);
-  if (!change_.per_atom.empty())
-    for (const auto& [i, row] : owned())
-      std::copy_n(change_.per_atom.data() + columns * row, columns, values + columns * i);
-  vector_atom = shown_column_;
-  array_atom = shown_;
+  for (const auto& [i, row] : owned())
+    std::copy_n(change_.per_atom.data() + columns * row, columns, values + columns * i);
 }
 
 double FixModel::compute_scalar() {
+  look_again();
   if (!needs_.energy) return mode_->scalar();
   double sum = 0;
   MPI_Allreduce(&energy_, &sum, 1, MPI_DOUBLE, MPI_SUM, world);
   return sum;
 }
 
-double FixModel::compute_vector(int index) { return mode_->vector(index); }
+double FixModel::compute_vector(int index) {
+  look_again();
+  return mode_->vector(index);
+}
 
 double FixModel::compute_array(int row, int column) {
+  look_again();
   return row < output_.rows && column < output_.columns ? mode_->array(row, column) : 0.0;
 }
 
@@ -441,66 +592,120 @@ void FixModel::unpack_reverse_comm(int count, int* list, double* buffer) {
     for (std::size_t k = 0; k < width; ++k) pushed_[width * list[m] + k] += buffer[width * m + k];
 }
 
+int FixModel::modify_param(int narg, char** arg) {
+  if (std::string(arg[0]) != "forces") return 0;
+  if (!needs_.last_forces) error->all(FLERR, name() + ": keeps no forces from run to run");
+  if (narg < 2 || std::string(arg[1]) != "renew")
+    error->all(FLERR, name() + ": fix_modify forces needs the word renew");
+  renew_ = true;
+  return 2;
+}
+
+// What is kept for each atom, as it is at this moment within a run.
+std::vector<double> FixModel::kept_of(int local) const {
+  std::vector<double> values(stored_[local], stored_[local] + kept());
+  if (running_ && needs_.last_forces) boundary_.note(local, values.data() + needs_.stored);
+  return values;
+}
+
+// The kind of the mode, the mark of boundary_, and the mode's own numbers.
 void FixModel::write_restart(FILE* file) {
   const std::vector<double> state = mode_->save();
+  const std::string kind = mode_->kind();
+  double mark = force_field_;
+  if (running_ && needs_.last_forces) mark = boundary_.force_field(this);
   if (comm->me != 0) return;
-  const int size = static_cast<int>((state.size() + 1) * sizeof(double));
-  const auto count = static_cast<double>(state.size());
+  std::vector<double> numbers{kRestart, static_cast<double>(kind.size())};
+  numbers.insert(numbers.end(), kind.begin(), kind.end());
+  numbers.push_back(mark);
+  numbers.push_back(static_cast<double>(state.size()));
+  numbers.insert(numbers.end(), state.begin(), state.end());
+  const int size = static_cast<int>(numbers.size() * sizeof(double));
   std::fwrite(&size, sizeof size, 1, file);
-  std::fwrite(&count, sizeof count, 1, file);
-  std::fwrite(state.data(), sizeof(double), state.size(), file);
+  std::fwrite(numbers.data(), sizeof(double), numbers.size(), file);
 }
 
 void FixModel::restart(char* buffer) {
-  double count = 0;
-  std::memcpy(&count, buffer, sizeof count);
-  std::vector<double> state(static_cast<std::size_t>(count));
-  std::memcpy(state.data(), buffer + sizeof count, state.size() * sizeof(double));
+  const auto take = [&buffer] {
+    double value = 0;
+    std::memcpy(&value, buffer, sizeof value);
+    buffer += sizeof value;
+    return value;
+  };
+  foreign_ = take() != kRestart;
+  std::string kind = foreign_ ? "an older mlcore" : "";
+  if (!foreign_) {
+    for (auto letters = static_cast<int>(take()); letters > 0; --letters)
+      kind += static_cast<char>(take());
+    foreign_ = kind != mode_->kind();
+    kind = "mode " + kind;
+  }
+  if (foreign_)
+    return warn("the restart file holds the state of " + kind +
+                " for a fix of this ID; it is not used");
+  force_field_ = take();
+  std::vector<double> state(static_cast<std::size_t>(take()));
+  for (double& value : state) value = take();
   together([&] { mode_->restore(state); });
 }
 
 void FixModel::grow_arrays(int count) {
-  memory->grow(stored_, count, needs_.stored, "mlcore:stored");
+  if (kept() > 0) memory->grow(stored_, count, kept(), "mlcore:stored");
+  if (output_.per_atom == 1) memory->grow(shown_column_, count, "mlcore:shown");
+  if (output_.per_atom > 1) memory->grow(shown_, count, output_.per_atom, "mlcore:shown");
+  vector_atom = shown_column_;
+  array_atom = shown_;
 }
 
 void FixModel::copy_arrays(int from, int to, int) {
-  std::copy_n(stored_[from], needs_.stored, stored_[to]);
+  if (stored_) std::copy_n(stored_[from], kept(), stored_[to]);
+  std::copy_n(shown_of(from), output_.per_atom, shown_of(to));
+}
+
+double* FixModel::shown_of(int local) const {
+  if (output_.per_atom == 0) return nullptr;
+  return shown_ ? shown_[local] : shown_column_ + local;
 }
 
 // -1 is no step: what is kept with a new atom belongs to none.
-void FixModel::set_arrays(int local) { std::fill_n(stored_[local], needs_.stored, -1.0); }
+void FixModel::set_arrays(int local) {
+  if (stored_) std::fill_n(stored_[local], kept(), -1.0);
+  std::fill_n(shown_of(local), output_.per_atom, 0.0);
+}
 
 int FixModel::pack_exchange(int local, double* buffer) {
-  std::copy_n(stored_[local], needs_.stored, buffer);
-  return needs_.stored;
+  if (stored_) buffer = std::copy_n(stored_[local], kept(), buffer);
+  std::copy_n(shown_of(local), output_.per_atom, buffer);
+  return kept() + output_.per_atom;
 }
 
 int FixModel::unpack_exchange(int local, double* buffer) {
-  std::copy_n(buffer, needs_.stored, stored_[local]);
-  return needs_.stored;
+  if (stored_) std::copy_n(buffer, kept(), stored_[local]);
+  std::copy_n(buffer + kept(), output_.per_atom, shown_of(local));
+  return kept() + output_.per_atom;
 }
 
 int FixModel::pack_restart(int local, double* buffer) {
-  buffer[0] = needs_.stored + 1;
-  std::copy_n(stored_[local], needs_.stored, buffer + 1);
-  return needs_.stored + 1;
+  const std::vector<double> values = kept_of(local);
+  buffer[0] = size_restart(local);
+  std::copy(values.begin(), values.end(), buffer + 1);
+  return size_restart(local);
 }
 
 void FixModel::unpack_restart(int local, int place) {
   const double* extra = atom->extra[local];
   int begin = 0;
   for (int i = 0; i < place; ++i) begin += static_cast<int>(extra[begin]);
-  std::copy_n(extra + begin + 1, needs_.stored, stored_[local]);
+  if (foreign_ || extra[begin] != size_restart(local)) return set_arrays(local);
+  std::copy_n(extra + begin + 1, kept(), stored_[local]);
 }
 
-int FixModel::size_restart(int) { return needs_.stored + 1; }
+int FixModel::size_restart(int) { return kept() + 1; }
 
-int FixModel::maxsize_restart() { return needs_.stored + 1; }
+int FixModel::maxsize_restart() { return kept() + 1; }
 
 double FixModel::memory_usage() {
-  const double numbers = static_cast<double>(atom->nmax) * (stored_ ? needs_.stored : 0) +
-                         static_cast<double>(shown_count_) * output_.per_atom;
-  return numbers * sizeof(double);
+  return static_cast<double>(atom->nmax) * (kept() + output_.per_atom) * sizeof(double);
 }
 
 }  // namespace LAMMPS_NS

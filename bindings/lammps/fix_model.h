@@ -7,6 +7,7 @@
 #include "group_gather.h"
 #include "group_local.h"
 #include "modes/mode.h"
+#include "run_boundary.h"
 #include "simulation.h"
 #include "surroundings.h"
 
@@ -34,6 +35,7 @@ class FixModel : public Fix {
   void min_post_force(int vflag) override;
   void final_integrate() override;
   void end_of_step() override;
+  void post_run() override;
 
   double compute_scalar() override;
   double compute_vector(int index) override;
@@ -44,6 +46,7 @@ class FixModel : public Fix {
   int pack_reverse_comm(int count, int first, double* buffer) override;
   void unpack_reverse_comm(int count, int* list, double* buffer) override;
 
+  int modify_param(int narg, char** arg) override;
   void write_restart(FILE* file) override;
   void restart(char* buffer) override;
   void grow_arrays(int count) override;
@@ -72,7 +75,19 @@ class FixModel : public Fix {
   double variable_now(const std::string& name) const;
   void set_flags();
   void show_output();
-  void start_stored();
+  void start_kept();
+  int boundary_columns() const { return needs_.last_forces ? mlmod::RunBoundary::kColumns : 0; }
+  int kept() const { return needs_.stored + boundary_columns(); }
+  std::vector<double> kept_of(int local) const;
+  std::vector<int> force_fixes() const;
+  void forget();
+  void forget_what_changed();
+  void note_boundary();
+  bool forces_come_later() const;
+  void warn_of_later_forces();
+  std::size_t digest_of_forces() const;
+  void look_again();
+  void start_tally(int vflag);
   void need_atoms_as_they_are() const;
   void need_an_energy_to_minimize() const;
   void need_what_ghosts_need() const;
@@ -89,7 +104,11 @@ class FixModel : public Fix {
   void apply();
   const std::vector<mlmod::OwnedRow>& owned() const;
   void add_forces();
+  void tally();
+  void tally_atoms();
+  void warn_of_extent();
   void show_per_atom();
+  double* shown_of(int local) const;
 
   std::string mode_name_;
   std::unique_ptr<mlmod::Mode> mode_;
@@ -99,10 +118,19 @@ class FixModel : public Fix {
   mlmod::GroupGather gather_;
   mlmod::GroupLocal local_;
   mlmod::Simulation simulation_;
-  double** stored_ = nullptr;       ///< (nmax, Needs::stored)
+  mlmod::RunBoundary boundary_;
+  double** stored_ = nullptr;       ///< (nmax, Needs::stored) and, if any, what boundary_ notes
   double** shown_ = nullptr;        ///< (nmax, Output::per_atom)
   double* shown_column_ = nullptr;  ///< (nmax,) when there is one column
-  int shown_count_ = 0;
+  bool running_ = false;
+  double force_field_ = 0;           ///< mark of boundary_ at the end of the last run; 0: none
+  std::vector<int> force_fixes_;     ///< that there were then; empty after a restart
+  bool renew_ = false;               ///< fix_modify asks to forget
+  bool foreign_ = false;             ///< the restart file holds the state of another kind of mode
+  std::int64_t unseen_forces_ = -1;  ///< step at whose setup later fixes change the forces
+  std::size_t seen_forces_ = 0;      ///< digest of those that were seen
+  bool warned_of_forces_ = false;
+  bool warned_of_extent_ = false;
   double energy_ = 0;             ///< this rank's part
   std::vector<double> received_;  ///< (owned + ghosts, 6) velocities and forces of ghosts
   std::vector<double> pushed_;    ///< (owned + ghosts, pushed_width_) on their way to the owners

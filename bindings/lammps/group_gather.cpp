@@ -8,6 +8,7 @@
 #include "atom.h"
 #include "comm.h"
 #include "domain.h"
+#include "gather_layout.h"
 
 namespace mlmod {
 
@@ -64,14 +65,14 @@ void GroupGather::add(int local, const Needs& needs, const double* stored,
 
 /// Returns the place of this rank's first record.
 std::size_t GroupGather::exchange() {
-  const int count = static_cast<int>(mine_.size());
-  std::vector<int> counts(comm->nprocs), begins(comm->nprocs, 0);
-  MPI_Allgather(&count, 1, MPI_INT, counts.data(), 1, MPI_INT, world);
-  std::partial_sum(counts.begin(), counts.end() - 1, begins.begin() + 1);
-  all_.resize(static_cast<std::size_t>(begins.back() + counts.back()));
-  MPI_Allgatherv(mine_.data(), count, MPI_DOUBLE, all_.data(), counts.data(), begins.data(),
-                 MPI_DOUBLE, world);
-  return static_cast<std::size_t>(begins[comm->me]) / width_;
+  const auto count = static_cast<std::int64_t>(owned_.size());
+  std::vector<std::int64_t> atoms(comm->nprocs);
+  MPI_Allgather(&count, 1, MPI_INT64_T, atoms.data(), 1, MPI_INT64_T, world);
+  const GatherLayout layout = gather_layout(atoms, static_cast<std::int64_t>(width_));
+  all_.resize(layout.total);
+  MPI_Allgatherv(mine_.data(), layout.counts[comm->me], MPI_DOUBLE, all_.data(),
+                 layout.counts.data(), layout.begins.data(), MPI_DOUBLE, world);
+  return static_cast<std::size_t>(layout.begins[comm->me]) / width_;
 }
 
 std::vector<std::size_t> GroupGather::order(bool by_id) const {

@@ -12,7 +12,7 @@ class GroupGather : public GroupAtoms {
   using GroupAtoms::GroupAtoms;
 
   /// Collective. `stored[i]` holds the numbers kept with owned atom i, `beside` those that other
-  /// fixes keep.
+  /// fixes keep. Throws std::runtime_error on all ranks when there are more atoms than MPI counts.
   void collect(int groupbit, const Needs& needs, double* const* stored,
                const std::vector<AtomColumns>& beside = {});
 

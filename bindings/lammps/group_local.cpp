@@ -85,6 +85,9 @@ void GroupLocal::collect(int groupbit, const Needs& needs, double* const* stored
       wrapped(members_[m], atoms_.x.data() + 3 * m);
   }
   atoms_.cell = cell();
+  atoms_.home.resize(needs.home ? 3 * owned_.size() : 0);
+  for (const OwnedRow& own : owned_)
+    if (needs.home) wrapped(own.local, atoms_.home.data() + 3 * own.row);
   copy_columns(needs, stored, ghosts);
 }
 

@@ -18,7 +18,8 @@ struct Neighborhood {
   const std::int32_t* types = nullptr;    ///< (all,) from 0
   const std::int64_t* offsets = nullptr;  ///< (owned + 1,) neighbors of i are offsets[i] ..
   const std::int32_t* neighbors = nullptr;
-  double cutoff = 0;  ///< farther neighbors are in the list, but no model sees them
+  double cutoff = 0;     ///< farther neighbors are in the list, but no model sees them
+  bool virials = false;  ///< whether Evaluation::virials are wanted
 };
 
 /// Atoms one by one, or one whole configuration in the order of the atom ids.
@@ -40,6 +41,7 @@ struct Evaluation {
   std::vector<double> memory;      ///< as Particles::memory: the state to go on from
   std::vector<double> values;      ///< (owned, K), (count, K) or the shape of a configuration's
   std::array<double, 6> virial{};  ///< xx yy zz xy xz yz, of neighbors
+  std::vector<double> virials;     ///< rows as forces, 6 each: half of every pair's to each of both
 };
 
 /// One way of evaluating a bundle of kind force, dynamics or qoi.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "bundle_file.h"
+#include "bundle_units.h"
 #include "models/native_parts.h"
 
 namespace mlmod {
@@ -219,13 +220,7 @@ ModelBundle read_model_bundle(const std::string& folder, const std::string& kind
 }
 
 void check_units(const ModelBundle& bundle, const std::string& style) {
-  constexpr std::array styles{"lj", "real", "metal", "si", "cgs", "electron", "micro", "nano"};
-  const std::array<std::pair<const char*, std::string>, 3> units{
-      {{"length", bundle.length_unit}, {"energy", bundle.energy_unit}, {"time", bundle.time_unit}}};
-  for (const auto& [quantity, name] : units)
-    if (name != style && std::find(styles.begin(), styles.end(), name) != styles.end())
-      throw std::runtime_error("bundle '" + bundle.folder + "/manifest.json': field units." +
-                               quantity + " says '" + name + "', this run has units " + style);
+  check_units(bundle.folder, {bundle.length_unit, bundle.energy_unit, bundle.time_unit}, style);
 }
 
 }  // namespace mlmod

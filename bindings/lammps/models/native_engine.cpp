@@ -75,8 +75,9 @@ class PairTables final : public Engine {
       out.forces = {result.forces.data(), {where.owned, 3}};
       out.virial = {result.virial.data(), {6}};
     }
-    named(label_,
-          [&] { tables_[static_cast<std::size_t>(member)].evaluate(kOneThread, rows, out); });
+    const mlcore::PairPotential& table = tables_[static_cast<std::size_t>(member)];
+    named(label_, [&] { table.evaluate(kOneThread, rows, out); });
+    if (where.virials && !sums_) named(label_, [&] { add_virials(table, where, result); });
   }
 
   void evaluate(std::int64_t, const Particles&, Evaluation&) override {
@@ -84,6 +85,37 @@ class PairTables final : public Engine {
   }
 
  private:
+  /// The core gives the virial of all its rows, so each row is a call of its own.
+  void add_virials(const mlcore::PairPotential& table, const Neighborhood& where,
+                   Evaluation& result) const {
+    result.virials.assign(static_cast<std::size_t>(6 * where.owned), 0.0);
+    std::vector<double> vectors;
+    std::vector<std::int32_t> types, columns;
+    for (std::int64_t i = 0; i < where.owned; ++i) {
+      const std::int32_t* const begin = where.neighbors + where.offsets[i];
+      const std::int64_t count = where.offsets[i + 1] - where.offsets[i];
+      if (count == 0) continue;
+      vectors.clear();
+      columns.clear();
+      types.assign(1, where.types[i]);
+      for (std::int64_t k = 0; k < count; ++k) {
+        for (int c = 0; c < 3; ++c)
+          vectors.push_back(where.x[3 * std::int64_t{begin[k]} + c] - where.x[3 * i + c]);
+        columns.push_back(static_cast<std::int32_t>(k + 1));
+        types.push_back(where.types[begin[k]]);
+      }
+      const std::int64_t offsets[2] = {0, count};
+      mlcore::PairRows rows;
+      rows.offsets = {offsets, {2}};
+      rows.columns = {columns.data(), {count}};
+      rows.vectors = {vectors.data(), {count, 3}};
+      if (types_ > 1) rows.types = {types.data(), {count + 1}};
+      mlcore::PairResults out;
+      out.virial = {result.virials.data() + 6 * i, {6}};
+      table.evaluate(kOneThread, rows, out);
+    }
+  }
+
   std::string label_;
   bool sums_;
   std::int64_t types_;

@@ -231,6 +231,7 @@ class TorchEngine final : public Engine {
       result.energies.assign(energies() ? where.owned : 0, 0.0);
       result.forces.assign(energies() ? 3 * where.all : 0, 0.0);
       result.values.assign(energies() ? 0 : bundle_.width() * where.owned, 0.0);
+      result.virials.assign(energies() && where.virials ? 6 * where.all : 0, 0.0);
       for (std::int64_t begin = 0, end = 0; begin < where.owned; begin = end) {
         end = std::upper_bound(where.offsets + begin + 1, where.offsets + where.owned,
                                where.offsets[begin] + kEdges) -
@@ -301,8 +302,17 @@ class TorchEngine final : public Engine {
       virial[3] += d[0] * p[1];
       virial[4] += d[0] * p[2];
       virial[5] += d[1] * p[2];
+      if (!result.virials.empty()) share_virial(e, d, p, result);
     }
     for (int k = 0; k < 6; ++k) result.virial[k] += virial[k];
+  }
+
+  /// Half of an edge's virial to each of its ends.
+  void share_virial(std::int64_t e, const double* d, const double* p, Evaluation& result) const {
+    const double v[6] = {d[0] * p[0], d[1] * p[1], d[2] * p[2],
+                         d[0] * p[1], d[0] * p[2], d[1] * p[2]};
+    for (const std::int32_t atom : {edges_.from[e], edges_.to[e]})
+      for (int k = 0; k < 6; ++k) result.virials[6 * std::int64_t{atom} + k] += 0.5 * v[k];
   }
 
   void add_values(std::int64_t member, std::int64_t begin, std::int64_t end, Evaluation& result) {

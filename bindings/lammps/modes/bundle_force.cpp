@@ -13,6 +13,9 @@ BundleForce::BundleForce(const BundleWords& words, const Surroundings& around)
   needs_.forces = true;
   needs_.energy = bundle.gives == Gives::energy;
   needs_.virial = needs_.energy && bundle.sees == Sees::neighbors;
+  needs_.external = bundle.sees != Sees::neighbors;
+  needs_.atom_energy = needs_.energy && bundle.sees != Sees::configuration;
+  needs_.atom_virial = needs_.virial;
   needs_.complete = bundle.sees == Sees::neighbors && model_.complete();
   // The spread is that of whole forces: parts that members push on ghosts go home first.
   if (bundle.sees == Sees::neighbors && model_.members() > 1 && !needs_.complete)
@@ -34,8 +37,12 @@ void BundleForce::on_whole(const Moment& now, const Configuration& group, Change
 }
 
 void BundleForce::on_local(const Moment& now, const LocalAtoms& atoms, Change& change) {
-  model_.evaluate(atoms, now.time);
+  model_.evaluate(atoms, now.time, {}, now.atom_virial);
   add_energies(change);
+  if (now.atom_energy && needs_.atom_energy)
+    committee_mean(model_.results(), &Evaluation::energies, change.energies);
+  if (now.atom_virial && needs_.atom_virial)
+    committee_mean(model_.results(), &Evaluation::virials, change.virials);
   if (needs_.partial > 0) {
     const auto width = static_cast<std::size_t>(needs_.partial);
     change.partial.assign(width * static_cast<std::size_t>(atoms.members()), 0.0);

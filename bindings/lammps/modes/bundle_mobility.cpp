@@ -1,11 +1,10 @@
 #include "bundle_mobility.h"
 
-#include <algorithm>
-#include <array>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "bundle_units.h"
 #include "mlcore/mobility.hpp"
 
 namespace mlmod {
@@ -52,11 +51,7 @@ Bundle named_bundle(const std::string& folder) {
 
 BundleMobility::BundleMobility(const std::string& folder, const std::string& units)
     : bundle_(named_bundle(folder)) {
-  constexpr std::array styles{"lj", "real", "metal", "si", "cgs", "electron", "micro", "nano"};
-  const bool known = std::find(styles.begin(), styles.end(), bundle_.units) != styles.end();
-  if (known && bundle_.units != units)
-    throw std::runtime_error("bundle '" + folder + "/manifest.json': field units says '" +
-                             bundle_.units + "', this run has units " + units);
+  check_units(folder, {bundle_.length_unit, bundle_.energy_unit, bundle_.time_unit}, units);
 }
 
 template <class Body>

@@ -129,17 +129,19 @@ void BundleModel::check_count(std::int64_t count) const {
       " particles (manifest: model.particles), the group has " + std::to_string(count));
 }
 
-Neighborhood BundleModel::neighborhood(const LocalAtoms& atoms) const {
+Neighborhood BundleModel::neighborhood(const LocalAtoms& atoms, bool virials) const {
   return {.owned = atoms.owned,
           .all = atoms.members(),
           .x = atoms.x.data(),
           .types = types_.data(),
           .offsets = atoms.first.data(),
           .neighbors = atoms.neighbors.data(),
-          .cutoff = cutoff_};
+          .cutoff = cutoff_,
+          .virials = virials};
 }
 
-void BundleModel::evaluate(const LocalAtoms& atoms, double time, const Memories& memories) {
+void BundleModel::evaluate(const LocalAtoms& atoms, double time, const Memories& memories,
+                           bool virials) {
   check_atoms(atoms.types, atoms.tags);
   if (bundle_.sees != Sees::neighbors) fold(atoms.cell, atoms.x, folded_);
   Particles particles{.count = atoms.owned,
@@ -154,7 +156,7 @@ void BundleModel::evaluate(const LocalAtoms& atoms, double time, const Memories&
     Evaluation& result = results_[static_cast<std::size_t>(k)];
     if (bundle_.memory > 0) particles.memory = memories.at(static_cast<std::size_t>(k)).data();
     if (bundle_.sees == Sees::neighbors)
-      engine_->evaluate(k, neighborhood(atoms), result);
+      engine_->evaluate(k, neighborhood(atoms, virials), result);
     else
       engine_->evaluate(k, particles, result);
     try {

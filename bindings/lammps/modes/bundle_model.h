@@ -28,7 +28,8 @@ class BundleModel {
   Needs needs() const;
 
   /// Evaluates all members of the committee.
-  void evaluate(const LocalAtoms& atoms, double time, const Memories& memories = {});
+  void evaluate(const LocalAtoms& atoms, double time, const Memories& memories = {},
+                bool virials = false);
   void evaluate(const Configuration& group, double time, const Memories& memories = {});
   const std::vector<Evaluation>& results() const { return results_; }
 
@@ -41,7 +42,7 @@ class BundleModel {
   void check_count(std::int64_t count) const;
   void check_finite(std::int64_t member, const std::vector<std::uint32_t>& tags) const;
   void describe_overlap(const LocalAtoms& atoms, std::string& problem) const;
-  Neighborhood neighborhood(const LocalAtoms& atoms) const;
+  Neighborhood neighborhood(const LocalAtoms& atoms, bool virials) const;
 
   BundleWords words_;
   Surroundings around_;

@@ -23,6 +23,7 @@ class BundleStep final : public Mode {
   void on_local(const Moment& now, const LocalAtoms& atoms, Change& change) override;
   void reduced(const std::vector<double>& sums, const std::vector<double>& maxima) override;
   double vector(int index) const override { return index == 0 ? largest_ : mean_; }
+  std::string kind() const override { return "dynamics"; }
   std::vector<double> save() const override;
   void restore(const std::vector<double>& state) override;
 

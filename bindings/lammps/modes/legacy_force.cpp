@@ -137,6 +137,7 @@ void PairForce::add_pairs(const Moment& now, const Configuration& group, Pair fi
 NearPairForce::NearPairForce(const Choices& choices, double cutoff, const Surroundings& around)
     : LegacyForce(choices, Sight::local) {
   needs_.cutoff = cutoff;
+  needs_.home = mask_.x;
   prepare(2, around);
 }
 
@@ -166,8 +167,15 @@ void NearPairForce::add_pairs(const Moment& now, const LocalAtoms& atoms, std::i
   float* column = input_.data();
   const std::int32_t* pairs = pairs_.data() + 2 * begin;
   for (std::int64_t row = 0; row < count; ++row) {
-    const SeenAtom pair[2] = {seen(mask_, atoms, pairs[2 * row]),
-                              seen(mask_, atoms, pairs[2 * row + 1])};
+    const std::int64_t i = pairs[2 * row], j = pairs[2 * row + 1];
+    SeenAtom pair[2] = {seen(mask_, atoms, i), seen(mask_, atoms, j)};
+    double x[3];
+    if (mask_.x) {
+      const double* home = atoms.home.data() + 3 * i;
+      for (int k = 0; k < 3; ++k) x[k] = home[k] + (pair[1].x[k] - pair[0].x[k]);
+      pair[0].x = home;
+      pair[1].x = x;
+    }
     column = atoms_column(mask_, pair, 2, now.time, column);
   }
   const float* output = model_.evaluate(input_, count, 6);

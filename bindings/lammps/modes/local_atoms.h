@@ -12,9 +12,10 @@ namespace mlmod {
 struct LocalAtoms {
   std::int64_t owned = 0;  ///< members 0 .. owned - 1 are owned, the others are ghosts
   std::vector<std::uint32_t> tags;
-  std::vector<double> x;  ///< (members, 3); with a cutoff: where the images are; else wrapped
-  std::vector<double> v;  ///< (members, 3)
-  std::vector<double> f;  ///< (members, 3)
+  std::vector<double> x;     ///< (members, 3); with a cutoff: where the images are; else wrapped
+  std::vector<double> home;  ///< (owned, 3) wrapped, with Needs::home
+  std::vector<double> v;     ///< (members, 3)
+  std::vector<double> f;     ///< (members, 3)
   std::vector<std::int32_t> types;  ///< (members,) 1, 2, ... as in LAMMPS
   std::vector<double> stored;       ///< (owned, Needs::stored)
   mlcore::Cell cell;

@@ -17,6 +17,7 @@ MobilityMode::MobilityMode(std::unique_ptr<MobilityStepper> stepper, MobilityCho
   if (!choices_.two_stages) return;
   needs_.hooks |= kInitialIntegrate;
   needs_.stored = kStored;
+  needs_.last_forces = !choices_.legacy;
 }
 
 void MobilityMode::on_whole(const Moment& now, const Configuration& group, Change& change) {

@@ -28,6 +28,7 @@ class MobilityMode final : public Mode {
   Output output() const override { return {.vector = 2}; }
   void on_whole(const Moment& now, const Configuration& group, Change& change) override;
   double vector(int index) const override;
+  std::string kind() const override { return "mobility"; }
   std::vector<double> save() const override;
   void restore(const std::vector<double>& state) override;
 

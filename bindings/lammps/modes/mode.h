@@ -31,14 +31,20 @@ struct Needs {
   bool v = false, f = false, types = false;  ///< columns besides ids and positions
   bool local_order = false;  ///< whole: in the order of ranks and their memory, MLMOD's
   int stored = 0;            ///< numbers kept with each atom; they migrate and go to restart files
+  bool last_forces = false;  ///< stored are of the forces computed last: -1 when anything but runs
+                             ///< has changed what these depend on
   bool unwrapped = false;    ///< whole: positions as if there were no boundaries
   double cutoff = 0;         ///< local: > 0 asks for ghosts and candidates
+  bool home = false;         ///< local with a cutoff: LocalAtoms::home too
   bool integrates = false;   ///< moves the atoms: no fix nve beside it
   bool forces = false;       ///< adds to the forces
   bool complete = false;     ///< local: Change::f is whole on owned rows, none is on ghosts
   int partial = 0;           ///< local: columns of Change::partial, see on_complete()
   bool energy = false;       ///< Change::energy is filled
   bool virial = false;       ///< Change::virial is filled
+  bool external = false;     ///< virial of the forces on unwrapped positions, like fix addforce's
+  bool atom_energy = false;  ///< Change::energies are filled when Moment asks for them
+  bool atom_virial = false;  ///< Change::virials are filled when Moment asks for them
   bool shared = false;       ///< whole: each rank gives its part of f, energy and virial
   bool saves = false;        ///< save() and restore() go to restart files
   std::vector<std::string> beside;  ///< whole: fixes whose values per atom come along
@@ -51,7 +57,9 @@ struct Moment {
   double dt = 0;
   double time = 0;  ///< of the simulation, right after changes of the timestep
   bool minimizing = false;
-  bool virial = false;  ///< Change::virial is used
+  bool virial = false;       ///< Change::virial is used
+  bool atom_energy = false;  ///< Change::energies are used
+  bool atom_virial = false;  ///< Change::virials are used
 };
 
 /// What a mode gives back; what stays empty changes nothing. Rows are those of the Configuration or
@@ -63,13 +71,16 @@ struct Change {
   std::vector<double> stored;    ///< (owned rows, Needs::stored) replaces
   std::vector<double> partial;   ///< (rows, Needs::partial), ghosts too: summed over the images
   std::vector<double> per_atom;  ///< (owned rows, Output::per_atom)
+  std::vector<double> energies;  ///< (owned rows,)
+  std::vector<double> virials;   ///< (rows, 6), ghosts too unless Needs::complete
   double energy = 0;             ///< of the whole group (Sight::whole) or this rank's part
   double virial[6] = {};         ///< xx, yy, zz, xy, xz, yz; whole or part like the energy
   std::vector<double> sums;      ///< summed over ranks (local or shared), handed to reduced()
   std::vector<double> maxima;    ///< the largest over ranks, handed to reduced()
 
   void clear() {
-    for (auto* column : {&dx, &v, &f, &stored, &partial, &per_atom, &sums, &maxima})
+    for (auto* column :
+         {&dx, &v, &f, &stored, &partial, &per_atom, &energies, &virials, &sums, &maxima})
       column->clear();
     energy = 0;
     for (double& value : virial) value = 0;
@@ -110,6 +121,8 @@ class Mode {
   virtual double vector(int /*index*/) const { return 0; }
   virtual double array(int /*row*/, int /*column*/) const { return 0; }
 
+  /// Names what save() gives: a fix reads back the state of its own kind alone.
+  virtual std::string kind() const { return {}; }
   /// Same on every rank; written to and read from restart files.
   virtual std::vector<double> save() const { return {}; }
   virtual void restore(const std::vector<double>& /*state*/) {}

@@ -24,6 +24,7 @@ class Record final : public Mode {
   bool acts(const Moment& now) const override;
   void on_whole(const Moment& now, const Configuration& group, Change& change) override;
   double scalar() const override { return static_cast<double>(frames_); }
+  std::string kind() const override { return "record"; }
   std::vector<double> save() const override { return {static_cast<double>(last_)}; }
   void restore(const std::vector<double>& state) override;
 
