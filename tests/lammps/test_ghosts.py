@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lammps_case import Case
+import torch
+from lammps_case import Case, dump, system
+from masked_models import LENGTH
 from mlcore import observables
+from test_force_modes import DT, PUSH, save, start
 
 LIQUID = """units lj
 {first}lattice fcc 0.9
@@ -75,3 +78,25 @@ def test_atoms_that_are_very_far_away_end_in_an_error(case: Case) -> None:
     outcome = case.lmp(script + "fix move all mlmod model.xml\nthermo 1\nrun 5\n")
     assert outcome.status != 0
     assert "ERROR" in outcome.output
+
+
+def field(z: torch.Tensor) -> torch.Tensor:
+    """Depends on where the pair is."""
+    gap = torch.clamp(4 - ((z[3:6] - z[:3]) ** 2).sum(), min=0.0) / 4
+    return gap * gap * torch.cat([z[:3], z[3:6]])
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_pairs_within_a_cutoff_see_wrapped_positions(case: Case, ranks: int) -> None:
+    """As pairs without one do; also of atoms that have left the box since the last lists."""
+    start(case, 40)
+    run = system("p p p", dt=DT).replace("0.4 bin", "1.0 bin") + PUSH
+    seen = []
+    for tags in ({}, {"cutoff": 2.0}):
+        name = save(case, "F_Pair_ML1", 2, model=field, mask_input="X", **tags)
+        case.ok(run + f"fix m all mlmod {name}\nfix move all nve\n" + dump() + "run 12\n", ranks)
+        seen.append(case.dump())
+    for whole, near in zip(*seen, strict=True):
+        np.testing.assert_allclose(near, whole, rtol=0, atol=2e-4)
+    first, last = (seen[0][k][:, 1:4] for k in (0, -1))
+    assert np.any((last > LENGTH) & (first < LENGTH))

@@ -171,6 +171,8 @@ def damage(folder: Path, edit: str) -> None:
         manifest["kind"] = "force"
     elif edit == "units":
         manifest["units"] = dict.fromkeys(("length", "energy", "time"), "metal")
+    elif edit in ("length", "energy", "time"):
+        manifest["units"][edit] = "real"
     elif edit == "missing field":
         del manifest["mobility"]["cutoff"]
     elif edit == "wrong type":
@@ -221,6 +223,9 @@ DAMAGE = {
     "format": ("manifest.json", "format_version"),
     "kind": ("manifest.json", "kind"),
     "units": ("manifest.json", "'metal', this run has units lj"),
+    "length": ("manifest.json", "units.length says 'real', this run has units lj"),
+    "energy": ("manifest.json", "units.energy says 'real', this run has units lj"),
+    "time": ("manifest.json", "units.time says 'real', this run has units lj"),
     "missing field": ("manifest.json", "mobility.cutoff"),
     "wrong type": ("manifest.json", "mobility.self_mobility"),
     "knots": ("weights.safetensors", "knots"),

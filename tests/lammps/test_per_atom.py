@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_spread_of_a_step_goes_with_its_atom(case: Case, ranks: int) -> None:
     case.ok(script, ranks)
     frames = case.dump()
     assert np.abs(frames[-1][:, 1:4] - frames[0][:, 1:4]).max() > 4.8
-    for before, after in zip(frames[:-1], frames[1:], strict=True):
+    for before, after in pairwise(frames):
         wrapped = np.mod(before[:, 1:4], 4.8)
         size = np.linalg.norm(0.15 + 0.1 * np.sin(wrapped), axis=1)
         np.testing.assert_allclose(after[:, 4], np.std(strengths) * size, rtol=1e-11)
