@@ -112,6 +112,12 @@ class Case:
         return frames
 
 
+def close(found: Array, expected: Array, tolerance: float = 2e-6) -> None:
+    """Single precision: relative to the largest number that is expected."""
+    difference = np.abs(np.asarray(found) - expected).max()
+    assert difference <= tolerance * np.abs(expected).max()
+
+
 DUMP = (
     "dump d all custom {every} {name} id xu yu zu vx vy vz fx fy fz\n"
     'dump_modify d format float "%.17g"\n'
