@@ -158,7 +158,11 @@ class Bundle:
         if meta is None:
             raise Error(f"{self.path / MANIFEST}: field 'model' is missing: made without a model")
         tensors = {k[6:]: v for k, v in self.tensors.items() if k.startswith("model.")}
-        return PairModel.from_state(tensors, meta, f"{self.path / MANIFEST}: model")
+        where = f"{self.path / MANIFEST}: model"
+        try:
+            return PairModel.from_state(tensors, meta, where)
+        except (TypeError, ValueError, ArithmeticError, LookupError, MemoryError) as error:
+            raise FileFormatError(f"{where}: {str(error)[:400]}") from error
 
 
 # -- writing --------------------------------------------------------------------------------------
@@ -355,7 +359,9 @@ class _Reader(ManifestReader):
                 raise FileFormatError(f"{where} must be F64, not {tensors[name].dtype}")
             if tensors[name].shape != (knots,):
                 shape = tensors[name].shape
-                raise FileFormatError(f"{where} must have shape ({knots},), not {shape}")
+                raise FileFormatError(
+                    f"{where} must have shape ({knots},) (mobility.knots), not {shape}"
+                )
             arrays.append(tensors[name])
         own = self.number("mobility", "self_mobility")
         if own < 0 or (own == 0 and kernel == "none"):

@@ -15,19 +15,19 @@ runs the model keeps it, with the atoms where they go, begins with zeros, and do
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from mlcore.errors import InvalidArgument
-from mlcore.export.manifest import ManifestReader
+from mlcore.export.manifest import ManifestReader, is_finite
 
 __all__ = ["INPUTS", "Contract"]
 
 INPUTS = ("x", "v", "f", "types", "time", "cell")
 _GIVES = {"force": ("energy", "forces"), "dynamics": ("step",), "qoi": ("values",)}
 _SEES = ("neighbors", "atoms", "configuration")
+_MOST = 1 << 24
 _REDUCE = ("mean", "sum", "none")
 
 
@@ -190,10 +190,9 @@ def _among(name: str, value: Any, allowed: Sequence[str]) -> None:
 
 
 def _whole(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidArgument(f"{name} must be a whole number of at least 1, not {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST:
+        raise InvalidArgument(f"{name} must be a whole number in 1..{_MOST}, not {value!r}")
 
 
 def _positive(value: Any) -> bool:
-    real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return real and math.isfinite(value) and value > 0
+    return is_finite(value) and value > 0

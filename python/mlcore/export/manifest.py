@@ -23,6 +23,7 @@ __all__ = [
     "ManifestReader",
     "bundle_folder",
     "checked_units",
+    "is_finite",
     "write_manifest",
 ]
 
@@ -32,8 +33,19 @@ KINDS = ("mobility", "force", "dynamics", "qoi")
 _HASHED = (".safetensors", ".pt", ".pt2")
 _MANIFEST_LIMIT = 1 << 20
 _FILE_LIMIT = 1 << 30
+_SHOWN = 400
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _FORMAT = {"format": "mlcore-bundle", "format_version": 1}
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value of JSON is a number that a double holds."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def checked_units(units: Mapping[str, str] | str) -> dict[str, str]:
@@ -118,7 +130,8 @@ class ManifestReader:
 
     def fail(self, what: str) -> NoReturn:
         """Raise FileFormatError with the manifest's path in front."""
-        raise FileFormatError(f"{self.where}: {what}")
+        shown = what if len(what) <= _SHOWN else f"{what[:_SHOWN]} .."
+        raise FileFormatError(f"{self.where}: {shown}")
 
     def field(self, *names: str) -> Any:
         """A field that must be there."""
@@ -138,8 +151,7 @@ class ManifestReader:
     def number(self, *names: str, positive: bool = False) -> float:
         """A finite number."""
         value = self.field(*names)
-        real = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not real or not math.isfinite(value):
+        if not is_finite(value):
             self.fail(f"field {'.'.join(names)} must be a finite number, not {value!r}")
         if positive and value <= 0:
             self.fail(f"field {'.'.join(names)} must be positive, not {value!r}")

@@ -8,8 +8,8 @@ the file.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,18 @@ def _traceable(module: torch.nn.Module, example: Tensor) -> torch.nn.Module:
     return graph
 
 
+@contextmanager
+def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """In eval mode; all parts are afterwards in the mode they were in."""
+    before = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in before:
+            part.training = training
+
+
 def _write_model(
     module: torch.nn.Module, path: Path, name: str, rows: int, wanted: int | None
 ) -> None:
@@ -204,8 +216,9 @@ def _write_model(
     generator = torch.Generator().manual_seed(0)
     examples = [1 + torch.rand(rows, 1, generator=generator) for _ in range(3)]
     try:
-        want = [module.eval()(x).detach() for x in examples]
-        save_traced(_traceable(module, examples[0]), (examples[0],), path)
+        with _evaluating(module):
+            want = [module(x).detach() for x in examples]
+            save_traced(_traceable(module, examples[0]), (examples[0],), path)
     except (RuntimeError, IndexError) as error:
         last = str(error).strip().splitlines()[-1]
         raise Error(f"{name}: forward() fails on ({rows},1): {last}") from error

@@ -22,6 +22,7 @@ from mlcore import networks as registry
 from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.export.contract import Contract
 from mlcore.export.manifest import (
+    MANIFEST,
     WEIGHTS,
     ManifestReader,
     bundle_folder,
@@ -73,6 +74,11 @@ class ModelBundle:
         return dict(self.manifest["units"])
 
     @property
+    def verified(self) -> dict[str, float]:
+        """Largest relative error of every engine, as measured when it was written."""
+        return dict(self.manifest.get("verified", {}))
+
+    @property
     def engines(self) -> tuple[str, ...]:
         """Names of the engines that are there, in the order a host chooses by."""
         return tuple(n for n in ("native", "compiled", "torchscript") if n in self._told)
@@ -98,33 +104,53 @@ class ModelBundle:
 
         Raises:
             Error: the class is not registered here.
-            FileFormatError: the weights are not those of the class.
+            FileFormatError: its arguments are wrong, or the weights are not those of the class.
         """
-        told = self.manifest["network"]
+        import torch
+
         found = []
         for member in range(self.members):
-            module = registry.make(told["class"], told["arguments"])
-            self._fill(module, f"m{member}.state.")
+            prefix = f"m{member}.state."
+            # without memory first: damaged arguments may ask for more than there is
+            with torch.device("meta"):
+                self._check(self._made(), prefix)
+            module = self._made()
+            self._fill(module, prefix)
             found.append(_frozen(module, dtype or self.contract.dtype))
         return found
 
-    def _fill(self, module: torch.nn.Module, prefix: str) -> None:
-        import torch
+    def _made(self) -> torch.nn.Module:
+        told = self.manifest["network"]
+        try:
+            return registry.make(told["class"], told["arguments"])
+        except InvalidArgument as error:
+            where = f"{self.path / MANIFEST}: field network.arguments: "
+            raise FileFormatError(f"{where}{str(error)[:400]}") from error
 
+    def _state(self, prefix: str) -> dict[str, NDArray[Any]]:
+        return {k[len(prefix) :]: v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+    def _check(self, module: torch.nn.Module, prefix: str) -> None:
         where = f"{self.path / WEIGHTS}: tensor "
-        state = {k[len(prefix) :]: v for k, v in self.tensors.items() if k.startswith(prefix)}
-        wanted = module.state_dict()
+        state, wanted = self._state(prefix), module.state_dict()
         for name in sorted(wanted.keys() ^ state.keys()):
             problem = "is missing" if name in wanted else "is none of the network's"
+            problem += " (network.arguments)"
             raise FileFormatError(f"{where}{prefix + name!r} {problem}")
         for name, value in state.items():
             if value.shape != tuple(wanted[name].shape):
                 shape = tuple(wanted[name].shape)
                 raise FileFormatError(
-                    f"{where}{prefix + name!r} has shape {value.shape}, not {shape}"
+                    f"{where}{prefix + name!r} has shape {value.shape}, network.arguments "
+                    f"ask for {shape}"
                 )
+
+    def _fill(self, module: torch.nn.Module, prefix: str) -> None:
+        import torch
+
         module.double()
-        module.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
+        state = {k: torch.from_numpy(v) for k, v in self._state(prefix).items()}
+        module.load_state_dict(state)
 
 
 def _frozen(module: torch.nn.Module, dtype: str) -> torch.nn.Module:
@@ -314,6 +340,7 @@ def load_model(path: str | Path, *, code: bool = True) -> ModelBundle:
     if not isinstance(reader.field("network", "arguments"), dict):
         reader.fail("field network.arguments must be an object")
     _check_engines(reader, members, set(reader.field("files")))
+    _check_notes(reader)
     native = read_native(reader, contract, members, tensors)
     return ModelBundle(folder, reader.manifest, contract, members, tensors, native)
 
@@ -328,13 +355,25 @@ def _check_engines(reader: ManifestReader, members: int, listed: set[str]) -> No
             continue
         files = reader.field("engines", name, "files")
         if not isinstance(files, list) or len(files) != members:
-            reader.fail(f"field engines.{name}.files must list {members} files, one of each member")
+            reader.fail(
+                f"field engines.{name}.files must list as many as model.members: {members} files"
+            )
         for file in files:
             if not isinstance(file, str) or not file.endswith(suffix) or file not in listed:
                 reader.fail(f"field engines.{name}.files: {file!r} is not among files")
     if "compiled" in engines:
         for name in _COMPILED:
             reader.word("engines", "compiled", name)
+
+
+def _check_notes(reader: ManifestReader) -> None:
+    """What may be left out, but not be anything."""
+    for name in ("training", "verified"):
+        if reader.has(name) and not isinstance(reader.field(name), dict):
+            reader.fail(f"field {name} must be an object")
+    for engine in reader.manifest.get("verified", {}):
+        if reader.number("verified", engine) < 0:
+            reader.fail(f"field verified.{engine} must not be negative")
 
 
 def rebuild(

@@ -72,7 +72,9 @@ class PairTable:
         if self.values.shape[1] < 2:
             raise InvalidArgument("values must hold at least two knots")
         if not 0 < self.first < self.cutoff:
-            raise InvalidArgument(f"first must lie between 0 and {self.cutoff}, not {self.first!r}")
+            raise InvalidArgument(
+                f"first must lie between 0 and the cutoff {self.cutoff}, not {self.first!r}"
+            )
 
     @property
     def knots(self) -> Array:
@@ -276,7 +278,10 @@ def check_fits(contract: Contract, native: Native) -> None:
         if contract.sees != "neighbors" or contract.shape not in (None, (1,)):
             raise InvalidArgument("native: a table of pairs needs neighbors and one value an atom")
         if len(native.values) != pairs or native.cutoff != contract.cutoff:
-            raise InvalidArgument(f"native: needs {pairs} pairs up to the cutoff {contract.cutoff}")
+            raise InvalidArgument(
+                f"native: needs {pairs} pairs of {contract.types} types up to the cutoff "
+                f"{contract.cutoff}"
+            )
         return
     if contract.sees == "neighbors" or contract.gives == "energy":
         raise InvalidArgument(
@@ -290,7 +295,9 @@ def check_fits(contract: Contract, native: Native) -> None:
     width, outputs = row_sizes(contract)
     if native.in_shift.shape != (width,) or native.out_shift.shape != (outputs,):
         found = f"{native.in_shift.size} -> {native.out_shift.size}"
-        raise InvalidArgument(f"native: rows must be {width} -> {outputs}, not {found}")
+        raise InvalidArgument(
+            f"native: rows of the model must be {width} -> {outputs}, not {found}"
+        )
 
 
 def row_sizes(contract: Contract) -> tuple[int, int]:
@@ -328,7 +335,7 @@ def read_native(
 def _tensor(reader: ManifestReader, tensors: Mapping[str, Any], name: str) -> Array:
     where = f"{reader.path / WEIGHTS}: tensor {name!r}"
     if name not in tensors:
-        raise FileFormatError(f"{where} is missing")
+        raise FileFormatError(f"{where} of engines.native is missing")
     if tensors[name].dtype != np.float64:
         raise FileFormatError(f"{where} must be F64, not {tensors[name].dtype}")
     return np.asarray(tensors[name])

@@ -48,7 +48,7 @@ def _agree(what: str, worst: float, allowed: float) -> float:
     if not worst <= allowed:
         raise Error(
             f"{what}: differs from the networks by {worst:.2e} of the largest value, more than "
-            f"{allowed:.0e}; nothing was put in place"
+            f"{allowed:.0e}"
         )
     return worst
 
@@ -253,9 +253,9 @@ def _engines(model: ModelBundle) -> dict[str, str]:
     rounding = 1e-10 if contract.dtype == "float64" else 2e-4
     found = {}
     if model.native is not None:
-        told = model.manifest.get("verified", {}).get("native", 0.0)
+        measured = model.verified.get("native", 0.0)
         table = isinstance(model.native[0], PairTable)
-        allowed = min(TABLE_ERROR, max(1e-10, 1.01 * told)) if table else 1e-10
+        allowed = min(TABLE_ERROR, max(1e-10, 1.01 * measured)) if table else 1e-10
         found["native"] = f"{native(contract, exact, model.native, allowed):.1e} relative error"
     if "torchscript" in model.engines:
         worst = torchscript(contract, same, model.files("torchscript"), rounding)

@@ -94,6 +94,8 @@ def parse_json(data: bytes, where: str) -> Any:
             f"{where}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
         )
         raise FileFormatError(message) from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise FileFormatError(f"{where}: not valid JSON: {error}") from error
 
 
 def _entry(where: str, name: str, entry: Any, size: int) -> tuple[str, tuple[int, ...], int, int]:

@@ -80,7 +80,15 @@ def make(name: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
     kind = _class(name)
     try:
         return kind(**arguments)
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        ArithmeticError,
+        LookupError,
+        MemoryError,
+    ) as error:
         raise InvalidArgument(f"network {name!r} cannot be made: {error}") from error
 
 

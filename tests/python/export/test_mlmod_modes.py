@@ -135,6 +135,39 @@ def test_the_network_given_stays_as_it_is() -> None:
     assert all(p.dtype == torch.float64 for p in model.network.parameters())
 
 
+class Noisy(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = torch.nn.Dropout(0.5)
+        self.frozen = torch.nn.Dropout(0.5).eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.frozen(self.inner(x)) + 1
+
+    def modes(self) -> list[bool]:
+        return [part.training for part in self.modules()]
+
+
+def test_modules_given_stay_in_their_modes(tmp_path: Path) -> None:
+    module = Noisy()
+    tags = write_mlmod(tmp_path / "f.mlmod_params", "F_X_ML1", {"F_filename": module})
+    assert module.modes() == [True, True, False]
+    x = torch.rand(3, 1)
+    torch.testing.assert_close(torch.jit.load(tags["F_filename"])(x), x + 1)
+    with pytest.raises(Error, match="must give float32"):
+        write_mlmod(tmp_path / "g.mlmod_params", "F_Pair_ML1", {"F_filename": Cut(module)})
+    assert module.modes() == [True, True, False]
+
+
+class Cut(torch.nn.Module):
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)[:2]
+
+
 def test_forces_of_a_group_in_a_box(tmp_path: Path) -> None:
     model = Column(pair_network(), PAIR, 6, cell=[6.0, 6, 6])
     path = tmp_path / "w.mlmod_params"

@@ -288,6 +288,110 @@ def test_wrong_manifests(folder: Path, change: Any, match: str) -> None:
     assert str(folder) in str(caught.value)
 
 
+_JUNK: list[object] = [
+    None, True, -1, 0, 0.5, 3, 10**400, 10**12, 1e308, -1e308, 1e-308, "", "x", "../x", "a" * 9999,
+    [], [[]], [None], {}, {"": {}}, [{"x": [[1]]}],
+]  # fmt: skip
+_FREE = ("created_with", "training")
+
+
+def _places(value: object, names: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """All fields and list items of a manifest, those inside what anything may stand in left out."""
+    found = [names] if names else []
+    if names and names[0] in _FREE:
+        return found
+    inside = value.items() if isinstance(value, dict) else ()
+    inside = enumerate(value) if isinstance(value, list) else inside
+    return found + [p for k, v in inside for p in _places(v, (*names, k))]
+
+
+def _take(folder: Path) -> None:
+    """Everything the Python side reads of a bundle, short of running its code."""
+    if json.loads((folder / "manifest.json").read_text()).get("kind") == "mobility":
+        found = export.load_bundle(folder)
+        found.model()
+        found.mobility.pair(np.array([1.0]))
+        return
+    bundle = load_model(folder)
+    bundle.networks("float64")
+    if bundle.native is not None:
+        allowed = bundle.verified.get("native", 0.0)
+        assert allowed >= 0
+    assert all(bundle.files(e) for e in bundle.engines if e != "native")
+    assert {*bundle.units} >= {"length", "energy", "time"}
+
+
+@pytest.fixture(scope="module")
+def bundles(written: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    from mlcore.mobility import models
+    from mlcore.mobility.models.base import PairParameters
+
+    root = tmp_path_factory.mktemp("kinds")
+    contract, name, arguments = CASES["configuration values"]
+    module = member(name, arguments)
+    write_model(root / "qoi", contract, module, native=Perceptron(**module.native()))
+    model = models.KernelRidgePairModel("rpy", 8.0, shells=4, radius=1.5, viscosity=2.0)
+    model.set_parameters(PairParameters(1.5, 2.0, 3e-3, np.full(4, 1e-4)))
+    export.export(model, root / "mobility", mlmod=False)
+    return [written, root / "qoi", root / "mobility"]
+
+
+@pytest.mark.parametrize("number", range(3), ids=["force", "qoi", "mobility"])
+def test_any_junk_in_a_manifest_is_named(number: int, bundles: list[Path], tmp_path: Path) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(bundles[number], tmp_path / "b"))
+    path = folder / "manifest.json"
+    whole = path.read_text()
+    refused, unnamed = 0, []
+    for names in _places(json.loads(whole)):
+        for junk in [*_JUNK, KeyError]:
+            manifest = json.loads(whole)
+            inner = manifest
+            for name in names[:-1]:
+                inner = inner[name]
+            if junk is KeyError:
+                del inner[names[-1]]
+            else:
+                inner[names[-1]] = junk
+            path.write_text(json.dumps(manifest))
+            try:
+                _take(folder)
+            except FileFormatError as error:
+                refused += 1
+                told = str(error)
+                assert str(folder) in told and len(told) < 2000, (names, junk)
+                if not any(str(n) in told for n in names if n != 0):
+                    unnamed.append((names, junk, told))
+            except Error as error:  # a network nobody registered; a mobility without its model
+                assert names[0] in ("network", "model"), (names, junk, error)
+    assert refused > 300 and not unnamed
+    path.write_text(whole)
+    _take(folder)
+
+
+def test_numbers_of_too_many_digits(folder: Path) -> None:
+    path = folder / "manifest.json"
+    text = path.read_text()
+    path.write_text(text.replace('"cutoff": 2.0', '"cutoff": 1' + "0" * 5000, 1))
+    with pytest.raises(FileFormatError, match="digits"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("value", ["small", None, [], {}, True, -1e-9, 10**400])
+def test_what_was_measured_must_be_a_number(value: object, folder: Path) -> None:
+    edit(folder, put("verified", "native", value=value))
+    with pytest.raises(FileFormatError, match=r"manifest.json: field verified.native"):
+        export.verify(folder)
+
+
+def test_verify_puts_nothing_in_place_and_says_nothing_of_it(folder: Path) -> None:
+    edit(folder, put("engines", "native", "first", value=0.51))
+    with pytest.raises(Error, match="native: differs from the networks by") as caught:
+        export.verify(folder)
+    assert "in place" not in str(caught.value)
+
+
 def test_wrong_weights(folder: Path) -> None:
     edit(folder, put("network", "arguments", "intervals", value=7))
     with pytest.raises(FileFormatError, match="has shape"):
@@ -296,8 +400,9 @@ def test_wrong_weights(folder: Path) -> None:
     with pytest.raises(FileFormatError, match="is missing|has shape"):
         load_model(folder).networks()
     edit(folder, put("network", "arguments", "hidden", value=[3]))
-    with pytest.raises((Error, FileFormatError), match="hidden"):
+    with pytest.raises(FileFormatError, match=r"network.arguments: .*hidden") as caught:
         load_model(folder).networks()
+    assert str(folder / "manifest.json") in str(caught.value)
     edit(folder, put("network", "class", value="os.system"))
     with pytest.raises(Error, match="is not known here"):
         load_model(folder).networks()
