@@ -182,6 +182,15 @@ def test_steps_are_those_of_torch(case: Case, sees: str, engine: str, ranks: int
     same(case.dump()[-1], wanted)
 
 
+@pytest.mark.parametrize("engine", ["native", "torchscript"])
+def test_one_atom_and_ranks_without(case: Case, engine: str) -> None:
+    x, types = start(case, 1)
+    models = made("atoms", 1)
+    write(case.folder / "lstm", "atoms", models, 1, engine)
+    case.ok(head() + ALL + PUSH + RUN + "run 12\n", 3)
+    same(case.dump()[-1], walk(models, x, types, 12))
+
+
 @pytest.mark.parametrize("sees", ["atoms", "configuration"])
 def test_the_memory_matters(sees: str, case: Case) -> None:
     """Forgetting everything once is another walk: what the other tests compare depends on it."""
