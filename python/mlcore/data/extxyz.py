@@ -25,6 +25,8 @@ VELOCITIES = ("vel", "velo", "velocities", "velocity")
 FORCES = ("force", "forces")
 IDS = ("id", "ids")
 TYPES = ("type", "types")
+SPECIES = ("species", "symbols", "element")
+NAMELESS = "X"
 STEP = ("step", "Step", "timestep")
 TIME = ("time", "Time")
 
@@ -68,7 +70,8 @@ def _frame(source: TextSource, n: int, info: dict[str, Any], start: int) -> Fram
             wanted += fields[name]
     cell, pbc = _box(source, info)
     step, time = _clock(source, info)
-    table = source.table(n, names, wanted)
+    species = next((p for p in SPECIES if p in fields and len(fields[p]) == 1), None)
+    table, words = source.columns(n, names, wanted, species)
     column = {name: k for k, name in enumerate(wanted)}
 
     def block(role: str) -> FloatArray | None:
@@ -99,6 +102,7 @@ def _frame(source: TextSource, n: int, info: dict[str, Any], start: int) -> Fram
         line=start,
         types=None if types is None else source.kinds(types[order, 0], "property type"),
         energy=_energy(source, info),
+        symbols=None if set(words) <= {NAMELESS} else np.array(words)[order],
     )
 
 
@@ -183,10 +187,11 @@ def write(path: str | os.PathLike[str], trajectory: Trajectory) -> None:
     if trajectory.types is not None:
         ids = [f"{i} {t}" for i, t in zip(ids, trajectory.types, strict=True)]
     energies = trajectory.energies
+    symbols = [NAMELESS] * len(ids) if trajectory.symbols is None else trajectory.symbols.tolist()
     for k, time in enumerate(trajectory.times.tolist()):
         told = "" if energies is None else f"energy={float(energies[k])!r} "
         out.write(f"{len(ids)}\nProperties={properties} {box} {told}time={time!r} unwrapped=T\n")
         rows = np.concatenate([a[k] for a in arrays], axis=1).tolist()
-        for name, row in zip(ids, rows, strict=True):
-            out.write(f"X {name} {' '.join(map(repr, row))}\n")
+        for symbol, name, row in zip(symbols, ids, rows, strict=True):
+            out.write(f"{symbol} {name} {' '.join(map(repr, row))}\n")
     write_bytes(path, encode(path, out.getvalue()))

@@ -89,8 +89,9 @@ def _dump_frame(
     if len(set(names)) != len(names):
         source.fail(f"a column is announced twice: {' '.join(names)}")
     kind, wanted = _columns(source, names)
-    table = source.table(n, names, wanted)
-    table = table[_order(source, table[:, 0])]
+    table, words = source.columns(n, names, wanted, "element" if "element" in names else None)
+    order = _order(source, table[:, 0])
+    table = table[order]
     column = {name: k for k, name in enumerate(wanted)}
 
     def triple(which: Sequence[str]) -> FloatArray | None:
@@ -118,6 +119,7 @@ def _dump_frame(
         units=units,
         line=start,
         types=source.kinds(table[:, column["type"]], "column type") if "type" in column else None,
+        symbols=np.array(words)[order] if words else None,
     )
 
 
@@ -191,7 +193,8 @@ def write_dump(path: str | os.PathLike[str], trajectory: Trajectory, dt: float =
     steps = np.round(trajectory.times / dt)
     if np.abs(steps * dt - trajectory.times).max() > 1e-6 * dt or (np.diff(steps) < 1).any():
         raise InvalidArgument(f"times should be different multiples of dt = {dt:g}")
-    columns = ["id", *(["type"] if trajectory.types is not None else []), *UNWRAPPED]
+    kinds = {"type": trajectory.types, "element": trajectory.symbols}
+    columns = ["id", *(name for name, held in kinds.items() if held is not None), *UNWRAPPED]
     arrays = [trajectory.positions]
     for names, array in ((VELOCITIES, trajectory.velocities), (FORCES, trajectory.forces)):
         if array is not None:
@@ -201,8 +204,9 @@ def write_dump(path: str | os.PathLike[str], trajectory: Trajectory, dt: float =
     out = io.StringIO()
     assert trajectory.ids is not None
     ids = [str(i) for i in trajectory.ids]
-    if trajectory.types is not None:
-        ids = [f"{i} {t}" for i, t in zip(ids, trajectory.types, strict=True)]
+    for held in kinds.values():
+        if held is not None:
+            ids = [f"{i} {t}" for i, t in zip(ids, held, strict=True)]
     for k, step in enumerate(steps.astype(np.int64)):
         out.write(f"ITEM: TIMESTEP\n{step}\nITEM: NUMBER OF ATOMS\n{len(ids)}\n{box}")
         out.write(f"ITEM: ATOMS {' '.join(columns)}\n")

@@ -139,20 +139,31 @@ class TextSource:
 
     def table(self, rows: int, names: Sequence[str], wanted: Sequence[str]) -> NDArray[np.float64]:
         """The columns `wanted` of the next `rows` lines of a table with columns `names`."""
+        return self.columns(rows, names, wanted)[0]
+
+    def columns(
+        self, rows: int, names: Sequence[str], wanted: Sequence[str], text: str | None = None
+    ) -> tuple[NDArray[np.float64], list[str]]:
+        """The columns `wanted` of a table, and the words of the column `text`."""
         first = self.line_number + 1
         lines = [self.line(f"row {k + 1} of {rows}") for k in range(rows)]
         tokens = " ".join(lines).split()
-        where = [names.index(name) for name in wanted]
-        if len(tokens) == rows * len(names):
+        width = len(names)
+        if len(tokens) == rows * width:
+            words = [] if text is None else tokens[names.index(text) :: width]
+            table = np.empty((rows, len(wanted)))
             try:
-                flat = np.fromiter(map(float, tokens), float, len(tokens))
+                for k, name in enumerate(wanted):
+                    column = tokens[names.index(name) :: width]
+                    table[:, k] = np.fromiter(map(float, column), float, rows)
             except ValueError:
-                pass  # text columns beside the wanted ones, or an error: the slow way tells
+                pass  # the careful way tells where
             else:
-                table = flat.reshape(rows, len(names))[:, where]
                 if np.isfinite(table).all():
-                    return table
-        return self._careful_table(lines, first, names, wanted)
+                    return table, words
+        table = self._careful_table(lines, first, names, wanted)
+        place = None if text is None else names.index(text)
+        return table, [] if place is None else [line.split()[place] for line in lines]
 
     def _careful_table(
         self, lines: Sequence[str], first: int, names: Sequence[str], wanted: Sequence[str]

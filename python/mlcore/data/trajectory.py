@@ -53,6 +53,7 @@ class Trajectory:
         ids: (N,) int64, distinct.
         types: (N,) int64 of at least 1, as LAMMPS numbers them, or None.
         energies: (T,) potential energies, or None.
+        symbols: (N,) chemical symbols (any words without blanks), or None.
         source: where it came from, for messages.
         units: name of the unit system if the file or the caller gave one.
 
@@ -70,6 +71,7 @@ class Trajectory:
     units: str | None = None
     types: NDArray[np.int64] | None = None
     energies: FloatArray | None = None
+    symbols: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         positions = self._array("positions", self.positions, None)
@@ -98,6 +100,12 @@ class Trajectory:
             if types.shape != (n,) or types.dtype.kind not in "iu" or (types < 1).any():
                 raise InvalidArgument(f"types should be {n} integers of at least 1")
             object.__setattr__(self, "types", types.astype(np.int64))
+        if self.symbols is not None:
+            symbols = np.asarray(self.symbols)
+            plain = symbols.shape == (n,) and symbols.dtype.kind == "U"
+            if not plain or any(len(s.split()) != 1 or s.strip() != s for s in symbols.tolist()):
+                raise InvalidArgument(f"symbols should be {n} words without blanks")
+            object.__setattr__(self, "symbols", symbols)
 
     def _array(self, name: str, value: ArrayLike, shape: tuple[int, ...] | None) -> FloatArray:
         array = np.ascontiguousarray(value, dtype=float)
@@ -168,7 +176,7 @@ class Frame:
         time: time or None when the file does not tell.
         positions: (N, 3).
         unwrapped: True when the file says so (xu yu zu, or image flags were added).
-        cell, pbc, velocities, forces, ids, units, types: as in `Trajectory`.
+        cell, pbc, velocities, forces, ids, units, types, symbols: as in `Trajectory`.
         energy: potential energy or None when the file does not tell.
         line: line of the file where the frame begins.
     """
@@ -186,6 +194,7 @@ class Frame:
     line: int
     types: NDArray[np.int64] | None = None
     energy: float | None = None
+    symbols: NDArray[np.str_] | None = None
 
 
 def iter_frames(path: PathLike, format: str | None = None) -> Iterator[Frame]:
@@ -244,7 +253,8 @@ def read_trajectory(
 ) -> Trajectory:
     """Read a trajectory from extxyz, a LAMMPS text dump or a LAMMPS data file, plain or gzip.
 
-    Atoms are sorted by id. A frame with the step of the frame before it (LAMMPS repeats a frame
+    Types come from the column type, symbols from species (extxyz, where not all are X) or element
+    (dump). Atoms are sorted by id. A frame with the step of the frame before it (LAMMPS repeats a frame
     where one `run` ends and the next begins) is dropped; the earlier one, which still carries the
     force of the interval that it ends, is kept.
 
@@ -291,6 +301,7 @@ def read_trajectory(
         units=units or first.units,
         types=first.types,
         energies=_energies(kept),
+        symbols=first.symbols,
     )
     return trajectory if frames is None else trajectory[frames]
 
@@ -365,6 +376,8 @@ def _check_same(path: PathLike, frames: Sequence[Frame], units: str | None) -> N
             raise FileFormatError(f"{where}atom ids differ from the first frame's: {odd[:6]}")
         if not np.array_equal(_types(frame), _types(first)):
             raise FileFormatError(f"{where}types differ from the first frame's")
+        if not np.array_equal(_symbols(frame), _symbols(first)):
+            raise FileFormatError(f"{where}symbols differ from the first frame's")
         if (frame.cell is None) != (first.cell is None) or (frame.pbc != first.pbc).any():
             raise FileFormatError(f"{where}box or pbc appear or vanish between frames")
         if (
@@ -379,6 +392,10 @@ def _check_same(path: PathLike, frames: Sequence[Frame], units: str | None) -> N
 
 def _types(frame: Frame) -> NDArray[np.int64]:
     return np.zeros(0, np.int64) if frame.types is None else frame.types
+
+
+def _symbols(frame: Frame) -> NDArray[np.str_]:
+    return np.zeros(0, "U1") if frame.symbols is None else frame.symbols
 
 
 def _energies(frames: Sequence[Frame]) -> FloatArray | None:

@@ -442,3 +442,38 @@ def test_types_and_energies(tmp_path: Path, name: str) -> None:
     for wrong in ([1, 2], [0, 1, 1, 1], [1.0, 1, 1, 1]):
         with pytest.raises(InvalidArgument, match="types"):
             dataclasses.replace(given, types=np.array(wrong))
+
+
+@pytest.mark.parametrize("name", ["t.xyz", "t.dump", "t.xyz.gz"])
+def test_symbols_and_types_stay_with_their_atoms(name: str, tmp_path: Path) -> None:
+    x = np.arange(18.0).reshape(2, 3, 3)
+    known = Trajectory(
+        np.arange(2.0), x, types=np.array([2, 1, 2]), symbols=np.array(["Na", "Cl", "Na"]),
+        ids=np.array([5, 7, 9]),
+    )  # fmt: skip
+    write_trajectory(tmp_path / name, known)
+    found = read_trajectory(tmp_path / name)[1:]
+    assert found.symbols is not None and found.symbols.tolist() == ["Na", "Cl", "Na"]
+    assert found.types is not None and found.types.tolist() == [2, 1, 2]
+    np.testing.assert_array_equal(found.positions, x[1:])
+
+
+def test_symbols_are_sorted_by_id(tmp_path: Path) -> None:
+    head = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp\n"
+    rows = "0 9\n0 9\n0 9\nITEM: ATOMS element xu id yu zu\nCl 1.5 8 0 0\nNa 2.5 3 0 0\n"
+    (tmp_path / "t.dump").write_text(head + rows)
+    found = read_trajectory(tmp_path / "t.dump")
+    assert found.symbols is not None and found.symbols.tolist() == ["Na", "Cl"]
+    np.testing.assert_array_equal(found.positions[0, :, 0], [2.5, 1.5])
+
+
+def test_symbols_must_be_words_and_the_same_in_all_frames(tmp_path: Path) -> None:
+    for wrong in (["Na"], ["Na", ""], ["Na", "C l"], [1, 2]):
+        with pytest.raises(InvalidArgument, match="symbols should be 2 words"):
+            Trajectory(np.zeros(1), np.zeros((1, 2, 3)), symbols=np.array(wrong))
+    frame = "1\nProperties=species:S:1:pos:R:3\n{} 0 0 0\n"
+    (tmp_path / "t.xyz").write_text(frame.format("Na") + frame.format("Cl"))
+    with pytest.raises(FileFormatError, match="symbols differ from the first frame"):
+        read_trajectory(tmp_path / "t.xyz")
+    (tmp_path / "x.xyz").write_text(frame.format("X") * 2)
+    assert read_trajectory(tmp_path / "x.xyz").symbols is None
