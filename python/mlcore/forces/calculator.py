@@ -19,6 +19,9 @@ __all__ = ["ForceCalculator"]
 class ForceCalculator(Calculator):
     """Energy, forces, stress, and the spread of the committee in `results["force_spread"]`.
 
+    They are in the units of the model, which are ASE's own for units metal; velocities that a model
+    sees are converted to its units.
+
     Args:
         model: what is evaluated; energy and stress where it has them.
         dtype: precision of its networks.

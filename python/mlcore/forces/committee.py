@@ -41,7 +41,7 @@ class Committee(ForceModel):
             )
         if not isinstance(members, int) or isinstance(members, bool) or members < 2:
             raise InvalidArgument(f"members must be a whole number of at least 2, not {members!r}")
-        super().__init__(model.kinds.given)
+        super().__init__(model.kinds.given, model.kinds.units)
         self.members = [model.renewed(model.seed + k) for k in range(members)]
 
     def fit(

@@ -98,6 +98,10 @@ class ExternalForce(ForceModel):
         types: number of atom types, or chemical symbols in the order of LAMMPS' types 1, 2, ..
         conservative: the force is minus the gradient of an energy of x.
         hidden, activation: layers of the network; () is linear.
+        units: "metal", "real" or "lj" of LAMMPS: what velocities of `ase.Atoms` are converted to
+            from ASE's own, Angstrom / (Angstrom sqrt(u/eV)): times 98.2269 in metal, 0.0982269
+            in real, 1 in lj. All other numbers are taken as they are. Needed where momenta of
+            Atoms are seen; the bundle then has these units.
         seed: of the weights, the batches and the frames held out.
 
     Raises:
@@ -112,9 +116,10 @@ class ExternalForce(ForceModel):
         conservative: bool = False,
         hidden: Sequence[int] = (32, 32),
         activation: str = "tanh",
+        units: str | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(types)
+        super().__init__(types, units)
         wrong = [n for n in inputs if n not in ("x", "v", "types", "time")]
         if isinstance(inputs, str) or wrong or not inputs:
             raise InvalidArgument(f"inputs must be some of x, v, types, time, not {inputs!r}")
@@ -145,6 +150,7 @@ class ExternalForce(ForceModel):
             "conservative": self.conservative,
             "hidden": self.hidden,
             "activation": self.activation,
+            "units": self.kinds.units,
             "seed": self.seed,
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlcore.arrays import box, is_atoms
 from mlcore.data import Trajectory
+from mlcore.data.ase_units import ase_velocities, checked_style
 from mlcore.data.extxyz import TIME, TYPES, VELOCITIES
 from mlcore.errors import InvalidArgument
 
@@ -25,14 +26,19 @@ Array = NDArray[np.float64]
 
 
 class Kinds:
-    """Types of atoms: a number, or chemical symbols in the order of LAMMPS' types 1, 2, ..
+    """How atoms are read.
+
+    Args:
+        given: types of atoms: a number, or chemical symbols in the order of LAMMPS' types 1, 2, ..
+        units: of velocities: "lj", "metal", "real", or None where none was told.
 
     Raises:
-        InvalidArgument: no types, or a symbol twice.
+        InvalidArgument: no types, a symbol twice, or other units.
     """
 
-    def __init__(self, given: int | str | Sequence[str]) -> None:
+    def __init__(self, given: int | str | Sequence[str], units: str | None = None) -> None:
         self.given = given
+        self.units = checked_style(units)
         self.symbols: tuple[str, ...] | None = None
         if isinstance(given, str):
             self.symbols = (given,)
@@ -49,15 +55,30 @@ class Kinds:
     def of_atoms(self, atoms: Atoms) -> NDArray[np.int64]:
         """(n,) from 0: of the symbols, or of an array `type` from 1."""
         if self.symbols is not None:
-            place = {symbol: k for k, symbol in enumerate(self.symbols)}
-            strange = sorted(set(atoms.symbols) - set(place))
-            if strange:
-                told = ", ".join(self.symbols)
-                raise InvalidArgument(f"atoms hold {', '.join(strange)}, the types are {told}")
-            return np.array([place[s] for s in atoms.symbols], dtype=np.int64)
+            return self.of_symbols(list(atoms.symbols))
         held = None if self.count == 1 else _held(atoms, TYPES)
         self.check_alike([atoms])
         return self.of_numbers(held, len(atoms))
+
+    def of_trajectory(self, t: Trajectory) -> NDArray[np.int64]:
+        """(n,) from 0: of the symbols where both sides have them, else of the types."""
+        if self.symbols is None:
+            if self.count > 1 and t.types is None and t.symbols is not None:
+                told = ", ".join(sorted(set(t.symbols.tolist())))
+                raise InvalidArgument(f"types must be symbols: the frames hold {told} and no types")
+            return self.of_numbers(None if self.count == 1 else t.types, t.particles)
+        if t.symbols is None:
+            return self.of_numbers(t.types, t.particles)
+        return self.of_symbols(t.symbols.tolist())
+
+    def of_symbols(self, symbols: Sequence[str]) -> NDArray[np.int64]:
+        """(n,) from 0."""
+        place = {symbol: k for k, symbol in enumerate(self.symbols or ())}
+        strange = sorted(set(symbols) - set(place))
+        if strange:
+            told = ", ".join(place)
+            raise InvalidArgument(f"atoms hold {', '.join(strange)}, the types are {told}")
+        return np.array([place[s] for s in symbols], dtype=np.int64)
 
     def check_alike(self, parts: Iterable[Any]) -> None:
         """Atoms or trajectories that tell apart what a model of one type takes as the same.
@@ -70,7 +91,10 @@ class Kinds:
         symbols: set[str] = set()
         numbers: set[str] = set()
         for part in parts:
-            held = part.types if isinstance(part, Trajectory) else None
+            held = None
+            if isinstance(part, Trajectory):
+                held = part.types
+                symbols |= set() if part.symbols is None else set(part.symbols.tolist())
             if is_atoms(part):
                 symbols |= {chemical_symbols[z] for z in np.unique(part.numbers)}
                 held = _held(part, TYPES)
@@ -111,6 +135,7 @@ class Configuration:
         v, forces: (n, 3) or None.
         energy: potential energy or None.
         time: when.
+        foreign: it had velocities in units of ASE, and nobody told which are wanted.
     """
 
     x: Array
@@ -121,6 +146,7 @@ class Configuration:
     forces: Array | None = None
     energy: float | None = None
     time: float = 0.0
+    foreign: bool = False
 
     @classmethod
     def of(
@@ -136,8 +162,12 @@ class Configuration:
     ) -> Configuration:
         """Of `ase.Atoms`, or of arrays; without forces or energy.
 
-        Velocities and time that are not given are those of the Atoms: their momenta, or an array
-        `velo` or `vel` as `ase.io.read` makes it of an extended XYZ file; their info `time`.
+        Velocities and time that are not given are those of the Atoms. Momenta, which ASE keeps in
+        units of its own, become velocities in the units of `kinds`, and none where it has no units.
+        Without momenta an array `velo` or `vel`, as `ase.io.read` makes it of an extended XYZ file,
+        and the info `time` are taken as they are, as energies and forces.
+
+        pbc alone says which cell vectors repeat, as in ASE; a cell beside positions needs it.
 
         Raises:
             InvalidArgument: naming the argument.
@@ -145,18 +175,26 @@ class Configuration:
         if is_atoms(positions):
             atoms = positions
             rows, flags = box(atoms.cell, atoms.pbc)
-            moving = atoms.has("momenta")
-            held = atoms.get_velocities() if moving else _held(atoms, VELOCITIES)
-            v = held if velocities is None else velocities
+            v, foreign = velocities, False
+            if v is None and atoms.has("momenta"):
+                foreign = kinds.units is None
+                v = None if kinds.units is None else ase_velocities(atoms, kinds.units)
+            elif v is None:
+                v = _held(atoms, VELOCITIES)
             told = next((atoms.info[name] for name in TIME if name in atoms.info), None)
             time = told if time is None else time
             x, kind = _vectors("positions", atoms.positions), kinds.of_atoms(atoms)
         else:
+            if cell is not None and pbc is None:
+                raise InvalidArgument(
+                    "pbc must be given beside a cell: True, False, or three flags of its vectors"
+                )
             rows, flags = box(cell, pbc)
-            x, v = _vectors("positions", positions), velocities
+            x, v, foreign = _vectors("positions", positions), velocities, False
             kind = kinds.of_numbers(types, len(x))
         speeds = None if v is None else _vectors("velocities", v, len(x))
-        return cls(x, kind, rows, flags, speeds, time=0.0 if time is None else _moment(time))
+        when = 0.0 if time is None else _moment(time)
+        return cls(x, kind, rows, flags, speeds, time=when, foreign=foreign)
 
     def wrapped(self) -> Array:
         """Positions inside the cell along its periodic axes."""
@@ -219,7 +257,7 @@ def read_frames(frames: Any, kinds: Kinds, name: str = "frames") -> list[Configu
 def _of_trajectory(trajectory: Trajectory, kinds: Kinds) -> Iterator[Configuration]:
     t = trajectory
     rows, flags = box(t.cell, t.pbc)
-    types = kinds.of_numbers(None if kinds.count == 1 else t.types, t.particles)
+    types = kinds.of_trajectory(t)
     for k in range(len(t)):
         yield Configuration(
             t.positions[k],
@@ -239,15 +277,10 @@ def _of_atoms(atoms: Atoms, kinds: Kinds) -> Configuration:
     if atoms.calc is not None:
         forces = _measured(atoms, "forces", forces)
         energy = _measured(atoms, "energy", energy)
-    return Configuration(
-        plain.x,
-        plain.types,
-        plain.cell,
-        plain.pbc,
-        plain.v,
-        None if forces is None else _vectors("forces", forces, len(plain.x)),
-        None if energy is None else float(energy),
-        plain.time,
+    return replace(
+        plain,
+        forces=None if forces is None else _vectors("forces", forces, len(plain.x)),
+        energy=None if energy is None else float(energy),
     )
 
 

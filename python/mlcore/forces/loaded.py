@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from mlcore.data.ase_units import UNITS
 from mlcore.errors import FileFormatError
 from mlcore.export import Contract, ModelBundle, load_model
 from mlcore.export.native import Native
@@ -22,10 +23,13 @@ class LoadedForce(ForceModel):
     """
 
     def __init__(self, bundle: ModelBundle) -> None:
-        training = bundle.manifest.get("training", {})
-        species = training.get("species") if isinstance(training, dict) else None
-        fits = isinstance(species, list) and len(species) == bundle.contract.types
-        super().__init__([str(s) for s in species or ()] if fits else bundle.contract.types)
+        species = bundle.manifest.get("training", {}).get("species")
+        count = bundle.contract.types
+        fits = isinstance(species, list) and len(set(map(str, species))) == len(species) == count
+        (units,) = names if len(names := set(bundle.units.values())) == 1 else (None,)
+        super().__init__(
+            [str(s) for s in species or ()] if fits else count, units if units in UNITS else None
+        )
         self.bundle = bundle
         self._networks = bundle.networks("float64")
 

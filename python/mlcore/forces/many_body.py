@@ -44,7 +44,7 @@ class ManyBodyForce(NeighborForce):
         centres: int = 8,
         hidden: Sequence[int] = (32, 32),
         activation: str = "silu",
-        smooth: float = 0.4,
+        smooth: float = 0.8,
         seed: int = 0,
     ) -> None:
         options = {

@@ -77,10 +77,11 @@ class ForceModel(ABC):
 
     Args:
         types: number of atom types, or chemical symbols in the order of LAMMPS' types 1, 2, ..
+        units: of velocities that `ase.Atoms` bring; see `ExternalForce`.
     """
 
-    def __init__(self, types: int | str | Sequence[str]) -> None:
-        self.kinds = Kinds(types)
+    def __init__(self, types: int | str | Sequence[str], units: str | None = None) -> None:
+        self.kinds = Kinds(types, units)
         self._cached: tuple[str, list[torch.nn.Module]] | None = None
 
     # -- what the kinds of models differ in -------------------------------------------------------
@@ -132,7 +133,8 @@ class ForceModel(ABC):
             atoms: `ase.Atoms`, or positions (n, 3).
             types: (n,) from 1, beside positions; None where there is one type.
             cell, pbc: of the positions; see `mlcore.neighbor_list`.
-            velocities: (n, 3), where the model sees them; None are those of the Atoms.
+            velocities: (n, 3) in the model's units, where it sees them; None are those of the
+                Atoms, their momenta converted.
             time: where the model sees it; None is the info `time` of the Atoms, or 0.
             dtype: precision of the networks.
 
@@ -182,7 +184,7 @@ class ForceModel(ABC):
         self,
         path: str | Path,
         *,
-        units: Mapping[str, str] | str = "lj",
+        units: Mapping[str, str] | str | None = None,
         dtype: Dtype = "float64",
         torchscript: bool = True,
         compiled: bool = False,
@@ -193,7 +195,8 @@ class ForceModel(ABC):
 
         Args:
             path: folder to appear; a bundle already there is replaced as a whole.
-            units: names of the units of length, energy and time, or one word for all.
+            units: names of the units of length, energy and time, or one word for all; None: the
+                model's, or "lj".
             dtype: precision of the TorchScript and compiled engines; the native one is double.
             torchscript, compiled, instruction_set: see `mlcore.export.write_model`.
             training: further provenance for the manifest.
@@ -201,11 +204,14 @@ class ForceModel(ABC):
         Raises:
             Error: not fitted, an engine does not agree with the model, or it cannot be written.
         """
+        own = self.kinds.units
+        if None not in (own, units) and units != own:
+            raise InvalidArgument(f"units must be those of the model, {own!r}, not {units!r}")
         return write_model(
             path,
             self.contract(dtype),
             self.networks(),
-            units=units,
+            units=units or own or "lj",
             training={**self.notes(), **(training or {})},
             native=self.native(),
             torchscript=torchscript,
@@ -263,6 +269,11 @@ def row_inputs(frame: Configuration, contract: Contract) -> tuple[torch.Tensor, 
         InvalidArgument: the frame does not have one of them.
     """
     dtype = getattr(torch, contract.dtype)
+    if "v" in contract.inputs and frame.foreign:
+        raise InvalidArgument(
+            "velocities of ase.Atoms are in units of ASE: make the model with units='metal', 'real' "
+            "or 'lj' (as they are)"
+        )
     if "v" in contract.inputs and frame.v is None:
         raise InvalidArgument("velocities are needed: the model sees v")
     given: dict[str, Any] = {

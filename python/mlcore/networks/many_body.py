@@ -126,7 +126,7 @@ class ManyBodyEnergy(torch.nn.Module):
         centres: int = 8,
         hidden: Sequence[int] = (32, 32),
         activation: str = "silu",
-        smooth: float = 0.4,
+        smooth: float = 0.8,
         seed: int = 0,
     ) -> None:
         super().__init__()

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk, fcc100, fcc111
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.md.verlet import VelocityVerlet
 from mlcore import neighbor_list
 
 CUTOFF = 2.5
@@ -105,7 +106,7 @@ def _bond_energy(x: torch.Tensor, side: float, reach: float = 1.9) -> torch.Tens
 
 def copper_frames(count: int, seed: int = 0) -> list[Atoms]:
     """Copper as ASE's EMT sees it: crystals, crystals with vacancies, and surfaces in turn, strained
-    by up to 8 %, neighbors moved against each other as at 300 to 1500 K."""
+    by up to 8 %, at 300 to 1500 K."""
     rng = np.random.default_rng(seed)
     found = []
     for number in range(count):
@@ -117,8 +118,13 @@ def copper_frames(count: int, seed: int = 0) -> list[Atoms]:
             atoms = bulk("Cu", "fcc", a=a, cubic=True) * (2, 2, 2)
         if number % 3 == 1:
             del atoms[rng.choice(len(atoms), rng.integers(1, 4), replace=False)]
-        atoms.rattle(0.06 * np.sqrt(rng.uniform(1, 5)), rng=rng)
         atoms.calc = EMT()
+        # from rest places half of the energy soon becomes potential
+        heat = 2 * units.kB * rng.uniform(300, 1500)
+        atoms.set_momenta(
+            np.sqrt(heat * atoms.get_masses())[:, None] * rng.normal(size=(len(atoms), 3))
+        )
+        VelocityVerlet(atoms, 5 * units.fs).run(20)
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
         atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
         found.append(atoms)

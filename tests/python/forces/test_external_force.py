@@ -98,7 +98,7 @@ def test_calculator_follows_velocities_types_and_time(monkeypatch: pytest.Monkey
     types = np.array([1, 2] * 20)
     push = 0.5 * types[:, None]
     known = trajectory(lambda x, v: push - 0.7 * v, types=types)
-    model = forces.ExternalForce(("v", "types", "time"), 2, hidden=())
+    model = forces.ExternalForce(("v", "types", "time"), 2, hidden=(), units="lj")
     model.fit(known)
     evaluate, calls = model.evaluate, []
     monkeypatch.setattr(model, "evaluate", lambda *a, **k: calls.append(a) or evaluate(*a, **k))

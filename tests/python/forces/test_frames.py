@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import ase.io
@@ -75,7 +76,7 @@ def test_velocities_and_time_of_a_file(name: str) -> None:
     model.fit([atoms], validation=None)
     np.testing.assert_allclose(model.forces(atoms), -frame.v, rtol=1e-12)
     atoms.set_momenta(np.zeros((2, 3)))
-    (frame,) = read_frames(atoms, Kinds(1))
+    (frame,) = read_frames(atoms, Kinds(1, "lj"))
     assert frame.v is not None and not frame.v.any()
 
 
@@ -96,6 +97,113 @@ def test_time_is_that_of_the_atoms() -> None:
         later.info["time"] = wrong
         with pytest.raises(InvalidArgument, match="time"):
             model.forces(later)
+
+
+def test_velocities_of_ase_are_converted() -> None:
+    """One u moved by one eV of twice its kinetic energy: sqrt(eV/u) = 9822.694 m/s."""
+    speed = (1.602176634e-19 / 1.66053906892e-27) ** 0.5
+    atoms = pair(masses=[4.0, 4.0])
+    atoms.set_momenta([[4.0, 0, 0], [0, -8.0, 2.0]])
+    told = np.array([[1.0, 0, 0], [0, -2.0, 0.5]])
+    for units, factor in (("lj", 1.0), ("metal", speed * 1e10 * 1e-12), ("real", speed * 1e-5)):
+        (frame,) = read_frames([atoms], Kinds(1, units))
+        np.testing.assert_allclose(frame.v, told * factor, rtol=1e-8)
+        atoms.arrays["velo"] = told
+        assert not np.allclose(read_frames(atoms, Kinds(1, units))[0].v, told) or units == "lj"
+        del atoms.arrays["velo"]
+    assert speed * 1e-2 == pytest.approx(98.2269, rel=1e-6)
+    with pytest.raises(InvalidArgument, match="units must be one of lj, metal, real, not 'si'"):
+        forces.ExternalForce(("v",), units="si")
+
+
+def test_drag_of_atoms_is_that_of_the_run(tmp_path: Path) -> None:
+    """Drag of 0.25 eV ps/A^2, told by momenta of ASE, and asked for in A/ps."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for _ in range(4):
+        atoms = pair("Cu2")
+        v = rng.normal(size=(2, 3))
+        atoms.arrays["forces"] = -0.25 * v
+        atoms.set_momenta(v / 98.22694788 * atoms.get_masses()[:, None])
+        frames.append(atoms)
+    model = forces.ExternalForce(("v",), hidden=(), units="metal")
+    model.fit(frames, validation=None)
+    one = np.ones((2, 3))
+    np.testing.assert_allclose(model.forces(0 * one, velocities=one), -0.25, rtol=1e-6)
+    np.testing.assert_allclose(model.forces(frames[0]), frames[0].arrays["forces"], rtol=1e-6)
+    frames[1].calc = model.calculator()
+    np.testing.assert_allclose(frames[1].get_forces(), frames[1].arrays["forces"], rtol=1e-6)
+    bundle = model.export(tmp_path / "b", torchscript=False)
+    assert set(bundle.units.values()) == {"metal"}
+    loaded = forces.load(tmp_path / "b")
+    np.testing.assert_allclose(loaded.forces(frames[0]), frames[0].arrays["forces"], rtol=1e-6)
+    with pytest.raises(InvalidArgument, match="units must be those of the model, 'metal'"):
+        model.export(tmp_path / "c", units="lj")
+    committee = forces.Committee(model, members=2)
+    committee.fit(frames, validation=None)
+    np.testing.assert_allclose(committee.forces(frames[0]), frames[0].arrays["forces"], rtol=1e-6)
+    with pytest.raises(InvalidArgument, match="units of ASE: make the model with units="):
+        forces.ExternalForce(("v",), hidden=()).fit(frames, validation=None)
+    forces.ExternalForce(("x",), hidden=()).fit(frames, validation=None)
+
+
+SALT = """4
+Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:forces:R:3 energy={k} time={k}
+Na 0 0 0 {a} 0 0
+Cl 2.8 0 0 -{a} 0 0
+Na 0 2.8 0 0 {a} 0
+Cl 0 0 {z} 0 -{a} 0
+"""
+
+
+def salt(path: Path) -> data.Trajectory:
+    text = "".join(SALT.format(k=k, a=0.1 + k, z=2.8 + 0.1 * k) for k in range(5))
+    path.write_text(text)
+    return data.read_trajectory(path, unwrap=False)
+
+
+def test_species_of_a_file_reach_the_model(tmp_path: Path) -> None:
+    known = salt(tmp_path / "salt.xyz")
+    assert known.symbols is not None and known.symbols.tolist() == ["Na", "Cl", "Na", "Cl"]
+    with pytest.raises(InvalidArgument, match="types is 1, but the atoms are of Cl, Na"):
+        forces.PairForce(4.0).fit(known, validation=None)
+    with pytest.raises(InvalidArgument, match="types must be symbols: the frames hold Cl, Na"):
+        forces.PairForce(4.0, 2).fit(known, validation=None)
+    with pytest.raises(InvalidArgument, match="atoms hold Na, the types are K, Cl"):
+        forces.PairForce(4.0, ("K", "Cl")).fit(known, validation=None)
+    (frame, *_) = read_frames(known[1:3], Kinds(("Cl", "Na")))
+    np.testing.assert_array_equal(frame.types, [1, 0, 1, 0])
+    model = forces.PairForce(4.0, ("Cl", "Na"), intervals=4)
+    by_file = model.fit(known, validation=None)
+    atoms = ase.io.read(tmp_path / "salt.xyz", index=":")
+    by_ase = forces.PairForce(4.0, ("Cl", "Na"), intervals=4).fit(atoms, validation=None)
+    assert by_file.force_error == pytest.approx(by_ase.force_error, rel=1e-9)
+    bundle = model.export(tmp_path / "b", torchscript=False)
+    assert bundle.manifest["training"]["species"] == ["Cl", "Na"]
+    loaded = forces.load(tmp_path / "b")
+    np.testing.assert_array_equal(loaded.forces(atoms[0]), model.forces(atoms[0]))
+    again = loaded.forces(known.positions[0], types=[2, 1, 2, 1], cell=known.cell, pbc=known.pbc)
+    np.testing.assert_allclose(again, model.forces(atoms[0]), atol=1e-12)
+
+
+def test_pbc_alone_says_what_repeats() -> None:
+    model = forces.PairForce(3.0, intervals=4)
+    near = [pair(forces=[[f, 0, 0], [-f, 0, 0]]) for f in (1.0, 2.0)]
+    for k, atoms in enumerate(near):
+        atoms.positions[1, 0] += 0.2 * k
+    model.fit(near, validation=None)
+    x, cell = np.array([[0.1, 0, 0], [4.9, 0, 0]]), 5.0 * np.eye(3)
+    open_box = Atoms("Ar2", positions=x, cell=cell)
+    assert not model.forces(open_box).any() and not model.forces(x, cell=cell, pbc=False).any()
+    closed = Atoms("Ar2", positions=x, cell=cell, pbc=(True, False, False))
+    assert np.abs(model.forces(closed)).max() > 0
+    np.testing.assert_array_equal(
+        model.forces(closed), model.forces(x, cell=cell, pbc=(True, False, False))
+    )
+    with pytest.raises(InvalidArgument, match="pbc must be given beside a cell"):
+        model.forces(x, cell=cell)
+    with pytest.raises(InvalidArgument, match="pbc is set, but there is no cell"):
+        model.forces(x, pbc=True)
 
 
 def test_validation_leaves_frames_to_learn_from() -> None:
