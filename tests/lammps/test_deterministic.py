@@ -38,7 +38,7 @@ def push(n: int, seed: int = 1) -> tuple[Array, str]:
     return f, lines
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_velocity_and_step_are_those_of_the_matrix(case: Case, ranks: int) -> None:
     x = scattered(6, 8.0)
     case.atoms(x, (0, 8, 0, 8, 0, 8))
@@ -192,7 +192,7 @@ def softened_oseen(x: Array, eta: float, a: float, epsilon: float, factor: float
     return matrix.reshape(3 * n, 3 * n)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 @pytest.mark.parametrize(("words", "factor"), [("", np.pi), ("legacy yes", 1.0)])
 def test_analytic_mode(case: Case, words: str, factor: float, ranks: int) -> None:
     """dX_MF in double precision; atoms outside the group keep their velocities."""

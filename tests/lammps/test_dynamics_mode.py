@@ -28,7 +28,7 @@ def save(case: Case, n: int, model: models.Function | None = None, **values: obj
     return case.parameters("Dyn_ML1", **tags)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 @pytest.mark.parametrize("hooks", HOOKS)
 def test_trajectory_of_a_subset_group(case: Case, hooks: str, ranks: int) -> None:
     """Members cross boundaries, are sorted and change ranks; the others are not touched."""

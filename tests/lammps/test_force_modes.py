@@ -86,7 +86,7 @@ def check(frame: Array, state: State) -> None:
         close(frame[:, first : first + 3], expected)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 @pytest.mark.parametrize("mode", MODES)
 def test_trajectory_of_a_subset_group(case: Case, mode: str, ranks: int) -> None:
     """Atoms cross boundaries, are sorted and change ranks; every word of the mask is used."""

@@ -45,7 +45,7 @@ def drift(case: Case) -> None:
     bundles.write(case.folder / "drift", "dynamics", told, scripts=[Drift()], examples=examples)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_steps_of_atoms(case: Case, ranks: int) -> None:
     x, types = lattice(3), [1 + i % 2 for i in range(27)]
     case.atoms(x, box(3.6), types=types)
@@ -65,7 +65,7 @@ def test_steps_of_atoms(case: Case, ranks: int) -> None:
     np.testing.assert_allclose(frames[-1][:, 4:7], v.numpy(), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_steps_of_a_configuration(case: Case, ranks: int) -> None:
     """The rows are those of the group in the order of ids, on any number of ranks."""
     x = lattice(3)
@@ -146,7 +146,7 @@ def pushed(x: Array) -> Array:
     return np.stack([x[:, 0], x[:, 1] * x[:, 2], 1 - x[:, 0]], 1)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_local_mobility_needs_ghosts_alone(case: Case, ranks: int) -> None:
     x = lattice(4)
     case.atoms(x, box(4.8), (1.2, -0.6, 0.9))

@@ -67,7 +67,7 @@ def fails(case: Case, script: str, *words: str, ranks: int = 1) -> None:
 
 
 # -- pair tables ----------------------------------------------------------------------------------
-@pytest.mark.parametrize(("ranks", "tilt"), [(1, ()), (2, TRICLINIC), (3, ())])
+@pytest.mark.parametrize(("ranks", "tilt"), [(1, ()), (2, TRICLINIC), (3, ()), (4, TRICLINIC)])
 def test_a_table_is_lennard_jones(case: Case, ranks: int, tilt: tuple[float, ...]) -> None:
     case.atoms(lattice(6), box(7.2), tilt)
     bundles.pair_table(case.folder / "lj")
@@ -163,7 +163,7 @@ def many_body(folder: Path, strengths: Sequence[float] = (1.0,), **told: Any) ->
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 2e-6)])
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_many_body_is_that_of_python(case: Case, ranks: int, dtype: str, tolerance: float) -> None:
     x, tilt = lattice(5), TRICLINIC
     types = [1 + i % 3 % 2 for i in range(125)]
@@ -256,7 +256,7 @@ class Drag(torch.nn.Module):
         return -(1 + time) * v * (1 + (v * v).sum(1, keepdim=True))
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_atoms_and_configurations(case: Case, ranks: int) -> None:
     x = lattice(3)
     types = [1 + i % 2 for i in range(27)]

@@ -49,7 +49,7 @@ def coordination(case: Case, reduce: str, powers: tuple[float, ...] = (2.0,)) ->
     bundles.write(case.folder / "cn", "qoi", told, scripts=scripts, examples=examples)
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("ranks", [1, 3, 4])
 @pytest.mark.parametrize("reduce", ["mean", "sum", "none"])
 def test_values_of_neighbors(case: Case, reduce: str, ranks: int) -> None:
     x, types = lattice(4), [1 + i % 3 % 2 for i in range(64)]

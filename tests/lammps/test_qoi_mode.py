@@ -47,7 +47,7 @@ def written(case: Case, hook: str, step: int) -> Array:
     return np.array(tags["data"].split(), dtype=float).reshape(shape)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_array_and_files(case: Case, ranks: int) -> None:
     """Known before the first run, right at setup and in a second run; files at each step."""
     first = start(case)

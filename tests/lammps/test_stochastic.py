@@ -156,7 +156,7 @@ def noise_of_fix(name: str, seed: int, step: int, tags: Array, drift: bool = Fal
     return random.normal(seed, stream, step, tags.astype(np.uint32)).ravel()
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 @pytest.mark.parametrize("mode", [PAIR, WHOLE])
 def test_trajectory_with_noise_and_drift(case: Case, mode: str, ranks: int) -> None:
     """A subset group against the scheme in NumPy, with the numbers the fix draws."""
