@@ -1,6 +1,6 @@
 """Coarse coordinates of a chain, found in LAMMPS frames, measured in a run, stepped by Dyn_ML1.
 
-python run.py [--quick] [--out out]
+python run.py [--quick] [--autoencoder] [--out out]
 """
 
 from __future__ import annotations
@@ -122,16 +122,63 @@ def relax(
     x = chains_of("relax.dump")
     whole = np.stack([modes.project(chain) for chain in x.swapaxes(0, 1)], 1)
     measured = thermo("relax.log")[:, 1]
+    return whole, measured, stepped(step, modes.project(straight[None].repeat(2, 0))[0], frames)
+
+
+def stepped(step: steppers.OneStep, start: Array, frames: int) -> Array:
+    """(frames + 1, points, 3) coarse coordinates, three to a point, moved by Dyn_ML1 in LAMMPS."""
     bundle = step.export("modes", units="lj")
-    column = Column(step.network, bundle.contract, particles=MODES)
+    column = Column(step.network, bundle.contract, particles=len(start))
     models = {"dyn1_filename": column, "dyn2_filename": column}
     write_mlmod(
-        "modes.mlmod_params", "Dyn_ML1", models, particles=MODES, mask_fix="INITIAL_INTEGRATE"
+        "modes.mlmod_params", "Dyn_ML1", models, particles=len(start), mask_fix="INITIAL_INTEGRATE"
     )
-    write_points(Path("modes.data"), modes.project(straight[None].repeat(2, 0))[0])
+    write_points(Path("modes.data"), start)
     simulate("in.modes", "modes.log", dt=step.dt, steps=frames)
-    learned = data.read_trajectory("modes.dump", format="lammps-dump").positions
-    return whole, measured, learned
+    return data.read_trajectory("modes.dump", format="lammps-dump").positions
+
+
+def autoencoded(size: Size, epochs: int) -> list[str]:
+    """The same with coordinates that an autoencoder finds, from the largest of the chains on."""
+    count, frames = 3 * (MODES - 1), 10
+    x = chains_of("frames.dump")
+    code = observables.Autoencoder(count, "translation", hidden=(32,))
+    made = code.fit(x[::4].reshape(-1, BEADS, 3), epochs=epochs)
+    code.export("code", units="lj")
+
+    def points(chain: Array) -> Array:
+        return code.encode(chain).reshape(len(chain), -1, 3)
+
+    times = DT * EVERY * np.arange(len(x))
+    step = steppers.OneStep("configuration", ("x",), hidden=(), relative=False)
+    step.fit([data.Trajectory(times, points(chain)) for chain in x.swapaxes(0, 1)])
+    pool = x.reshape(-1, BEADS, 3)
+    start = pool[np.argmax(pool.var(1).sum(-1))]
+    write_chains(Path("large.data"), np.tile(start, (size.chains, 1, 1)))
+    simulate(
+        "in.chains",
+        "large.log",
+        start="large.data",
+        every=EVERY,
+        name="large.dump",
+        steps=frames * EVERY,
+        qoi="code",
+        value="f_modes[1]",
+        beads=BEADS,
+        seed=78,
+    )
+    y = chains_of("large.dump")
+    whole = np.stack([points(chain) for chain in y.swapaxes(0, 1)], 1)
+    learned = stepped(step, points(start[None])[0], frames)
+    away = np.sqrt(((learned - whole.mean(1)) ** 2).sum((1, 2)) / (learned[0] ** 2).sum())
+    noise = np.sqrt((whole.var(1) / whole.shape[1]).sum((1, 2)) / (learned[0] ** 2).sum())
+    both = np.abs(thermo("large.log")[:, 1] - whole[:, 0, 0, 0]).max()
+    return [
+        f"autoencoder: {count} numbers leave {made.held_out_error:.4f} of a bead's place, "
+        f"principal components {made.pca_error:.4f}",
+        f"its first number, in the run and from its frames: differ by {both:.1e}",
+        f"its step off by {away.max():.4f} of the start (standard error {noise.max():.4f})",
+    ]
 
 
 def write_points(path: Path, z: Array) -> None:
@@ -187,6 +234,9 @@ def plot(whole: Array, learned: Array, dt: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs")
+    parser.add_argument(
+        "--autoencoder", action="store_true", help="also coordinates that an autoencoder finds"
+    )
     parser.add_argument("--out", type=Path, default=Path("out"))
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
@@ -208,6 +258,8 @@ def main() -> None:
         f"relaxation of mode 1: learned step off by {np.abs(away).max():.4f} of its start "
         f"(standard error {np.max(spread) / abs(learned[0, 1, 0]):.4f})"
     )
+    if options.autoencoder:
+        print("\n".join(autoencoded(size, 20 if options.quick else 100)))
     print(f"picture: {options.out / 'coarse_chain.png'}")
 
 

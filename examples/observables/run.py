@@ -1,4 +1,5 @@
-"""Observables inside LAMMPS: local order and coordination of a melting crystal, size of a chain.
+"""Observables inside LAMMPS: local order and coordination of a melting crystal, size of a chain, and
+values learned from their frames.
 
 python run.py [--quick] [--out out]
 """
@@ -15,7 +16,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from mlcore import lammps, observables
+from ase import Atoms
+from mlcore import data, lammps, observables
 from numpy.typing import NDArray
 
 HERE = Path(__file__).resolve().parent
@@ -50,6 +52,29 @@ def write_chain(path: Path, beads: int) -> None:
         lines.append(f"{k + 1} 1 1 {' '.join(words)}")
     lines += ["", "Bonds", ""] + [f"{k} 1 {k} {k + 1}" for k in range(1, beads)]
     path.write_text("\n".join(lines) + "\n")
+
+
+def learn(folder: Path, quick: bool) -> list[str]:
+    """Values of the frames of both runs, learned: a coordination number from its mean over the atoms,
+    and coordinates that tell the shape of the chain. What was found, in words."""
+    t = data.read_trajectory(folder / "melt.dump", format="lammps-dump")
+    symbols = ["Ar"] * t.particles
+    frames = [Atoms(symbols, positions=x, cell=t.cell, pbc=t.pbc) for x in t.positions]
+    known = observables.CoordinationNumber(cutoff=1.5, inner=1.3)
+    counted = observables.LearnedObservable("neighbors", cutoff=1.8, hidden=())
+    labels = np.array([known(atoms) for atoms in frames])
+    count = counted.fit(frames, labels, validation=0.3)
+    counted.export(folder / "learned", units="lj")
+    chain = data.read_trajectory(folder / "chain.dump", format="lammps-dump")
+    shape = observables.Autoencoder(4, "rotation", hidden=(32,))
+    made = shape.fit(chain, validation=0.3, epochs=100 if quick else 300)
+    shape.export(folder / "shape", units="lj")
+    return [
+        f"learned coordination: held-out error {count.held_out_error[0]:.2e} "
+        f"(labels spread {labels.std():.2e})",
+        f"shape of the chain from 4 numbers: error {made.held_out_error:.3f} by the autoencoder, "
+        f"{made.pca_error:.3f} by principal components",
+    ]
 
 
 def simulate(folder: Path, name: str, *words: str) -> dict[str, Array]:
@@ -96,12 +121,14 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_bundles(out)
     write_chain(out / "chain.data", 50 if options.quick else 200)
-    for name in ("in.melt", "in.chain"):
+    for name in ("in.melt", "in.chain", "in.learned"):
         shutil.copy(HERE / name, out / name)
     steps = "4000" if options.quick else "20000"
     size = "4" if options.quick else "6"
     melt = simulate(out, "melt", "-var", "steps", steps, "-var", "size", size)
     chain = simulate(out, "chain", "-var", "steps", steps)
+    learned = learn(out, options.quick)
+    again = simulate(out, "learned", "-var", "size", size)
     plot(melt, chain, out / "observables.png")
     error = np.abs(chain["f_size"] / chain["c_size"] - 1).max()
     print(f"crystal: q6 {melt['f_order'][0]:.3f}, coordination {melt['f_count[1]'][0]:.2f}")
@@ -111,6 +138,9 @@ def main() -> None:
         f"q6 {melt['f_order'][-1]:.3f}, {'halted' if halted else 'not melted'}"
     )
     print(f"chain: size by fix mlcore and by compute gyration differ by {error:.1e} at most")
+    print("\n".join(learned))
+    away = np.abs(again["f_learned"] - again["f_known"]).max()
+    print(f"in another run the learned coordination is off by {away:.1e} at most")
     print(f"picture: {out / 'observables.png'}")
 
 

@@ -22,4 +22,10 @@ def test_observables(tmp_path: Path) -> None:
     assert "halted" in result.stdout
     error = re.search(r"differ by (\S+) at most", result.stdout)
     assert error is not None and float(error[1]) < 1e-6
+    learned = re.search(r"held-out error (\S+) \(labels spread (\S+)\)", result.stdout)
+    assert learned is not None and float(learned[1]) < 0.1 * float(learned[2])
+    shape = re.search(r"error (\S+) by the autoencoder, (\S+) by principal", result.stdout)
+    assert shape is not None and float(shape[1]) < 0.9 * float(shape[2])
+    away = re.search(r"learned coordination is off by (\S+) at most", result.stdout)
+    assert away is not None and float(away[1]) < 0.5
     assert (tmp_path / "observables.png").stat().st_size > 10_000

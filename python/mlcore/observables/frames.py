@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlcore.arrays import is_atoms
 from mlcore.data import Trajectory
+from mlcore.data.ase_units import ase_velocities, checked_style
 from mlcore.data.extxyz import TYPES, VELOCITIES
 from mlcore.errors import InvalidArgument
 from mlcore.networks.configurations import unwrapped
@@ -62,13 +63,18 @@ def fold(x: Array, rows: Array) -> Array:
 
 
 class Species:
-    """Types of atoms: a number, or chemical symbols in the order of LAMMPS' types 1, 2, ..
+    """How atoms are read.
+
+    Args:
+        given: types of atoms: a number, or chemical symbols in the order of LAMMPS' types 1, 2, ..
+        units: of velocities: "lj", "metal", "real", or None where none was told.
 
     Raises:
-        InvalidArgument: no types, or a symbol twice.
+        InvalidArgument: no types, a symbol twice, or other units.
     """
 
-    def __init__(self, given: int | str | Sequence[str]) -> None:
+    def __init__(self, given: int | str | Sequence[str], units: str | None = None) -> None:
+        self.units = checked_style(units)
         if isinstance(given, int):
             self.symbols: tuple[str, ...] | None = None
             self.count: int = given
@@ -95,14 +101,18 @@ class Species:
             raise InvalidArgument(f"types must lie in 1..{self.count}, found {span}")
         return found.astype(np.int64) - 1
 
+    def of_symbols(self, symbols: Sequence[str]) -> NDArray[np.int64]:
+        """(n,) from 0."""
+        known = list(self.symbols or ())
+        if strange := sorted(set(symbols) - set(known)):
+            told = ", ".join(known)
+            raise InvalidArgument(f"atoms hold {', '.join(strange)}, the types are {told}")
+        return np.array([known.index(s) for s in symbols], dtype=np.int64)
+
     def of_atoms(self, atoms: Any) -> NDArray[np.int64]:
         """(n,) from 0: of the symbols, or of an array `type` from 1."""
         if self.symbols is not None:
-            strange = sorted(set(atoms.symbols) - set(self.symbols))
-            if strange:
-                told = ", ".join(self.symbols)
-                raise InvalidArgument(f"atoms hold {', '.join(strange)}, the types are {told}")
-            return np.array([self.symbols.index(s) for s in atoms.symbols], dtype=np.int64)
+            return self.of_symbols(list(atoms.symbols))
         if self.count == 1:
             return np.zeros(len(atoms), np.int64)
         return self.of_numbers(_held(atoms, TYPES), len(atoms))
@@ -151,8 +161,10 @@ class Frame:
         v = velocities
         if is_atoms(atoms):
             kinds = species.of_atoms(atoms) if types is None else species.of_numbers(types, len(x))
-            if v is None:
-                v = atoms.get_velocities() if atoms.has("momenta") else _held(atoms, VELOCITIES)
+            if v is None and not atoms.has("momenta"):
+                v = _held(atoms, VELOCITIES)
+            elif v is None and species.units is not None:
+                v = ase_velocities(atoms, species.units)
         else:
             kinds = species.of_numbers(types, len(x))
         speeds = None if v is None else np.asarray(v, np.float64)
@@ -204,7 +216,10 @@ def read_frames(frames: Any, species: Species, name: str = "frames") -> list[Fra
 
 
 def _of_trajectory(t: Trajectory, species: Species) -> Iterator[Frame]:
-    types = species.of_numbers(None if species.count == 1 else t.types, t.particles)
+    if species.symbols is not None and t.symbols is not None:
+        types = species.of_symbols(t.symbols.tolist())
+    else:
+        types = species.of_numbers(None if species.count == 1 else t.types, t.particles)
     repeats = np.zeros(3, bool) if t.pbc is None else t.pbc
     rows = np.zeros((3, 3)) if t.cell is None else np.where(repeats[:, None], t.cell, 0.0)
     for k in range(len(t)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -15,8 +15,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from mlcore.data.ase_units import style_of
 from mlcore.errors import Error, FileFormatError, InvalidArgument
-from mlcore.export import Contract, PairTable, Perceptron, load_model
+from mlcore.export import Contract, ModelBundle, PairTable, Perceptron, load_model
 from mlcore.export.contract import INPUTS
 from mlcore.export.native import Native
 from mlcore.neighbors import neighbor_list
@@ -65,6 +66,9 @@ _CLASSES = {
 }
 
 
+_MOMENTA = "momenta of ase.Atoms need a model with units='metal', 'real' or 'lj' (as they are)"
+
+
 class LearnedObservable(Observable):
     """K values learned from frames whose values are known.
 
@@ -89,6 +93,8 @@ class LearnedObservable(Observable):
         intervals: of neighbors: Gaussians that the sum over neighbors is made of.
         channels, centres: of neighbors: radial functions of the invariants, Gaussians each is made of.
         smooth: part of the cutoff over which neighbors fade.
+        units: "metal", "real" or "lj" of LAMMPS, which ASE's momenta are converted to, as
+            `mlcore.forces.ExternalForce` says; needed where those are seen.
         members: networks of a committee, each fitted to frames drawn with replacement; values are
             their mean, and `spread` how far they are apart.
         seed: of the weights, the batches and the frames held out.
@@ -113,13 +119,14 @@ class LearnedObservable(Observable):
         channels: int = 8,
         centres: int = 10,
         smooth: float = 0.4,
+        units: str | None = None,
         members: int = 1,
         seed: int = 0,
     ) -> None:
         if not isinstance(members, int) or isinstance(members, bool) or members < 1:
             raise InvalidArgument(f"members must be a whole number of at least 1, not {members!r}")
         self.sees: Sees = sees
-        self.species = Species(types)
+        self.species = Species(types, units)
         self.cutoff, self.invariance = cutoff, invariance
         self.reduce: Reduce | None = reduce
         if reduce is None and sees in ("neighbors", "atoms"):
@@ -208,6 +215,20 @@ class LearnedObservable(Observable):
             told["held_out_error"] = np.mean(errors, 0).tolist()
         return told
 
+    def export(
+        self, path: str | Path, *, units: Mapping[str, str] | str | None = None, **options: Any
+    ) -> ModelBundle:
+        """As of every observable; units are by default those of the model, or "lj".
+
+        Raises:
+            InvalidArgument: they are not those of the model.
+            Error: not fitted, the files do not agree with the model, or cannot be written.
+        """
+        own = self.species.units
+        if None not in (own, units) and units != own:
+            raise InvalidArgument(f"units must be those of the model, {own!r}, not {units!r}")
+        return super().export(path, units=units or own or "lj", **options)
+
     # -- learning ---------------------------------------------------------------------------------
     def fit(
         self,
@@ -291,7 +312,7 @@ class LearnedObservable(Observable):
 
     def _particles(self, frames: list[Frame]) -> int | None:
         if "v" in self.inputs and any(frame.v is None for frame in frames):
-            raise InvalidArgument("frames must have velocities: the model sees v")
+            raise InvalidArgument(f"frames must have velocities: the model sees v; {_MOMENTA}")
         return one_size(frames) if self.sees == "configuration" else None
 
     def _drawn(self, learned: Labelled, number: int) -> Labelled:
@@ -363,7 +384,7 @@ class LearnedObservable(Observable):
             whole = (torch.from_numpy(np.asarray(a)) for a in (i, j, frame.types))
             return (torch.from_numpy(np.asarray(D)).to(dtype), *whole)
         if "v" in self.inputs and frame.v is None:
-            raise InvalidArgument("velocities are needed: the model sees v")
+            raise InvalidArgument(f"velocities are needed: the model sees v; {_MOMENTA}")
         x = frame.x if "cell" in self.inputs else fold(frame.x, frame.cell)
         told = {"x": x, "v": frame.v, "types": frame.types, "cell": frame.cell}
         found = (torch.from_numpy(np.array(told[name])) for name in self.inputs)
@@ -457,6 +478,7 @@ class LearnedObservable(Observable):
             types=training.get("species", contract.types),
             inputs=contract.inputs,
             reduce=contract.reduce,
+            units=style_of(bundle.units),
             members=bundle.members,
             seed=training.get("seed", 0),
             **{name: a[name] for name in names if name in a},
