@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from mlcore.errors import InvalidArgument
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["UNITS", "ase_velocities", "checked_style"]
+__all__ = ["UNITS", "ase_velocities", "checked_style", "style_of"]
 
 UNITS = ("lj", "metal", "real")
 """Unit systems of LAMMPS whose lengths are those of ASE, or bare numbers."""
@@ -23,6 +24,12 @@ def checked_style(units: str | None) -> str | None:
     if units is not None and units not in UNITS:
         raise InvalidArgument(f"units must be one of {', '.join(UNITS)}, not {units!r}")
     return units
+
+
+def style_of(names: Mapping[str, str]) -> str | None:
+    """The one of `UNITS` that names of the units of length, energy and time stand for, or None."""
+    found = set(names.values())
+    return next((style for style in UNITS if found == {style}), None)
 
 
 def ase_velocities(atoms: Atoms, units: str) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from mlcore.data.ase_units import UNITS
+from mlcore.data.ase_units import style_of
 from mlcore.errors import FileFormatError
 from mlcore.export import Contract, ModelBundle, load_model
 from mlcore.export.native import Native
@@ -26,10 +26,8 @@ class LoadedForce(ForceModel):
         species = bundle.manifest.get("training", {}).get("species")
         count = bundle.contract.types
         fits = isinstance(species, list) and len(set(map(str, species))) == len(species) == count
-        (units,) = names if len(names := set(bundle.units.values())) == 1 else (None,)
-        super().__init__(
-            [str(s) for s in species or ()] if fits else count, units if units in UNITS else None
-        )
+        given = [str(s) for s in species or ()] if fits else count
+        super().__init__(given, style_of(bundle.units))
         self.bundle = bundle
         self._networks = bundle.networks("float64")
 

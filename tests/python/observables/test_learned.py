@@ -171,6 +171,43 @@ def test_linear_functions_of_atoms_are_exact() -> None:
         model(x)
 
 
+def test_velocities_of_ase_are_converted(tmp_path: Path) -> None:
+    """The mean velocity, told by momenta of ASE: sqrt(eV/u) is 98.2269 Angstrom/ps."""
+    frames = [crystal(k) for k in range(4)]
+    rng = np.random.default_rng(0)
+    for atoms in frames:
+        atoms.set_momenta(rng.normal(size=(27, 3)) * atoms.get_masses()[:, None])
+    labels = np.stack([98.22694788 * atoms.get_velocities()[:, 0].mean() for atoms in frames])
+    told: dict[str, Any] = {"inputs": ("v",), "hidden": ()}
+    model = LearnedObservable("atoms", **told, units="metal")
+    model.fit(frames, labels[:, None])
+    v = np.array([[2.0, 3, 4], [6, 7, 8]])
+    assert model(0 * v, velocities=v) == pytest.approx([4.0], rel=1e-6)
+    model.export(tmp_path / "b")
+    again = LearnedObservable.load(tmp_path / "b")
+    assert again(frames[0]) == pytest.approx(labels[:1], rel=1e-6)
+    with pytest.raises(InvalidArgument, match="units must be those of the model"):
+        model.export(tmp_path / "c", units="lj")
+    with pytest.raises(InvalidArgument, match="momenta of ase.Atoms need a model with units="):
+        LearnedObservable("atoms", **told).fit(frames, labels[:, None])
+
+
+def test_symbols_of_a_trajectory_are_its_types() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8, 4, 3))
+    t = Trajectory(np.arange(8.0), x, symbols=np.array(["Na", "Cl", "Cl", "Na"]))
+    labels = x[:, [0, 3], 0].sum(1)
+    types = ("Cl", "Na")
+    model = LearnedObservable(
+        "atoms", inputs=("x", "types"), types=types, reduce="sum", hidden=(16,)
+    )
+    read = observables.frames.read_frames(t, model.species)
+    assert [f.types.tolist() for f in read] == [[1, 0, 0, 1]] * 8
+    assert model.fit(t, labels[:, None], epochs=2).seconds > 0
+    with pytest.raises(InvalidArgument, match="atoms hold Cl, the types are Na, K"):
+        LearnedObservable("atoms", inputs=("x",), types=("Na", "K")).fit(t, labels[:, None])
+
+
 def test_layers_of_atoms() -> None:
     rng = np.random.default_rng(0)
     t = Trajectory(
