@@ -88,8 +88,8 @@ class LearnedObservable(Observable):
         invariance: of "configuration". "rotation" (and translation): the group is made whole as a
             chain, centred, and turned onto the mean shape of the frames (Kabsch), which tells mirror
             images apart; "translation": it is not turned; "none": positions as they are.
-        hidden, activation: layers that learn what a linear map leaves; () has that map alone: of
-            neighbors a sum over them of functions of the distance.
+        hidden, activation: layers that learn what a linear map leaves (of atoms: all); () has that
+            map alone: of neighbors a sum over them of functions of the distance.
         intervals: of neighbors: Gaussians that the sum over neighbors is made of.
         channels, centres: of neighbors: radial functions of the invariants, Gaussians each is made of.
         smooth: part of the cutoff over which neighbors fade.
