@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,18 +70,35 @@ def learn(folder: Path, explore: Any, **changed: Any) -> list[forces.Round]:
     return forces.active_rounds(committee(), FIRST, explore, label, folder=folder, **options)
 
 
-def test_the_error_falls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    explorer = Explorer()
-    rounds = learn(tmp_path / "al", explorer, progress=True)
+@dataclass
+class Whole:
+    """Rounds that nothing stopped."""
+
+    folder: Path
+    explorer: Explorer
+    rounds: list[forces.Round]
+    said: str
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder, explorer, said = tmp_path_factory.mktemp("whole") / "al", Explorer(), io.StringIO()
+    with contextlib.redirect_stderr(said):
+        rounds = learn(folder, explorer, progress=True)
+    return Whole(folder, explorer, rounds, said.getvalue())
+
+
+def test_the_error_falls(whole: Whole) -> None:
+    rounds = whole.rounds
     assert [r.known for r in rounds] == [2, 5, 8, 11]
     assert [(r.recorded, r.added) for r in rounds] == [(5, 3)] * 3 + [(0, 0)]
     assert rounds[-1].force_error < rounds[0].force_error / 3
-    assert "round 3: learning from 11 frames" in capsys.readouterr().err
+    assert "round 3: learning from 11 frames" in whole.said
     last = forces.load(rounds[-1].bundle)
     errors = [last.forces(atoms) - atoms.get_forces() for atoms in TEST]
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(rounds[-1].force_error, rel=1e-6)
-    assert learn(tmp_path / "al", explorer) == rounds
-    assert len(explorer.tasks) == 3
+    assert learn(whole.folder, whole.explorer) == rounds
+    assert len(whole.explorer.tasks) == 3
 
 
 def test_frames_labelled_are_spread_over_those_recorded(tmp_path: Path) -> None:
@@ -91,9 +111,8 @@ def test_frames_labelled_are_spread_over_those_recorded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["explore", "label"])
-def test_goes_on_after_a_stop(tmp_path: Path, stage: str) -> None:
+def test_goes_on_after_a_stop(tmp_path: Path, stage: str, whole: Whole) -> None:
     """Killed in the second round; the first one is not done again."""
-    whole = learn(tmp_path / "whole", Explorer())
     calls = {"explore": 0, "label": 0}
 
     def stopping(name: str, function: Any) -> Any:
@@ -114,7 +133,7 @@ def test_goes_on_after_a_stop(tmp_path: Path, stage: str) -> None:
     assert calls == (
         {"explore": 4, "label": 3} if stage == "explore" else {"explore": 4, "label": 4}
     )
-    assert [r.force_error for r in rounds] == [r.force_error for r in whole]
+    assert [r.force_error for r in rounds] == [r.force_error for r in whole.rounds]
 
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:

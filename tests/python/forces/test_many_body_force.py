@@ -28,7 +28,7 @@ def known() -> list[Atoms]:
 @pytest.fixture(scope="module")
 def model(known: list[Atoms]) -> forces.ManyBodyForce:
     found = forces.ManyBodyForce(CUTOFF, intervals=8, channels=4, centres=6, hidden=(16, 16))
-    found.fit(known, epochs=60, learning_rate=1e-2, batch_size=3, validation=0.2)
+    found.fit(known, epochs=40, learning_rate=1e-2, batch_size=3, validation=0.2)
     return found
 
 
