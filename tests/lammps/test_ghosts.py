@@ -8,7 +8,7 @@ import torch
 from lammps_case import Case, dump, system
 from masked_models import LENGTH
 from mlcore import observables
-from test_force_modes import DT, PUSH, save, start
+from test_force_modes import DT, save
 
 LIQUID = """units lj
 {first}lattice fcc 0.9
@@ -89,14 +89,19 @@ def field(z: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("ranks", [1, 4])
 def test_pairs_within_a_cutoff_see_wrapped_positions(case: Case, ranks: int) -> None:
     """As pairs without one do; also of atoms that have left the box since the last lists."""
-    start(case, 40)
-    run = system("p p p", dt=DT).replace("0.4 bin", "1.0 bin") + PUSH
+    x = np.array(
+        [[5.95, 3.0, 3.0], [5.0, 3.2, 3.0], [0.6, 3.1, 2.5], [3.0, 0.02, 3.0], [3.3, 5.5, 3]]
+    )
+    v = np.array([[4.0, 0, 0], [0, 0, 0], [0, 0, 0], [0, -4.0, 0], [0, 0, 0]])
+    case.atoms(x, (0, LENGTH) * 3, v=v)
+    run = system("p p p", dt=DT).replace("0.4 bin", "1.0 bin")
     seen = []
     for tags in ({}, {"cutoff": 2.0}):
         name = save(case, "F_Pair_ML1", 2, model=field, mask_input="X", **tags)
         case.ok(run + f"fix m all mlmod {name}\nfix move all nve\n" + dump() + "run 12\n", ranks)
         seen.append(case.dump())
     for whole, near in zip(*seen, strict=True):
-        np.testing.assert_allclose(near, whole, rtol=0, atol=2e-4)
-    first, last = (seen[0][k][:, 1:4] for k in (0, -1))
-    assert np.any((last > LENGTH) & (first < LENGTH))
+        np.testing.assert_allclose(near, whole, rtol=0, atol=1e-5)
+    last = seen[0][-1]
+    assert last[0, 1] > LENGTH + 0.05 and last[3, 2] < -0.05
+    assert np.abs(last[:, 7:]).max() > 1
