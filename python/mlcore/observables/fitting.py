@@ -25,7 +25,6 @@ __all__ = [
     "ObservableFit",
     "Samples",
     "ValuesLoss",
-    "batch_size",
     "held_out",
     "mean_squares",
     "reduced",
@@ -81,8 +80,17 @@ class Samples:
             joined = tuple(torch.cat([p[k] for p in shifted]) for k in range(4))
         else:
             joined = (torch.cat([p[0] for p in parts]),)
-        owner = torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor(counts))
-        return joined, owner, torch.cat([self.labels[k] for k in chosen])
+        return joined, _owners(counts), torch.cat([self.labels[k] for k in chosen])
+
+    def rows(self, network: Network) -> tuple[Tensor, Tensor, Tensor]:
+        """As `batch` of all frames, the rows of the linear map for inputs."""
+        of_neighbors = isinstance(network, NeighborValues)
+        rows = [network.rows(*g) if of_neighbors else g[0] for g in self.given]  # type: ignore[operator]
+        return torch.cat(rows), _owners(self.counts), torch.cat(self.labels)
+
+
+def _owners(counts: Sequence[int]) -> Tensor:
+    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
 
 
 class ValuesLoss:
@@ -110,7 +118,17 @@ class ValuesLoss:
         self.spread = torch.where(spread > tiny, spread, 1.0)
         told = json.dumps([type(network).__name__, reduce, arguments_of(network)], sort_keys=True)
         self._identity = hashlib.sha256(f"{told} {frames}".encode()).hexdigest()
-        self._whole = learned.batch(range(self.size))
+        self._whole: tuple[tuple[Tensor, ...], Tensor, Tensor] | None = None
+
+    @property
+    def at_once(self) -> int:
+        """Frames a step: neither too large for the memory nor too small for the machine."""
+        if self.reduce is None:
+            return _FRAMES
+        given = self.learned.given
+        rows = sum(len(g[0]) for g in given)
+        most = _EDGES if len(given[0]) > 1 else _ATOMS
+        return max(1, min(self.size, int(most * self.size / max(rows, 1))))
 
     @property
     def size(self) -> int:
@@ -127,8 +145,10 @@ class ValuesLoss:
         return reduced(_values(network, given), owner, self.reduce) - labels
 
     def loss(self, module: torch.nn.Module, samples: Tensor) -> Tensor:
-        everything = len(samples) == self.size
-        batch = self._whole if everything else self.learned.batch(samples.tolist())
+        if len(samples) == self.size:
+            batch = self._whole = self._whole or self.learned.batch(range(self.size))
+        else:
+            batch = self.learned.batch(samples.tolist())
         away: Tensor = self.away(module, batch) / self.spread.to(batch[2].dtype)
         return away.square().mean()
 
@@ -165,8 +185,8 @@ def mean_squares(loss: ValuesLoss, network: torch.nn.Module, samples: Samples) -
     total = torch.zeros(loss.spread.shape, dtype=torch.float64)
     rows = 0
     with torch.no_grad():
-        for start in range(0, len(samples.given), 16):
-            batch = samples.batch(range(start, min(start + 16, len(samples.given))))
+        for chosen in torch.split(torch.arange(len(samples.given)), loss.at_once):
+            batch = samples.batch(chosen.tolist())
             away = loss.away(network, batch).double()
             total, rows = total + away.square().sum(0), rows + len(away)
     return np.asarray((total / rows).numpy())
@@ -191,26 +211,14 @@ def held_out(part: Any, count: int, seed: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def batch_size(network: Network, loss: ValuesLoss) -> int:
-    """Frames a step: neither too large for the memory nor too small for the machine."""
-    if isinstance(network, ConfigurationValues):
-        return _FRAMES
-    neighbors = isinstance(network, NeighborValues)
-    rows = sum(len(given[0]) for given in loss.learned.given)
-    most = _EDGES if neighbors else _ATOMS
-    return max(1, min(loss.size, int(most * loss.size / max(rows, 1))))
-
-
 def start(network: Network, loss: ValuesLoss) -> None:
     """Scales of what goes in and comes out, and the linear map by least squares. Layers, where there
     are any, learn what it leaves."""
-    given, owner, labels = loss.learned.batch(range(loss.size))
-    rows = given[0]
     with torch.no_grad():
-        if isinstance(network, NeighborValues):
-            if network.moments is not None:
-                network.moments.neighbors.fill_(max(len(given[0]) / len(given[3]), 1.0))
-            rows = network.rows(*given)
+        if isinstance(network, NeighborValues) and network.moments is not None:
+            pairs = sum(len(given[0]) for given in loss.learned.given)
+            network.moments.neighbors.fill_(max(pairs / sum(loss.learned.counts), 1.0))
+        rows, owner, labels = loss.learned.rows(network)
         _scale_inputs(network, rows)
         if isinstance(network, NeighborValues) and not network.hidden:
             network.shift.zero_()

@@ -30,7 +30,6 @@ from mlcore.observables.fitting import (
     ObservableFit,
     Samples,
     ValuesLoss,
-    batch_size,
     held_out,
     mean_squares,
     start,
@@ -344,7 +343,7 @@ class LearnedObservable(Observable):
         if self.hidden:
             from mlcore.training.loop import train
 
-            size = settings.batch_size or batch_size(network, loss)
+            size = settings.batch_size or loss.at_once
             settings = replace(settings, batch_size=size, seed=settings.seed + number)
             if settings.directory is not None and self.members > 1:
                 folder = Path(settings.directory) / f"member_{number}"

@@ -221,7 +221,16 @@ def test_layers_of_atoms() -> None:
     assert result.held_out_error[0] < 0.2 * labels.std()
 
 
+def of_rows(sees: Any, **options: Any) -> LearnedObservable:
+    model = LearnedObservable(sees, hidden=(8,), **options)
+    model.fit(FRAMES, [TRUTH(atoms) for atoms in FRAMES], epochs=2)
+    return model
+
+
 MODELS = {
+    "atoms": lambda: of_rows("atoms", activation="tanh"),
+    "configuration": lambda: of_rows("configuration", invariance="none", members=2),
+    "shape": lambda: of_rows("configuration"),
     "neighbors": lambda: deep(),
     "table": lambda: counted(reduce="sum"),
     "committee": lambda: deep(members=2, reduce="none"),
@@ -235,7 +244,8 @@ def test_round_trip(name: str, dtype: Any, tmp_path: Path) -> None:
     model, atoms = MODELS[name](), crystal(50)
     atoms.arrays["type"] = np.arange(27) % 2 + 1
     bundle = model.export(tmp_path / "b", dtype=dtype)
-    assert bundle.engines == (("native", "torchscript") if name == "table" else ("torchscript",))
+    native = ("native",) if name in ("atoms", "configuration", "table") else ()
+    assert bundle.engines == (*native, "torchscript")
     again = LearnedObservable.load(tmp_path / "b")
     assert again(atoms) == pytest.approx(model(atoms), abs=1e-12)
     assert again.spread(atoms) == pytest.approx(model.spread(atoms), abs=1e-12)
@@ -329,6 +339,14 @@ MEANS = [1.0] * 40
 def test_errors(make: Any, named: str) -> None:
     with pytest.raises(InvalidArgument, match=named):
         make()
+
+
+def test_atoms_far_from_each_other() -> None:
+    """No pair within the cutoff: the mean is all that can be learned."""
+    frames = [9.0 * np.arange(12).reshape(4, 3)] * 3
+    model = LearnedObservable(cutoff=1.0)
+    model.fit(frames, [1.0, 2.0, 3.0], validation=None, epochs=50)
+    assert model(frames[0]) == pytest.approx([2.0], abs=0.1)
 
 
 def test_a_fit_that_fails_leaves_the_model_as_it_was() -> None:
