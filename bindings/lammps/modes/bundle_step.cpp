@@ -8,12 +8,6 @@
 
 namespace mlmod {
 
-namespace {
-
-constexpr double kSignature = 0x6D656D6F72790p0;  // of a memory in a restart file
-
-}  // namespace
-
 BundleStep::BundleStep(const BundleWords& words, const Surroundings& around)
     : model_(words, around), needs_(model_.needs()) {
   needs_.hooks = kInitialIntegrate;
@@ -81,26 +75,25 @@ void BundleStep::keep_memories(Change& change) {
 
 std::vector<double> BundleStep::save() const {
   if (memory() == 0) return {};
-  std::vector<double> state{kSignature, static_cast<double>(kept()), static_cast<double>(steps_)};
+  std::vector<double> state{static_cast<double>(kept()), static_cast<double>(steps_)};
   if (needs_.sight == Sight::whole)
     for (const auto& memory : memories_) state.insert(state.end(), memory.begin(), memory.end());
   return state;
 }
 
 void BundleStep::restore(const std::vector<double>& state) {
-  if (memory() == 0 && (state.empty() || state[0] != kSignature)) return;
   const bool whole = needs_.sight == Sight::whole;
-  const std::size_t length = 3 + (whole ? static_cast<std::size_t>(kept()) : 0);
-  if (state.size() < 3 || state[0] != kSignature || state[1] != static_cast<double>(kept()) ||
-      state.size() != length)
+  const std::size_t length = memory() == 0 ? 0 : 2 + (whole ? static_cast<std::size_t>(kept()) : 0);
+  if (state.size() != length || (length > 0 && state[0] != static_cast<double>(kept())))
     throw std::runtime_error("bundle '" + model_.bundle().folder + "': its model has a memory of " +
                              std::to_string(kept()) + " numbers " + (whole ? "in all" : "an atom") +
                              ", the restart file holds that of another model under this fix ID");
-  steps_ = static_cast<std::int64_t>(state[2]);
-  auto next = state.begin() + 3;
+  if (state.empty()) return;
+  steps_ = static_cast<std::int64_t>(state[1]);
+  auto next = state.begin() + 2;
   for (auto& memory : memories_) {
-    if (whole) std::copy_n(next, memory.size(), memory.begin());
-    if (whole) next += static_cast<std::ptrdiff_t>(memory.size());
+    std::copy_n(next, memory.size(), memory.begin());  // of atoms they are empty
+    next += static_cast<std::ptrdiff_t>(memory.size());
   }
 }
 
