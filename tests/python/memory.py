@@ -82,7 +82,8 @@ def peak_extra(call: str, setup: str = "", threads: int = 1) -> int:
             pool are resident already, so those a call reuses count zero.
         threads: CPU threads of the core.
 
-    Memory counts when it is touched, in pages that may be huge (2 MiB): take results of 20 MB.
+    Memory counts when it is touched, in pages that may be huge (2 MiB), and kernels sum up what their
+    processors count only now and then: take results of 20 MB, and nothing below 2 MB for a difference.
     """
     return measured(PEAK.format(call=call, setup=setup), threads)
 

@@ -40,9 +40,9 @@ def test_learns_what_pairs_cannot(model: forces.ManyBodyForce, known: list[Atoms
 
 def test_copper_is_no_sum_over_pairs() -> None:
     """Vacancies, surfaces, strain, heat: the density around an atom decides how it binds."""
-    learned, held_out = copper_frames(48), copper_frames(12, seed=1)
+    learned, held_out = copper_frames(36), copper_frames(9, seed=1)
     pairs = forces.PairForce(5.4).fit(learned, validation=held_out)
-    found = forces.ManyBodyForce(5.4).fit(learned, validation=held_out, epochs=25)
+    found = forces.ManyBodyForce(5.4).fit(learned, validation=held_out, epochs=24)
     assert found.force_error < 0.5 * pairs.force_error
     assert found.held_out_force_error < 0.5 * pairs.held_out_force_error
     assert found.held_out_energy_error < 0.5 * pairs.held_out_energy_error

@@ -18,7 +18,7 @@ def test_peak_counts_what_is_touched_and_given_back() -> None:
 
 def test_peak_does_not_count_the_past() -> None:
     setup = "import numpy as np; np.ones(100 << 17); small = np.zeros(10)"
-    assert peak_extra("small + 1", setup) < MEGABYTE
+    assert peak_extra("small + 1", setup) < 4 * MEGABYTE
 
 
 @pytest.mark.parametrize("size", [0, 1000, 10**6])
@@ -83,7 +83,7 @@ SIDE = 72 * 1500**2
 DOCUMENTED = {  # (setup, call, bytes of the result, bytes besides)
     "matrix": (PARTICLES, "m.matrix(x)", SIDE, 3e6),
     "matrix periodic": (PARTICLES, "m.matrix(x, [60] * 3)", SIDE, 15e6),
-    "apply": (PARTICLES, "m.apply(x, z)", 0, 0.6e6),
+    "apply": (PARTICLES, "m.apply(x, z)", 0, 2e6),
     "apply periodic": (PARTICLES, "m.apply(x, z, [60] * 3)", 0, 3e6),
     "cholesky": (PARTICLES, "mlcore.noise.cholesky(M)", SIDE, 0.13 * SIDE),
     "sqrt_apply": (PARTICLES, "root(m, x, z)", 0, 1.13 * SIDE),
