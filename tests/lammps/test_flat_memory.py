@@ -2,7 +2,7 @@
 
 Ten thousand fixes of every mode, some minutes each:
 
-    MLCORE_UNFIX_ROUNDS=10000 python -m pytest tests/lammps/test_memory.py
+    MLCORE_UNFIX_ROUNDS=10000 python -m pytest tests/lammps/test_flat_memory.py
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Networks that bundles can be made anew from, and what they are built of.
 
     from mlcore import networks
-    module = networks.make("perceptron", {"layers": [3, 16, 3], "activation": "tanh"})
+    module = networks.make("pair", {"cutoff": 2.5})
 
 A network is a torch module with the calling convention of bundles (docs of `mlcore.export`), known
 by a name, whose property `arguments` is what its class was called with. Importing this package does
