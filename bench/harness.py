@@ -59,6 +59,8 @@ class Case:
         against: the peers `must` counts; all of them by default.
         scale: steps in one call; times are per step.
         scales: of the calls that make another number of steps.
+        elsewhere: another device does the work: wall times count.
+        amount: what a call moves or computes, in units of `unit`, for its rate.
         inner: calls in one timing, for calls of microseconds.
         note: what the reader should know.
         missing: peers that cannot run here, and why.
@@ -74,6 +76,9 @@ class Case:
     note: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
     scales: Mapping[str, float] = field(default_factory=dict)
+    elsewhere: bool = False
+    amount: float = 0
+    unit: str = ""
 
 
 @dataclass
@@ -95,6 +100,7 @@ class Row:
     load: float = 0.0
     note: str = ""
     error: str = ""
+    rate: str = ""
 
     @property
     def ours(self) -> bool:
@@ -165,11 +171,14 @@ def fill(row: Row, samples: list[tuple[float, float]], case: Case, threads: int)
     middle, scale = len(samples) // 2, case.scales.get(row.call, case.scale)
     row.wall = sorted(w for w, _ in samples)[middle] / scale
     row.cpu = sorted(c for _, c in samples)[middle] / scale
-    row.seconds = min(row.wall, row.cpu) if threads == 1 else row.wall
-    row.runs, row.spread = len(samples), spread([s[threads == 1] for s in samples])
+    by_cpu = threads == 1 and not case.elsewhere
+    row.seconds = min(row.wall, row.cpu) if by_cpu else row.wall
+    row.runs, row.spread = len(samples), spread([s[by_cpu] for s in samples])
     row.limit, row.against = case.limit, tuple(case.against)
     row.must = case.must if threads == 1 else None
     row.load, row.note = os.getloadavg()[0], case.note
+    if case.amount:
+        row.rate = f"{case.amount / (row.seconds * scale) / 1e9:.3g} G{case.unit}/s"
 
 
 def spread(samples: Sequence[float]) -> float:
@@ -232,7 +241,7 @@ def print_table(rows: Sequence[Row]) -> None:
                 f"{workload:34} {threads:3}  {row.call:28} {seconds_text(row.seconds):>9} "
                 f"{f'{ratio:.2f}' if ratio else '-':>14} "
                 f"{f'{row.seconds / row.limit:.1f}' if row.limit else '-':>12}  "
-                f"{verdict(row, ratio)} {row.note if row.call == OURS else ''}".rstrip()
+                f"{verdict(row, ratio)} {row.rate} {row.note if row.call == OURS else ''}".rstrip()
             )
 
 

@@ -125,15 +125,15 @@ def numpy_spreads(u: Any, f: Any, g: int, order: int) -> dict[str, Call]:
 def torch_spread(u: Any, f: Any, g: int, order: int) -> Call:
     import torch
 
-    positions, features = torch.from_numpy(u), torch.from_numpy(f)
+    positions, features = torch.as_tensor(u), torch.as_tensor(f)
 
     def nearest() -> Any:
         i = positions.floor().long() % g
         rows = (i[:, 0] * g + i[:, 1]) * g + i[:, 2]
-        return torch.zeros(g**3, C).index_add_(0, rows, features)
+        return features.new_zeros(g**3, C).index_add_(0, rows, features)
 
     def smooth() -> Any:
-        out = torch.zeros(g**3, C)
+        out = features.new_zeros(g**3, C)
         s = 0.5 if order == 2 else 0.0
         i = (positions - s).floor().long()
         d = (positions - s - i).float()
@@ -156,8 +156,8 @@ def nvalchemi_spread(u: Any, f: Any, g: int, order: int) -> Call:
     import torch
     from nvalchemiops.torch.spline import spline_spread_channels
 
-    positions, features = torch.from_numpy(u).float(), torch.from_numpy(f)
-    cell = torch.eye(3)[None] * g
+    positions, features = torch.as_tensor(u).float(), torch.as_tensor(f)
+    cell = torch.eye(3, device=positions.device)[None] * g
     return lambda: spline_spread_channels(positions, features, cell, (g, g, g), spline_order=order)
 
 
@@ -165,10 +165,10 @@ def torch_gather(u: Any, field: Any, g: int) -> Call:
     import torch
 
     padded = torch.nn.functional.pad(
-        torch.from_numpy(field).permute(3, 0, 1, 2)[None], (1,) * 6, mode="circular"
+        torch.as_tensor(field).permute(3, 0, 1, 2)[None], (1,) * 6, mode="circular"
     )
-    places = (((u + 1.0) / (g + 2)) * 2 - 1).astype("f4")
-    places = torch.from_numpy(places)[:, [2, 1, 0]].reshape(1, 1, 1, -1, 3)
+    places = (((torch.as_tensor(u) + 1.0) / (g + 2)) * 2 - 1).float()
+    places = places[:, [2, 1, 0]].reshape(1, 1, 1, -1, 3)
     return lambda: torch.nn.functional.grid_sample(padded, places, align_corners=False)
 
 
