@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mlcore.training.options import TrainingOptions, TrainingResult
+from mlcore.training.options import TrainingOptions, TrainingResult, checked_seed
 from mlcore.training.record import MetricsLog, read_metrics
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "Objective",
     "TrainingOptions",
     "TrainingResult",
+    "checked_seed",
     "plot_learning_curve",
     "read_metrics",
     "train",

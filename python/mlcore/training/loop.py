@@ -204,6 +204,9 @@ def _epoch(run: _Run, objective: Objective) -> dict[str, float]:
     record = {"epoch": run.epoch, "loss": total / objective.size, "learning_rate": rate}
     held_out = objective.validation(run.module)
     if held_out is not None:
+        if not math.isfinite(held_out):
+            told = f"in epoch {run.epoch} on the data held out: lower the learning rate"
+            raise Error(f"loss is {held_out} {told}")
         record["validation"] = held_out
     return record
 
@@ -221,7 +224,7 @@ def train(
     same numbers as one that was not.
 
     Raises:
-        Error: the loss is not finite, a file cannot be written, or the checkpoint is of another run.
+        Error: a loss is not finite, a file cannot be written, or the checkpoint is of another run.
         FileFormatError: a damaged checkpoint.
     """
     options = options or TrainingOptions()

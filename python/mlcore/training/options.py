@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from mlcore.errors import InvalidArgument
 
-__all__ = ["TrainingOptions", "TrainingResult"]
+__all__ = ["TrainingOptions", "TrainingResult", "checked_seed"]
+
+
+def checked_seed(seed: Any) -> int:
+    """Raises InvalidArgument for what is no whole number from 0 on that 63 bits hold."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
+        raise InvalidArgument(f"seed must be a whole number from 0 on, not {seed!r}")
+    return seed
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class TrainingOptions:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidArgument(f"{name} must be a whole number of at least 1, not {value!r}")
+        checked_seed(self.seed)
         if not 0 < self.learning_rate < float("inf"):
             raise InvalidArgument(f"learning_rate must be positive, not {self.learning_rate!r}")
         if self.schedule not in ("constant", "cosine"):
@@ -60,6 +68,53 @@ class TrainingOptions:
             raise InvalidArgument(f"min_improvement must not be negative: {self.min_improvement!r}")
         if self.resume and self.directory is None:
             raise InvalidArgument("resume=True needs a directory with the checkpoint")
+
+    @classmethod
+    def of_fit(
+        cls,
+        training: TrainingOptions | None,
+        *,
+        checkpoint: str | Path | None,
+        progress: bool,
+        epochs: int,
+        learning_rate: float,
+        batch_size: int | None,
+        seed: int,
+    ) -> Self:
+        """What the arguments of a fit mean: `training`, or the epochs and so on named one by one;
+        kept in `checkpoint` and shown by `progress` either way.
+
+        Raises:
+            InvalidArgument: naming the argument.
+        """
+        if training is None:
+            made = cls(
+                epochs=epochs,
+                learning_rate=learning_rate,
+                batch_size=batch_size,
+                min_improvement=0.0,
+                seed=seed,
+                checkpoint_every=10,
+            )
+            given = replace(made, patience=max(made.epochs // 4, 50))
+        elif isinstance(training, cls):
+            given = training
+        else:
+            raise InvalidArgument(f"training must be TrainingOptions, not {training!r:.60}")
+        return given.at(checkpoint, progress)
+
+    def at(self, checkpoint: str | Path | None, progress: bool) -> Self:
+        """The same, kept in a folder and resumed from there, shown by a bar.
+
+        Raises:
+            InvalidArgument: they have a directory already.
+        """
+        shown = replace(self, progress=True) if progress else self
+        if checkpoint is None:
+            return shown
+        if self.directory is not None:
+            raise InvalidArgument("checkpoint must be None where the settings name a directory")
+        return replace(shown, directory=checkpoint, resume=True)
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for a resumed run to be the same run."""

@@ -156,6 +156,17 @@ def test_diverging_loss_is_an_error() -> None:
         train(network(), Bad(), _options(None))
 
 
+def test_diverging_validation_is_an_error(tmp_path: Path) -> None:
+    class Bad(Fit):
+        def validation(self, module: torch.nn.Module) -> float:
+            return float("nan")
+
+    with pytest.raises(
+        Error, match="loss is nan in epoch 1 on the data held out: lower the learning"
+    ):
+        train(network(), Bad(), _options(tmp_path))
+
+
 def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     train(network(), Fit(), _options(tmp_path, epochs=5))
     path = tmp_path / "checkpoint.safetensors"
