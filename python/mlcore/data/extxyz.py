@@ -45,7 +45,7 @@ def _header(source: TextSource, comment: str) -> dict[str, Any]:
 
     try:
         info = key_val_str_to_dict(comment)  # type: ignore[no-untyped-call]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         source.fail(f"the comment line cannot be parsed: {error}")
     return dict(info)
 
@@ -181,6 +181,9 @@ def write(path: str | os.PathLike[str], trajectory: Trajectory) -> None:
         numbers = " ".join(map(repr, trajectory.cell.reshape(-1).tolist()))
         flags = " ".join("T" if p else "F" for p in trajectory.pbc)
         box = f'Lattice="{numbers}" pbc="{flags}"'
+    if trajectory.units:
+        quoted = re.sub(r'(["\\])', r"\\\1", trajectory.units)
+        box += f' units="{quoted}"'
     out = io.StringIO()
     assert trajectory.ids is not None
     ids = [str(i) for i in trajectory.ids]

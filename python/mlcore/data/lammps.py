@@ -202,6 +202,8 @@ def write_dump(path: str | os.PathLike[str], trajectory: Trajectory, dt: float =
             arrays.append(array)
     box = _box_text(trajectory)
     out = io.StringIO()
+    if trajectory.units:
+        out.write(f"ITEM: UNITS\n{trajectory.units}\n")
     assert trajectory.ids is not None
     ids = [str(i) for i in trajectory.ids]
     for held in kinds.values():

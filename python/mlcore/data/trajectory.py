@@ -90,9 +90,11 @@ class Trajectory:
             if getattr(self, name) is not None:
                 self._array(name, getattr(self, name), positions.shape)
         ids = np.arange(1, n + 1) if self.ids is None else np.asarray(self.ids)
-        if ids.shape != (n,) or len(np.unique(ids)) != n:
+        if ids.shape != (n,) or ids.dtype.kind not in "iu" or len(np.unique(ids)) != n:
             raise InvalidArgument(f"ids should be {n} distinct integers")
         object.__setattr__(self, "ids", ids.astype(np.int64))
+        if "\n" in (self.units or ""):
+            raise InvalidArgument(f"units should be one line of text, not {self.units!r}")
         if self.energies is not None:
             self._array("energies", self.energies, (frames,))
         if self.types is not None:

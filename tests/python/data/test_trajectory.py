@@ -396,6 +396,8 @@ def test_arguments_are_checked(tmp_path):
         ({"positions": np.full((2, 3, 3), np.nan)}, "not finite"),
         ({"velocities": np.zeros((2, 2, 3))}, "velocities should have shape"),
         ({"ids": [1, 1, 2]}, "distinct"),
+        ({"ids": [1.2, 1.4, 2.0]}, "distinct integers"),
+        ({"units": "lj\nreal"}, "units should be one line"),
         ({"cell": np.zeros((3, 3))}, "volume"),
         ({"pbc": True}, "no cell"),
     ]:
@@ -477,3 +479,21 @@ def test_symbols_must_be_words_and_the_same_in_all_frames(tmp_path: Path) -> Non
         read_trajectory(tmp_path / "t.xyz")
     (tmp_path / "x.xyz").write_text(frame.format("X") * 2)
     assert read_trajectory(tmp_path / "x.xyz").symbols is None
+
+
+@pytest.mark.parametrize("name", ["t.xyz", "t.dump", "t.dump.gz"])
+@pytest.mark.parametrize("units", ["metal", 'nm, "kJ/mol" \\ ps', None])
+def test_units_are_written(name: str, units: str | None, tmp_path: Path) -> None:
+    write_trajectory(tmp_path / name, sample(TILTED, units=units), dt=0.5)
+    again = read_trajectory(tmp_path / name, dt=0.5)
+    assert again.units == units and len(again) == 5
+    if units is not None:
+        with pytest.raises(FileFormatError, match="'real' were asked for"):
+            read_trajectory(tmp_path / name, dt=0.5, units="real")
+
+
+def test_deep_json_in_a_comment_line_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.xyz"
+    path.write_text('1\nProperties=species:S:1:pos:R:3 a="_JSON ' + 90000 * "[" + '"\nH 0 0 0\n')
+    with pytest.raises(FileFormatError, match="t.xyz, line 2: the comment line cannot be parsed"):
+        read_trajectory(path)
