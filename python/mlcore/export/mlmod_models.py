@@ -56,7 +56,8 @@ class Column(torch.nn.Module):
         network: in the calling convention of `mlcore.export.contract`; copied.
         contract: what it sees and gives.
         particles: number of atoms.
-        cell: (3, 3) rows or (3,) lengths of a periodic box; None is open space.
+        cell: (3, 3) rows or (3,) lengths of a periodic box; None is open space. Networks of atoms
+            and configurations get positions inside it, its lower corner at 0, as from a bundle.
 
     Raises:
         InvalidArgument: the number of atoms is not the contract's, or a cell is needed.
@@ -127,8 +128,15 @@ class Column(torch.nn.Module):
             D, i, j = self._pairs(given["x"])
             found: Any = self.network(D, i, j, given["types"])
         else:
-            found = self.network(*(given[name] for name in self.contract.inputs))
+            found = self.network(*(self._seen(given, name) for name in self.contract.inputs))
         return found
+
+    def _seen(self, given: Mapping[str, Tensor], name: str) -> Tensor:
+        """An input; positions inside the box."""
+        value = given[name]
+        if name != "x" or not self.periodic:
+            return value
+        return value - torch.floor(value @ torch.linalg.pinv(self.cell)) @ self.cell
 
     def _pairs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         i, j = torch.nonzero(~torch.eye(self.particles, dtype=torch.bool), as_tuple=True)

@@ -74,6 +74,13 @@ class ModelBundle:
         return dict(self.manifest["units"])
 
     @property
+    def species(self) -> list[str] | None:
+        """Chemical symbols of the types, where the notes of the training tell one for each."""
+        told = self.manifest.get("training", {}).get("species")
+        words = [str(s) for s in told] if isinstance(told, list) else []
+        return words if len(set(words)) == len(words) == self.contract.types else None
+
+    @property
     def verified(self) -> dict[str, float]:
         """Largest relative error of every engine, as measured when it was written."""
         return dict(self.manifest.get("verified", {}))

@@ -184,6 +184,21 @@ def test_forces_of_a_group_in_a_box(tmp_path: Path) -> None:
     np.testing.assert_allclose(moved, forces, atol=1e-4 * float(forces.abs().max()))
 
 
+@pytest.mark.parametrize("gives", ["forces", "energy"])
+def test_positions_are_taken_inside_the_box(gives: str, tmp_path: Path) -> None:
+    """Wherever the lower corner of LAMMPS' box is: as a bundle gives them."""
+    contract = Contract("force", "atoms", gives, ("x",))  # type: ignore[arg-type]
+    network = networks.make("atom-rows", {"inputs": ["x"], "gives": gives}).double()
+    model = Column(network, contract, 1, cell=np.array([[4.0, 0, 0], [1.0, 3.0, 0], [0, 0, 5.0]]))
+    tags = write_mlmod(tmp_path / "x.mlmod_params", "F_X_ML1", {"F_filename": model})
+    script = torch.jit.load(tags["F_filename"])
+    x = torch.tensor([[2.5, 1.0, 0.5]], dtype=torch.float64)
+    want = outputs(network, contract, (x,))[-1].detach()
+    for away in ([0, 0, 0], [-4, 0, 0], [3, -3, -5], [1, 3, 10]):
+        moved = x + torch.tensor(away)
+        np.testing.assert_allclose(script(column(moved)).reshape(1, 3), want, rtol=1e-5, atol=1e-6)
+
+
 def test_external_force_sees_what_its_mask_says(tmp_path: Path) -> None:
     inputs = ("x", "v", "f", "types", "time")
     arguments = {"inputs": list(inputs), "gives": "forces", "types": 3}
