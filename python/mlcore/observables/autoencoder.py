@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,14 +14,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from mlcore.data.kinds import Kinds
 from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.export import Perceptron, load_model
 from mlcore.networks.values import AutoencoderNetwork
 from mlcore.observables.base import ConfigurationObservable
-from mlcore.observables.fitting import held_out
-from mlcore.observables.frames import Frame, Species, digest, one_size, read_frames
+from mlcore.observables.fitting import held_out, told_seed
+from mlcore.observables.frames import Frame, digest, one_size, read_frames
 from mlcore.observables.projection import LinearProjection
-from mlcore.training import TrainingOptions, TrainingResult
+from mlcore.training import TrainingOptions, TrainingResult, checked_seed
 
 __all__ = ["Autoencoder", "AutoencoderFit"]
 
@@ -121,7 +122,8 @@ class Autoencoder(ConfigurationObservable):
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise InvalidArgument(f"size must be a whole number of at least 1, not {size!r}")
         self.size, self.shape, self.invariance = size, (size,), invariance
-        self.hidden, self.activation, self.seed = tuple(hidden), activation, seed
+        self.hidden, self.activation = tuple(hidden), activation
+        self.seed = checked_seed(seed)
         self.result: AutoencoderFit | None = None
         self._network: AutoencoderNetwork | None = None
         self._made(1)
@@ -155,7 +157,7 @@ class Autoencoder(ConfigurationObservable):
                 goes on from there when called again alike.
             progress: show a bar.
             epochs, learning_rate, batch_size: of the training; batch_size counts frames.
-            training: all its settings at once; the two lines above are then not read.
+            training: all its settings at once; the line above is then not read.
 
         Raises:
             InvalidArgument: naming the argument.
@@ -181,17 +183,14 @@ class Autoencoder(ConfigurationObservable):
         if self.hidden:
             from mlcore.training.loop import train
 
-            settings = training or TrainingOptions(
+            settings = TrainingOptions.of_fit(
+                training,
+                checkpoint=checkpoint,
+                progress=progress,
                 epochs=epochs,
                 learning_rate=learning_rate,
                 batch_size=batch_size,
-                patience=max(epochs // 4, 50),
-                min_improvement=0.0,
                 seed=self.seed,
-                directory=checkpoint,
-                resume=checkpoint is not None,
-                checkpoint_every=10,
-                progress=progress,
             )
             outcome = train(network, loss, settings, "Autoencoder")
         with torch.no_grad():
@@ -208,11 +207,11 @@ class Autoencoder(ConfigurationObservable):
         return self.result
 
     def _split(self, frames: Any, validation: Any) -> tuple[list[Frame], list[Frame]]:
-        found = read_frames(frames, Species(1))
+        found = read_frames(frames, Kinds(1))
         if len(found) < 2:
             raise InvalidArgument("frames must hold at least two configurations")
         if validation is not None and not isinstance(validation, (int, float)):
-            return found, read_frames(validation, Species(1), "validation")
+            return found, read_frames(validation, Kinds(1), "validation")
         held = held_out(validation, len(found), self.seed)
         return (
             [frame for frame, out in zip(found, held, strict=True) if not out],
@@ -260,7 +259,7 @@ class Autoencoder(ConfigurationObservable):
         return told
 
     def _checked(self, frames: Any) -> list[Frame]:
-        found = read_frames(frames, Species(1))
+        found = read_frames(frames, Kinds(1))
         if one_size(found) != self.particles:
             raise InvalidArgument(f"frames hold {len(found[0].x)} atoms, made for {self.particles}")
         return found
@@ -304,18 +303,19 @@ class Autoencoder(ConfigurationObservable):
         told = bundle.manifest["network"]
         if told["class"] != "autoencoder":
             raise FileFormatError(f"{path}: holds no autoencoder, but {told['class']!r}")
-        a = told["arguments"]
-        seed = bundle.manifest.get("training", {}).get("seed", 0)
+        network, *others = bundle.networks("float64")
+        assert isinstance(network, AutoencoderNetwork)
+        a = network.arguments
         made = cls(
             a["values"],
             a["invariance"],
             hidden=tuple(a["hidden"]),
             activation=a["activation"],
-            seed=seed,
+            seed=told_seed(bundle),
         )
-        (network,) = bundle.networks("float64")
-        assert isinstance(network, AutoencoderNetwork)
         made._network = network
+        if others or made.contract() != replace(bundle.contract, dtype="float64"):
+            raise FileFormatError(f"{path}: manifest.json: field model does not fit its network")
         return made
 
 

@@ -109,10 +109,10 @@ class Observable(ABC):
 
 
 def _types(types: ArrayLike | None, n: int) -> torch.Tensor:
-    found = np.ones(n, np.int64) if types is None else np.asarray(types, dtype=np.int64)
-    if found.shape != (n,) or (found < 1).any():
+    found = np.ones(n, np.int64) if types is None else np.asarray(types)
+    if found.shape != (n,) or found.dtype.kind not in "iu" or (found < 1).any():
         raise InvalidArgument(f"types must be (n,) = ({n},) whole numbers from 1")
-    return torch.from_numpy(found - 1)
+    return torch.from_numpy(found.astype(np.int64) - 1)
 
 
 class NeighborObservable(Observable):

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlcore.errors import InvalidArgument
+from mlcore.export import ModelBundle
 from mlcore.networks import arguments_of
 from mlcore.networks.rows import AtomRows
 from mlcore.networks.values import ConfigurationValues, NeighborValues
 from mlcore.observables.base import Reduce
-from mlcore.training import TrainingResult
+from mlcore.training import TrainingResult, checked_seed
 
 __all__ = [
     "Network",
@@ -30,6 +31,7 @@ __all__ = [
     "reduced",
     "ridge",
     "start",
+    "told_seed",
 ]
 
 Array = NDArray[np.float64]
@@ -209,6 +211,14 @@ def held_out(part: Any, count: int, seed: int) -> NDArray[np.bool_]:
     chosen = np.zeros(count, bool)
     chosen[np.random.default_rng(seed).permutation(count)[:held]] = True
     return chosen
+
+
+def told_seed(bundle: ModelBundle) -> int:
+    """The seed in the notes of a bundle, 0 where there is none."""
+    try:
+        return checked_seed(bundle.manifest.get("training", {}).get("seed"))
+    except InvalidArgument:
+        return 0
 
 
 def start(network: Network, loss: ValuesLoss) -> None:

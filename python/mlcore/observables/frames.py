@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlcore.arrays import is_atoms
 from mlcore.data import Trajectory
-from mlcore.data.ase_units import ase_velocities, checked_style
-from mlcore.data.extxyz import TYPES, VELOCITIES
+from mlcore.data.ase_units import ase_velocities
+from mlcore.data.extxyz import VELOCITIES
+from mlcore.data.kinds import Kinds, held
 from mlcore.errors import InvalidArgument
 from mlcore.networks.configurations import unwrapped
 
 __all__ = [
     "Frame",
-    "Species",
     "configuration",
     "digest",
     "fold",
@@ -62,66 +62,6 @@ def fold(x: Array, rows: Array) -> Array:
     return found
 
 
-class Species:
-    """How atoms are read.
-
-    Args:
-        given: types of atoms: a number, or chemical symbols in the order of LAMMPS' types 1, 2, ..
-        units: of velocities: "lj", "metal", "real", or None where none was told.
-
-    Raises:
-        InvalidArgument: no types, a symbol twice, or other units.
-    """
-
-    def __init__(self, given: int | str | Sequence[str], units: str | None = None) -> None:
-        self.units = checked_style(units)
-        if isinstance(given, int):
-            self.symbols: tuple[str, ...] | None = None
-            self.count: int = given
-        else:
-            self.symbols = (given,) if isinstance(given, str) else tuple(given)
-            self.count = len(self.symbols)
-        twice = self.symbols is not None and len(set(self.symbols)) != self.count
-        if isinstance(given, bool) or not 1 <= self.count <= 1000 or twice:
-            raise InvalidArgument(
-                f"types must be a number from 1 to 1000 or different chemical symbols: {given!r}"
-            )
-
-    def of_numbers(self, types: ArrayLike | None, n: int) -> NDArray[np.int64]:
-        """(n,) from 0, of LAMMPS' types from 1; None is all 1 where there is one type."""
-        if types is None:
-            if self.count > 1:
-                raise InvalidArgument(f"types of the atoms are needed: the model has {self.count}")
-            return np.zeros(n, np.int64)
-        found = np.asarray(types)
-        if found.shape != (n,) or found.dtype.kind not in "iu":
-            raise InvalidArgument(f"types must be ({n},) integers, not {found.dtype} {found.shape}")
-        if n and not (found.min() >= 1 and found.max() <= self.count):
-            span = f"{found.min()}..{found.max()}"
-            raise InvalidArgument(f"types must lie in 1..{self.count}, found {span}")
-        return found.astype(np.int64) - 1
-
-    def of_symbols(self, symbols: Sequence[str]) -> NDArray[np.int64]:
-        """(n,) from 0."""
-        known = list(self.symbols or ())
-        if strange := sorted(set(symbols) - set(known)):
-            told = ", ".join(known)
-            raise InvalidArgument(f"atoms hold {', '.join(strange)}, the types are {told}")
-        return np.array([known.index(s) for s in symbols], dtype=np.int64)
-
-    def of_atoms(self, atoms: Any) -> NDArray[np.int64]:
-        """(n,) from 0: of the symbols, or of an array `type` from 1."""
-        if self.symbols is not None:
-            return self.of_symbols(list(atoms.symbols))
-        if self.count == 1:
-            return np.zeros(len(atoms), np.int64)
-        return self.of_numbers(_held(atoms, TYPES), len(atoms))
-
-
-def _held(atoms: Any, names: Iterable[str]) -> Any:
-    return next((atoms.arrays[n] for n in names if n in atoms.arrays), None)
-
-
 @dataclass(frozen=True)
 class Frame:
     """One configuration.
@@ -144,7 +84,7 @@ class Frame:
     def of(
         cls,
         atoms: Any,
-        species: Species,
+        kinds: Kinds,
         cell: ArrayLike | None = None,
         pbc: Any = False,
         types: ArrayLike | None = None,
@@ -160,17 +100,17 @@ class Frame:
             raise InvalidArgument("atoms must hold at least one atom")
         v = velocities
         if is_atoms(atoms):
-            kinds = species.of_atoms(atoms) if types is None else species.of_numbers(types, len(x))
+            own = kinds.of_atoms(atoms) if types is None else kinds.of_numbers(types, len(x))
             if v is None and not atoms.has("momenta"):
-                v = _held(atoms, VELOCITIES)
-            elif v is None and species.units is not None:
-                v = ase_velocities(atoms, species.units)
+                v = held(atoms, VELOCITIES)
+            elif v is None and kinds.units is not None:
+                v = ase_velocities(atoms, kinds.units)
         else:
-            kinds = species.of_numbers(types, len(x))
+            own = kinds.of_numbers(types, len(x))
         speeds = None if v is None else np.asarray(v, np.float64)
         if speeds is not None and (speeds.shape != x.shape or not np.isfinite(speeds).all()):
             raise InvalidArgument(f"velocities must be finite and of shape {x.shape}")
-        return cls(x, rows, repeats, kinds, speeds)
+        return cls(x, rows, repeats, own, speeds)
 
     def folded(self) -> Array:
         """(n, 3) positions inside the cell."""
@@ -190,7 +130,7 @@ def one_size(frames: Iterable[Frame], name: str = "frames") -> int:
     return sizes[0]
 
 
-def read_frames(frames: Any, species: Species, name: str = "frames") -> list[Frame]:
+def read_frames(frames: Any, kinds: Kinds, name: str = "frames") -> list[Frame]:
     """Configurations of a trajectory, or of a sequence of trajectories, `ase.Atoms` or positions.
 
     Raises:
@@ -204,10 +144,10 @@ def read_frames(frames: Any, species: Species, name: str = "frames") -> list[Fra
         if isinstance(part, Frame):
             found.append(part)
         elif isinstance(part, Trajectory):
-            found += _of_trajectory(part, species)
+            found += _of_trajectory(part, kinds)
         else:
             try:
-                found.append(Frame.of(part, species))
+                found.append(Frame.of(part, kinds))
             except (InvalidArgument, TypeError, ValueError) as error:
                 raise InvalidArgument(f"{name}: number {len(found)}: {error}") from error
     if not found:
@@ -215,11 +155,9 @@ def read_frames(frames: Any, species: Species, name: str = "frames") -> list[Fra
     return found
 
 
-def _of_trajectory(t: Trajectory, species: Species) -> Iterator[Frame]:
-    if species.symbols is not None and t.symbols is not None:
-        types = species.of_symbols(t.symbols.tolist())
-    else:
-        types = species.of_numbers(None if species.count == 1 else t.types, t.particles)
+def _of_trajectory(t: Trajectory, kinds: Kinds) -> Iterator[Frame]:
+    kinds.check_units(t.units)
+    types = kinds.of_trajectory(t)
     repeats = np.zeros(3, bool) if t.pbc is None else t.pbc
     rows = np.zeros((3, 3)) if t.cell is None else np.where(repeats[:, None], t.cell, 0.0)
     for k in range(len(t)):

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mlcore.data.ase_units import style_of
+from mlcore.data.kinds import Kinds
 from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.export import Contract, ModelBundle, PairTable, Perceptron, load_model
 from mlcore.export.contract import INPUTS
@@ -33,17 +34,17 @@ from mlcore.observables.fitting import (
     held_out,
     mean_squares,
     start,
+    told_seed,
 )
 from mlcore.observables.frames import (
     Frame,
-    Species,
     digest,
     fold,
     one_size,
     read_frames,
     read_labels,
 )
-from mlcore.training import TrainingOptions
+from mlcore.training import TrainingOptions, checked_seed
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -125,7 +126,7 @@ class LearnedObservable(Observable):
         if not isinstance(members, int) or isinstance(members, bool) or members < 1:
             raise InvalidArgument(f"members must be a whole number of at least 1, not {members!r}")
         self.sees: Sees = sees
-        self.species = Species(types, units)
+        self.kinds = Kinds(types, units)
         self.cutoff, self.invariance = cutoff, invariance
         self.reduce: Reduce | None = reduce
         if reduce is None and sees in ("neighbors", "atoms"):
@@ -144,7 +145,7 @@ class LearnedObservable(Observable):
             "centres": centres,
             "smooth": smooth,
         }
-        self.members, self.seed = members, seed
+        self.members, self.seed = members, checked_seed(seed)
         self.particles: int | None = None
         self.values, self.shape = values, (values,)
         self.results: list[ObservableFit] = []
@@ -161,7 +162,7 @@ class LearnedObservable(Observable):
             "values",
             inputs=self.inputs,
             cutoff=self.cutoff,
-            types=self.species.count,
+            types=self.kinds.count,
             particles=self.particles,
             shape=self.shape,
             reduce=self.reduce,
@@ -173,10 +174,10 @@ class LearnedObservable(Observable):
         if self.sees == "neighbors":
             assert self.cutoff is not None
             told |= self._radial
-            found = NeighborValues(self.cutoff, self.species.count, self.values, **told)
+            found = NeighborValues(self.cutoff, self.kinds.count, self.values, **told)
             return found if self.hidden else found.double()
         if self.sees == "atoms":
-            count = self.species.count
+            count = self.kinds.count
             return AtomRows(self.inputs, "values", count, self.values, **told).double()
         return ConfigurationValues(particles, self.values, self.invariance, **told).double()
 
@@ -207,8 +208,8 @@ class LearnedObservable(Observable):
 
     def notes(self) -> dict[str, Any]:
         told: dict[str, Any] = {"model": "LearnedObservable", "seed": self.seed}
-        if self.species.symbols is not None:
-            told["species"] = list(self.species.symbols)
+        if self.kinds.symbols is not None:
+            told["species"] = list(self.kinds.symbols)
         errors = [r.held_out_error for r in self.results]
         if errors and all(np.isfinite(e).all() for e in errors):
             told["held_out_error"] = np.mean(errors, 0).tolist()
@@ -223,7 +224,7 @@ class LearnedObservable(Observable):
             InvalidArgument: they are not those of the model.
             Error: not fitted, the files do not agree with the model, or cannot be written.
         """
-        own = self.species.units
+        own = self.kinds.units
         if None not in (own, units) and units != own:
             raise InvalidArgument(f"units must be those of the model, {own!r}, not {units!r}")
         return super().export(path, units=units or own or "lj", **options)
@@ -255,7 +256,7 @@ class LearnedObservable(Observable):
                 goes on from there when called again alike.
             progress: show a bar.
             epochs, learning_rate, batch_size: of the training; batch_size counts frames.
-            training: all its settings at once; the two lines above are then not read.
+            training: all its settings at once; the line above is then not read.
 
         Returns:
             Errors of the mean of the members; `results` holds the outcome of each.
@@ -267,17 +268,14 @@ class LearnedObservable(Observable):
         begin = time.perf_counter()
         learned, held = self._split(frames, labels, validation)
         particles = self._particles([*learned[0], *held[0]])
-        settings = training or TrainingOptions(
+        settings = TrainingOptions.of_fit(
+            training,
+            checkpoint=checkpoint,
+            progress=progress,
             epochs=epochs,
             learning_rate=learning_rate,
             batch_size=batch_size,
-            patience=max(epochs // 4, 50),
-            min_improvement=0.0,
             seed=self.seed,
-            directory=checkpoint,
-            resume=checkpoint is not None,
-            checkpoint_every=10,
-            progress=progress,
         )
         fitted = [
             self._member(self._drawn(learned, number), held, particles or 1, number, settings)
@@ -292,13 +290,13 @@ class LearnedObservable(Observable):
 
     def _split(self, frames: Any, labels: Any, validation: Any) -> tuple[Labelled, Labelled]:
         """Frames and labels to learn from, and those held out."""
-        found = read_frames(frames, self.species)
+        found = read_frames(frames, self.kinds)
         per_atom = self.reduce == "none"
         known = read_labels(labels, found, self.values, per_atom)
         if isinstance(validation, (tuple, list)):
             if len(validation) != 2:
                 raise InvalidArgument("validation must be a part, or the two (frames, labels)")
-            others = read_frames(validation[0], self.species, "validation")
+            others = read_frames(validation[0], self.kinds, "validation")
             told = read_labels(validation[1], others, self.values, per_atom, "validation")
             return (found, known), (others, told)
         held = held_out(validation, len(found), self.seed)
@@ -437,7 +435,7 @@ class LearnedObservable(Observable):
             InvalidArgument: naming the argument.
             Error: not fitted.
         """
-        frame = Frame.of(atoms, self.species, cell, pbc, types, velocities)
+        frame = Frame.of(atoms, self.kinds, cell, pbc, types, velocities)
         found: Array = self._of(frame, dtype).mean(0)
         return found
 
@@ -452,7 +450,7 @@ class LearnedObservable(Observable):
     ) -> Array:
         """How far the members are apart: (K,) standard deviations, or (n,) with reduce "none":
         sqrt(mean |a - mean a|^2) over the members. Arguments as for the values."""
-        each = self._of(Frame.of(atoms, self.species, cell, pbc, types, velocities))
+        each = self._of(Frame.of(atoms, self.kinds, cell, pbc, types, velocities))
         squares = ((each - each.mean(0)) ** 2).mean(0)
         return np.asarray(np.sqrt(squares.sum(-1) if self.reduce == "none" else squares))
 
@@ -465,25 +463,33 @@ class LearnedObservable(Observable):
         """
         bundle = load_model(path)
         told = bundle.manifest["network"]
-        contract, a = bundle.contract, dict(told["arguments"])
+        contract = bundle.contract
         if bundle.kind != "qoi" or _CLASSES.get(told["class"]) != contract.sees:
             raise FileFormatError(f"{path}: holds no learned observable, but {told['class']!r}")
-        training = bundle.manifest.get("training", {})
+        networks: Any = bundle.networks("float64")
+        a = networks[0].arguments
         names = ("invariance", "hidden", "activation", *_RADIAL)
-        model = cls(
-            contract.sees,
-            *(contract.shape or ()),
-            cutoff=contract.cutoff,
-            types=training.get("species", contract.types),
-            inputs=contract.inputs,
-            reduce=contract.reduce,
-            units=style_of(bundle.units),
-            members=bundle.members,
-            seed=training.get("seed", 0),
-            **{name: a[name] for name in names if name in a},
-        )
-        model.particles = contract.particles
-        model._networks = bundle.networks("float64")  # type: ignore[assignment]
+        try:
+            model = cls(
+                contract.sees,
+                a.get("values", a.get("outputs")),
+                cutoff=contract.cutoff,
+                types=bundle.species or contract.types,
+                inputs=contract.inputs,
+                reduce=contract.reduce,
+                units=style_of(bundle.units),
+                members=bundle.members,
+                seed=told_seed(bundle),
+                **{name: a[name] for name in names if name in a},
+            )
+            model.particles = contract.particles
+            with torch.device("meta"):  # particles may be more than there is memory for
+                same = model._network(model.particles or 1, 0).arguments == a
+        except InvalidArgument as error:
+            raise FileFormatError(f"{path}: manifest.json: field model: {error}") from error
+        if not same or model.contract() != replace(contract, dtype="float64"):
+            raise FileFormatError(f"{path}: manifest.json: field model does not fit its network")
+        model._networks = networks
         return model
 
 

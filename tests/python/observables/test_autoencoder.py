@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.networks.values import aligned
 from mlcore.observables import Autoencoder, LinearProjection, RadiusOfGyration
 from scipy.spatial.transform import Rotation
+from stopping import stopped_after
 
 INVARIANCES = ("none", "translation", "rotation")
 
@@ -173,13 +175,15 @@ def test_mlmod_files(tmp_path: Path) -> None:
 def test_resume(tmp_path: Path) -> None:
     x = arcs(60, 1, turned=False)
     whole, part = (Autoencoder(1, "translation", hidden=(6,)) for _ in range(2))
-    whole.fit(x, epochs=4)
-    part.fit(x, epochs=4, checkpoint=tmp_path)
-    result = part.fit(x, epochs=4, checkpoint=tmp_path)
-    assert result.training is not None and result.training.epochs == 4
-    assert part.encode(x) == pytest.approx(whole.encode(x), abs=1e-12)
+    wanted = whole.fit(x, epochs=15)
+    with stopped_after(12):
+        part.fit(x, epochs=15, checkpoint=tmp_path)
+    result = part.fit(x, epochs=15, checkpoint=tmp_path)
+    assert result.training is not None and wanted.training is not None
+    assert result.training.history == wanted.training.history
+    np.testing.assert_array_equal(part.encode(x), whole.encode(x))
     with pytest.raises(Error, match="other settings"):
-        Autoencoder(1, "none", hidden=(6,)).fit(x, epochs=4, checkpoint=tmp_path)
+        Autoencoder(1, "none", hidden=(6,)).fit(x, epochs=15, checkpoint=tmp_path)
 
 
 def test_trajectories() -> None:
@@ -218,4 +222,34 @@ def test_unfitted_and_foreign(tmp_path: Path) -> None:
         Autoencoder(1).encode([np.eye(3)])
     RadiusOfGyration().export(tmp_path / "b")
     with pytest.raises(FileFormatError, match="no autoencoder"):
+        Autoencoder.load(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("names", "value"),
+    [
+        (("model", "members"), 2),
+        (("model", "shape"), [2]),
+        (("model", "particles"), 9),
+        (("model", "inputs"), ["x"]),
+        (("network", "arguments", "invariance"), "none"),
+        (("network", "arguments"), {}),
+        (("network", "arguments", "hidden"), "wide"),
+    ],
+)
+def test_manifests_that_do_not_fit_are_named(
+    names: tuple[str, ...], value: Any, tmp_path: Path
+) -> None:
+    known("rotation").export(tmp_path / "b", torchscript=True)
+    path = tmp_path / "b" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["training"]["seed"] = "none of a number"
+    path.write_text(json.dumps(manifest))
+    assert Autoencoder.load(tmp_path / "b").seed == 0
+    inner = manifest
+    for name in names[:-1]:
+        inner = inner[name]
+    inner[names[-1]] = value
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(FileFormatError, match=str(tmp_path)):
         Autoencoder.load(tmp_path / "b")

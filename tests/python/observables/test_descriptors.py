@@ -158,6 +158,7 @@ def test_gradients() -> None:
         (lambda: observables.LocalOrder(1.0, degree=0), "degree"),
         (lambda: observables.LocalOrder(1.0, types=0), "types"),
         (lambda: observables.CoordinationNumber(1.0)(np.eye(3), types=[0, 1, 1]), "types"),
+        (lambda: observables.LocalOrder(1.0)(np.eye(3), types=[1.9, 1.0, 1.0]), "whole numbers"),
         (lambda: observables.LinearProjection(0), "size"),
         (lambda: observables.LinearProjection(2).fit(np.zeros((1, 3, 3))), "frames"),
         (lambda: observables.LinearProjection(9).fit(np.zeros((4, 3, 3))), "size"),

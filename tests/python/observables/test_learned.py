@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.observables import LearnedObservable
 from mlcore.training import TrainingOptions, read_metrics
 from scipy.spatial.transform import Rotation
+from stopping import stopped_after
 
 SIDE = 4.2
 
@@ -201,7 +203,7 @@ def test_symbols_of_a_trajectory_are_its_types() -> None:
     model = LearnedObservable(
         "atoms", inputs=("x", "types"), types=types, reduce="sum", hidden=(16,)
     )
-    read = observables.frames.read_frames(t, model.species)
+    read = observables.frames.read_frames(t, model.kinds)
     assert [f.types.tolist() for f in read] == [[1, 0, 0, 1]] * 8
     assert model.fit(t, labels[:, None], epochs=2).seconds > 0
     with pytest.raises(InvalidArgument, match="atoms hold Cl, the types are Na, K"):
@@ -282,20 +284,64 @@ def test_a_committee_is_apart_where_it_has_not_been() -> None:
 def test_resume(tmp_path: Path) -> None:
     labels = [TRUTH(atoms) for atoms in FRAMES]
     options = TrainingOptions(epochs=6, batch_size=10, checkpoint_every=1)
-    whole = LearnedObservable(cutoff=2.0, hidden=(8,))
-    whole.fit(FRAMES, labels, training=options)
-    for epochs in (4, 6):
-        kept = dataclasses.replace(options, directory=tmp_path, resume=True)
-        part = LearnedObservable(cutoff=2.0, hidden=(8,))
-        if epochs == 4:
-            broken = LearnedObservable(cutoff=2.0, hidden=(9,))
-            part.fit(FRAMES, labels, training=dataclasses.replace(kept, resume=False))
-            with pytest.raises(Error, match="other settings"):
-                broken.fit(FRAMES, labels, training=kept)
-            continue
-        part.fit(FRAMES, labels, training=kept)
+    kept = dataclasses.replace(options, directory=tmp_path, resume=True)
+
+    def fitted(settings: TrainingOptions, width: int = 8) -> LearnedObservable:
+        model = LearnedObservable(cutoff=2.0, hidden=(width,))
+        model.fit(FRAMES, labels, training=settings)
+        return model
+
+    whole = fitted(options)
+    with stopped_after(3):
+        fitted(kept)
+    part = fitted(kept)
     assert part(FRAMES[0]) == pytest.approx(whole(FRAMES[0]), abs=1e-12)
+    assert part.results[0].training is not None and whole.results[0].training is not None
+    assert part.results[0].training.history == whole.results[0].training.history
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 6
+    with pytest.raises(Error, match="other settings"):
+        fitted(kept, 9)
+
+
+@pytest.mark.parametrize(
+    ("names", "value"),
+    [
+        (("model", "types"), 2),
+        (("model", "cutoff"), 1.5),
+        (("model", "shape"), [3]),
+        (("model", "sees"), "configuration"),
+        (("network", "arguments", "hidden"), [3]),
+    ],
+)
+def test_manifests_that_do_not_fit_are_named(
+    names: tuple[str, ...], value: Any, tmp_path: Path
+) -> None:
+    deep().export(tmp_path / "b")
+    path = tmp_path / "b" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["training"] |= {"seed": -3, "species": ["Ar", "Kr"]}
+    path.write_text(json.dumps(manifest))
+    again = LearnedObservable.load(tmp_path / "b")
+    assert again.seed == 0 and again.kinds.symbols is None
+    inner = manifest
+    for name in names[:-1]:
+        inner = inner[name]
+    inner[names[-1]] = value
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(FileFormatError, match=str(tmp_path)):
+        LearnedObservable.load(tmp_path / "b")
+
+
+def test_values_of_two_axes_are_not_learned_ones(tmp_path: Path) -> None:
+    model = LearnedObservable("configuration", 6, invariance="none", hidden=())
+    model.fit(chains(20, 0), np.zeros((20, 6)))
+    model.export(tmp_path / "b", torchscript=False)
+    path = tmp_path / "b" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["model"]["shape"] = [2, 3]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(FileFormatError, match="field model does not fit its network"):
+        LearnedObservable.load(tmp_path / "b")
 
 
 def fit(labels: Any, frames: Any = FRAMES, **options: Any) -> Any:
