@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,16 @@ from numpy.typing import NDArray
 from mlcore.data.trajectory import Trajectory
 from mlcore.errors import InvalidArgument
 
-__all__ = ["Array", "Box", "check_velocities", "common_box", "overdamped", "time_step"]
+__all__ = [
+    "Array",
+    "Box",
+    "check_part",
+    "check_velocities",
+    "common_box",
+    "overdamped",
+    "time_step",
+    "trajectories_of",
+]
 
 Array = NDArray[np.float64]
 
@@ -46,9 +57,27 @@ class Box:
         return found
 
 
-def time_step(trajectories: list[Trajectory]) -> float:
-    if not trajectories:
+def check_part(validation: Any) -> None:
+    number = isinstance(validation, (int, float)) and not isinstance(validation, bool)
+    if not (number and 0 < validation < 1):
+        raise InvalidArgument(f"validation must be a part between 0 and 1, not {validation!r}")
+
+
+def trajectories_of(data: Any) -> list[Trajectory]:
+    """One trajectory or several, as a list that is not empty."""
+    parts = [data] if isinstance(data, Trajectory) or not isinstance(data, Iterable) else list(data)
+    for part in parts:
+        if not isinstance(part, Trajectory):
+            raise InvalidArgument(
+                "data must be a Trajectory (mlcore.data.read_trajectory) or several, "
+                f"not {part!r:.60}"
+            )
+    if not parts:
         raise InvalidArgument("data holds no trajectory")
+    return parts
+
+
+def time_step(trajectories: list[Trajectory]) -> float:
     counts = {t.positions.shape[1] for t in trajectories}
     if len(counts) > 1:
         raise InvalidArgument(f"data holds trajectories of {sorted(counts)} atoms; give one number")

@@ -17,8 +17,17 @@ from mlcore.data.trajectory import Trajectory
 from mlcore.errors import Error, InvalidArgument
 from mlcore.export import Contract, ModelBundle, Perceptron, write_model
 from mlcore.networks.one_step import OneStepNetwork
-from mlcore.steppers.frames import Array, Box, check_velocities, common_box, overdamped, time_step
-from mlcore.training import TrainingOptions, TrainingResult, train
+from mlcore.steppers.frames import (
+    Array,
+    Box,
+    check_part,
+    check_velocities,
+    common_box,
+    overdamped,
+    time_step,
+    trajectories_of,
+)
+from mlcore.training import TrainingOptions, TrainingResult, checked_seed, train
 
 __all__ = ["OneStep"]
 
@@ -116,7 +125,7 @@ class OneStep:
         self.inputs = tuple(inputs)
         self.hidden = tuple(hidden)
         self.relative = bool(relative)
-        self.seed = seed
+        self.seed = checked_seed(seed)
         self.dt = 0.0
         self.particles: int | None = None
         self._box = Box()
@@ -134,6 +143,8 @@ class OneStep:
         data: Trajectory | Sequence[Trajectory],
         *,
         validation: float = 0.1,
+        checkpoint: str | Path | None = None,
+        progress: bool = False,
         options: TrainingOptions | None = None,
     ) -> TrainingResult:
         """Learns the step between consecutive frames.
@@ -142,7 +153,10 @@ class OneStep:
             data: trajectories with velocities (unless overdamped), all of the same atoms, cell and
                 time between frames. The last part of each is held out.
             validation: part held out, above 0 and below 1.
-            options: of the training loop; checkpoints and resume work as everywhere.
+            checkpoint: folder for checkpoints, metrics and the learning curve. A run that was killed
+                goes on from there when called again alike.
+            progress: show a bar.
+            options: of the training loop.
 
         Returns:
             How training went; losses are mean squared errors in standard deviations of the outputs.
@@ -150,9 +164,8 @@ class OneStep:
         Raises:
             InvalidArgument: naming what is wrong with the data.
         """
-        if not 0 < validation < 1:
-            raise InvalidArgument(f"validation must be between 0 and 1, not {validation!r}")
-        trajectories = [data] if isinstance(data, Trajectory) else list(data)
+        check_part(validation)
+        trajectories = trajectories_of(data)
         dt, box = time_step(trajectories), common_box(trajectories)
         if "v" not in self.inputs:
             trajectories = [overdamped(t) for t in trajectories]
@@ -168,7 +181,9 @@ class OneStep:
         )
         _fit_linear(network, fitted)
         objective = _Squares(network, fitted, held_out)
-        options = options or TrainingOptions(batch_size=256, epochs=200, patience=30)
+        options = (options or TrainingOptions(batch_size=256, epochs=200, patience=30)).at(
+            checkpoint, progress
+        )
         if self.hidden:
             result = train(network, objective, options, label="one step")
         else:

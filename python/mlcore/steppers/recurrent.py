@@ -16,8 +16,17 @@ from mlcore.data.trajectory import Trajectory
 from mlcore.errors import Error, InvalidArgument
 from mlcore.export import Contract, Lstm, ModelBundle, write_model
 from mlcore.networks.recurrent import RecurrentNetwork
-from mlcore.steppers.frames import Array, Box, check_velocities, common_box, overdamped, time_step
-from mlcore.training import TrainingOptions, TrainingResult, train
+from mlcore.steppers.frames import (
+    Array,
+    Box,
+    check_part,
+    check_velocities,
+    common_box,
+    overdamped,
+    time_step,
+    trajectories_of,
+)
+from mlcore.training import TrainingOptions, TrainingResult, checked_seed, train
 
 __all__ = ["RecurrentStep"]
 
@@ -140,7 +149,7 @@ class RecurrentStep:
         self.inputs = tuple(inputs)
         self.hidden, self.layers = hidden, layers
         self.relative = bool(relative) and sees == "configuration" and "x" in self.inputs
-        self.seed = seed
+        self.seed = checked_seed(seed)
         self._make(1, 1)
         self.dt = 0.0
         self.particles: int | None = None
@@ -173,6 +182,8 @@ class RecurrentStep:
         stretch: int = 40,
         warm: int = 10,
         validation: float = 0.1,
+        checkpoint: str | Path | None = None,
+        progress: bool = False,
         options: TrainingOptions | None = None,
     ) -> TrainingResult:
         """Learns the steps along the frames by truncated back-propagation through time.
@@ -184,6 +195,9 @@ class RecurrentStep:
                 are; every stretch starts without memory.
             warm: frames at its beginning that fill the memory and do not count.
             validation: part held out, above 0 and below 1.
+            checkpoint: folder for checkpoints, metrics and the learning curve. A run that was killed
+                goes on from there when called again alike.
+            progress: show a bar.
             options: of the training loop; a sample of a batch is a stretch.
 
         Returns:
@@ -192,10 +206,9 @@ class RecurrentStep:
         Raises:
             InvalidArgument: naming what is wrong with the data.
         """
-        if not 0 < validation < 1:
-            raise InvalidArgument(f"validation must be between 0 and 1, not {validation!r}")
+        check_part(validation)
         _check_stretch(stretch, warm)
-        trajectories = [data] if isinstance(data, Trajectory) else list(data)
+        trajectories = trajectories_of(data)
         dt, box = time_step(trajectories), common_box(trajectories)
         trajectories = self._with_velocities(trajectories)
         count = trajectories[0].positions.shape[1]
@@ -212,7 +225,9 @@ class RecurrentStep:
         samples = [_cut(parts, stretch, warm) for parts in (fitted, held_out)]
         network.normalise(samples[0].rows, samples[0].results)
         objective = _Squares(network, *samples)
-        options = options or TrainingOptions(batch_size=64, epochs=200, patience=30)
+        options = (options or TrainingOptions(batch_size=64, epochs=200, patience=30)).at(
+            checkpoint, progress
+        )
         result = train(network, objective, options, label="recurrent step")
         self._network, self._box, self.dt = network.eval(), box, dt
         self.particles = None if atoms else count
@@ -322,11 +337,12 @@ class RecurrentStep:
         return places + dx.numpy(), after.numpy(), kept.numpy()
 
     def _kinds(self, types: ArrayLike, count: int) -> NDArray[np.int64]:
-        found = np.asarray(types, np.int64)
-        known = self.network.types if "types" in self.inputs else None
-        if found.shape != (count,) or (known and not ((found >= 1) & (found <= known)).all()):
-            raise InvalidArgument(f"types must be {count} numbers from 1 to {known}")
-        return found
+        found = np.asarray(types)
+        known = self.network.types if "types" in self.inputs else np.iinfo(np.int64).max
+        whole = found.shape == (count,) and found.dtype.kind in "iu"
+        if not whole or not ((found >= 1) & (found <= known)).all():
+            raise InvalidArgument(f"types must be ({count},) whole numbers in 1..{known}")
+        return found.astype(np.int64)
 
     def warm_up(self, frames: Trajectory, memory: ArrayLike | None = None) -> Array:
         """The memory after all frames but the last, from which a roll-out goes on.

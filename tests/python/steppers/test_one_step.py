@@ -12,8 +12,9 @@ import torch
 from mlcore import export
 from mlcore.data import Trajectory
 from mlcore.errors import Error, InvalidArgument
-from mlcore.steppers import OneStep
+from mlcore.steppers import OneStep, RecurrentStep
 from mlcore.training import TrainingOptions
+from stopping import stopped_after
 
 DT = 0.3
 
@@ -151,23 +152,39 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    def options(epochs: int, folder: str, resume: bool) -> TrainingOptions:
-        return TrainingOptions(
-            epochs=epochs,
-            schedule="constant",
-            batch_size=64,
-            directory=tmp_path / folder,
-            resume=resume,
-            checkpoint_every=1,
-        )
+    def fitted(folder: str) -> tuple[OneStep, list[dict[str, float]]]:
+        model = OneStep("atoms", ("v",), hidden=(8,))
+        options = TrainingOptions(
+            epochs=6, schedule="constant", batch_size=64, directory=tmp_path / folder,
+            resume=True, checkpoint_every=1,
+        )  # fmt: skip
+        return model, model.fit(drag(10, 0), options=options).history
 
-    whole = OneStep("atoms", ("v",), hidden=(8,))
-    wanted = whole.fit(drag(10, 0), options=options(4, "whole", False)).history
-    again = OneStep("atoms", ("v",), hidden=(8,))
-    again.fit(drag(10, 0), options=options(4, "part", False))
-    resumed = OneStep("atoms", ("v",), hidden=(8,))
-    found = resumed.fit(drag(10, 0), options=options(4, "part", True)).history
-    assert [r["loss"] for r in found] == [r["loss"] for r in wanted]
+    whole, wanted = fitted("whole")
+    with stopped_after(3):
+        fitted("part")
+    resumed, found = fitted("part")
+    assert found == wanted and len(found) == 6
+    x, v = np.random.default_rng(0).normal(size=(2, 5, 3))
+    for got, want in zip(resumed.step(x, v), whole.step(x, v), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_training_is_shown_and_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    few = TrainingOptions(epochs=2, batch_size=64)
+    for model, more in (
+        (OneStep("atoms", ("v",), hidden=(4,)), {}),
+        (RecurrentStep(hidden=4), {"warm": 3}),
+    ):
+        folder = tmp_path / type(model).__name__
+        first = model.fit(drag(80, 0), checkpoint=folder, progress=True, options=few, **more)
+        assert "2/2" in capfd.readouterr().err
+        assert (folder / "learning_curve.png").is_file()
+        again = model.fit(drag(80, 0), checkpoint=folder, options=few, **more)
+        assert again.history == first.history and capfd.readouterr().err == ""
+        with pytest.raises(InvalidArgument, match="checkpoint must be None"):
+            kept = dataclasses.replace(few, directory=folder)
+            model.fit(drag(80, 0), checkpoint=folder, options=kept, **more)
 
 
 @pytest.mark.parametrize("sees", ["atoms", "configuration"])
@@ -207,7 +224,10 @@ def test_chain_cut_by_a_boundary_steps_the_same(tmp_path: Path) -> None:
         (lambda: OneStep("group"), "sees"),  # type: ignore[arg-type]
         (lambda: OneStep("atoms", ("v", "x")), "inputs"),
         (lambda: OneStep("atoms", hidden=(0,)), "hidden"),
-        (lambda: OneStep().fit([]), "data"),
+        (lambda: OneStep().fit([]), "data holds no trajectory"),
+        (lambda: OneStep().fit("run.dump"), "data must be a Trajectory .* not 'r'"),  # type: ignore[arg-type]
+        (lambda: OneStep().fit(None), "data must be a Trajectory .* not None"),  # type: ignore[arg-type]
+        (lambda: OneStep().fit(drag(10, 0), validation=None), "validation"),  # type: ignore[arg-type]
         (lambda: OneStep().fit(drag(10, 0), validation=1.0), "validation"),
         (lambda: OneStep().fit(drag(1, 0)), "data"),
         (lambda: OneStep().fit(Trajectory(np.arange(9.0), np.zeros((9, 2, 3)))), "velocities"),

@@ -14,6 +14,7 @@ from mlcore.data import Trajectory
 from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.steppers import OneStep, RecurrentStep
 from mlcore.training import TrainingOptions
+from stopping import stopped_after
 
 DT = 0.5
 
@@ -226,19 +227,20 @@ def test_boundaries_do_not_matter(tmp_path: Path) -> None:
 
 
 def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    def history(epochs: int, folder: str, resume: bool) -> list[float]:
+    def history(folder: str) -> list[dict[str, float]]:
         options = TrainingOptions(
-            epochs=epochs, schedule="constant", batch_size=8, directory=tmp_path / folder,
-            resume=resume, checkpoint_every=1,
+            epochs=6, schedule="constant", batch_size=8, directory=tmp_path / folder,
+            resume=True, checkpoint_every=1,
         )  # fmt: skip
         model = RecurrentStep("atoms", ("x",), 4)
-        found = model.fit(springs(40, 4, 0), stretch=12, warm=3, options=options).history
-        return [record["loss"] for record in found]
+        return model.fit(springs(40, 4, 0), stretch=12, warm=3, options=options).history
 
-    whole = history(4, "whole", False)
-    assert history(4, "part", False) == whole == history(4, "part", True)
+    whole = history("whole")
+    with stopped_after(3):
+        history("part")
+    assert history("part") == whole and len(whole) == 6
     with pytest.raises(Error, match="other settings"):
-        options = TrainingOptions(epochs=4, batch_size=8, directory=tmp_path / "part", resume=True)
+        options = TrainingOptions(epochs=6, batch_size=8, directory=tmp_path / "part", resume=True)
         RecurrentStep("atoms", ("x",), 5).fit(springs(40, 4, 0), options=options, warm=0)
 
 
@@ -274,7 +276,14 @@ ZEROS = np.zeros((4, 3))
         (lambda: RecurrentStep("atoms", ("x", "cell")), "inputs"),
         (lambda: RecurrentStep("atoms", hidden=0), "hidden"),
         (lambda: RecurrentStep("atoms", layers=1.5), "layers"),  # type: ignore[arg-type]
-        (lambda: RecurrentStep().fit([]), "data"),
+        (lambda: RecurrentStep().fit([]), "data holds no trajectory"),
+        (lambda: RecurrentStep().fit(["run.dump"]), "data must be a Trajectory"),  # type: ignore[list-item]
+        (lambda: RecurrentStep().fit(springs(60, 3, 0), validation=True), "validation"),
+        (
+            lambda: small("atoms", ("x", "types")).step(ZEROS, ZEROS, types=[1.9] * 4),
+            "whole numbers",
+        ),
+        (lambda: small().step(ZEROS, ZEROS, types=[0] * 4), "whole numbers in 1"),
         (lambda: RecurrentStep().fit(springs(60, 3, 0), validation=0.0), "validation"),
         (lambda: RecurrentStep().fit(springs(60, 3, 0), warm=-1), "warm"),
         (lambda: RecurrentStep().fit(springs(60, 3, 0), stretch=10, warm=10), "stretch"),
