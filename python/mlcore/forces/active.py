@@ -83,7 +83,7 @@ def active_rounds(
     test: Sequence[Atoms] | None = None,
     fit: Mapping[str, Any] | None = None,
     force_limit: float | None = None,
-    units: str = "lj",
+    units: str | None = None,
     ranks: int = 1,
     progress: bool = False,
 ) -> list[Round]:
@@ -106,7 +106,7 @@ def active_rounds(
         test: frames with forces to measure the error on; not learned from.
         fit: arguments of the committee's fit.
         force_limit: frames with a larger force than this, which no sane run meets, are left out.
-        units: of the bundle.
+        units: of the bundles; None: the model's, or "lj".
         ranks: MPI ranks of the exploring runs.
         progress: tell on stderr what is done.
 
@@ -119,6 +119,10 @@ def active_rounds(
     """
     if rounds < 0 or most < 1:
         raise InvalidArgument(f"rounds and most must be at least 0 and 1, not {rounds}, {most}")
+    own = model.kinds.units
+    if None not in (own, units) and units != own:
+        raise InvalidArgument(f"units must be those of the model, {own!r}, not {units!r}")
+    units = units or own or "lj"
     tested = None if test is None else read_frames(test, model.kinds, "test")
     told = {
         "frames": digest(read_frames(frames, model.kinds)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from mlcore.forces.frames import read_frames, split
 from mlcore.forces.model import Dtype, ForceFit, ForceModel
 from mlcore.forces.neighbor import NeighborForce
 from mlcore.forces.pair import PairForce, tabulate
+from mlcore.training import TrainingOptions
 
 __all__ = ["Committee"]
 
@@ -58,8 +61,8 @@ class Committee(ForceModel):
 
         Args:
             frames, validation, checkpoint, options: see the members' fit; every member has a folder
-                of its own in `checkpoint`. Called again alike after a stop, members that were
-                done are not trained again.
+                of its own in `checkpoint`, or in the directory of `training`, and batches of its
+                own. Called again alike after a stop, members that were done are not trained again.
 
         Raises:
             InvalidArgument: naming the argument.
@@ -75,8 +78,9 @@ class Committee(ForceModel):
             rng = np.random.default_rng([seed, number])
             drawn = [learned[int(k)] for k in rng.integers(0, len(learned), len(learned))]
             folder = None if checkpoint is None else Path(checkpoint) / f"member_{number}"
+            told = _of_member(options, number)
             results.append(
-                member.fit(drawn, validation=held_out or None, checkpoint=folder, **options)
+                member.fit(drawn, validation=held_out or None, checkpoint=folder, **told)
             )
         self.members, self._cached = fitted, None
         return results
@@ -98,3 +102,14 @@ class Committee(ForceModel):
     def notes(self) -> dict[str, Any]:
         told = self.members[0].notes()
         return {**told, "model": f"Committee of {len(self.members)} {told['model']}"}
+
+
+def _of_member(options: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Arguments of the fit of a member: batches and a folder of its own."""
+    training = options.get("training")
+    if not isinstance(training, TrainingOptions):
+        return dict(options)
+    own = replace(training, seed=training.seed + number)
+    if own.directory is not None:
+        own = replace(own, directory=Path(own.directory) / f"member_{number}")
+    return {**options, "training": own}

@@ -20,7 +20,7 @@ from mlcore.forces.frames import Configuration, digest, read_frames, split
 from mlcore.forces.graph import settings as settings_of
 from mlcore.forces.model import Dtype, ForceFit, ForceModel, row_inputs
 from mlcore.networks.rows import AtomRows
-from mlcore.training import TrainingOptions
+from mlcore.training import TrainingOptions, checked_seed
 
 __all__ = ["ExternalForce"]
 
@@ -129,7 +129,7 @@ class ExternalForce(ForceModel):
         self.conservative = conservative
         self.hidden = tuple(hidden)
         self.activation = activation
-        self.seed = seed
+        self.seed = checked_seed(seed)
         self.network = self._network()
         self.contract()
         self.result: ForceFit | None = None
@@ -210,17 +210,14 @@ class ExternalForce(ForceModel):
         if self.hidden or self.conservative:
             from mlcore.training.loop import train
 
-            settings = training or TrainingOptions(
+            settings = TrainingOptions.of_fit(
+                training,
+                checkpoint=checkpoint,
+                progress=progress,
                 epochs=epochs,
                 learning_rate=learning_rate,
                 batch_size=batch_size,
-                patience=max(epochs // 4, 50),
-                min_improvement=0.0,
                 seed=self.seed,
-                directory=checkpoint,
-                resume=checkpoint is not None,
-                checkpoint_every=10,
-                progress=progress,
             )
             outcome = train(network, loss, settings, "ExternalForce")
         error = float(loss.error(network, loss.rows, loss.forces).detach()) ** 0.5

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase.data import chemical_symbols
 from numpy.typing import ArrayLike, NDArray
 
 from mlcore.arrays import box, is_atoms
 from mlcore.data import Trajectory
-from mlcore.data.ase_units import ase_velocities, checked_style
-from mlcore.data.extxyz import TIME, TYPES, VELOCITIES
+from mlcore.data.ase_units import ase_velocities
+from mlcore.data.extxyz import TIME, VELOCITIES
+from mlcore.data.kinds import Kinds, held
 from mlcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -23,105 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Configuration", "Kinds", "digest", "read_frames", "split"]
 
 Array = NDArray[np.float64]
-
-
-class Kinds:
-    """How atoms are read.
-
-    Args:
-        given: types of atoms: a number, or chemical symbols in the order of LAMMPS' types 1, 2, ..
-        units: of velocities: "lj", "metal", "real", or None where none was told.
-
-    Raises:
-        InvalidArgument: no types, a symbol twice, or other units.
-    """
-
-    def __init__(self, given: int | str | Sequence[str], units: str | None = None) -> None:
-        self.given = given
-        self.units = checked_style(units)
-        self.symbols: tuple[str, ...] | None = None
-        if isinstance(given, str):
-            self.symbols = (given,)
-        elif not isinstance(given, int):
-            self.symbols = tuple(given)
-        self.count = given if isinstance(given, int) else len(self.symbols or ())
-        if isinstance(given, bool) or self.count < 1:
-            raise InvalidArgument(
-                f"types must be a number of at least 1 or chemical symbols, not {given!r}"
-            )
-        if self.symbols is not None and len(set(self.symbols)) != self.count:
-            raise InvalidArgument(f"types must be different symbols, not {given!r}")
-
-    def of_atoms(self, atoms: Atoms) -> NDArray[np.int64]:
-        """(n,) from 0: of the symbols, or of an array `type` from 1."""
-        if self.symbols is not None:
-            return self.of_symbols(list(atoms.symbols))
-        held = None if self.count == 1 else _held(atoms, TYPES)
-        self.check_alike([atoms])
-        return self.of_numbers(held, len(atoms))
-
-    def of_trajectory(self, t: Trajectory) -> NDArray[np.int64]:
-        """(n,) from 0: of the symbols where both sides have them, else of the types."""
-        if self.symbols is None:
-            if self.count > 1 and t.types is None and t.symbols is not None:
-                told = ", ".join(sorted(set(t.symbols.tolist())))
-                raise InvalidArgument(f"types must be symbols: the frames hold {told} and no types")
-            return self.of_numbers(None if self.count == 1 else t.types, t.particles)
-        if t.symbols is None:
-            return self.of_numbers(t.types, t.particles)
-        return self.of_symbols(t.symbols.tolist())
-
-    def of_symbols(self, symbols: Sequence[str]) -> NDArray[np.int64]:
-        """(n,) from 0."""
-        place = {symbol: k for k, symbol in enumerate(self.symbols or ())}
-        strange = sorted(set(symbols) - set(place))
-        if strange:
-            told = ", ".join(place)
-            raise InvalidArgument(f"atoms hold {', '.join(strange)}, the types are {told}")
-        return np.array([place[s] for s in symbols], dtype=np.int64)
-
-    def check_alike(self, parts: Iterable[Any]) -> None:
-        """Atoms or trajectories that tell apart what a model of one type takes as the same.
-
-        Raises:
-            InvalidArgument: several symbols or types, and the model has one type without a symbol.
-        """
-        if self.symbols is not None or self.count > 1:
-            return
-        symbols: set[str] = set()
-        numbers: set[str] = set()
-        for part in parts:
-            held = None
-            if isinstance(part, Trajectory):
-                held = part.types
-                symbols |= set() if part.symbols is None else set(part.symbols.tolist())
-            if is_atoms(part):
-                symbols |= {chemical_symbols[z] for z in np.unique(part.numbers)}
-                held = _held(part, TYPES)
-            numbers |= set() if held is None else {str(n) for n in np.unique(held)}
-        for found, way in ((symbols, "their symbols"), (numbers, "their number")):
-            if len(found) > 1:
-                told = ", ".join(sorted(found))
-                raise InvalidArgument(f"types is 1, but the atoms are of {told}: give types {way}")
-
-    def of_numbers(self, types: ArrayLike | None, n: int) -> NDArray[np.int64]:
-        """(n,) from 0, of LAMMPS' types from 1; None is all 1 where there is one type."""
-        if types is None:
-            if self.count > 1:
-                raise InvalidArgument(f"types of the atoms are needed: the model has {self.count}")
-            return np.zeros(n, np.int64)
-        found = np.asarray(types)
-        if found.shape != (n,) or found.dtype.kind not in "iu":
-            raise InvalidArgument(f"types must be ({n},) integers, not {found.dtype} {found.shape}")
-        if n and not (found.min() >= 1 and found.max() <= self.count):
-            span = f"{found.min()}..{found.max()}"
-            raise InvalidArgument(f"types must lie in 1..{self.count}, found {span}")
-        return found.astype(np.int64) - 1
-
-
-def _held(atoms: Atoms, names: Iterable[str]) -> Any:
-    """The first of these arrays that the atoms have, or None."""
-    return next((atoms.arrays[n] for n in names if n in atoms.arrays), None)
 
 
 @dataclass(frozen=True)
@@ -162,7 +63,7 @@ class Configuration:
     ) -> Configuration:
         """Of `ase.Atoms`, or of arrays; without forces or energy.
 
-        Velocities and time that are not given are those of the Atoms. Momenta, which ASE keeps in
+        What is not given is that of the Atoms. Momenta, which ASE keeps in
         units of its own, become velocities in the units of `kinds`, and none where it has no units.
         Without momenta an array `velo` or `vel`, as `ase.io.read` makes it of an extended XYZ file,
         and the info `time` are taken as they are, as energies and forces.
@@ -174,16 +75,21 @@ class Configuration:
         """
         if is_atoms(positions):
             atoms = positions
-            rows, flags = box(atoms.cell, atoms.pbc)
+            rows, flags = box(
+                atoms.cell if cell is None else cell, atoms.pbc if pbc is None else pbc
+            )
             v, foreign = velocities, False
             if v is None and atoms.has("momenta"):
                 foreign = kinds.units is None
                 v = None if kinds.units is None else ase_velocities(atoms, kinds.units)
             elif v is None:
-                v = _held(atoms, VELOCITIES)
+                v = held(atoms, VELOCITIES)
             told = next((atoms.info[name] for name in TIME if name in atoms.info), None)
             time = told if time is None else time
-            x, kind = _vectors("positions", atoms.positions), kinds.of_atoms(atoms)
+            x = _vectors("positions", atoms.positions)
+            if types is None:
+                kinds.check_alike([atoms])
+            kind = kinds.of_atoms(atoms) if types is None else kinds.of_numbers(types, len(x))
         else:
             if cell is not None and pbc is None:
                 raise InvalidArgument(
@@ -193,7 +99,7 @@ class Configuration:
             x, v, foreign = _vectors("positions", positions), velocities, False
             kind = kinds.of_numbers(types, len(x))
         speeds = None if v is None else _vectors("velocities", v, len(x))
-        when = 0.0 if time is None else _moment(time)
+        when = 0.0 if time is None else _number("time", time)
         return cls(x, kind, rows, flags, speeds, time=when, foreign=foreign)
 
     def wrapped(self) -> Array:
@@ -205,10 +111,10 @@ class Configuration:
         return np.asarray(self.x - np.floor(self.x @ inverse) @ self.cell[flags])
 
 
-def _moment(time: Any) -> float:
-    number = np.asarray(time)
+def _number(name: str, value: Any) -> float:
+    number = np.asarray(value)
     if number.size != 1 or number.dtype.kind not in "iuf" or not np.isfinite(number).all():
-        raise InvalidArgument(f"time must be a finite number, not {time!r}")
+        raise InvalidArgument(f"{name} must be a finite number, not {value!r}")
     return float(number.item())
 
 
@@ -256,6 +162,7 @@ def read_frames(frames: Any, kinds: Kinds, name: str = "frames") -> list[Configu
 
 def _of_trajectory(trajectory: Trajectory, kinds: Kinds) -> Iterator[Configuration]:
     t = trajectory
+    kinds.check_units(t.units)
     rows, flags = box(t.cell, t.pbc)
     types = kinds.of_trajectory(t)
     for k in range(len(t)):
@@ -272,6 +179,7 @@ def _of_trajectory(trajectory: Trajectory, kinds: Kinds) -> Iterator[Configurati
 
 
 def _of_atoms(atoms: Atoms, kinds: Kinds) -> Configuration:
+    kinds.check_units(atoms.info.get("units"))
     plain = Configuration.of(atoms, kinds)
     forces, energy = atoms.arrays.get("forces"), atoms.info.get("energy")
     if atoms.calc is not None:
@@ -280,7 +188,7 @@ def _of_atoms(atoms: Atoms, kinds: Kinds) -> Configuration:
     return replace(
         plain,
         forces=None if forces is None else _vectors("forces", forces, len(plain.x)),
-        energy=None if energy is None else float(energy),
+        energy=None if energy is None else _number("energy", energy),
     )
 
 

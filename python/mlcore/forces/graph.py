@@ -17,6 +17,7 @@ from mlcore.neighbors import neighbor_list
 from mlcore.networks import arguments_of
 
 __all__ = [
+    "EDGES",
     "Graph",
     "Learner",
     "NeighborLoss",
@@ -26,6 +27,10 @@ __all__ = [
     "reference_energies",
     "settings",
 ]
+
+
+EDGES = 100_000
+"""Pairs of atoms that are evaluated at once, so that the memory holds what is in between."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +229,11 @@ class NeighborLoss:
         self.reference = reference_energies(self.whole)
         self.graphs = [g.to(dtype) for g in self.exact]
         held = [Graph.of(frame, cutoff, types).to(dtype) for frame in held_out]
-        self.held = join(held) if held else None
+        self.held = _lots(held)
+        if held and not any(any(self.known(graph)) for graph in held):
+            raise InvalidArgument(
+                "validation: the frames held out have no forces and no energies of any weight"
+            )
         told = (digest(frames), digest(held_out), repr(cutoff), repr(self.weights))
         self._identity = " ".join((*told, settings(network)))
 
@@ -252,27 +261,45 @@ class NeighborLoss:
         wrong = forces - graph.forces
         return per_atom[torch.isfinite(graph.energy)], wrong[torch.isfinite(graph.forces)]
 
-    def of_graph(self, learner: Learner, graph: Graph, create_graph: bool) -> Tensor:
-        """The loss on some frames."""
-        energy, forces = self.errors(learner, graph, create_graph)
-        loss = learner.own.new_zeros(())
-        with_energy, with_forces = self.known(graph)
-        if with_energy:
+    def of_errors(self, learner: Learner, energy: Tensor, forces: Tensor) -> Tensor:
+        """The loss of errors as `errors` gives them."""
+        loss = 0.0 * learner.own.sum()  # has a gradient on frames of which nothing is known, too
+        if self.weights[0] > 0 and len(energy):
             loss = loss + self.weights[0] * (energy / self.spread.energy).square().mean()
-        if with_forces:
+        if self.weights[1] > 0 and len(forces):
             loss = loss + self.weights[1] * (forces / self.spread.force).square().mean().double()
         return loss
+
+    def held_out_errors(self, learner: Learner) -> tuple[Tensor, Tensor] | None:
+        """As `errors`, of the frames held out, a few at a time; None without any."""
+        if not self.held:
+            return None
+        parts = [self.errors(learner, graph, create_graph=False) for graph in self.held]
+        energies, forces = zip(*((e.detach(), f.detach()) for e, f in parts), strict=True)
+        return torch.cat(energies), torch.cat(forces)
 
     def loss(self, module: torch.nn.Module, samples: Tensor) -> Tensor:
         """The loss on the frames numbered."""
         assert isinstance(module, Learner)
         everything = len(samples) == self.size
         chosen = self.graphs if everything else [self.graphs[int(k)] for k in samples]
-        return self.of_graph(module, join(chosen), create_graph=True)
+        return self.of_errors(module, *self.errors(module, join(chosen), create_graph=True))
 
     def validation(self, module: torch.nn.Module) -> float | None:
         """The loss on the frames held out, None without any."""
-        if self.held is None:
-            return None
         assert isinstance(module, Learner)
-        return float(self.of_graph(module, self.held, create_graph=False).detach())
+        found = self.held_out_errors(module)
+        return None if found is None else float(self.of_errors(module, *found).detach())
+
+
+def _lots(graphs: Sequence[Graph]) -> list[Graph]:
+    """The graphs in their order, joined to a few of not too many edges each."""
+    lots: list[list[Graph]] = []
+    edges = EDGES
+    for graph in graphs:
+        if edges + len(graph.D) > EDGES:
+            lots.append([])
+            edges = 0
+        lots[-1].append(graph)
+        edges += len(graph.D)
+    return [join(lot) for lot in lots]

@@ -23,11 +23,7 @@ class LoadedForce(ForceModel):
     """
 
     def __init__(self, bundle: ModelBundle) -> None:
-        species = bundle.manifest.get("training", {}).get("species")
-        count = bundle.contract.types
-        fits = isinstance(species, list) and len(set(map(str, species))) == len(species) == count
-        given = [str(s) for s in species or ()] if fits else count
-        super().__init__(given, style_of(bundle.units))
+        super().__init__(bundle.species or bundle.contract.types, style_of(bundle.units))
         self.bundle = bundle
         self._networks = bundle.networks("float64")
 

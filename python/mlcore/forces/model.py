@@ -131,8 +131,8 @@ class ForceModel(ABC):
 
         Args:
             atoms: `ase.Atoms`, or positions (n, 3).
-            types: (n,) from 1, beside positions; None where there is one type.
-            cell, pbc: of the positions; see `mlcore.neighbor_list`.
+            types: (n,) from 1; None where there is one type, or those of the Atoms.
+            cell, pbc: of the positions, see `mlcore.neighbor_list`; None are those of the Atoms.
             velocities: (n, 3) in the model's units, where it sees them; None are those of the
                 Atoms, their momenta converted.
             time: where the model sees it; None is the info `time` of the Atoms, or 0.

@@ -14,13 +14,12 @@ import torch
 from mlcore.errors import Error
 from mlcore.export import Contract
 from mlcore.forces.frames import read_frames, split
-from mlcore.forces.graph import Learner, NeighborLoss
+from mlcore.forces.graph import EDGES, Learner, NeighborLoss
 from mlcore.forces.model import Dtype, ForceFit, ForceModel
-from mlcore.training import TrainingOptions, TrainingResult
+from mlcore.training import TrainingOptions, TrainingResult, checked_seed
 
 __all__ = ["NeighborForce"]
 
-_EDGES = 100_000
 _STEPS = 16
 
 
@@ -43,7 +42,7 @@ class NeighborForce(ForceModel):
     ) -> None:
         super().__init__(types)
         self.cutoff = float(cutoff)
-        self.seed = seed
+        self.seed = checked_seed(seed)
         self.options = dict(options)
         self.network = self._network()
         self.result: ForceFit | None = None
@@ -119,7 +118,7 @@ class NeighborForce(ForceModel):
             progress: show a bar.
             epochs, learning_rate, batch_size: of the training; batch_size counts frames, by default
                 few enough for 16 steps an epoch.
-            training: all its settings at once; the two lines above are then not read.
+            training: all its settings at once; the line above is then not read.
 
         Raises:
             InvalidArgument: naming the argument.
@@ -137,17 +136,14 @@ class NeighborForce(ForceModel):
         self._start(learner, loss)
         outcome = None
         if self._trains:
-            settings = training or TrainingOptions(
+            settings = TrainingOptions.of_fit(
+                training,
+                checkpoint=checkpoint,
+                progress=progress,
                 epochs=epochs,
                 learning_rate=learning_rate,
-                batch_size=batch_size or _batch(loss),
-                patience=max(epochs // 4, 50),
-                min_improvement=0.0,
+                batch_size=_batch(loss) if batch_size is None else batch_size,
                 seed=self.seed,
-                directory=checkpoint,
-                resume=checkpoint is not None,
-                checkpoint_every=10,
-                progress=progress,
             )
             outcome = self._train(learner, loss, settings)
         result = _errors(learner, loss, outcome, time.perf_counter() - begin)
@@ -164,7 +160,7 @@ class NeighborForce(ForceModel):
 
 def _batch(loss: NeighborLoss) -> int:
     """Frames a step: few enough for many steps an epoch, and for the memory."""
-    return max(1, min(-(-loss.size // _STEPS), int(_EDGES * loss.size / len(loss.whole.D))))
+    return max(1, min(-(-loss.size // _STEPS), int(EDGES * loss.size / len(loss.whole.D))))
 
 
 def _errors(
@@ -175,8 +171,6 @@ def _errors(
 
     learned = [loss.errors(learner, graph, create_graph=False) for graph in loss.graphs]
     energy, force = (rms(torch.cat([e[k] for e in learned])) for k in (0, 1))
-    held = (math.nan, math.nan)
-    if loss.held is not None:
-        found = loss.errors(learner, loss.held, create_graph=False)
-        held = (rms(found[0]), rms(found[1]))
+    held_out = loss.held_out_errors(learner)
+    held = (math.nan, math.nan) if held_out is None else tuple(map(rms, held_out))
     return ForceFit(outcome, force, energy, held[1], held[0], seconds)

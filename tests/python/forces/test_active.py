@@ -19,6 +19,7 @@ import ase.io
 from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
 from mlcore import forces
+from mlcore.export import load_model
 
 CUTOFF = 2.0
 
@@ -197,6 +198,20 @@ def test_frames_beyond_the_limit_are_left_out(tmp_path: Path) -> None:
     limit = 1.001 * float(np.sort(largest)[1])
     rounds = learn(tmp_path / "al", Explorer(), rounds=1, force_limit=limit)
     assert [r.known for r in rounds] == [2, 4]
+
+
+def test_bundles_have_the_units_of_the_model(tmp_path: Path) -> None:
+    known = [shaken(0.04, k) for k in range(2)]
+    for atoms in known:
+        atoms.arrays["forces"] = -atoms.positions
+    force = forces.ExternalForce(("x",), hidden=(), units="metal")
+    told: dict[str, Any] = {"folder": tmp_path, "rounds": 0, "fit": {"validation": None}}
+    model = forces.Committee(force, members=2)
+    with pytest.raises(InvalidArgument, match="units must be those of the model, 'metal'"):
+        forces.active_rounds(model, known, Explorer(0), label, units="real", **told)
+    assert not list(tmp_path.iterdir())
+    (only,) = forces.active_rounds(model, known, Explorer(0), label, **told)
+    assert set(load_model(only.bundle).units.values()) == {"metal"}
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from ase import Atoms
 from known_potentials import CUTOFF, lj_frames
-from mlcore import data, export, forces
+from mlcore import data, export, forces, observables, steppers
 from mlcore.errors import Error, FileFormatError, InvalidArgument
+from mlcore.training import TrainingOptions
 
 
 def trajectory(force: Any, frames: int = 12, n: int = 40, **options: Any) -> data.Trajectory:
@@ -169,6 +170,39 @@ def test_committee_keeps_a_checkpoint_of_every_member(tmp_path: Path) -> None:
     for members in (1, 2.5, True):
         with pytest.raises(InvalidArgument, match="members"):
             forces.Committee(forces.PairForce(2.5), members=members)  # type: ignore[arg-type]
+
+
+def test_a_committee_with_settings_of_its_own(tmp_path: Path) -> None:
+    """Every member has a folder, and goes on from what is there."""
+    known = trajectory(lambda x, v: -x - v, frames=4)
+    kept = TrainingOptions(epochs=3, batch_size=16, directory=tmp_path / "run", resume=True)
+
+    def fitted() -> forces.Committee:
+        found = forces.Committee(forces.ExternalForce(("x", "v"), hidden=(4,)), members=2)
+        found.fit(known, training=kept)
+        return found
+
+    first, again = fitted(), fitted()
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["member_0", "member_1"]
+    x = np.array([[0.5, -1.0, 0.2]])
+    np.testing.assert_array_equal(first.forces(x, velocities=x), again.forces(x, velocities=x))
+    assert first.spread(x, velocities=x) > 0
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "a", None, True, 1 << 63])
+def test_seeds_are_whole_numbers(seed: Any) -> None:
+    for make in (
+        lambda: forces.PairForce(2.0, seed=seed),
+        lambda: forces.ManyBodyForce(2.0, seed=seed),
+        lambda: forces.ExternalForce(seed=seed),
+        lambda: observables.LearnedObservable("atoms", seed=seed),
+        lambda: observables.Autoencoder(1, seed=seed),
+        lambda: steppers.OneStep(seed=seed),
+        lambda: steppers.RecurrentStep(seed=seed),
+        lambda: TrainingOptions(seed=seed),
+    ):
+        with pytest.raises(InvalidArgument, match="seed must be a whole number from 0 on, not"):
+            make()
 
 
 def test_a_committee_learns_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

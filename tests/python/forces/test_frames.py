@@ -209,3 +209,43 @@ def test_pbc_alone_says_what_repeats() -> None:
 def test_validation_leaves_frames_to_learn_from() -> None:
     with pytest.raises(InvalidArgument, match=r"validation must leave frames .* holds out all 2"):
         forces.PairForce(2.5).fit([pair(), pair()], validation=0.8)
+
+
+@pytest.mark.parametrize("energy", [np.nan, np.inf, "low", [1.0, 2.0]])
+def test_energies_are_numbers(energy: Any) -> None:
+    atoms = pair()
+    atoms.info["energy"] = energy
+    with pytest.raises(InvalidArgument, match="energy must be a finite number, not"):
+        read_frames(atoms, Kinds(1))
+
+
+def test_what_is_given_beside_atoms_counts() -> None:
+    """As in neighbor_list: types, cell and pbc given go before those of the Atoms."""
+    model = forces.PairForce(3.0, ("Cl", "Na"), intervals=4)
+    known = [pair("NaCl", forces=[[f, 0, 0], [-f, 0, 0]]) for f in (1.0, 2.0)]
+    for k, atoms in enumerate(known):
+        atoms.positions[1, 0] += 0.2 * k
+    model.fit(known, validation=None)
+    assert np.abs(model.forces(known[0])).max() > 0.1
+    assert np.abs(model.forces(known[0], types=[1, 1])).max() < 1e-6
+    far = Atoms("NaCl", positions=[[0.1, 0, 0], [4.0, 0, 0]], cell=[5.0] * 3)
+    closed = far.copy()
+    closed.pbc = True
+    np.testing.assert_array_equal(model.forces(far, pbc=True), model.forces(closed))
+    assert np.abs(model.forces(closed)).max() > 0
+    assert not model.forces(closed, cell=[9.0] * 3).any()
+
+
+def test_frames_in_other_units_are_refused() -> None:
+    known = data.Trajectory(
+        np.arange(2.0), np.zeros((2, 3, 3)), velocities=np.ones((2, 3, 3)),
+        forces=-np.ones((2, 3, 3)), units="metal",
+    )  # fmt: skip
+    recorded = pair(velo=np.ones((2, 3)))
+    recorded.info["units"] = "metal"
+    for frames in (known, recorded):
+        forces.ExternalForce(("v",), hidden=(), units="metal").fit(frames, validation=None)
+        with pytest.raises(
+            InvalidArgument, match="frames are in units 'metal', the model in 'real'"
+        ):
+            forces.ExternalForce(("v",), hidden=(), units="real").fit(frames, validation=None)

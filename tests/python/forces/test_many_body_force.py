@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from known_potentials import (
     forces_by_differences,
 )
 from mlcore import export, forces
-from mlcore.errors import Error
+from mlcore.errors import Error, InvalidArgument
+from mlcore.training import TrainingOptions, read_metrics
+from stopping import stopped_after
 
 CUTOFF = 1.9
 
@@ -107,22 +110,24 @@ def small() -> forces.ManyBodyForce:
 
 
 def test_training_is_resumed(known: list[Atoms], tmp_path: Path) -> None:
-    def run(folder: Path, epochs: int) -> forces.ManyBodyForce:
+    def run(folder: Path) -> forces.ManyBodyForce:
         found = small()
-        options = forces.neighbor.TrainingOptions(
-            epochs=epochs, learning_rate=3e-2, schedule="constant", batch_size=2,
+        options = TrainingOptions(
+            epochs=6, learning_rate=3e-2, schedule="constant", batch_size=2,
             directory=folder, resume=True, checkpoint_every=1,
         )  # fmt: skip
         found.fit(known[:4], validation=0.25, training=options)
         return found
 
-    whole = run(tmp_path / "whole", 6)
+    whole = run(tmp_path / "whole")
     assert whole.result is not None and whole.result.training is not None
     history = whole.result.training.history
     assert min(h["loss"] for h in history) < 0.7 * history[0]["loss"]
-    cut = _killed_after(known, tmp_path / "cut", epochs=3)
-    again = run(tmp_path / "cut", 6)
-    assert cut == 3 and again.result is not None and again.result.training is not None
+    with stopped_after(3):
+        run(tmp_path / "cut")
+    assert len(read_metrics(tmp_path / "cut" / "metrics.jsonl")) == 4
+    again = run(tmp_path / "cut")
+    assert again.result is not None and again.result.training is not None
     assert again.result.training.history == history
     (atoms,) = bond_frames(1, seed=2)
     np.testing.assert_array_equal(again.forces(atoms), whole.forces(atoms))
@@ -130,22 +135,37 @@ def test_training_is_resumed(known: list[Atoms], tmp_path: Path) -> None:
         small().fit(known[4:], validation=0.25, checkpoint=tmp_path / "cut")
 
 
-def _killed_after(known: list[Atoms], folder: Path, epochs: int) -> int:
-    """Train until an epoch is written, then stop as a kill would."""
-    from mlcore.training.record import MetricsLog, read_metrics
+def bare(atoms: Atoms) -> Atoms:
+    found: Atoms = atoms.copy()
+    return found
 
-    write = MetricsLog.write
 
-    def stop(self: MetricsLog, record: dict[str, float]) -> None:
-        write(self, record)
-        if record["epoch"] > epochs:
-            raise KeyboardInterrupt
+def test_frames_without_labels_teach_nothing(known: list[Atoms]) -> None:
+    """Whole batches of them are passed over; to validate on them would keep the first epoch."""
+    options: dict[str, Any] = {"epochs": 4, "batch_size": 1, "validation": known[3:4]}
+    result = small().fit([known[0], bare(known[4]), known[1], bare(known[5])], **options)
+    assert result.training is not None and np.isfinite(result.held_out_force_error)
+    losses = [record["loss"] for record in result.training.history]
+    assert 0 < losses[-1] < losses[0]
+    with pytest.raises(InvalidArgument, match="validation: the frames held out have no forces and"):
+        small().fit(known[:2], **{**options, "validation": [bare(known[3])]})
 
-    options = forces.neighbor.TrainingOptions(
-        epochs=6, learning_rate=3e-2, schedule="constant", batch_size=2,
-        directory=folder, resume=True, checkpoint_every=1,
-    )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(MetricsLog, "write", stop)
-        small().fit(known[:4], validation=0.25, training=options)
-    return len(read_metrics(folder / "metrics.jsonl")) - 1
+
+def test_settings_may_come_all_at_once(known: list[Atoms], tmp_path: Path) -> None:
+    once = TrainingOptions(epochs=2, batch_size=2)
+    result = small().fit(known[:3], validation=None, training=once, checkpoint=tmp_path / "run")
+    again = small().fit(known[:3], validation=None, training=once, checkpoint=tmp_path / "run")
+    assert result.training is not None and again.training is not None
+    assert again.training.history == result.training.history
+    assert (tmp_path / "run" / "learning_curve.png").is_file()
+    for told, match in (
+        ({"training": {"epochs": 2}}, "training must be TrainingOptions, not {'epochs': 2}"),
+        ({"epochs": 0}, "epochs must be a whole number"),
+        ({"batch_size": 0}, "batch_size must be a whole number"),
+        (
+            {"training": replace(once, directory=tmp_path), "checkpoint": tmp_path},
+            "checkpoint must be None where the settings name a directory",
+        ),
+    ):
+        with pytest.raises(InvalidArgument, match=match):
+            small().fit(known[:3], validation=None, **told)

@@ -152,7 +152,11 @@ def test_bad_arguments(frames: list[Atoms]) -> None:
     for options, name in (
         ({"cutoff": -1.0}, "cutoff"),
         ({"cutoff": 2.5, "types": 0}, "types"),
-        ({"cutoff": 2.5, "types": ("Ar", "Ar")}, "types"),
+        ({"cutoff": 2.5, "types": ("Ar", "Ar")}, "types must be different symbols"),
+        *(
+            ({"cutoff": 2.5, "types": wrong}, "types must be a number from 1 to 1000 or chemical")
+            for wrong in (2.0, None, True, (1, 2), (), 1001)
+        ),
         ({"cutoff": 2.5, "intervals": 1}, "intervals"),
         ({"cutoff": 2.5, "smooth": 0.0}, "smooth"),
     ):
