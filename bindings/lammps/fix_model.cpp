@@ -32,6 +32,12 @@ namespace {
 constexpr int kMostImages = 20;  // that ghosts may be away
 constexpr double kRestart = -1;  // starts what this fix writes to restart files
 
+/// What Comm shows to its own kind alone.
+struct Ghosts : Comm {
+  static constexpr int Comm::* group = &Ghosts::bordergroup;     ///< which atoms have ghosts
+  static constexpr int Comm::* most_back = &Ghosts::maxreverse;  ///< numbers a ghost sends home
+};
+
 }  // namespace
 
 FixModel::FixModel(LAMMPS* lmp, int narg, char** arg, MakeMode make)
@@ -93,6 +99,8 @@ void FixModel::raise_together(const std::string& problem) {
   error->all(FLERR, text);
 }
 
+bool FixModel::in_run() const { return update->whichflag == 1; }
+
 std::string FixModel::name() const { return std::string("fix ") + style + " " + id; }
 
 void FixModel::warn(const std::string& text) const {
@@ -141,8 +149,7 @@ void FixModel::set_flags() {
   if (sees_ghosts()) {
     comm_reverse = std::max(needs_.forces ? 3 : 0, needs_.partial);
     if (needs_.atom_virial && !needs_.complete) comm_reverse = std::max(comm_reverse, 6);
-    // with newton off LAMMPS makes room for comm_forward alone
-    comm_forward = std::max(needs_.v || needs_.f ? 6 : 0, comm_reverse);
+    comm_forward = needs_.v || needs_.f ? 6 : 0;
   }
 }
 
@@ -185,6 +192,7 @@ int FixModel::setmask() {
   if (needs_.hooks & mlmod::kFinalIntegrate) mask |= FINAL_INTEGRATE;
   if (needs_.hooks & mlmod::kEndOfStep) mask |= END_OF_STEP;
   if (sees_ghosts()) mask |= POST_NEIGHBOR | MIN_POST_NEIGHBOR;
+  if (comm_reverse > 0) mask |= PRE_EXCHANGE | MIN_PRE_EXCHANGE;
   return mask;
 }
 
@@ -206,12 +214,25 @@ void FixModel::need_what_ghosts_need() const {
                           group->names[igroup]);
   if (comm->mode != Comm::SINGLE)
     error->all(FLERR, name() + ": a model with a cutoff needs comm_modify mode single");
+  need_ghosts_of_the_group();
   const double reach = needs_.cutoff + neighbor->skin;
   for (int k = 0; k < 3; ++k)
     if (domain->periodicity[k] && reach > kMostImages * domain->prd[k])
       error->all(FLERR, name() + ": the model's cutoff plus the skin is " + std::to_string(reach) +
                             ", more than " + std::to_string(kMostImages) +
                             " times the box, whose side is " + std::to_string(domain->prd[k]));
+}
+
+void FixModel::need_ghosts_of_the_group() const {
+  const int seen = comm->*Ghosts::group, bit = group->bitmask[seen];
+  int missing = 0;
+  for (int i = 0; i < atom->nlocal; ++i)
+    missing |= (atom->mask[i] & groupbit) && !(atom->mask[i] & bit);
+  MPI_Allreduce(MPI_IN_PLACE, &missing, 1, MPI_INT, MPI_MAX, world);
+  if (missing)
+    error->all(FLERR, name() + ": a model with a cutoff needs ghosts of its whole group " +
+                          group->names[igroup] + ", comm_modify group " + group->names[seen] +
+                          " leaves some out");
 }
 
 void FixModel::need_atoms_as_they_are() const {
@@ -242,6 +263,11 @@ bool FixModel::sees_ghosts() const {
   return needs_.sight == mlmod::Sight::local && needs_.cutoff > 0;
 }
 
+// With newton off LAMMPS makes no room for what goes from ghosts to their owners.
+void FixModel::setup_pre_exchange() {
+  comm->*Ghosts::most_back = std::max(comm->*Ghosts::most_back, comm_reverse);
+}
+
 void FixModel::setup_post_neighbor() { post_neighbor(); }
 
 void FixModel::min_post_neighbor() { post_neighbor(); }
@@ -252,7 +278,7 @@ void FixModel::post_neighbor() {
 }
 
 void FixModel::setup(int vflag) {
-  running_ = update->whichflag == 1;
+  stepped_ = false;
   start_tally(vflag);
   act(mlmod::kSetup);
   if (!forces_come_later()) return show_output();
@@ -263,7 +289,10 @@ void FixModel::setup(int vflag) {
 
 void FixModel::min_setup(int vflag) { setup(vflag); }
 
-void FixModel::initial_integrate(int) { act(mlmod::kInitialIntegrate); }
+void FixModel::initial_integrate(int) {
+  stepped_ = true;
+  act(mlmod::kInitialIntegrate);
+}
 
 void FixModel::post_force(int vflag) {
   start_tally(vflag);
@@ -276,12 +305,11 @@ void FixModel::final_integrate() { act(mlmod::kFinalIntegrate); }
 
 void FixModel::end_of_step() { act(mlmod::kEndOfStep); }
 
+// A rerun takes no step: what it leaves is seen as a change.
 void FixModel::post_run() {
-  running_ = false;
   if (!needs_.last_forces) return;
-  if (update->whichflag == 1) return note_boundary();
-  forget();
-  force_field_ = 0;
+  if (update->whichflag != 1) return forget();
+  if (stepped_) note_boundary();
 }
 
 void FixModel::note_boundary() {
@@ -303,6 +331,7 @@ std::vector<int> FixModel::force_fixes() const {
 
 void FixModel::forget() {
   for (int i = 0; i < atom->nlocal; ++i) std::fill_n(stored_[i], needs_.stored, -1.0);
+  force_field_ = 0;
 }
 
 // Commands between runs may move atoms or change the force field: what is stored is of before.
@@ -471,7 +500,7 @@ void FixModel::apply() {
       std::copy_n(change_.stored.data() + needs_.stored * row, needs_.stored, stored_[i]);
   }
   if (needs_.forces) add_forces();
-  if (!change_.per_atom.empty()) show_per_atom();
+  if (owned().empty() || !change_.per_atom.empty()) show_per_atom();
   const bool once = needs_.sight == mlmod::Sight::whole && !needs_.shared;
   const bool mine = !once || comm->me == 0;
   if (needs_.energy) energy_ = mine ? change_.energy : 0.0;
@@ -545,7 +574,7 @@ void FixModel::add_forces() {
 /// Per-atom output in the order of LAMMPS' atoms; zero outside the group.
 void FixModel::show_per_atom() {
   const int columns = output_.per_atom;
-  double* values = columns == 1 ? shown_column_ : shown_[0];
+  double* values = shown_of(0);
   std::fill_n(values, static_cast<std::size_t>(columns) * atom->nlocal, 0.0);
   for (const auto& [i, row] : owned())
     std::copy_n(change_.per_atom.data() + columns * row, columns, values + columns * i);
@@ -604,7 +633,7 @@ int FixModel::modify_param(int narg, char** arg) {
 // What is kept for each atom, as it is at this moment within a run.
 std::vector<double> FixModel::kept_of(int local) const {
   std::vector<double> values(stored_[local], stored_[local] + kept());
-  if (running_ && needs_.last_forces) boundary_.note(local, values.data() + needs_.stored);
+  if (in_run() && needs_.last_forces) boundary_.note(local, values.data() + needs_.stored);
   return values;
 }
 
@@ -613,7 +642,7 @@ void FixModel::write_restart(FILE* file) {
   const std::vector<double> state = mode_->save();
   const std::string kind = mode_->kind();
   double mark = force_field_;
-  if (running_ && needs_.last_forces) mark = boundary_.force_field(this);
+  if (in_run() && needs_.last_forces) mark = boundary_.force_field(this);
   if (comm->me != 0) return;
   std::vector<double> numbers{kRestart, static_cast<double>(kind.size())};
   numbers.insert(numbers.end(), kind.begin(), kind.end());

@@ -27,6 +27,7 @@ class FixModel : public Fix {
   void init() override;
   void setup(int vflag) override;
   void min_setup(int vflag) override;
+  void setup_pre_exchange() override;
   void setup_post_neighbor() override;
   void post_neighbor() override;
   void min_post_neighbor() override;
@@ -68,6 +69,7 @@ class FixModel : public Fix {
   template <class Body>
   void together(Body&& body);
   void raise_together(const std::string& problem);
+  bool in_run() const;
   std::string name() const;
   void warn(const std::string& text) const;
 
@@ -91,6 +93,7 @@ class FixModel : public Fix {
   void need_atoms_as_they_are() const;
   void need_an_energy_to_minimize() const;
   void need_what_ghosts_need() const;
+  void need_ghosts_of_the_group() const;
   void reach_ghosts() const;
 
   bool sees_ghosts() const;
@@ -119,10 +122,10 @@ class FixModel : public Fix {
   mlmod::GroupLocal local_;
   mlmod::Simulation simulation_;
   mlmod::RunBoundary boundary_;
-  double** stored_ = nullptr;       ///< (nmax, Needs::stored) and, if any, what boundary_ notes
-  double** shown_ = nullptr;        ///< (nmax, Output::per_atom)
-  double* shown_column_ = nullptr;  ///< (nmax,) when there is one column
-  bool running_ = false;
+  double** stored_ = nullptr;        ///< (nmax, Needs::stored) and, if any, what boundary_ notes
+  double** shown_ = nullptr;         ///< (nmax, Output::per_atom)
+  double* shown_column_ = nullptr;   ///< (nmax,) when there is one column
+  bool stepped_ = false;             ///< since the last setup
   double force_field_ = 0;           ///< mark of boundary_ at the end of the last run; 0: none
   std::vector<int> force_fixes_;     ///< that there were then; empty after a restart
   bool renew_ = false;               ///< fix_modify asks to forget

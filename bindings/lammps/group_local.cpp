@@ -21,7 +21,6 @@ void GroupLocal::reneighbor(int groupbit, double cutoff) {
   check_reach(cutoff);
   find_members(groupbit, atom->nlocal + atom->nghost);
   find_candidates(cutoff + neighbor->skin);
-  ++atoms_.list;
 }
 
 void GroupLocal::check_reach(double cutoff) const {
@@ -74,10 +73,7 @@ void GroupLocal::find_candidates(double reach) {
 
 void GroupLocal::collect(int groupbit, const Needs& needs, double* const* stored,
                          const std::vector<double>& ghosts) {
-  if (!(needs.cutoff > 0)) {
-    find_members(groupbit, atom->nlocal);
-    ++atoms_.list;
-  }
+  if (!(needs.cutoff > 0)) find_members(groupbit, atom->nlocal);
   for (std::size_t m = 0; m < members_.size(); ++m) {
     if (needs.cutoff > 0)
       std::copy_n(atom->x[members_[m]], 3, atoms_.x.begin() + 3 * static_cast<std::ptrdiff_t>(m));

@@ -56,6 +56,8 @@ CHANGES = {
     "atoms": "create_atoms 1 single 2.5 2.5 0.5\n",
     "told": "fix_modify m forces renew\n",
     "minimised": "min_style fire\nminimize 0 1e-3 20 20\n",
+    "frames read": "displace_atoms all move 0.3 0 0\nwrite_dump all custom r.dump id x y z\n"
+    "displace_atoms all move -0.3 0 0\nrerun r.dump dump x y z\n",
 }
 
 
@@ -109,6 +111,25 @@ def test_restart_files_carry_what_was_noted(case: Case, inside: bool) -> None:
     found, output = last(case, again + "run 1\n", 2)
     assert TOLD in output
     np.testing.assert_allclose(found[:, 1:7], expected[:, 1:7], rtol=0, atol=1e-12)
+
+
+def test_restart_files_of_a_run_without_a_setup(case: Case) -> None:
+    begin = start(case).replace("fix trap all spring/self 1.5\n", "") + ALL + MOVE
+    whole, _ = last(case, begin + "run 40\n")
+    case.ok(begin + "run 10\nrestart 20 h.*\nrun 20 pre no\n")
+    again = begin.replace("read_data atoms.data", "read_restart h.20").replace(" seed 5", "")
+    found, output = last(case, again + "run 20\n", 2)
+    assert TOLD not in output
+    np.testing.assert_allclose(found[:, 1:7], whole[:, 1:7], rtol=0, atol=1e-11)
+
+
+def test_numbers_of_steps_may_change(case: Case) -> None:
+    """Without noise, which belongs to the number of a step, the trajectory goes on."""
+    begin = start(case) + MOVE.replace("temp 0.3", "temp 0")
+    whole, _ = last(case, begin + ALL + "run 20\n")
+    found, output = last(case, begin + f"run 10\nreset_timestep 500\n{ALL}run 10\n", 2)
+    assert TOLD not in output
+    np.testing.assert_allclose(found[:, 1:7], whole[:, 1:7], rtol=0, atol=1e-12)
 
 
 def test_fix_modify_forces(case: Case) -> None:

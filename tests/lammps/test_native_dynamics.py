@@ -89,6 +89,18 @@ def test_steps_of_a_configuration(case: Case, ranks: int) -> None:
     fails(case, script.replace("2:26:2", "2:24:2"), "is for 13 particles", "the group has 12")
 
 
+def test_nothing_happens_in_minimisations(case: Case) -> None:
+    """The timestep of the bundle is that of runs."""
+    x = lattice(3)
+    case.atoms(x, box(3.6))
+    rows = torch.rand(27, 3, dtype=torch.float64)
+    told = {"sees": "configuration", "gives": "step", "inputs": ["x", "v"], "timestep": 0.004}
+    bundles.write(case.folder / "c", "dynamics", told, scripts=[Center()], examples=(rows, rows))
+    script = head() + "pair_style lj/cut 1.7\npair_coeff * * 1 1\nfix m all mlcore dynamics c\n"
+    case.ok(script + "minimize 0 1e-3 10 10\ntimestep 0.004\nrun 1\n", 2)
+    fails(case, script + "run 1\n", "its step takes a time of 0.004", "has timestep 0.002")
+
+
 def perceptron(width: int, outputs: int, seed: int = 0) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
     return {

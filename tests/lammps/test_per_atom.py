@@ -67,6 +67,34 @@ def test_spread_of_a_step_goes_with_its_atom(case: Case, ranks: int) -> None:
         np.testing.assert_allclose(after[:, 4], np.std(strengths) * size, rtol=1e-11)
 
 
+class Place(torch.nn.Module):
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self.columns = columns
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 1 + x[:, : self.columns]
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_values_of_atoms_that_left_the_group(case: Case, columns: int) -> None:
+    """Zero, also when all have left."""
+    case.atoms(lattice(2), box(2.4))
+    rows = torch.rand(4, 3, dtype=torch.float64)
+    told = {"sees": "atoms", "gives": "values", "inputs": ["x"], "shape": [columns]}
+    bundles.write(
+        case.folder / "q", "qoi", {**told, "reduce": "none"}, scripts=[Place(columns)],
+        examples=(rows,),
+    )  # fmt: skip
+    shown = "f_m" if columns == 1 else "f_m[1] f_m[2]"
+    script = head() + "variable in atom (step<4)||((step<8)&&(id==3))\n"
+    script += "group some dynamic all every 1 var in\nfix m some mlcore qoi q\n"
+    script += f"dump d all custom 1 out.dump id {shown}\ndump_modify d sort id\nrun 12\n"
+    case.ok(script, 2)
+    counts = [int((frame[:, 1] != 0).sum()) for frame in case.dump()]
+    assert counts[2] == 8 and counts[6] == 1 and counts[11:] == [0, 0]
+
+
 # -- energies and virials of atoms ----------------------------------------------------------------
 def check_sums(case: Case, frame: Array, line: Array, volume: float) -> None:
     """`line`: step, energy, the pressure's six components."""

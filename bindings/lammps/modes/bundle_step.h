@@ -19,6 +19,7 @@ class BundleStep final : public Mode {
 
   const Needs& needs() const override { return needs_; }
   Output output() const override;
+  bool acts(const Moment& now) const override { return !now.minimizing; }
   void on_whole(const Moment& now, const Configuration& group, Change& change) override;
   void on_local(const Moment& now, const LocalAtoms& atoms, Change& change) override;
   void reduced(const std::vector<double>& sums, const std::vector<double>& maxima) override;

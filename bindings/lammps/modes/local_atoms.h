@@ -25,7 +25,6 @@ struct LocalAtoms {
   /// owned.
   std::vector<std::int64_t> first;  ///< (owned + 1,); empty without a cutoff
   std::vector<std::int32_t> neighbors;
-  std::int64_t list = 0;  ///< changes when members or candidates do
 
   std::int64_t members() const { return static_cast<std::int64_t>(tags.size()); }
 };

@@ -1,6 +1,7 @@
 #include "mobility_mode.h"
 
 #include <algorithm>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -42,7 +43,7 @@ void MobilityMode::euler(const Moment& now, const Configuration& group, Change& 
 void MobilityMode::predict(const Moment& now, const Configuration& group, Change& change) {
   first_stage_ = group;
   set_temperature();
-  if (!choices_.legacy) use_last_forces(now.step);
+  if (!choices_.legacy) use_last_forces();
   stepper_->predict(first_stage_, now.step, now.dt, change.v);
   change.dx = change.v;
   for (double& value : change.dx) value *= now.dt;
@@ -52,11 +53,11 @@ void MobilityMode::set_temperature() {
   if (choices_.kbt) stepper_->set_temperature(choices_.kbt());
 }
 
-// Setup and commands between runs compute forces at x_n; the scheme goes on with the last ones.
-void MobilityMode::use_last_forces(std::int64_t step) {
+// Setup computes forces at x_n; the scheme goes on with the last ones.
+void MobilityMode::use_last_forces() {
   for (std::int64_t i = 0; i < first_stage_.size(); ++i) {
     const double* stored = first_stage_.stored.data() + kStored * i;
-    if (stored[kStamp] == static_cast<double>(step - 1))
+    if (stored[kStamp] == static_cast<double>(steps_))
       std::copy(stored, stored + 3, first_stage_.f.begin() + 3 * i);
   }
 }
@@ -66,11 +67,12 @@ void MobilityMode::use_last_forces(std::int64_t step) {
 void MobilityMode::correct(const Moment& now, const Configuration& group, Change& change) {
   stepper_->correct(group, choices_.legacy, change.dx, change.v);
   for (double& value : change.dx) value *= now.dt;
+  ++steps_;
   change.stored.resize(static_cast<std::size_t>(kStored * group.size()));
   for (std::int64_t i = 0; i < group.size(); ++i) {
     double* stored = change.stored.data() + kStored * i;
     std::copy_n(group.f.begin() + 3 * i, 3, stored);
-    stored[kStamp] = static_cast<double>(now.step);
+    stored[kStamp] = static_cast<double>(steps_);
   }
 }
 
@@ -78,10 +80,15 @@ double MobilityMode::vector(int index) const {
   return index == 0 ? stepper_->last_shift() : static_cast<double>(stepper_->repaired_steps());
 }
 
-std::vector<double> MobilityMode::save() const { return {static_cast<double>(choices_.seed)}; }
+std::vector<double> MobilityMode::save() const {
+  return {static_cast<double>(choices_.seed), static_cast<double>(steps_)};
+}
 
 void MobilityMode::restore(const std::vector<double>& state) {
-  if (state.empty()) return;
+  if (state.size() != 2)
+    throw std::runtime_error("the restart file holds " + std::to_string(state.size()) +
+                             " numbers of this fix, expected 2: it was written by another version");
+  steps_ = static_cast<std::int64_t>(state[1]);
   const auto stored = static_cast<std::uint64_t>(state[0]);
   if (!choices_.seed_given) {
     choices_.seed = stored;

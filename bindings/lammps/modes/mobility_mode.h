@@ -33,7 +33,7 @@ class MobilityMode final : public Mode {
   void restore(const std::vector<double>& state) override;
 
  private:
-  // Per atom: the force of the last corrector and the step it belongs to.
+  // Per atom: the force of the last corrector and which one that was.
   static constexpr int kStored = 4;
   static constexpr int kStamp = 3;
 
@@ -41,13 +41,14 @@ class MobilityMode final : public Mode {
   void predict(const Moment& now, const Configuration& group, Change& change);
   void correct(const Moment& now, const Configuration& group, Change& change);
   void set_temperature();
-  void use_last_forces(std::int64_t step);
+  void use_last_forces();
 
   std::unique_ptr<MobilityStepper> stepper_;
   MobilityChoices choices_;
   MobilityStepper::Warn warn_;
   Needs needs_;
   Configuration first_stage_;
+  std::int64_t steps_ = 0;  ///< taken since the fix began: tells whose force is that of the last
 };
 
 }  // namespace mlmod
