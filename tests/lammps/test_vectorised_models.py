@@ -71,6 +71,11 @@ WHOLE = [
 ]
 
 
+# Often enough to be recorded, and then with other inputs.
+MOVE = 0.01
+COME_AGAIN = f"run 6\ndisplace_atoms all move {MOVE} {MOVE} {MOVE}\nrun 1\n"
+
+
 class NumberOfTheData(torch.nn.Module):
     """Recorded with one input, it would give that input's number for all."""
 
@@ -90,13 +95,13 @@ def test_every_operation(case: Case, count: int) -> None:
         words = {"mask_fix": "POST_FORCE", "mask_input": "X", "F_filename": f"{name}.pt"}
         xml = case.parameters("F_X_ML1", f"{name}.xml", base_name="m", base_dir="out", **words)
         script += f"fix {name} all mlmod {xml}\n" + dump(1, f"{name}.dump")
-        script += f"run 0\nunfix {name}\nundump d\n"
+        script += f"{COME_AGAIN}unfix {name}\nundump d\n"
     output = case.ok(script)
     assert "one input at a time" not in output
-    for model in WHOLE:
-        rows = torch.tensor(x, dtype=torch.float32)
+    for number, model in enumerate(WHOLE):
+        rows = torch.tensor(np.mod(x + MOVE * (number + 1), 9), dtype=torch.float32)
         expected = torch.stack([model(one.reshape(3, 1))[:, 0] for one in rows])
-        close(case.dump(f"{model.__name__}.dump")[0][:, 7:10], expected.double().numpy())
+        close(case.dump(f"{model.__name__}.dump")[-1][:, 7:10], expected.double().numpy())
 
 
 def test_numbers_of_the_data_are_not_recorded(case: Case) -> None:
@@ -105,8 +110,8 @@ def test_numbers_of_the_data_are_not_recorded(case: Case) -> None:
     models.save_scripted(NumberOfTheData(), case.folder / "F.pt")
     words = {"mask_fix": "POST_FORCE", "mask_input": "X", "F_filename": "F.pt"}
     name = case.parameters("F_X_ML1", base_name="m", base_dir="out", **words)
-    case.ok(system("p p p") + f"fix m all mlmod {name}\n" + dump() + "run 0\n")
-    close(case.dump()[0][:, 7:10], np.repeat(x[:, :1], 3, 1))
+    case.ok(system("p p p") + f"fix m all mlmod {name}\n" + dump() + COME_AGAIN)
+    close(case.dump()[-1][:, 7:10], np.repeat(x[:, :1] + MOVE, 3, 1))
 
 
 def test_batches_that_come_again_and_change(case: Case) -> None:
