@@ -162,9 +162,14 @@ def many_body(folder: Path, strengths: Sequence[float] = (1.0,), **told: Any) ->
     bundles.write(folder, "force", model, scripts=scripts, examples=examples)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 2e-6)])
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
-def test_many_body_is_that_of_python(case: Case, ranks: int, dtype: str, tolerance: float) -> None:
+def test_many_body_is_that_of_python(
+    case: Case, ranks: int, dtype: str, tolerance: float, device: str
+) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device, or a torch without CUDA")
     x, tilt = lattice(5), TRICLINIC
     types = [1 + i % 3 % 2 for i in range(125)]
     case.atoms(x, box(6.0), tilt, types=types)
@@ -172,7 +177,8 @@ def test_many_body_is_that_of_python(case: Case, ranks: int, dtype: str, toleran
     cell = np.array([[6.0, 0, 0], [tilt[0], 6.0, 0], [tilt[1], tilt[2], 6.0]])
     model = ManyBody(types=2)
     energy, forces, virial = bundles.energy_and_forces(model, x, cell, [t - 1 for t in types])
-    thermos = thermo(case.ok(head(STRESS) + force("many") + DUMP + "run 0\n", ranks))[0]
+    fix = force("many", f"device {device}")
+    thermos = thermo(case.ok(head(STRESS) + fix + DUMP + "run 0\n", ranks))[0]
     found = case.dump()[0][:, 7:]
     scale = np.abs(forces).max()
     np.testing.assert_allclose(found, forces, rtol=0, atol=tolerance * scale)
