@@ -57,12 +57,13 @@ def checked_units(units: Mapping[str, str] | str) -> dict[str, str]:
     if isinstance(units, str):
         return dict.fromkeys(("length", "energy", "time"), units)
     names = {"length", "energy", "time"}
-    if set(units) != names or not all(isinstance(v, str) and v for v in units.values()):
+    told = dict(units) if isinstance(units, Mapping) else {}
+    if set(told) != names or not all(isinstance(v, str) and v for v in told.values()):
         raise InvalidArgument(
             "units must name length, energy and time, for instance "
             "{'length': 'a0', 'energy': 'kBT', 'time': 't0'}, or be one word such as 'lj'"
         )
-    return dict(units)
+    return told
 
 
 @contextmanager

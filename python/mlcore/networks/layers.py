@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 
 from mlcore.errors import InvalidArgument
 
-__all__ = ["ACTIVATIONS", "quieten", "stack"]
+__all__ = ["ACTIVATIONS", "hidden_widths", "quieten", "stack"]
 
+_MOST = 65536
 ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
     "tanh": torch.nn.Tanh,
     "silu": torch.nn.SiLU,
@@ -18,6 +20,17 @@ ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
     "softplus": torch.nn.Softplus,
     "linear": torch.nn.Identity,
 }
+
+
+def hidden_widths(hidden: Any) -> tuple[int, ...]:
+    """Widths of hidden layers. Raises InvalidArgument where they are none."""
+    listed = isinstance(hidden, Iterable) and not isinstance(hidden, str)
+    found = tuple(hidden) if listed else (None,)
+    if any(type(w) is not int or not 1 <= w <= _MOST for w in found):
+        raise InvalidArgument(
+            f"hidden must be widths in 1..{_MOST}, () for none, not {hidden!r:.60}"
+        )
+    return found
 
 
 def stack(widths: Sequence[int], activation: str, seed: int) -> torch.nn.Sequential:
@@ -28,8 +41,8 @@ def stack(widths: Sequence[int], activation: str, seed: int) -> torch.nn.Sequent
     """
     if activation not in ACTIVATIONS:
         raise InvalidArgument(f"activation must be one of {', '.join(ACTIVATIONS)}: {activation!r}")
-    if len(widths) < 2 or any(type(w) is not int or not 1 <= w <= 65536 for w in widths):
-        raise InvalidArgument(f"widths must be two or more numbers in 1..65536, not {widths!r}")
+    if len(widths) < 2 or any(type(w) is not int or not 1 <= w <= _MOST for w in widths):
+        raise InvalidArgument(f"widths must be two or more numbers in 1..{_MOST}, not {widths!r}")
     generator = torch.Generator().manual_seed(seed)
     layers: list[torch.nn.Module] = []
     for inside, outside in itertools.pairwise(widths):

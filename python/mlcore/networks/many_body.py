@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlcore.errors import InvalidArgument
 from mlcore.networks.layers import quieten, stack
 from mlcore.networks.pair import PairEnergy, check_reach
 from mlcore.networks.radial import length, switch
@@ -37,7 +38,9 @@ class NeighborMoments(torch.nn.Module):
         self, cutoff: float, types: int, channels: int, centres: int, smooth: float, seed: int
     ) -> None:
         super().__init__()
-        check_reach(cutoff, types, smooth, centres)
+        check_reach(cutoff, types, smooth, centres=centres)
+        if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
+            raise InvalidArgument(f"channels must be a whole number of at least 1: {channels!r}")
         self.cutoff = float(cutoff)
         self.types = types
         self.smooth = smooth

@@ -42,8 +42,8 @@ class OneStepNetwork(torch.nn.Module):
         super().__init__()
         if sees not in ("atoms", "configuration"):
             raise InvalidArgument(f"sees must be 'atoms' or 'configuration', not {sees!r}")
-        if tuple(inputs) not in (("x",), ("v",), ("x", "v")):
-            raise InvalidArgument(f"inputs must be x, v, or x and v, not {tuple(inputs)!r}")
+        if not isinstance(inputs, Sequence) or tuple(inputs) not in (("x",), ("v",), ("x", "v")):
+            raise InvalidArgument(f"inputs must be x, v, or x and v, not {inputs!r}")
         self.inputs, self.particles, self.hidden = list(inputs), particles, list(hidden)
         self.sees = sees
         self.whole = sees == "configuration"

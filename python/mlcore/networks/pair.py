@@ -13,13 +13,14 @@ from mlcore.networks.radial import length, pair_index, splines, switch
 __all__ = ["PairEnergy", "check_reach"]
 
 
-def check_reach(cutoff: float, types: int, smooth: float, intervals: int) -> None:
-    """Raises InvalidArgument naming what is out of range."""
+def check_reach(cutoff: float, types: int, smooth: float, **counts: int) -> None:
+    """Raises InvalidArgument naming what is out of range; counts, by name, must be 2 at least."""
     if not (isinstance(cutoff, (int, float)) and 0 < cutoff < float("inf")):
         raise InvalidArgument(f"cutoff must be a positive length, not {cutoff!r}")
-    if not 0 < smooth <= 1:
+    if not (isinstance(smooth, (int, float)) and 0 < smooth <= 1):
         raise InvalidArgument(f"smooth must be a part of the cutoff in (0, 1], not {smooth!r}")
-    for name, value, least in (("types", types, 1), ("intervals", intervals, 2)):
+    for name, value in (("types", types), *counts.items()):
+        least = 2 if name in counts else 1
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise InvalidArgument(f"{name} must be a whole number of at least {least}: {value!r}")
 
@@ -50,7 +51,7 @@ class PairEnergy(torch.nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_reach(cutoff, types, smooth, intervals)
+        check_reach(cutoff, types, smooth, intervals=intervals)
         self.cutoff = float(cutoff)
         self.types = types
         self.intervals = intervals

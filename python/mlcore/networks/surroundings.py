@@ -14,7 +14,16 @@ from torch import Tensor
 from mlcore.errors import InvalidArgument
 from mlcore.networks.radial import length, switch
 
-__all__ = ["BondOrder", "NeighborCount"]
+__all__ = ["BondOrder", "NeighborCount", "inner_of"]
+
+
+def inner_of(inner: float | None, cutoff: float) -> float:
+    """Where neighbors begin to count less, by default at 0.8 of the cutoff, checked."""
+    if not (isinstance(cutoff, (int, float)) and 0 < cutoff < float("inf")):
+        raise InvalidArgument(f"cutoff must be a positive length, not {cutoff!r}")
+    found = 0.8 * cutoff if inner is None else inner
+    _check_switch(found, cutoff)
+    return found
 
 
 def _check_switch(inner: float, cutoff: float) -> None:

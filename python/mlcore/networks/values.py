@@ -96,7 +96,7 @@ class NeighborValues(_Scaled):
     ) -> None:
         for name, value in (("values", values), ("channels", channels), ("types", types)):
             _whole(name, value)
-        check_reach(cutoff, types, smooth, intervals)
+        check_reach(cutoff, types, smooth, intervals=intervals)
         width = types * intervals + types + (5 * channels if hidden else 0)
         super().__init__(width, values, hidden, activation, seed)
         self.cutoff, self.types, self.smooth = float(cutoff), types, float(smooth)

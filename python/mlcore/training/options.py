@@ -60,7 +60,8 @@ class TrainingOptions:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidArgument(f"{name} must be a whole number of at least 1, not {value!r}")
         checked_seed(self.seed)
-        if not 0 < self.learning_rate < float("inf"):
+        rate = self.learning_rate
+        if not (isinstance(rate, (int, float)) and 0 < rate < float("inf")):
             raise InvalidArgument(f"learning_rate must be positive, not {self.learning_rate!r}")
         if self.schedule not in ("constant", "cosine"):
             raise InvalidArgument(f"schedule must be 'constant' or 'cosine', not {self.schedule!r}")

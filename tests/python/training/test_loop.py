@@ -234,6 +234,7 @@ def test_unwritable_folder_and_full_disk(tmp_path: Path, monkeypatch: pytest.Mon
     [
         ({"epochs": 0}, "epochs"),
         ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": "fast"}, "learning_rate"),
         ({"schedule": "linear"}, "schedule"),
         ({"batch_size": -1}, "batch_size"),
         ({"resume": True}, "resume"),
