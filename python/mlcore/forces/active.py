@@ -99,7 +99,8 @@ def active_rounds(
             a folder of its own with the variables ``model`` (bundle), ``frames`` (file to record
             to), ``spread`` (`Exploration.spread`), ``round``, and ``home`` (the script's folder).
             Or a function that records frames in another way.
-        label: gives frames their energies and forces, e.g. by `mlcore.lammps.label`.
+        label: gives frames their forces, and energies where there are some, e.g. by
+            `mlcore.lammps.label`.
         folder: of the rounds.
         rounds: how often the model is explored; there is one model more.
         most: frames labelled in each round, evenly out of those recorded.
@@ -251,7 +252,7 @@ class _Work:
         chosen = [recorded[int(k)] for k in places]
         self.tell(here.number, f"{len(recorded)} frames recorded, {len(chosen)} to label")
         found = label(chosen) if chosen else []
-        sane = [atoms for atoms in found if _sane(atoms, force_limit)]
+        sane = self.sane(found, force_limit)
         if len(sane) < len(found):
             self.tell(here.number, f"{len(found) - len(sane)} frames beyond the limit of forces")
         seconds = here.seconds + time.perf_counter() - begin
@@ -262,6 +263,20 @@ class _Work:
             else:
                 part.touch()
         return _read(path)
+
+    def sane(self, labelled: list[Atoms], limit: float | None) -> list[Atoms]:
+        """Those whose forces are within the limit; InvalidArgument where label gave none."""
+        if not labelled:
+            return []
+        kept = []
+        for frame, atoms in zip(
+            read_frames(labelled, self.model.kinds, "label"), labelled, strict=True
+        ):
+            if frame.forces is None:
+                raise InvalidArgument("label must give frames with forces: one of them has none")
+            if limit is None or np.abs(frame.forces).max() <= limit:
+                kept.append(atoms)
+        return kept
 
     def recorded(
         self, here: Round, explore: str | Path | Callable[[Exploration], None], ranks: int
@@ -299,13 +314,6 @@ def _read(path: Path) -> list[Atoms]:
     if not path.exists() or path.stat().st_size == 0:
         return []
     return list(ase.io.read(path, index=":", format="extxyz"))
-
-
-def _sane(atoms: Atoms, limit: float | None) -> bool:
-    if limit is None:
-        return True
-    forces = atoms.get_forces(apply_constraint=False)  # type: ignore[no-untyped-call]
-    return bool(np.abs(forces).max() <= limit)
 
 
 def _force_error(model: ForceModel, test: list[Configuration] | None) -> float:

@@ -19,6 +19,7 @@ from mlcore.export.native import Native
 from mlcore.forces.frames import Configuration, digest, read_frames, split
 from mlcore.forces.graph import settings as settings_of
 from mlcore.forces.model import Dtype, ForceFit, ForceModel, row_inputs
+from mlcore.networks.layers import hidden_widths
 from mlcore.networks.rows import AtomRows
 from mlcore.training import TrainingOptions, checked_seed
 
@@ -120,14 +121,14 @@ class ExternalForce(ForceModel):
         seed: int = 0,
     ) -> None:
         super().__init__(types, units)
-        wrong = [n for n in inputs if n not in ("x", "v", "types", "time")]
-        if isinstance(inputs, str) or wrong or not inputs:
+        listed = isinstance(inputs, Sequence) and not isinstance(inputs, str)
+        if not listed or not inputs or any(n not in ("x", "v", "types", "time") for n in inputs):
             raise InvalidArgument(f"inputs must be some of x, v, types, time, not {inputs!r}")
         if conservative and "v" in inputs:
             raise InvalidArgument("inputs must not name v: a potential does not depend on it")
         self.inputs = tuple(n for n in INPUTS if n in inputs)
         self.conservative = conservative
-        self.hidden = tuple(hidden)
+        self.hidden = hidden_widths(hidden)
         self.activation = activation
         self.seed = checked_seed(seed)
         self.network = self._network()
@@ -188,7 +189,9 @@ class ExternalForce(ForceModel):
 
         Args:
             frames: `ase.Atoms`, `mlcore.data.Trajectory`, or a sequence of them.
-            validation: part of the frames to hold out, or other frames, or None.
+            validation: part of the frames to hold out, or other frames, or None. A part is chosen
+                at random: frames of a run hardly differ from those just before and after, so give
+                frames of another run to know the error on what was never seen.
             checkpoint: folder for checkpoints, metrics and the learning curve. A run that was killed
                 goes on from there when called again alike.
             progress: show a bar.

@@ -20,7 +20,7 @@ from mlcore.errors import InvalidArgument
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["Configuration", "Kinds", "digest", "read_frames", "split"]
+__all__ = ["Configuration", "Kinds", "digest", "finite", "read_frames", "split"]
 
 Array = NDArray[np.float64]
 
@@ -99,7 +99,7 @@ class Configuration:
             x, v, foreign = _vectors("positions", positions), velocities, False
             kind = kinds.of_numbers(types, len(x))
         speeds = None if v is None else _vectors("velocities", v, len(x))
-        when = 0.0 if time is None else _number("time", time)
+        when = 0.0 if time is None else finite("time", time)
         return cls(x, kind, rows, flags, speeds, time=when, foreign=foreign)
 
     def wrapped(self) -> Array:
@@ -111,7 +111,8 @@ class Configuration:
         return np.asarray(self.x - np.floor(self.x @ inverse) @ self.cell[flags])
 
 
-def _number(name: str, value: Any) -> float:
+def finite(name: str, value: Any) -> float:
+    """A number. Raises InvalidArgument where it is none, or not finite."""
     number = np.asarray(value)
     if number.size != 1 or number.dtype.kind not in "iuf" or not np.isfinite(number).all():
         raise InvalidArgument(f"{name} must be a finite number, not {value!r}")
@@ -119,7 +120,10 @@ def _number(name: str, value: Any) -> float:
 
 
 def _vectors(name: str, values: Any, n: int | None = None) -> Array:
-    array = np.ascontiguousarray(values, dtype=np.float64)
+    try:
+        array = np.ascontiguousarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"{name} must be numbers, not {values!r:.60}") from error
     if array.ndim != 2 or array.shape[1] != 3 or (n is not None and len(array) != n):
         count = "n" if n is None else str(n)
         raise InvalidArgument(f"{name} must have the shape ({count}, 3), not {array.shape}")
@@ -188,7 +192,7 @@ def _of_atoms(atoms: Atoms, kinds: Kinds) -> Configuration:
     return replace(
         plain,
         forces=None if forces is None else _vectors("forces", forces, len(plain.x)),
-        energy=None if energy is None else _number("energy", energy),
+        energy=None if energy is None else finite("energy", energy),
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mlcore.errors import InvalidArgument
-from mlcore.forces.frames import Configuration, digest
+from mlcore.forces.frames import Configuration, digest, finite
 from mlcore.neighbors import neighbor_list
 from mlcore.networks import arguments_of
 
@@ -216,8 +216,8 @@ class NeighborLoss:
         force_weight: float,
     ) -> None:
         for name, value in (("energy_weight", energy_weight), ("force_weight", force_weight)):
-            if not (np.isfinite(value) and value >= 0):
-                raise InvalidArgument(f"{name} must be finite and not negative, not {value!r}")
+            if finite(name, value) < 0:
+                raise InvalidArgument(f"{name} must not be negative: {value!r}")
         self.exact = [Graph.of(frame, cutoff, types) for frame in frames]
         self.whole = join(self.exact)
         self.weights = (energy_weight, force_weight)
@@ -295,9 +295,9 @@ class NeighborLoss:
 def _lots(graphs: Sequence[Graph]) -> list[Graph]:
     """The graphs in their order, joined to a few of not too many edges each."""
     lots: list[list[Graph]] = []
-    edges = EDGES
+    edges = 0
     for graph in graphs:
-        if edges + len(graph.D) > EDGES:
+        if not lots or edges + len(graph.D) > EDGES:
             lots.append([])
             edges = 0
         lots[-1].append(graph)

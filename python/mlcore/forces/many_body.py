@@ -10,6 +10,7 @@ import torch
 from mlcore.forces.graph import Learner, NeighborLoss
 from mlcore.forces.neighbor import NeighborForce
 from mlcore.forces.spline_fit import fit_splines, unexplained
+from mlcore.networks.layers import hidden_widths
 from mlcore.networks.many_body import ManyBodyEnergy
 
 __all__ = ["ManyBodyForce"]
@@ -51,7 +52,7 @@ class ManyBodyForce(NeighborForce):
             "intervals": intervals,
             "channels": channels,
             "centres": centres,
-            "hidden": tuple(hidden),
+            "hidden": hidden_widths(hidden),
             "activation": activation,
             "smooth": smooth,
         }

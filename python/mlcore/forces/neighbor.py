@@ -13,7 +13,7 @@ import torch
 
 from mlcore.errors import Error
 from mlcore.export import Contract
-from mlcore.forces.frames import read_frames, split
+from mlcore.forces.frames import finite, read_frames, split
 from mlcore.forces.graph import EDGES, Learner, NeighborLoss
 from mlcore.forces.model import Dtype, ForceFit, ForceModel
 from mlcore.training import TrainingOptions, TrainingResult, checked_seed
@@ -41,7 +41,7 @@ class NeighborForce(ForceModel):
         options: Mapping[str, Any],
     ) -> None:
         super().__init__(types)
-        self.cutoff = float(cutoff)
+        self.cutoff = finite("cutoff", cutoff)
         self.seed = checked_seed(seed)
         self.options = dict(options)
         self.network = self._network()
@@ -112,7 +112,9 @@ class NeighborForce(ForceModel):
                 by a constant for every type of atom, which is learned and left out of the model.
             energy_weight, force_weight: of the mean squared errors, each in units of its spread.
             validation: part of the frames to hold out, or other frames, or None. The parameters of
-                the best epoch (by the frames held out) are kept.
+                the best epoch (by the frames held out) are kept. A part is chosen at random: frames
+                of a run hardly differ from those just before and after, so give frames of another
+                run to know the error on what was never seen.
             checkpoint: folder for checkpoints, metrics and the learning curve. A run that was killed
                 goes on from there when called again alike.
             progress: show a bar.

@@ -63,14 +63,18 @@ class PairForce(NeighborForce):
 
     def potential(self, r: Any, pair: tuple[int, int] = (1, 1)) -> tuple[Any, Any]:
         """u (m,) and du/dr (m,) at distances (m,) of two types, counted from 1."""
-        a, b = sorted(pair)
         count = self.kinds.count
-        if not 1 <= a <= b <= count:
-            raise InvalidArgument(f"pair must hold types in 1..{count}, not {pair!r}")
+        if len(pair) != 2 or any(type(t) is not int or not 1 <= t <= count for t in pair):
+            raise InvalidArgument(f"pair must hold two types in 1..{count}, not {pair!r}")
+        a, b = sorted(pair)
         (network,) = self._frozen("float64")
         assert isinstance(network, PairEnergy)
         number = (a - 1) * count - (a - 1) * (a - 2) // 2 + b - a
-        distance = torch.from_numpy(np.array(r, dtype=np.float64).reshape(-1)).requires_grad_(True)
+        try:
+            given = np.array(r, dtype=np.float64).reshape(-1)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"r must be distances, not {r!r:.60}") from error
+        distance = torch.from_numpy(given).requires_grad_(True)
         u = network.radial(distance, torch.full_like(distance, number, dtype=torch.int64))
         (slope,) = torch.autograd.grad(u.sum(), distance)
         return u.detach().numpy(), slope.numpy()

@@ -17,6 +17,7 @@ from torch import Tensor
 from mlcore.data.kinds import Kinds
 from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.export import Perceptron, load_model
+from mlcore.networks.layers import hidden_widths
 from mlcore.networks.values import AutoencoderNetwork
 from mlcore.observables.base import ConfigurationObservable
 from mlcore.observables.fitting import held_out, told_seed
@@ -122,7 +123,7 @@ class Autoencoder(ConfigurationObservable):
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise InvalidArgument(f"size must be a whole number of at least 1, not {size!r}")
         self.size, self.shape, self.invariance = size, (size,), invariance
-        self.hidden, self.activation = tuple(hidden), activation
+        self.hidden, self.activation = hidden_widths(hidden), activation
         self.seed = checked_seed(seed)
         self.result: AutoencoderFit | None = None
         self._network: AutoencoderNetwork | None = None
@@ -152,7 +153,9 @@ class Autoencoder(ConfigurationObservable):
             frames: `mlcore.data.Trajectory`, or a sequence of trajectories, `ase.Atoms`, or positions
                 (n, 3), all of the same atoms.
             validation: part of the frames to hold out, or other frames, or None. The parameters of
-                the best epoch (by the frames held out) are kept.
+                the best epoch (by the frames held out) are kept. A part is chosen at random: frames
+                of a run hardly differ from those just before and after, so give frames of another
+                run to know the error on what was never seen.
             checkpoint: folder for checkpoints, metrics and the learning curve. A run that was killed
                 goes on from there when called again alike.
             progress: show a bar.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from mlcore.export import PairTable
-from mlcore.networks.surroundings import NeighborCount
+from mlcore.networks.surroundings import NeighborCount, inner_of
 from mlcore.observables.base import NeighborObservable, Reduce
 
 __all__ = ["CoordinationNumber"]
@@ -34,7 +34,7 @@ class CoordinationNumber(NeighborObservable):
         reduce: Reduce = "mean",
         types: int = 1,
     ) -> None:
-        self._network = NeighborCount(0.8 * cutoff if inner is None else inner, cutoff)
+        self._network = NeighborCount(inner_of(inner, cutoff), cutoff)
         super().__init__(self._network.cutoff, reduce, types)
 
     def network(self) -> torch.nn.Module:

@@ -23,6 +23,7 @@ from mlcore.export.contract import INPUTS
 from mlcore.export.native import Native
 from mlcore.neighbors import neighbor_list
 from mlcore.networks.configurations import unwrapped
+from mlcore.networks.layers import hidden_widths
 from mlcore.networks.rows import AtomRows
 from mlcore.networks.values import ConfigurationValues, NeighborValues
 from mlcore.observables.base import Observable, Reduce
@@ -125,6 +126,8 @@ class LearnedObservable(Observable):
     ) -> None:
         if not isinstance(members, int) or isinstance(members, bool) or members < 1:
             raise InvalidArgument(f"members must be a whole number of at least 1, not {members!r}")
+        if not isinstance(values, int) or isinstance(values, bool) or values < 1:
+            raise InvalidArgument(f"values must be a whole number of at least 1, not {values!r}")
         self.sees: Sees = sees
         self.kinds = Kinds(types, units)
         self.cutoff, self.invariance = cutoff, invariance
@@ -138,7 +141,7 @@ class LearnedObservable(Observable):
             self.inputs = tuple(name for name in INPUTS if name in inputs)
         elif sees == "configuration":
             self.inputs = ("x",) if invariance == "none" else ("x", "cell")
-        self.hidden, self.activation = tuple(hidden), activation
+        self.hidden, self.activation = hidden_widths(hidden), activation
         self._radial = {
             "intervals": intervals,
             "channels": channels,
@@ -251,7 +254,9 @@ class LearnedObservable(Observable):
                 (n, 3). A configuration has the same number of atoms in all of them.
             labels: (K,) for each frame, or, with reduce "none", (n, K); K = 1 may be left out.
             validation: part of the frames to hold out, or other (frames, labels), or None. The
-                parameters of the best epoch (by the frames held out) are kept.
+                parameters of the best epoch (by the frames held out) are kept. A part is chosen at
+                random: frames of a run hardly differ from those just before and after, so give
+                frames of another run to know the error on what was never seen.
             checkpoint: folder for checkpoints, metrics and the learning curve. A run that was killed
                 goes on from there when called again alike.
             progress: show a bar.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mlcore.networks.surroundings import BondOrder
+from mlcore.networks.surroundings import BondOrder, inner_of
 from mlcore.observables.base import NeighborObservable, Reduce
 
 __all__ = ["LocalOrder"]
@@ -33,7 +33,7 @@ class LocalOrder(NeighborObservable):
         reduce: Reduce = "mean",
         types: int = 1,
     ) -> None:
-        self._network = BondOrder(degree, 0.8 * cutoff if inner is None else inner, cutoff)
+        self._network = BondOrder(degree, inner_of(inner, cutoff), cutoff)
         super().__init__(self._network.cutoff, reduce, types)
 
     def network(self) -> torch.nn.Module:

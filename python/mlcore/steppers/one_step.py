@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from mlcore.data.trajectory import Trajectory
 from mlcore.errors import Error, InvalidArgument
 from mlcore.export import Contract, ModelBundle, Perceptron, write_model
+from mlcore.networks.layers import hidden_widths
 from mlcore.networks.one_step import OneStepNetwork
 from mlcore.steppers.frames import (
     Array,
@@ -119,11 +120,9 @@ class OneStep:
         seed: int = 0,
     ) -> None:
         OneStepNetwork(sees, inputs)
-        if not all(isinstance(w, int) and not isinstance(w, bool) and w > 0 for w in hidden):
-            raise InvalidArgument(f"hidden must be positive whole numbers, not {tuple(hidden)!r}")
         self.sees: Sees = sees
         self.inputs = tuple(inputs)
-        self.hidden = tuple(hidden)
+        self.hidden = hidden_widths(hidden)
         self.relative = bool(relative)
         self.seed = checked_seed(seed)
         self.dt = 0.0

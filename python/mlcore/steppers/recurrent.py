@@ -141,10 +141,8 @@ class RecurrentStep:
         relative: bool = True,
         seed: int = 0,
     ) -> None:
-        if not set(inputs) <= set(_INPUTS):
-            raise InvalidArgument(
-                f"inputs must be some of {', '.join(_INPUTS)}, not {tuple(inputs)!r}"
-            )
+        if not isinstance(inputs, Sequence) or any(name not in _INPUTS for name in inputs):
+            raise InvalidArgument(f"inputs must be some of {', '.join(_INPUTS)}, not {inputs!r}")
         self.sees: Sees = sees
         self.inputs = tuple(inputs)
         self.hidden, self.layers = hidden, layers

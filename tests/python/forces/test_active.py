@@ -214,6 +214,23 @@ def test_bundles_have_the_units_of_the_model(tmp_path: Path) -> None:
     assert set(load_model(only.bundle).units.values()) == {"metal"}
 
 
+@pytest.mark.parametrize("forces_of", [None, np.nan])
+def test_labels_are_checked_before_they_are_kept(forces_of: Any, tmp_path: Path) -> None:
+    """Else rounds would go on with nothing new, or stop at the same place for ever."""
+
+    def wrong(frames: list[ase.Atoms]) -> list[ase.Atoms]:
+        for atoms in frames:
+            if forces_of is not None:
+                atoms.arrays["forces"] = np.full((64, 3), forces_of)
+        return frames
+
+    told: dict[str, Any] = {"folder": tmp_path / "al", "fit": {"validation": None}, "test": TEST}
+    told |= {"most": 3, "rounds": 1}
+    with pytest.raises(InvalidArgument, match="label must give frames with|forces must be finite"):
+        forces.active_rounds(committee(), FIRST, Explorer(), wrong, **told)
+    assert [r.known for r in learn(tmp_path / "al", Explorer(), rounds=1)] == [2, 5]
+
+
 def test_wrong_arguments(tmp_path: Path) -> None:
     for change in ({"rounds": -1}, {"most": 0}):
         with pytest.raises(InvalidArgument, match="rounds and most"):

@@ -131,7 +131,7 @@ def test_calculator_keeps_what_does_not_depend_on_velocities() -> None:
 
 
 def test_bad_arguments() -> None:
-    for inputs in ((), ("x", "cell"), "x", ("q",)):
+    for inputs in ((), ("x", "cell"), "x", ("q",), None, 3):
         with pytest.raises(InvalidArgument, match="inputs"):
             forces.ExternalForce(inputs)
     with pytest.raises(InvalidArgument, match="potential"):

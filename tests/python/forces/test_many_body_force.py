@@ -147,6 +147,9 @@ def test_frames_without_labels_teach_nothing(known: list[Atoms]) -> None:
     assert result.training is not None and np.isfinite(result.held_out_force_error)
     losses = [record["loss"] for record in result.training.history]
     assert 0 < losses[-1] < losses[0]
+    lone = Atoms("Cu", positions=[[0.0, 0, 0]])
+    lone.arrays["forces"] = np.zeros((1, 3))
+    assert small().fit(known[:2], **{**options, "validation": [lone]}).held_out_force_error == 0
     with pytest.raises(InvalidArgument, match="validation: the frames held out have no forces and"):
         small().fit(known[:2], **{**options, "validation": [bare(known[3])]})
 

@@ -59,6 +59,17 @@ def test_close_pairs_are_pushed_apart_and_far_ones_left_alone(model: forces.Pair
     assert model.energy(x) == 0 and not model.forces(x).any()
 
 
+def test_arguments_of_a_fitted_model_are_named(model: forces.PairForce, tmp_path: Path) -> None:
+    for call, name in (
+        (lambda: model.potential([1.0], (1, 1, 1)), "pair must hold two types in 1..1"),
+        (lambda: model.potential(["a"]), "r must be distances"),
+        (lambda: model.forces("abc"), "positions must be numbers"),
+        (lambda: model.export(tmp_path / "b", units=3), "units must name"),
+    ):
+        with pytest.raises(InvalidArgument, match=name):
+            call()
+
+
 def test_energies_may_be_shifted(model: forces.PairForce, frames: list[Atoms]) -> None:
     shifted = forces.PairForce(CUTOFF)
     result = shifted.fit(lj_frames(10, shift=-1234.5), validation=0.2)
@@ -151,6 +162,7 @@ def test_export(model: forces.PairForce, tmp_path: Path, dtype: forces.model.Dty
 def test_bad_arguments(frames: list[Atoms]) -> None:
     for options, name in (
         ({"cutoff": -1.0}, "cutoff"),
+        ({"cutoff": "a"}, "cutoff must be a finite number"),
         ({"cutoff": 2.5, "types": 0}, "types"),
         ({"cutoff": 2.5, "types": ("Ar", "Ar")}, "types must be different symbols"),
         *(
@@ -162,6 +174,16 @@ def test_bad_arguments(frames: list[Atoms]) -> None:
     ):
         with pytest.raises(InvalidArgument, match=name):
             forces.PairForce(**options)  # type: ignore[arg-type]
+    for options, name in (
+        ({"channels": 0}, "channels must be"),
+        ({"channels": 2.5}, "channels must be"),
+        ({"centres": 1}, "centres must be"),
+        ({"hidden": 8}, "hidden must be widths in"),
+        ({"hidden": "wide"}, "hidden must be widths in"),
+        ({"smooth": "x"}, "smooth must be"),
+    ):
+        with pytest.raises(InvalidArgument, match=name):
+            forces.ManyBodyForce(CUTOFF, **options)  # type: ignore[arg-type]
     model = forces.PairForce(CUTOFF)
     with pytest.raises(Error, match="not been fitted"):
         model.energy(frames[0])
@@ -176,7 +198,8 @@ def test_bad_arguments(frames: list[Atoms]) -> None:
             model.fit(given)
     with pytest.raises(InvalidArgument, match="validation"):
         model.fit(frames, validation=1.5)
-    with pytest.raises(InvalidArgument, match="energy_weight"):
-        model.fit(frames, energy_weight=-1.0)
+    for weight in (-1.0, np.nan, "a"):
+        with pytest.raises(InvalidArgument, match="energy_weight"):
+            model.fit(frames, energy_weight=weight)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="hold Ar, the types are Kr"):
         forces.PairForce(CUTOFF, "Kr").fit(frames)

@@ -199,6 +199,7 @@ def test_trajectories() -> None:
         (lambda: Autoencoder(0), "size"),
         (lambda: Autoencoder(1, "mirror"), "invariance"),  # type: ignore[arg-type]
         (lambda: Autoencoder(1, activation="sine"), "activation"),
+        (lambda: Autoencoder(1, hidden=8), "hidden must be widths"),  # type: ignore[arg-type]
         (lambda: Autoencoder(1).fit([]), "frames must hold at least one"),
         (lambda: Autoencoder(1).fit([np.eye(3)]), "at least two"),
         (lambda: Autoencoder(1).fit([np.eye(3), np.zeros((4, 3))]), "3, 4 atoms"),

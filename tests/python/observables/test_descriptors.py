@@ -155,6 +155,8 @@ def test_gradients() -> None:
         (lambda: observables.CoordinationNumber(-1.0), "cutoff"),
         (lambda: observables.CoordinationNumber(1.0, inner=2.0), "inner"),
         (lambda: observables.CoordinationNumber(1.0, reduce="max"), "reduce"),  # type: ignore[arg-type]
+        (lambda: observables.CoordinationNumber("a"), "cutoff must be a positive"),  # type: ignore[arg-type]
+        (lambda: observables.LocalOrder(None), "cutoff must be a positive"),  # type: ignore[arg-type]
         (lambda: observables.LocalOrder(1.0, degree=0), "degree"),
         (lambda: observables.LocalOrder(1.0, types=0), "types"),
         (lambda: observables.CoordinationNumber(1.0)(np.eye(3), types=[0, 1, 1]), "types"),

@@ -375,7 +375,11 @@ MEANS = [1.0] * 40
         (lambda: LearnedObservable("configuration", cutoff=1.0, reduce="mean"), "reduce"),
         (lambda: LearnedObservable("all"), "sees"),  # type: ignore[arg-type]
         (lambda: LearnedObservable(cutoff=1.0, members=0), "members"),
-        (lambda: LearnedObservable(cutoff=1.0, values=0), "shape"),
+        (lambda: LearnedObservable(cutoff=1.0, values=0), "values must be"),
+        (lambda: LearnedObservable(cutoff=1.0, values=1.5), "values must be"),  # type: ignore[arg-type]
+        (lambda: LearnedObservable(cutoff=1.0, hidden=8), "hidden must be widths"),  # type: ignore[arg-type]
+        (lambda: LearnedObservable(cutoff=1.0, centres=1), "centres must be"),
+        (lambda: LearnedObservable(cutoff=1.0, smooth="x"), "smooth must be"),  # type: ignore[arg-type]
         (lambda: LearnedObservable(cutoff=1.0, types=["Ar", "Ar"]), "types"),
         (lambda: LearnedObservable("atoms", inputs=("time",)), "inputs"),
         (lambda: LearnedObservable(cutoff=1.0).fit(FRAMES, MEANS, validation=1.0), "validation"),

@@ -224,6 +224,8 @@ def test_chain_cut_by_a_boundary_steps_the_same(tmp_path: Path) -> None:
         (lambda: OneStep("group"), "sees"),  # type: ignore[arg-type]
         (lambda: OneStep("atoms", ("v", "x")), "inputs"),
         (lambda: OneStep("atoms", hidden=(0,)), "hidden"),
+        (lambda: OneStep("atoms", hidden=8), "hidden must be widths"),  # type: ignore[arg-type]
+        (lambda: OneStep("atoms", None), "inputs"),  # type: ignore[arg-type]
         (lambda: OneStep().fit([]), "data holds no trajectory"),
         (lambda: OneStep().fit("run.dump"), "data must be a Trajectory .* not 'r'"),  # type: ignore[arg-type]
         (lambda: OneStep().fit(None), "data must be a Trajectory .* not None"),  # type: ignore[arg-type]

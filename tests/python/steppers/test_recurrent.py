@@ -274,6 +274,7 @@ ZEROS = np.zeros((4, 3))
         (lambda: RecurrentStep("atoms", ("v", "x")), "inputs"),
         (lambda: RecurrentStep("atoms", ("types",)), "inputs"),
         (lambda: RecurrentStep("atoms", ("x", "cell")), "inputs"),
+        (lambda: RecurrentStep("atoms", None), "inputs"),  # type: ignore[arg-type]
         (lambda: RecurrentStep("atoms", hidden=0), "hidden"),
         (lambda: RecurrentStep("atoms", layers=1.5), "layers"),  # type: ignore[arg-type]
         (lambda: RecurrentStep().fit([]), "data holds no trajectory"),
