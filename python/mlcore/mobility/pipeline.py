@@ -113,7 +113,7 @@ class Pipeline:
         root = Path(mlcore.__file__).parent
         shown = {"report.py", "plots.py", "summary.py", "cli.py"}
         files = [p for p in sorted(root.rglob("*.py")) if p.name not in shown]
-        files = [p for p in files if p.relative_to(root).parts[0] not in ("cli", "web")]
+        files = [p for p in files if p.relative_to(root).parts[0] != "cli"]
         return digest(mlcore.__version__, files=files)
 
     def _section(self, *names: str) -> Any:

@@ -27,7 +27,8 @@ WHOLE: dict[str, dict[str, Any]] = {
     "dX_MF_ML1": {"M_ii_filename": "ii.pt", "M_ij_filename": "ij.pt"},
     "dX_MF_Q1_ML1_Pair": {"M_ii_filename": "ii.pt", "M_ij_filename": "ij.pt", **NOISE},
     "dX_MF_Q1_ML1_N2N": {"M_filename": "m.pt", **NOISE},
-    **dict.fromkeys(("F_ML1", "F_X_ML1", "F_Pair_ML1"), FORCE),
+    **dict.fromkeys(("F_ML1", "F_X_ML1"), FORCE),
+    "F_Pair_ML1": {**FORCE, "cutoff": 2.5},
     "QoI_ML1": {**PLACE, "qoi_filename": "q.pt", "mask_fix": "FINAL_INTEGRATE", "mask_input": "X",
                 "skip_step": 7},
     "Dyn_ML1": {**PLACE, "dyn1_filename": "1.pt", "dyn2_filename": "2.pt",
@@ -54,7 +55,9 @@ def test_tags(mode: str, tmp_path: Path) -> None:
     assert kind == mode and tags == checked_tags(mode, WHOLE[mode])
     for name, tag in MODES[mode].items():
         without = {k: v for k, v in WHOLE[mode].items() if k != name}
-        if tag.default is None:
+        if tag.optional:
+            assert name not in checked_tags(mode, without)
+        elif tag.default is None:
             with pytest.raises(InvalidArgument, match=name):
                 checked_tags(mode, without)
         else:
@@ -69,6 +72,8 @@ def test_tags(mode: str, tmp_path: Path) -> None:
         ("dX_MF", "eta", 0),
         ("dX_MF", "a", "big"),
         ("dX_MF", "epsilon", float("nan")),
+        ("dX_MF", "epsilon", -1e-3),
+        ("F_Pair_ML1", "cutoff", 0),
         ("dX_MF_Q1_ML1_N2N", "KBT", -1),
         ("dX_MF_Q1_ML1_N2N", "flag_stochastic", 2),
         ("dX_MF_Q1_ML1_N2N", "delta", float("inf")),

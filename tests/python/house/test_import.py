@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+import mlcore
 
 
 def python(code: str) -> str:
@@ -25,6 +28,11 @@ def test_import_leaves_heavy_packages_alone() -> None:
 def test_every_name_is_there() -> None:
     code = "import mlcore; print(*(n for n in mlcore.__all__ if not hasattr(mlcore, n)))"
     assert python(code).split() == []
+
+
+def test_every_room_is_there() -> None:
+    rooms = {p.parent.name for p in Path(mlcore.__file__).parent.glob("*/__init__.py")}
+    assert rooms - set(dir(mlcore)) == {"cli"}
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
