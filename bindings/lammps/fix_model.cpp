@@ -574,10 +574,9 @@ void FixModel::add_forces() {
 /// Per-atom output in the order of LAMMPS' atoms; zero outside the group.
 void FixModel::show_per_atom() {
   const int columns = output_.per_atom;
-  double* values = shown_of(0);
-  std::fill_n(values, static_cast<std::size_t>(columns) * atom->nlocal, 0.0);
+  std::fill_n(shown_of(0), static_cast<std::size_t>(columns) * atom->nlocal, 0.0);
   for (const auto& [i, row] : owned())
-    std::copy_n(change_.per_atom.data() + columns * row, columns, values + columns * i);
+    std::copy_n(change_.per_atom.data() + columns * row, columns, shown_of(i));
 }
 
 double FixModel::compute_scalar() {
@@ -626,6 +625,7 @@ int FixModel::modify_param(int narg, char** arg) {
   if (!needs_.last_forces) error->all(FLERR, name() + ": keeps no forces from run to run");
   if (narg < 2 || std::string(arg[1]) != "renew")
     error->all(FLERR, name() + ": fix_modify forces needs the word renew");
+  forget();
   renew_ = true;
   return 2;
 }

@@ -128,7 +128,7 @@ class FixModel : public Fix {
   bool stepped_ = false;             ///< since the last setup
   double force_field_ = 0;           ///< mark of boundary_ at the end of the last run; 0: none
   std::vector<int> force_fixes_;     ///< that there were then; empty after a restart
-  bool renew_ = false;               ///< fix_modify asks to forget
+  bool renew_ = false;               ///< fix_modify asked to forget
   bool foreign_ = false;             ///< the restart file holds the state of another kind of mode
   std::int64_t unseen_forces_ = -1;  ///< step at whose setup later fixes change the forces
   std::size_t seen_forces_ = 0;      ///< digest of those that were seen

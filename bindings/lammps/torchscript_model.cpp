@@ -25,6 +25,7 @@
 #include <utility>
 
 #include "text_file.h"
+#include "torch_errors.h"
 
 namespace mlmod {
 
@@ -139,11 +140,6 @@ class Recordings {
   std::map<std::int64_t, int> times_;
 };
 
-std::string first_lines(const std::string& text) {
-  constexpr std::size_t limit = 600;
-  return text.size() <= limit ? text : text.substr(0, limit) + " ...";
-}
-
 std::string describe(const at::Tensor& tensor) {
   std::ostringstream text;
   text << tensor.scalar_type() << " of shape " << tensor.sizes();
@@ -218,18 +214,6 @@ struct TorchScriptModel::State {
 
 namespace {
 
-/// Runs `body` and turns whatever it throws into a runtime_error that starts with `who`.
-template <class Body>
-auto named(const std::string& who, Body&& body) {
-  try {
-    return body();
-  } catch (const c10::Error& error) {
-    throw std::runtime_error(who + ": " + first_lines(error.what_without_backtrace()));
-  } catch (const std::exception& error) {
-    throw std::runtime_error(who + ": " + first_lines(error.what()));
-  }
-}
-
 at::Tensor as_rows(const std::vector<float>& input, std::int64_t batch) {
   const auto width = static_cast<std::int64_t>(input.size()) / std::max<std::int64_t>(batch, 1);
   return at::from_blob(const_cast<float*>(input.data()), {batch, width, 1}, at::kFloat);
@@ -240,7 +224,7 @@ at::Tensor as_rows(const std::vector<float>& input, std::int64_t batch) {
 TorchScriptModel::TorchScriptModel(std::string tag, std::string path)
     : tag_(std::move(tag)), path_(std::move(path)), state_(std::make_unique<State>()) {
   at::set_num_threads(1);
-  named(label(), [&] {
+  named_torch(label(), [&] {
     check_readable(path_);
     const c10::InferenceMode inference(false);
     state_->module = torch::jit::load(path_, at::kCPU);
@@ -257,15 +241,13 @@ std::string TorchScriptModel::prepare_batches(const std::vector<float>& samples,
                                               std::int64_t outputs) {
   const at::NoGradGuard no_grad;
   const at::Tensor rows = as_rows(samples, count);
-  const at::Tensor expected = named(label(), [&] { return state_->looped(rows, outputs); });
+  const at::Tensor expected = named_torch(label(), [&] { return state_->looped(rows, outputs); });
   std::string reason;
   try {
     const bool same = agree(expected, state_->vmapped(rows, outputs));
     if (!same) reason = "vectorised and single calls differ";
-  } catch (const c10::Error& error) {
-    reason = first_lines(error.what_without_backtrace());
   } catch (const std::exception& error) {
-    reason = first_lines(error.what());
+    reason = torch_says(error);
   }
   state_->vectorised = reason.empty();
   state_->recordings = Recordings(state_->vectorised && is_straight(state_->module));
@@ -277,7 +259,7 @@ const float* TorchScriptModel::evaluate(const std::vector<float>& input, std::in
   const at::NoGradGuard no_grad;
   if (batch == 0) return nullptr;
   const at::Tensor rows = as_rows(input, batch);
-  state_->output = named(label(), [&] {
+  state_->output = named_torch(label(), [&] {
     return state_->vectorised ? state_->chunked(rows, outputs) : state_->looped(rows, outputs);
   });
   return state_->output.const_data_ptr<float>();
@@ -286,7 +268,7 @@ const float* TorchScriptModel::evaluate(const std::vector<float>& input, std::in
 const float* TorchScriptModel::evaluate_matrix(const std::vector<float>& input, std::int64_t& rows,
                                                std::int64_t& columns) {
   const at::NoGradGuard no_grad;
-  state_->output = named(label(), [&] {
+  state_->output = named_torch(label(), [&] {
     const at::Tensor value = state_->call(as_rows(input, 1)[0]);
     if (value.scalar_type() != at::kFloat || value.dim() != 2)
       throw std::runtime_error("returns " + describe(value) +

@@ -136,6 +136,12 @@ def test_fix_modify_forces(case: Case) -> None:
     begin = start(case)
     words = ("fix mlcore m: fix_modify forces needs the word renew",)
     fails(case, begin + MOVE + "fix_modify m forces drop\n", *words)
+    fresh = begin.replace("fix trap all spring/self 1.5\n", "") + ALL + MOVE
+    told = "run 10\nfix_modify m forces renew\n"
+    expected, _ = last(case, fresh + told + "write_restart h\nrun 1\n")
+    again = fresh.replace("read_data atoms.data", "read_restart h").replace(" seed 5", "")
+    found, _ = last(case, again + "run 1\n", 2)
+    np.testing.assert_allclose(found[:, 1:7], expected[:, 1:7], rtol=0, atol=1e-12)
     em = MOVE.replace("midpoint", "em")
     words = ("fix mlcore m: keeps no forces from run to run",)
     fails(case, begin + em + "fix_modify m forces renew\n", *words)

@@ -7,6 +7,7 @@
 
 #include "mlcore/recurrent.hpp"
 #include "models/native_rows.h"
+#include "named_errors.h"
 
 namespace mlmod {
 
@@ -86,7 +87,7 @@ class LstmEngine final : public Engine {
  public:
   explicit LstmEngine(const ModelBundle& bundle)
       : label_("bundle '" + bundle.folder + "'"), rows_(bundle) {
-    named([&] {
+    named(label_, [&] {
       for (std::int64_t k = 0; k < bundle.members; ++k) members_.emplace_back(*bundle.native, k);
     });
   }
@@ -105,22 +106,13 @@ class LstmEngine final : public Engine {
     member.normalise(given_, input_);
     output_.resize(static_cast<std::size_t>(rows * network.outputs()));
     take_up(network, rows, where.memory);
-    if (rows > 0) named([&] { advance(network, rows); });
+    if (rows > 0) named(label_, [&] { advance(network, rows); });
     member.scale(output_, given_);
     rows_.give(where, given_, result);
     put_down(network, rows, result.memory);
   }
 
  private:
-  template <class Body>
-  void named(Body&& body) const {
-    try {
-      body();
-    } catch (const std::exception& error) {
-      throw std::runtime_error(label_ + ": " + error.what());
-    }
-  }
-
   void advance(const mlcore::Lstm<Real>& network, std::int64_t rows) {
     const std::int64_t layers = network.layers(), hidden = network.hidden();
     const mlcore::LstmState<Real> state{

@@ -7,6 +7,7 @@
 #include "mlcore/pair_potential.hpp"
 #include "models/lstm_engine.h"
 #include "models/native_rows.h"
+#include "named_errors.h"
 
 namespace mlmod {
 
@@ -15,15 +16,6 @@ namespace {
 constexpr mlcore::Context kOneThread{.threads = 1};
 
 std::string folder_label(const ModelBundle& bundle) { return "bundle '" + bundle.folder + "'"; }
-
-template <class Body>
-void named(const std::string& who, Body&& body) {
-  try {
-    body();
-  } catch (const std::exception& error) {
-    throw std::runtime_error(who + ": " + error.what());
-  }
-}
 
 mlcore::PairPotential pair_potential(const ModelBundle& bundle, std::int64_t member) {
   const NativeParts& native = *bundle.native;

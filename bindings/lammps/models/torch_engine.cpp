@@ -15,6 +15,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "torch_errors.h"
+
 namespace mlmod {
 
 namespace {
@@ -24,23 +26,6 @@ using Tensors = std::vector<at::Tensor>;
 // Edges or rows of one call: what a layer makes of them stays in the cache.
 constexpr std::int64_t kEdges = 16384;
 constexpr std::int64_t kRows = 16384;
-
-std::string first_lines(const std::string& text) {
-  constexpr std::size_t limit = 600;
-  return text.size() <= limit ? text : text.substr(0, limit) + " ...";
-}
-
-/// Runs `body` and turns whatever it throws into a runtime_error that starts with `who`.
-template <class Body>
-auto named(const std::string& who, Body&& body) {
-  try {
-    return body();
-  } catch (const c10::Error& error) {
-    throw std::runtime_error(who + ": " + first_lines(error.what_without_backtrace()));
-  } catch (const std::exception& error) {
-    throw std::runtime_error(who + ": " + first_lines(error.what()));
-  }
-}
 
 at::Tensor checked(const at::Tensor& tensor, const std::string& what, at::ScalarType type,
                    const std::vector<std::int64_t>& shape) {
@@ -226,7 +211,7 @@ class TorchEngine final : public Engine {
   }
 
   void evaluate(std::int64_t member, const Neighborhood& where, Evaluation& result) override {
-    named(label(member), [&] {
+    named_torch(label(member), [&] {
       result.virial.fill(0);
       result.energies.assign(energies() ? where.owned : 0, 0.0);
       result.forces.assign(energies() ? 3 * where.all : 0, 0.0);
@@ -245,7 +230,7 @@ class TorchEngine final : public Engine {
   }
 
   void evaluate(std::int64_t member, const Particles& where, Evaluation& result) override {
-    named(label(member), [&] {
+    named_torch(label(member), [&] {
       prepare(where, result);
       const bool whole = bundle_.sees == Sees::configuration;
       for (std::int64_t begin = 0; begin < where.count || (whole && begin == 0);) {
@@ -499,7 +484,7 @@ std::unique_ptr<Engine> make_torchscript_engine(const ModelBundle& bundle,
   auto engine = std::make_unique<TorchEngine>(bundle, "torchscript", type, device);
   for (const std::string& file : bundle.torchscript) {
     const std::string path = bundle.path(file);
-    engine->add(path, named("model file '" + path + "'", [&] {
+    engine->add(path, named_torch("model file '" + path + "'", [&] {
                   return std::make_unique<ScriptNetwork>(path, type, convert, device);
                 }));
   }
@@ -514,7 +499,8 @@ std::unique_ptr<Engine> make_compiled_engine(const ModelBundle& bundle,
                                               at::Device(wanted_device(choice)));
   for (const std::string& file : bundle.compiled->files) {
     const std::string path = bundle.path(file);
-    engine->add(path, named("model file '" + path + "' (" + bundle.rebuild() + " makes it anew)",
+    engine->add(path,
+                named_torch("model file '" + path + "' (" + bundle.rebuild() + " makes it anew)",
                             [&] { return std::make_unique<CompiledNetwork>(path, gives_forces); }));
   }
   return engine;

@@ -6,6 +6,7 @@
 
 #include "bundle_units.h"
 #include "mlcore/mobility.hpp"
+#include "named_errors.h"
 
 namespace mlmod {
 
@@ -54,20 +55,13 @@ BundleMobility::BundleMobility(const std::string& folder, const std::string& uni
   check_units(folder, {bundle_.length_unit, bundle_.energy_unit, bundle_.time_unit}, units);
 }
 
-template <class Body>
-void BundleMobility::named(Body&& body) const {
-  try {
-    body();
-  } catch (const std::exception& error) {
-    throw std::runtime_error("bundle '" + bundle_.folder + "': " + error.what());
-  }
-}
+std::string BundleMobility::label() const { return "bundle '" + bundle_.folder + "'"; }
 
 void BundleMobility::evaluate(const Configuration& configuration) { now_ = configuration; }
 
 void BundleMobility::apply(const std::vector<double>& f, std::vector<double>& v) {
   v.resize(f.size());
-  named([&] {
+  named(label(), [&] {
     mlcore::mobility_apply(kOneThread, model(bundle_), now_.cell, rows(std::as_const(now_.x)),
                            rows(f), rows(v));
   });
@@ -76,7 +70,7 @@ void BundleMobility::apply(const std::vector<double>& f, std::vector<double>& v)
 void BundleMobility::matrix(std::vector<double>& m) {
   const std::int64_t width = 3 * now_.size();
   m.resize(static_cast<std::size_t>(width * width));
-  named([&] {
+  named(label(), [&] {
     mlcore::mobility_matrix(kOneThread, model(bundle_), now_.cell, rows(std::as_const(now_.x)),
                             {m.data(), {width, width}});
   });
@@ -84,7 +78,7 @@ void BundleMobility::matrix(std::vector<double>& m) {
 
 bool BundleMobility::divergence(std::vector<double>& d) {
   d.resize(now_.x.size());
-  named([&] {
+  named(label(), [&] {
     mlcore::mobility_divergence(kOneThread, model(bundle_), now_.cell, rows(std::as_const(now_.x)),
                                 rows(d));
   });

@@ -22,8 +22,7 @@ class BundleMobility final : public MobilitySource {
   bool divergence(std::vector<double>& d) override;
 
  private:
-  template <class Body>
-  void named(Body&& body) const;
+  std::string label() const;
 
   Bundle bundle_;
   Configuration now_;
