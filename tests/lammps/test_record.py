@@ -226,6 +226,29 @@ def test_two_runs_give_the_frames_of_one(case: Case) -> None:
             np.testing.assert_allclose(columns(a), columns(b), rtol=0, atol=1e-9)
 
 
+def test_rerun_records_every_frame_once(case: Case) -> None:
+    atoms(case)
+    dump = "dump d all custom 5 r.dump id type x y z vx vy vz\n"
+    dump += "dump_modify d sort id format float %.17g\n"
+    case.ok(head() + LJ + MOVE + dump + record("every 5", "whole.xyz") + "run 20\n", 2)
+    again = head() + LJ + record("every 5 energy yes") + "rerun r.dump dump x y z vx vy vz\n"
+    case.ok(again, 2)
+    found, whole = frames(case), frames(case, "whole.xyz")
+    assert [f.info["step"] for f in found] == [f.info["step"] for f in whole] == [0, 5, 10, 15, 20]
+    for a, b in zip(found, whole, strict=True):
+        np.testing.assert_allclose(a.get_forces(), b.get_forces(), rtol=0, atol=1e-9)
+
+
+def test_a_step_of_a_restart_file_that_comes_again(case: Case) -> None:
+    """It is another frame when a run comes to it than when a run starts with it."""
+    atoms(case)
+    case.ok(head() + LJ + MOVE + record("every 5") + "run 10\nwrite_restart h\n")
+    again = head().replace("read_data atoms.data", "read_restart h") + LJ + "fix i all nve\n"
+    again += "reset_timestep 8\n" + record("every 5", "again.xyz") + "run 2\n"
+    case.ok(again)
+    assert [f.info["step"] for f in frames(case, "again.xyz")] == [10]
+
+
 def test_same_step_elsewhere_is_another_frame(case: Case) -> None:
     atoms(case)
     moved = "displace_atoms all random 0.01 0.01 0.01 5\nrun 0\n"

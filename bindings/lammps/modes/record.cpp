@@ -144,7 +144,7 @@ void Record::on_whole(const Moment& now, const Configuration& group, Change&) {
   std::optional<double> energy;
   if (words_.energy)
     energy = around_.potential_energy((now.step / words_.every + 1) * words_.every);
-  if (!due(now) || (now.hook == kSetup && was_written(now, group))) return;
+  if (!due(now) || was_written(now, group)) return;
   shown_.clear();
   for (const std::string& id : words_.from) shown_.push_back(around_.fix(id, true));
   if (words_.above && is_known(group)) return;
@@ -168,10 +168,11 @@ void Record::check_forces() {
   }
 }
 
-/// Whether the frame is the last of the run before, with which this run starts.
+/// Whether the frame is the last of the run before, with which this run starts, or that of the
+/// setup, after which a rerun ends its step.
 bool Record::was_written(const Moment& now, const Configuration& group) const {
   if (now.step != last_) return false;
-  if (last_x_.empty()) return true;
+  if (last_x_.empty()) return now.hook == kSetup;
   if (last_x_.size() != group.x.size()) return false;
   for (std::size_t i = 0; i < group.x.size(); ++i)
     if (!(std::abs(group.x[i] - last_x_[i]) <= 1e-9 * (1 + std::abs(last_x_[i])))) return false;
