@@ -110,7 +110,10 @@ class Trajectory:
             object.__setattr__(self, "symbols", symbols)
 
     def _array(self, name: str, value: ArrayLike, shape: tuple[int, ...] | None) -> FloatArray:
-        array = np.ascontiguousarray(value, dtype=float)
+        try:
+            array = np.ascontiguousarray(value, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"{name} should be numbers: {error}") from error
         if shape is not None and array.shape != shape:
             raise InvalidArgument(f"{name} should have shape {shape}, got {array.shape}")
         if not np.isfinite(array).all():
@@ -120,7 +123,10 @@ class Trajectory:
 
     def _set_pbc(self) -> None:
         value = (self.cell is not None) if self.pbc is None else self.pbc
-        pbc = np.array(np.broadcast_to(np.asarray(value, dtype=bool), (3,)))
+        flags = np.asarray(value)
+        if flags.shape not in ((), (3,)) or flags.dtype.kind not in "biuf":
+            raise InvalidArgument(f"pbc should be one flag or three, got {value!r}")
+        pbc = np.array(np.broadcast_to(flags.astype(bool), (3,)))
         if self.cell is None and pbc.any():
             raise InvalidArgument("pbc is set, but there is no cell")
         object.__setattr__(self, "pbc", pbc)
@@ -276,7 +282,7 @@ def read_trajectory(
         FileFormatError: the file is absent, empty, cut, not readable, or holds something other
             than its format promises; the message names file, line and field.
     """
-    if not (np.isfinite(dt) and dt > 0):
+    if not (isinstance(dt, (int, float)) and np.isfinite(dt) and dt > 0):
         raise InvalidArgument(f"dt should be a positive number, got {dt}")
     if unwrap not in (True, False, "auto"):
         raise InvalidArgument(f'unwrap should be True, False or "auto", got {unwrap!r}')
@@ -447,7 +453,12 @@ def write_trajectory(
     from mlcore.data import extxyz, lammps
 
     name = Path(path).name.removesuffix(".gz")
-    chosen = format or ("extxyz" if name.endswith((".xyz", ".extxyz")) else "lammps-dump")
+    ends = {"extxyz": (".xyz", ".extxyz"), "lammps-dump": (".dump", ".lammpstrj")}
+    chosen = format or next((f for f, known in ends.items() if name.endswith(known)), None)
+    if chosen is None:
+        raise InvalidArgument(
+            f"format should be given for {name!r}: it ends in none of .xyz, .extxyz, .dump, .lammpstrj"
+        )
     if chosen == "extxyz":
         extxyz.write(path, trajectory)
     elif chosen == "lammps-dump":

@@ -389,6 +389,11 @@ def test_arguments_are_checked(tmp_path):
         read_trajectory(path, units="real")
     with pytest.raises(InvalidArgument, match="multiples of dt"):
         write_trajectory(path, sample(), dt=0.3)
+    with pytest.raises(InvalidArgument, match="dt should be"):
+        read_trajectory(path, dt="a")  # type: ignore[arg-type]
+    for name in ("a.data", "a.h5", "a"):
+        with pytest.raises(InvalidArgument, match="format should be given"):
+            write_trajectory(tmp_path / name, sample(), dt=0.5)
     x = np.zeros((2, 3, 3))
     for change, message in [
         ({"times": [0, 0]}, "increase strictly"),
@@ -400,6 +405,9 @@ def test_arguments_are_checked(tmp_path):
         ({"units": "lj\nreal"}, "units should be one line"),
         ({"cell": np.zeros((3, 3))}, "volume"),
         ({"pbc": True}, "no cell"),
+        ({"cell": np.eye(3), "pbc": (True, False)}, "pbc should be one flag or three"),
+        ({"cell": np.eye(3), "pbc": "xy"}, "pbc should be one flag or three"),
+        ({"times": ["a", "b"]}, "times should be numbers"),
     ]:
         with pytest.raises(InvalidArgument, match=message):
             Trajectory(**{"times": [0, 1], "positions": x} | change)
