@@ -122,7 +122,7 @@ def relax(
     x = chains_of("relax.dump")
     whole = np.stack([modes.project(chain) for chain in x.swapaxes(0, 1)], 1)
     measured = thermo("relax.log")[:, 1]
-    return whole, measured, stepped(step, modes.project(straight[None].repeat(2, 0))[0], frames)
+    return whole, measured, stepped(step, modes.project(straight[None])[0], frames)
 
 
 def stepped(step: steppers.OneStep, start: Array, frames: int) -> Array:

@@ -21,7 +21,7 @@ from mlcore.networks.layers import hidden_widths
 from mlcore.networks.values import AutoencoderNetwork
 from mlcore.observables.base import ConfigurationObservable
 from mlcore.observables.fitting import held_out, told_seed
-from mlcore.observables.frames import Frame, digest, one_size, read_frames
+from mlcore.observables.frames import Frame, digest, numbers, one_size, read_frames
 from mlcore.observables.projection import LinearProjection
 from mlcore.training import TrainingOptions, TrainingResult, checked_seed
 
@@ -274,6 +274,7 @@ class Autoencoder(ConfigurationObservable):
             InvalidArgument: naming what is wrong with the frames.
             Error: not fitted.
         """
+        replace(self.contract(), dtype=dtype)  # checks it
         network = copy.deepcopy(self.network()).to(getattr(torch, dtype))
         found = []
         for frame in self._checked(frames):
@@ -289,7 +290,7 @@ class Autoencoder(ConfigurationObservable):
             InvalidArgument: z is not finite or not (frames, K).
             Error: not fitted.
         """
-        values = np.asarray(z, dtype=np.float64)
+        values = numbers("z", z)
         if values.ndim != 2 or values.shape[1] != self.size or not np.isfinite(values).all():
             raise InvalidArgument(f"z must be finite, (frames, {self.size}), not {values.shape}")
         found = self.network().decode(torch.from_numpy(values))
@@ -369,4 +370,4 @@ def _projection_error(rows: Tensor, last: Tensor, size: int) -> float:
         return math.nan
     modes = LinearProjection(size + 1).fit(x)
     y = last.reshape(len(last), -1, 3).numpy()
-    return float(np.sqrt(((modes.lift(modes.project([*y, y[0]])[:-1]) - y) ** 2).sum(-1).mean()))
+    return float(np.sqrt(((modes.lift(modes.project(y)) - y) ** 2).sum(-1).mean()))

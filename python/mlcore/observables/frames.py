@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from mlcore.arrays import is_atoms
+from mlcore.arrays import box, is_atoms
 from mlcore.data import Trajectory
 from mlcore.data.ase_units import ase_velocities
 from mlcore.data.extxyz import VELOCITIES
@@ -24,6 +24,7 @@ __all__ = [
     "configuration",
     "digest",
     "fold",
+    "numbers",
     "one_size",
     "read_frames",
     "read_labels",
@@ -32,25 +33,28 @@ __all__ = [
 Array = NDArray[np.float64]
 
 
+def numbers(name: str, values: Any) -> Array:
+    """A new array. Raises InvalidArgument where the values are no numbers."""
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"{name} must be numbers, not {values!r:.60}") from error
+
+
 def configuration(
     atoms: Any, cell: ArrayLike | None, pbc: Any
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Positions, cell rows and periodicity; the rows that do not repeat are zero."""
-    if hasattr(atoms, "get_positions"):
-        x, cell, pbc = np.array(atoms.positions), atoms.cell.array, atoms.pbc
-    else:
-        x = np.asarray(atoms, dtype=np.float64)
+    if is_atoms(atoms):
+        atoms, cell, pbc = atoms.positions, atoms.cell, atoms.pbc
+    x = numbers("atoms", atoms)
     if x.ndim != 2 or x.shape[1] != 3 or not np.isfinite(x).all():
         raise InvalidArgument(f"atoms must be finite positions (n, 3), not of shape {x.shape}")
-    repeats = np.broadcast_to(np.asarray(pbc, dtype=bool), 3)
-    if cell is None and repeats.any():
-        raise InvalidArgument("pbc needs a cell: give cell=(3, 3), one lattice vector per row")
-    rows = np.zeros((3, 3)) if cell is None else np.array(cell, dtype=np.float64)
-    if rows.shape == (3,):
-        rows = np.diag(rows)
-    if rows.shape != (3, 3) or not np.isfinite(rows).all():
-        raise InvalidArgument(f"cell must be (3, 3) and finite, not of shape {rows.shape}")
-    rows[~repeats] = 0
+    given, flags = box(cell, pbc)
+    repeats = np.array(flags)
+    rows = np.where(repeats[:, None], given, 0.0)
+    if np.linalg.matrix_rank(rows) < repeats.sum():
+        raise InvalidArgument("cell must have a vector of its own along every axis that repeats")
     return np.ascontiguousarray(x), rows, repeats
 
 

@@ -395,6 +395,7 @@ class LearnedObservable(Observable):
     # -- evaluation -------------------------------------------------------------------------------
     def _frozen(self, dtype: Dtype) -> list[Network]:
         if self._cached is None or self._cached[0] != dtype:
+            replace(self.contract(), dtype=dtype)  # checks it
             wanted = getattr(torch, dtype)
             copies = [copy.deepcopy(m).to(wanted).eval() for m in self.networks()]
             self._cached = (dtype, [m.requires_grad_(False) for m in copies])

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from mlcore.errors import Error, InvalidArgument
 from mlcore.networks.configurations import Projection
 from mlcore.observables.base import ConfigurationObservable
+from mlcore.observables.frames import numbers
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -58,6 +59,8 @@ class LinearProjection(ConfigurationObservable):
             InvalidArgument: fewer than two frames, atoms that change, or fewer atoms than `size`.
         """
         x = _stack(frames)
+        if len(x) < 2:
+            raise InvalidArgument("frames must be at least two")
         n = x.shape[1]
         if n < self.size:
             raise InvalidArgument(f"frames hold {n} atoms, fewer than size {self.size}")
@@ -80,12 +83,15 @@ class LinearProjection(ConfigurationObservable):
 
     def project(self, frames: Iterable[Atoms | ArrayLike] | Any) -> Array:
         """(frames, size, 3) coarse coordinates of unwrapped configurations."""
-        found: Array = np.einsum("pi,tik->tpk", self.weights, _stack(frames))
+        x = _stack(frames)
+        if x.shape[1] != self.particles:
+            raise InvalidArgument(f"frames hold {x.shape[1]} atoms, made for {self.particles}")
+        found: Array = np.einsum("pi,tik->tpk", self.weights, x)
         return found
 
     def lift(self, z: ArrayLike) -> Array:
         """(frames, n, 3) configurations of least squares error with coarse coordinates z."""
-        values = np.asarray(z, dtype=np.float64)
+        values = numbers("z", z)
         if values.ndim != 3 or values.shape[1:] != self.shape:
             raise InvalidArgument(f"z must be (frames, {self.size}, 3), not {values.shape}")
         found: Array = np.einsum("ip,tpk->tik", np.linalg.pinv(self.weights), values)
@@ -107,12 +113,13 @@ def _stack(frames: Any) -> Array:
     if hasattr(frames, "positions") and hasattr(frames, "times"):
         x = np.asarray(frames.positions, dtype=np.float64)
     else:
-        rows = [f.get_positions() if hasattr(f, "get_positions") else np.asarray(f) for f in frames]
+        given = list(frames) if isinstance(frames, Iterable) else []
+        rows = [f.get_positions() if hasattr(f, "get_positions") else np.asarray(f) for f in given]
         if len({row.shape for row in rows}) > 1:
             raise InvalidArgument("frames must all hold the same atoms")
-        x = np.asarray(rows, dtype=np.float64)
-    if x.ndim != 3 or x.shape[2] != 3 or len(x) < 2:
-        raise InvalidArgument(f"frames must be at least two of (n, 3), found shape {x.shape}")
+        x = numbers("frames", rows)
+    if x.ndim != 3 or x.shape[2] != 3:
+        raise InvalidArgument(f"frames must be configurations (n, 3), found shape {x.shape}")
     if not np.isfinite(x).all():
         raise InvalidArgument("frames must hold finite positions")
     return x

@@ -209,6 +209,8 @@ def test_trajectories() -> None:
         (lambda: Autoencoder(1).fit(arcs(9, 0, turned=False), validation=2.0), "validation"),
         (lambda: known("none").encode([np.eye(3)]), "frames hold 3 atoms, made for 8"),
         (lambda: known("none").decode(np.zeros((2, 2))), "z must be"),
+        (lambda: known("none").decode("x"), "z must be numbers"),
+        (lambda: known("none").encode(arcs(2, 0, turned=False), dtype="x"), "dtype"),  # type: ignore[arg-type]
         (lambda: known("none").decode([[np.nan]]), "z must be"),
         (lambda: known("none")(np.eye(3)), "made for 8"),
     ],

@@ -114,6 +114,12 @@ def test_projection_moves_and_turns_with_the_atoms() -> None:
     assert moved[0] == pytest.approx(turn.apply(frames[0].mean(0)) + [1.0, 2.0, 3.0])
 
 
+def test_one_configuration_is_projected_as_many_are() -> None:
+    frames = np.cumsum(np.random.default_rng(4).normal(size=(50, 6, 3)), 1)
+    modes = observables.LinearProjection(3).fit(frames)
+    assert modes.project(frames[:1]) == pytest.approx(modes.project(frames)[:1], abs=1e-14)
+
+
 def fitted() -> observables.LinearProjection:
     frames = np.cumsum(np.random.default_rng(5).normal(size=(50, 6, 3)), 1)
     return observables.LinearProjection(3).fit(frames)
@@ -161,6 +167,20 @@ def test_gradients() -> None:
         (lambda: observables.LocalOrder(1.0, types=0), "types"),
         (lambda: observables.CoordinationNumber(1.0)(np.eye(3), types=[0, 1, 1]), "types"),
         (lambda: observables.LocalOrder(1.0)(np.eye(3), types=[1.9, 1.0, 1.0]), "whole numbers"),
+        (lambda: observables.RadiusOfGyration()("x"), "atoms must be numbers"),
+        (lambda: observables.RadiusOfGyration()(np.eye(3), cell=np.eye(3), pbc="xy"), "pbc must"),
+        (
+            lambda: observables.RadiusOfGyration()(np.eye(3), cell=[5.0] * 3, pbc=(True, True)),
+            "pbc must",
+        ),
+        (
+            lambda: observables.RadiusOfGyration()(np.eye(3), cell=0 * np.eye(3), pbc=True),
+            "cell must",
+        ),
+        (lambda: observables.RadiusOfGyration()(np.eye(3), cell="a", pbc=True), "cell"),
+        (lambda: fitted().project(np.zeros((4, 5, 3))), "frames hold 5 atoms, made for 6"),
+        (lambda: fitted().project(None), "frames must be configurations"),
+        (lambda: fitted().lift("a"), "z must be numbers"),
         (lambda: observables.LinearProjection(0), "size"),
         (lambda: observables.LinearProjection(2).fit(np.zeros((1, 3, 3))), "frames"),
         (lambda: observables.LinearProjection(9).fit(np.zeros((4, 3, 3))), "size"),

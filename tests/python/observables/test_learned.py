@@ -372,6 +372,7 @@ MEANS = [1.0] * 40
         (lambda: fit(MEANS, sees="atoms", inputs=("v",)), "velocities"),
         (lambda: fit(MEANS, types=2), "types of the atoms"),
         (lambda: LearnedObservable(), "cutoff"),
+        (lambda: counted()(FRAMES[0], dtype="float16"), "dtype must be one of float32, float64"),  # type: ignore[arg-type]
         (lambda: LearnedObservable("configuration", cutoff=1.0, reduce="mean"), "reduce"),
         (lambda: LearnedObservable("all"), "sees"),  # type: ignore[arg-type]
         (lambda: LearnedObservable(cutoff=1.0, members=0), "members"),
