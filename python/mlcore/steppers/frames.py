@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from mlcore.data.trajectory import Trajectory
 from mlcore.errors import InvalidArgument
+from mlcore.training import TrainingOptions
 
 __all__ = [
     "Array",
@@ -20,6 +22,8 @@ __all__ = [
     "check_velocities",
     "common_box",
     "overdamped",
+    "settings",
+    "state",
     "time_step",
     "trajectories_of",
 ]
@@ -75,6 +79,30 @@ def trajectories_of(data: Any) -> list[Trajectory]:
     if not parts:
         raise InvalidArgument("data holds no trajectory")
     return parts
+
+
+def settings(
+    options: Any, otherwise: TrainingOptions, checkpoint: str | Path | None, progress: bool
+) -> TrainingOptions:
+    given = otherwise if options is None else options
+    if not isinstance(given, TrainingOptions):
+        raise InvalidArgument(f"options must be TrainingOptions, not {options!r:.60}")
+    return given.at(checkpoint, progress)
+
+
+def state(x: Any, v: Any, particles: int | None) -> tuple[Array, Array]:
+    """Positions and velocities (n, 3), checked."""
+    try:
+        places, speeds = np.asarray(x, np.float64), np.asarray(v, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"x and v must be numbers (n, 3): {error}") from error
+    if places.ndim != 2 or places.shape[1] != 3 or places.shape != speeds.shape:
+        raise InvalidArgument(f"x and v must both be (n, 3), not {places.shape} and {speeds.shape}")
+    if not (np.isfinite(places).all() and np.isfinite(speeds).all()):
+        raise InvalidArgument("x and v must be finite")
+    if particles not in (None, len(places)):
+        raise InvalidArgument(f"x holds {len(places)} atoms, fitted to {particles}")
+    return places, speeds
 
 
 def time_step(trajectories: list[Trajectory]) -> float:

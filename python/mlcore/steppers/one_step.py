@@ -25,6 +25,8 @@ from mlcore.steppers.frames import (
     check_velocities,
     common_box,
     overdamped,
+    settings,
+    state,
     time_step,
     trajectories_of,
 )
@@ -180,9 +182,8 @@ class OneStep:
         )
         _fit_linear(network, fitted)
         objective = _Squares(network, fitted, held_out)
-        options = (options or TrainingOptions(batch_size=256, epochs=200, patience=30)).at(
-            checkpoint, progress
-        )
+        default = TrainingOptions(batch_size=256, epochs=200, patience=30)
+        options = settings(options, default, checkpoint, progress)
         if self.hidden:
             result = train(network, objective, options, label="one step")
         else:
@@ -214,15 +215,10 @@ class OneStep:
         """Positions and velocities (n, 3) one step later, in the periodic cell of the data.
 
         Raises:
-            InvalidArgument: shapes that differ, or a number of atoms not fitted to.
+            InvalidArgument: shapes that differ, values that are not finite, or a number of atoms not
+                fitted to.
         """
-        places, speeds = np.asarray(x, np.float64), np.asarray(v, np.float64)
-        if places.ndim != 2 or places.shape[1] != 3 or places.shape != speeds.shape:
-            raise InvalidArgument(
-                f"x and v must both be (n, 3), not {places.shape} and {speeds.shape}"
-            )
-        if self.particles is not None and len(places) != self.particles:
-            raise InvalidArgument(f"x holds {len(places)} atoms, fitted to {self.particles}")
+        places, speeds = state(x, v, self.particles)
         with torch.no_grad():
             network = self.network
             seen = self._seen(places, self._box) if "x" in self.inputs else places

@@ -23,6 +23,8 @@ from mlcore.steppers.frames import (
     check_velocities,
     common_box,
     overdamped,
+    settings,
+    state,
     time_step,
     trajectories_of,
 )
@@ -205,7 +207,8 @@ class RecurrentStep:
             InvalidArgument: naming what is wrong with the data.
         """
         check_part(validation)
-        _check_stretch(stretch, warm)
+        _check_whole("warm", warm, 0)
+        _check_whole("stretch", stretch, warm + 1)
         trajectories = trajectories_of(data)
         dt, box = time_step(trajectories), common_box(trajectories)
         trajectories = self._with_velocities(trajectories)
@@ -223,9 +226,8 @@ class RecurrentStep:
         samples = [_cut(parts, stretch, warm) for parts in (fitted, held_out)]
         network.normalise(samples[0].rows, samples[0].results)
         objective = _Squares(network, *samples)
-        options = (options or TrainingOptions(batch_size=64, epochs=200, patience=30)).at(
-            checkpoint, progress
-        )
+        default = TrainingOptions(batch_size=64, epochs=200, patience=30)
+        options = settings(options, default, checkpoint, progress)
         result = train(network, objective, options, label="recurrent step")
         self._network, self._box, self.dt = network.eval(), box, dt
         self.particles = None if atoms else count
@@ -291,7 +293,10 @@ class RecurrentStep:
         shape = (count if self.sees == "atoms" else 1, self.network.memory)
         if memory is None:
             return torch.zeros(shape, dtype=torch.float64)
-        found = np.array(memory, np.float64)
+        try:
+            found = np.array(memory, np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"memory must be numbers, not {memory!r:.60}") from error
         if found.shape != shape:
             raise InvalidArgument(f"memory must have shape {shape}, not {found.shape}")
         return torch.from_numpy(found)
@@ -314,16 +319,10 @@ class RecurrentStep:
             f, types, time: where they are among the inputs; types from 1 on.
 
         Raises:
-            InvalidArgument: shapes that differ, an input is missing, or a number of atoms not
-                fitted to.
+            InvalidArgument: shapes that differ, values that are not finite, an input is missing, or
+                a number of atoms not fitted to.
         """
-        places, speeds = np.asarray(x, np.float64), np.asarray(v, np.float64)
-        if places.ndim != 2 or places.shape[1] != 3 or places.shape != speeds.shape:
-            raise InvalidArgument(
-                f"x and v must both be (n, 3), not {places.shape} and {speeds.shape}"
-            )
-        if self.particles is not None and len(places) != self.particles:
-            raise InvalidArgument(f"x holds {len(places)} atoms, fitted to {self.particles}")
+        places, speeds = state(x, v, self.particles)
         pushes = None if f is None else np.asarray(f, np.float64)
         kinds = None if types is None else self._kinds(types, len(places))
         if pushes is not None and pushes.shape != places.shape:
@@ -348,7 +347,8 @@ class RecurrentStep:
         Raises:
             InvalidArgument: the frames lack what is among the inputs, or a shape is wrong.
         """
-        kept = self._memory(memory, frames.positions.shape[1])
+        (frames,) = trajectories_of(frames)
+        kept = self._memory(memory, frames.particles)
         with torch.no_grad():
             for given in self._frames(frames, self._box):
                 kept = self.network(*given, kept)[2]
@@ -432,10 +432,9 @@ class RecurrentStep:
         )
 
 
-def _check_stretch(stretch: int, warm: int) -> None:
-    for name, value, least in (("warm", warm, 0), ("stretch", stretch, warm + 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise InvalidArgument(f"{name} must be a whole number from {least} on, not {value!r}")
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InvalidArgument(f"{name} must be a whole number from {least} on, not {value!r}")
 
 
 def _results(t: Trajectory, atoms: bool) -> torch.Tensor:

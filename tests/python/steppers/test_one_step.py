@@ -236,6 +236,15 @@ def test_chain_cut_by_a_boundary_steps_the_same(tmp_path: Path) -> None:
         (lambda: OneStep("configuration").fit([chain(3, 9, 0), chain(4, 9, 0)]), "data"),
         (lambda: OneStep().fit([drag(9, 0), boxed(drag(9, 1))]), "cells"),
         (lambda: harmonic().step(np.zeros((3, 3)), np.zeros((3, 3))), "x"),
+        (lambda: harmonic().step("a", "b"), "x and v must be numbers"),  # type: ignore[arg-type]
+        (
+            lambda: harmonic().step(np.full((4, 3), np.nan), np.zeros((4, 3))),
+            "x and v must be finite",
+        ),
+        (
+            lambda: OneStep().fit(drag(10, 0), options={"epochs": 2}),
+            "options must be TrainingOptions",
+        ),  # type: ignore[arg-type]
         (lambda: harmonic().rollout(np.zeros((4, 3)), np.zeros((4, 3)), 0), "steps"),
     ],
 )

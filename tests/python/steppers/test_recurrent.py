@@ -287,6 +287,10 @@ ZEROS = np.zeros((4, 3))
         (lambda: small().step(ZEROS, ZEROS, types=[0] * 4), "whole numbers in 1"),
         (lambda: RecurrentStep().fit(springs(60, 3, 0), validation=0.0), "validation"),
         (lambda: RecurrentStep().fit(springs(60, 3, 0), warm=-1), "warm"),
+        (lambda: RecurrentStep().fit(springs(60, 3, 0), warm=None), "warm"),  # type: ignore[arg-type]
+        (lambda: RecurrentStep().fit(springs(60, 3, 0), options=3), "options must be"),  # type: ignore[arg-type]
+        (lambda: small().warm_up(ZEROS), "data must be a Trajectory"),  # type: ignore[arg-type]
+        (lambda: small().step(ZEROS, ZEROS, "a"), "memory must be numbers"),  # type: ignore[arg-type]
         (lambda: RecurrentStep().fit(springs(60, 3, 0), stretch=10, warm=10), "stretch"),
         (lambda: RecurrentStep().fit(springs(11, 3, 0), warm=10), "too few"),
         (lambda: RecurrentStep().fit(blind(springs(60, 3, 0))), "velocities"),
