@@ -76,6 +76,7 @@ _SUBMODULES = (
     "io",
     "lammps",
     "machine",
+    "md",
     "mlp",
     "mobility",
     "neighbors",

@@ -376,7 +376,7 @@ def brownian(
     if out is not None:
         apart(frames, x0=particles.x)
     frames[:, 0] = particles.x
-    with _reporter(progress) as report:
+    with reporter(progress) as report:
         for first, last in _chunks(count):
             _core.brownian(
                 model,
@@ -477,7 +477,7 @@ def verlet(
     velocities[:, 0] = 0 if speeds is None else speeds
     arguments = (system, options, masses, positions, velocities, table)
     work = replicas * steps * (n * n + 10) * (17 if integrator == "order8" else 1)
-    with _reporter(progress, "Verlet") as report:
+    with reporter(progress, "Verlet") as report:
         for first, last in _chunks(count) if work > _SHORT else ((0, count),):
             _core.verlet(*arguments, first, last, num_threads=threads, stream=kind.stream())
             report(last, count)
@@ -694,7 +694,8 @@ def _chunks(count: int) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def _reporter(progress: bool | Report, name: str = "Brownian dynamics") -> Iterator[Report]:
+def reporter(progress: bool | Report, name: str = "Brownian dynamics") -> Iterator[Report]:
+    """The caller's own function of (done, total), a bar on the terminal, or nothing."""
     if callable(progress):
         yield progress
     elif not (progress is not None and flag("progress", progress)):
