@@ -186,7 +186,10 @@ def test_warm_mobility(case: Case, integrator: str) -> None:
     dt = 0.002
     script = head(boundary="f f f") + "variable t equal 0.5+step\n" + ALL
     script += f"fix m all mlcore mobility b temp v_t seed 7 integrator {integrator}\nrun 2\n"
-    case.ok(script, 2)
+    output = case.ok(script, 2)
+    words = 8 * (11 if integrator == "midpoint" else 7) * 8
+    assert output.count(f"8 atoms go to each of 2 ranks in every step, {words} bytes") == 1
+    assert "whole group" not in case.ok(script.replace("seed 7", "seed 7 verbose 0"), 2)
     frames = case.dump()
     stream = 2166136261
     for byte in b"m":

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "modes/gather_cost.h"
+
 namespace mlmod {
 
 namespace {
@@ -99,13 +101,7 @@ Needs BundleModel::needs() const {
 void BundleModel::tell_cost(const Configuration& group) {
   if (told_cost_ || words_.verbose == 0) return;
   told_cost_ = true;
-  const Needs needs = this->needs();
-  const std::int64_t columns = 4 + 3 * needs.v + 3 * needs.f + needs.types;
-  around_.log("fix mlcore " + around_.fix_id +
-              ": the model sees the whole group: " + std::to_string(group.size()) +
-              " atoms go to each of " + std::to_string(around_.ranks) + " ranks in every step, " +
-              std::to_string(8 * columns * group.size()) +
-              " bytes per rank, and each rank evaluates all of it\n");
+  around_.log(gather_cost(around_, needs(), group.size()));
 }
 
 void BundleModel::check_atoms(const std::vector<std::int32_t>& types,

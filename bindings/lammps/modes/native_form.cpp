@@ -8,6 +8,7 @@
 #include "modes/bundle_step.h"
 #include "modes/bundle_values.h"
 #include "modes/bundle_words.h"
+#include "modes/gather_cost.h"
 #include "modes/local_mobility.h"
 #include "modes/mobility_mode.h"
 #include "modes/record.h"
@@ -52,13 +53,16 @@ std::unique_ptr<Mode> mobility(const BundleWords& words, const Surroundings& aro
                          .stochastic = true,
                          .drift = true},
       std::move(source), noise_key(words.seed, around.fix_id), words.repair, around.warn);
-  return std::make_unique<MobilityMode>(std::move(stepper),
-                                        MobilityChoices{.two_stages = midpoint,
-                                                        .noise = warm,
-                                                        .seed = words.seed,
-                                                        .seed_given = words.seed_given,
-                                                        .kbt = thermal_energy(words, around)},
-                                        around.warn);
+  MobilityChoices choices{.two_stages = midpoint,
+                          .noise = warm,
+                          .seed = words.seed,
+                          .seed_given = words.seed_given,
+                          .kbt = thermal_energy(words, around)};
+  if (words.verbose > 0)
+    choices.tell = [around](const Needs& needs, std::int64_t atoms) {
+      around.log(gather_cost(around, needs, atoms));
+    };
+  return std::make_unique<MobilityMode>(std::move(stepper), std::move(choices), around.warn);
 }
 
 }  // namespace
