@@ -8,6 +8,7 @@
 #include <exception>
 #include <functional>
 #include <string_view>
+#include <utility>
 
 #include "atom.h"
 #include "comm.h"
@@ -279,6 +280,7 @@ void FixModel::post_neighbor() {
 
 void FixModel::setup(int vflag) {
   stepped_ = false;
+  tell_cost();
   start_tally(vflag);
   act(mlmod::kSetup);
   if (!forces_come_later()) return show_output();
@@ -288,6 +290,19 @@ void FixModel::setup(int vflag) {
 }
 
 void FixModel::min_setup(int vflag) { setup(vflag); }
+
+/// Once: what gathering the whole group costs.
+void FixModel::tell_cost() {
+  if (std::exchange(told_cost_, true) || mode_->verbosity == 0) return;
+  if (needs_.sight != mlmod::Sight::whole) return;
+  const bigint atoms = group->count(igroup);
+  const int columns = 4 + 3 * needs_.v + 3 * needs_.f + needs_.types + needs_.stored;
+  if (comm->me == 0)
+    utils::logmesg(
+        lmp,
+        "{} sees the whole group: {} atoms go to each of {} ranks each time, {} bytes per rank\n",
+        name(), atoms, comm->nprocs, 8 * columns * atoms);
+}
 
 void FixModel::initial_integrate(int) {
   stepped_ = true;

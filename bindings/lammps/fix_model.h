@@ -76,6 +76,7 @@ class FixModel : public Fix {
   mlmod::Surroundings surroundings();
   double variable_now(const std::string& name) const;
   void set_flags();
+  void tell_cost();
   void show_output();
   void start_kept();
   int boundary_columns() const { return needs_.last_forces ? mlmod::RunBoundary::kColumns : 0; }
@@ -122,9 +123,10 @@ class FixModel : public Fix {
   mlmod::GroupLocal local_;
   mlmod::Simulation simulation_;
   mlmod::RunBoundary boundary_;
-  double** stored_ = nullptr;        ///< (nmax, Needs::stored) and, if any, what boundary_ notes
-  double** shown_ = nullptr;         ///< (nmax, Output::per_atom)
-  double* shown_column_ = nullptr;   ///< (nmax,) when there is one column
+  double** stored_ = nullptr;       ///< (nmax, Needs::stored) and, if any, what boundary_ notes
+  double** shown_ = nullptr;        ///< (nmax, Output::per_atom)
+  double* shown_column_ = nullptr;  ///< (nmax,) when there is one column
+  bool told_cost_ = false;
   bool stepped_ = false;             ///< since the last setup
   double force_field_ = 0;           ///< mark of boundary_ at the end of the last run; 0: none
   std::vector<int> force_fixes_;     ///< that there were then; empty after a restart

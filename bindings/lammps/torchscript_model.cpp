@@ -81,7 +81,7 @@ class RecordedCall {
     torch::jit::PeepholeOptimize(graph);
     torch::jit::EliminateDeadCode(graph);
     code_ = torch::jit::Code(graph, "recorded call");
-    const at::Tensor others = rows.roll(1, 0);
+    const at::Tensor others = batch_ > 1 ? rows.roll(1, 0) : at::mul(rows, 1.0009765625);
     if (!agree(call(others), (*this)(others))) throw std::runtime_error("recorded call differs");
   }
 

@@ -175,6 +175,8 @@ def test_verbosity(case: Case) -> None:
     ]
     assert [output.count("fix mlmod m:") for output in outputs] == [0, 1, 1]
     assert [output.count("note = kept") for output in outputs] == [0, 0, 1]
+    cost = "fix mlmod m sees the whole group: 2 atoms go to each of 2 ranks each time, 112 bytes"
+    assert [output.count(cost) for output in outputs] == [0, 1, 1]
     assert "No recognized" not in "".join(outputs)
 
 

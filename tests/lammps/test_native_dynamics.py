@@ -188,7 +188,7 @@ def test_warm_mobility(case: Case, integrator: str) -> None:
     script += f"fix m all mlcore mobility b temp v_t seed 7 integrator {integrator}\nrun 2\n"
     output = case.ok(script, 2)
     words = 8 * (11 if integrator == "midpoint" else 7) * 8
-    assert output.count(f"8 atoms go to each of 2 ranks in every step, {words} bytes") == 1
+    assert output.count(f"8 atoms go to each of 2 ranks each time, {words} bytes") == 1
     assert "whole group" not in case.ok(script.replace("seed 7", "seed 7 verbose 0"), 2)
     frames = case.dump()
     stream = 2166136261

@@ -282,7 +282,7 @@ def test_atoms_and_configurations(case: Case, ranks: int) -> None:
     output = case.ok(head("pe") + fixes + DUMP + "run 0\n", ranks)
     np.testing.assert_allclose(thermo(output)[0, 1], energy.item(), rtol=1e-13)
     np.testing.assert_allclose(case.dump()[0][:, 7:], -gradient.numpy(), rtol=1e-12, atol=1e-12)
-    assert f"27 atoms go to each of {ranks} ranks in every step" in output
+    assert f"27 atoms go to each of {ranks} ranks each time" in output
 
 
 def test_forces_without_an_energy(case: Case) -> None:

@@ -27,7 +27,6 @@ Output BundleForce::output() const {
 }
 
 void BundleForce::on_whole(const Moment& now, const Configuration& group, Change& change) {
-  if (now.hook == kSetup) model_.tell_cost(group);
   model_.evaluate(group, now.time);
   committee_mean(model_.results(), &Evaluation::forces, change.f);
   add_energies(change);

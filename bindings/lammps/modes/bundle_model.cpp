@@ -6,8 +6,6 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "modes/gather_cost.h"
-
 namespace mlmod {
 
 namespace {
@@ -96,12 +94,6 @@ Needs BundleModel::needs() const {
   needs.types = bundle_.wants("types") || bundle_.sees == Sees::neighbors;
   if (bundle_.sees == Sees::neighbors) needs.cutoff = cutoff_;
   return needs;
-}
-
-void BundleModel::tell_cost(const Configuration& group) {
-  if (told_cost_ || words_.verbose == 0) return;
-  told_cost_ = true;
-  around_.log(gather_cost(around_, needs(), group.size()));
 }
 
 void BundleModel::check_atoms(const std::vector<std::int32_t>& types,

@@ -33,9 +33,6 @@ class BundleModel {
   void evaluate(const Configuration& group, double time, const Memories& memories = {});
   const std::vector<Evaluation>& results() const { return results_; }
 
-  /// Once: what gathering the whole group costs in every step.
-  void tell_cost(const Configuration& group);
-
  private:
   void tell();
   void check_atoms(const std::vector<std::int32_t>& types, const std::vector<std::uint32_t>& tags);
@@ -52,7 +49,6 @@ class BundleModel {
   std::vector<std::int32_t> types_;
   std::vector<double> folded_;
   std::vector<Evaluation> results_;
-  bool told_cost_ = false;
 };
 
 using Column = std::vector<double> Evaluation::*;

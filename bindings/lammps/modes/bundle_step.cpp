@@ -11,7 +11,6 @@ namespace mlmod {
 BundleStep::BundleStep(const BundleWords& words, const Surroundings& around)
     : model_(words, around), needs_(model_.needs()) {
   needs_.hooks = kInitialIntegrate;
-  if (needs_.sight == Sight::whole) needs_.hooks |= kSetup;  // to tell the cost
   needs_.integrates = true;
   if (memory() == 0) return;
   needs_.saves = true;
@@ -29,7 +28,6 @@ Output BundleStep::output() const {
 // The state before the move is that of the last step.
 void BundleStep::on_whole(const Moment& now, const Configuration& group, Change& change) {
   check_timestep(now.dt);
-  if (now.hook == kSetup) return model_.tell_cost(group);
   model_.evaluate(group, now.time - now.dt, memories_);
   give(change);
   for (std::size_t k = 0; k < memories_.size(); ++k) memories_[k] = model_.results()[k].memory;

@@ -47,7 +47,6 @@ bool BundleValues::acts(const Moment& now) const {
 }
 
 void BundleValues::on_whole(const Moment& now, const Configuration& group, Change&) {
-  if (now.hook == kSetup) model_.tell_cost(group);
   model_.evaluate(group, now.time);
   std::vector<std::vector<double>> members;
   for (const Evaluation& result : model_.results()) members.push_back(result.values);

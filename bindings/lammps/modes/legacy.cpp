@@ -208,6 +208,7 @@ std::unique_ptr<Mode> make_mlmod_mode(const std::vector<std::string>& words,
   if (maker == makers().end()) unknown_mode(file);
   const Request request{file, command, around};
   auto mode = maker->second(request);
+  mode->verbosity = command.verbose;
   report(request);
   return mode;
 }

@@ -10,7 +10,7 @@ namespace mlmod {
 MobilityMode::MobilityMode(std::unique_ptr<MobilityStepper> stepper, MobilityChoices choices,
                            MobilityStepper::Warn warn)
     : stepper_(std::move(stepper)), choices_(choices), warn_(std::move(warn)) {
-  needs_.hooks = kSetup | kFinalIntegrate;
+  needs_.hooks = kFinalIntegrate;
   needs_.f = true;
   needs_.integrates = true;
   needs_.local_order = choices_.legacy;
@@ -22,9 +22,7 @@ MobilityMode::MobilityMode(std::unique_ptr<MobilityStepper> stepper, MobilityCho
 }
 
 void MobilityMode::on_whole(const Moment& now, const Configuration& group, Change& change) {
-  if (now.hook == kSetup)
-    std::exchange(choices_.tell, {})(needs_, group.size());
-  else if (now.hook == kInitialIntegrate)
+  if (now.hook == kInitialIntegrate)
     predict(now, group, change);
   else if (choices_.two_stages)
     correct(now, group, change);

@@ -15,8 +15,6 @@ struct MobilityChoices {
   std::uint64_t seed = 1;
   bool seed_given = false;           ///< a restart file's seed does not replace it
   std::function<double()> kbt = {};  ///< of the present step; none: as the stepper has it
-  /// Told once, at setup: what the mode asks for, of how many atoms.
-  std::function<void(const Needs&, std::int64_t atoms)> tell = {};
 };
 
 /// Overdamped motion of the whole group. Vector: shift of the last repair, number of repaired
@@ -28,7 +26,6 @@ class MobilityMode final : public Mode {
 
   const Needs& needs() const override { return needs_; }
   Output output() const override { return {.vector = 2}; }
-  bool acts(const Moment& now) const override { return now.hook != kSetup || choices_.tell; }
   void on_whole(const Moment& now, const Configuration& group, Change& change) override;
   double vector(int index) const override;
   std::string kind() const override { return "mobility"; }

@@ -104,6 +104,8 @@ class Mode {
  public:
   virtual ~Mode() = default;
 
+  int verbosity = 1;  ///< 0: the fix says nothing of its own accord
+
   virtual const Needs& needs() const = 0;
   virtual Output output() const { return {}; }
 

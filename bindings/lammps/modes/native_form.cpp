@@ -8,7 +8,6 @@
 #include "modes/bundle_step.h"
 #include "modes/bundle_values.h"
 #include "modes/bundle_words.h"
-#include "modes/gather_cost.h"
 #include "modes/local_mobility.h"
 #include "modes/mobility_mode.h"
 #include "modes/record.h"
@@ -53,16 +52,20 @@ std::unique_ptr<Mode> mobility(const BundleWords& words, const Surroundings& aro
                          .stochastic = true,
                          .drift = true},
       std::move(source), noise_key(words.seed, around.fix_id), words.repair, around.warn);
-  MobilityChoices choices{.two_stages = midpoint,
-                          .noise = warm,
-                          .seed = words.seed,
-                          .seed_given = words.seed_given,
-                          .kbt = thermal_energy(words, around)};
-  if (words.verbose > 0)
-    choices.tell = [around](const Needs& needs, std::int64_t atoms) {
-      around.log(gather_cost(around, needs, atoms));
-    };
-  return std::make_unique<MobilityMode>(std::move(stepper), std::move(choices), around.warn);
+  return std::make_unique<MobilityMode>(std::move(stepper),
+                                        MobilityChoices{.two_stages = midpoint,
+                                                        .noise = warm,
+                                                        .seed = words.seed,
+                                                        .seed_given = words.seed_given,
+                                                        .kbt = thermal_energy(words, around)},
+                                        around.warn);
+}
+
+std::unique_ptr<Mode> of_bundle(const BundleWords& words, const Surroundings& around) {
+  if (words.mode == "mobility") return mobility(words, around);
+  if (words.mode == "force") return std::make_unique<BundleForce>(words, around);
+  if (words.mode == "dynamics") return std::make_unique<BundleStep>(words, around);
+  return std::make_unique<BundleValues>(words, around);
 }
 
 }  // namespace
@@ -72,10 +75,9 @@ std::unique_ptr<Mode> make_native_mode(const std::vector<std::string>& words,
   if (!words.empty() && words[0] == "record")
     return std::make_unique<Record>(parse_record_words(words), around);
   const BundleWords parsed = parse_bundle_words(words);
-  if (parsed.mode == "mobility") return mobility(parsed, around);
-  if (parsed.mode == "force") return std::make_unique<BundleForce>(parsed, around);
-  if (parsed.mode == "dynamics") return std::make_unique<BundleStep>(parsed, around);
-  return std::make_unique<BundleValues>(parsed, around);
+  std::unique_ptr<Mode> mode = of_bundle(parsed, around);
+  mode->verbosity = parsed.verbose;
+  return mode;
 }
 
 }  // namespace mlmod
