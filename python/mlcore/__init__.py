@@ -73,6 +73,7 @@ _SUBMODULES = (
     "errors",
     "export",
     "forces",
+    "integrators",
     "io",
     "lammps",
     "machine",

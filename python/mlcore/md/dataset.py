@@ -110,12 +110,19 @@ class Dataset:
         }
         return named(self.system, **self.fixed, **own)
 
+    def frames(self, which: slice) -> Dataset:
+        """Some frames of all runs: `data.frames(slice(5))` are the first five."""
+        first, last, step = which.indices(self.positions.shape[1])
+        if step < 1 or first >= last:
+            raise InvalidArgument(f"which must choose frames in the order of time, got {which}")
+        arrays = {name: getattr(self, name)[:, which] for name in _ARRAYS if name != "masses"}
+        return replace(self, **arrays, interval=self.interval * step)
+
     def stride(self, k: int) -> Dataset:
         """Every k-th frame."""
         if integer("k", k) < 1:
             raise InvalidArgument(f"k must be at least 1, got {k}")
-        arrays = {name: getattr(self, name)[:, ::k] for name in _ARRAYS if name != "masses"}
-        return replace(self, **arrays, interval=self.interval * k)
+        return self.frames(slice(None, None, k))
 
     def split(self, fraction: float = 0.8, seed: int = 0) -> tuple[Dataset, Dataset]:
         """Training and held-out data: whole runs, chosen at random.
