@@ -80,7 +80,7 @@ def learn_steps(law: Law, tracks: data.Trajectory, size: Size) -> None:
     """The drag as one-step dynamics: a bundle, and MLMOD's files for the tested tracers."""
     model = steppers.OneStep(sees="atoms", inputs=law.inputs, hidden=law.hidden)
     settings = TrainingOptions(epochs=size.epochs, batch_size=256, patience=None)
-    model.fit(tracks, options=settings)
+    model.fit(tracks, training=settings)
     bundle = model.export(f"{law.name}_steps", units="lj")
     column = Column(model.network, bundle.contract, particles=size.tested)
     write_mlmod(

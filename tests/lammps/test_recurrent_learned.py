@@ -31,7 +31,7 @@ def motion(x: Array, frames: int, seed: int) -> Trajectory:
 def learned(folder: Path, sees: str, relative: bool, x: Array, compiled: bool) -> RecurrentStep:
     model = RecurrentStep(sees, ("x", "v", "types", "time"), 6, 2, relative)  # type: ignore[arg-type]
     options = TrainingOptions(epochs=4, batch_size=16)
-    model.fit([motion(x, 30, s) for s in range(3)], stretch=15, warm=5, options=options)
+    model.fit([motion(x, 30, s) for s in range(3)], stretch=15, warm=5, training=options)
     model.export(folder, compiled=compiled)
     return model
 

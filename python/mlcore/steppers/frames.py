@@ -82,11 +82,11 @@ def trajectories_of(data: Any) -> list[Trajectory]:
 
 
 def settings(
-    options: Any, otherwise: TrainingOptions, checkpoint: str | Path | None, progress: bool
+    training: Any, otherwise: TrainingOptions, checkpoint: str | Path | None, progress: bool
 ) -> TrainingOptions:
-    given = otherwise if options is None else options
+    given = otherwise if training is None else training
     if not isinstance(given, TrainingOptions):
-        raise InvalidArgument(f"options must be TrainingOptions, not {options!r:.60}")
+        raise InvalidArgument(f"training must be TrainingOptions, not {training!r:.60}")
     return given.at(checkpoint, progress)
 
 

@@ -146,7 +146,7 @@ class OneStep:
         validation: float = 0.1,
         checkpoint: str | Path | None = None,
         progress: bool = False,
-        options: TrainingOptions | None = None,
+        training: TrainingOptions | None = None,
     ) -> TrainingResult:
         """Learns the step between consecutive frames.
 
@@ -157,7 +157,7 @@ class OneStep:
             checkpoint: folder for checkpoints, metrics and the learning curve. A run that was killed
                 goes on from there when called again alike.
             progress: show a bar.
-            options: of the training loop.
+            training: of the training loop.
 
         Returns:
             How training went; losses are mean squared errors in standard deviations of the outputs.
@@ -183,7 +183,7 @@ class OneStep:
         _fit_linear(network, fitted)
         objective = _Squares(network, fitted, held_out)
         default = TrainingOptions(batch_size=256, epochs=200, patience=30)
-        options = settings(options, default, checkpoint, progress)
+        options = settings(training, default, checkpoint, progress)
         if self.hidden:
             result = train(network, objective, options, label="one step")
         else:

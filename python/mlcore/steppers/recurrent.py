@@ -184,7 +184,7 @@ class RecurrentStep:
         validation: float = 0.1,
         checkpoint: str | Path | None = None,
         progress: bool = False,
-        options: TrainingOptions | None = None,
+        training: TrainingOptions | None = None,
     ) -> TrainingResult:
         """Learns the steps along the frames by truncated back-propagation through time.
 
@@ -198,7 +198,7 @@ class RecurrentStep:
             checkpoint: folder for checkpoints, metrics and the learning curve. A run that was killed
                 goes on from there when called again alike.
             progress: show a bar.
-            options: of the training loop; a sample of a batch is a stretch.
+            training: of the training loop; a sample of a batch is a stretch.
 
         Returns:
             How training went; losses are mean squared errors in standard deviations of the outputs.
@@ -227,7 +227,7 @@ class RecurrentStep:
         network.normalise(samples[0].rows, samples[0].results)
         objective = _Squares(network, *samples)
         default = TrainingOptions(batch_size=64, epochs=200, patience=30)
-        options = settings(options, default, checkpoint, progress)
+        options = settings(training, default, checkpoint, progress)
         result = train(network, objective, options, label="recurrent step")
         self._network, self._box, self.dt = network.eval(), box, dt
         self.particles = None if atoms else count

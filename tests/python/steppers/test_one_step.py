@@ -72,7 +72,7 @@ def test_drag_that_is_not_linear_needs_the_network() -> None:
     linear = OneStep("atoms", ("v",), hidden=())
     learned = OneStep("atoms", ("v",), hidden=(32, 32))
     linear.fit(data)
-    learned.fit(data, options=TrainingOptions(epochs=120, batch_size=128, learning_rate=1e-2))
+    learned.fit(data, training=TrainingOptions(epochs=120, batch_size=128, learning_rate=1e-2))
     known = drag(20, seed=77)
 
     def error(model: OneStep) -> float:
@@ -92,7 +92,7 @@ def test_positions_of_atoms_are_seen_inside_the_cell() -> None:
         0.1 * np.arange(steps + 1), np.array(x), cell=length * np.eye(3), pbc=np.ones(3, bool)
     )
     model = OneStep("atoms", ("x",), hidden=(32, 32))
-    model.fit(t, options=TrainingOptions(epochs=60, batch_size=64))
+    model.fit(t, training=TrainingOptions(epochs=60, batch_size=64))
     inside = np.random.default_rng(1).uniform(0, length, (50, 3))
     moved, _ = model.step(inside, np.zeros((50, 3)))
     exact = 0.02 * np.sin(2 * np.pi * inside / length)
@@ -145,10 +145,10 @@ def test_a_chain_in_a_cell_is_stepped_whole() -> None:
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     options = TrainingOptions(epochs=2, batch_size=64, directory=tmp_path, checkpoint_every=1)
-    OneStep("atoms", ("v",), hidden=(8,)).fit(drag(10, 0), options=options)
+    OneStep("atoms", ("v",), hidden=(8,)).fit(drag(10, 0), training=options)
     again = dataclasses.replace(options, resume=True)
     with pytest.raises(Error, match="other settings"):
-        OneStep("atoms", ("v",), hidden=(4, 4)).fit(drag(10, 0), options=again)
+        OneStep("atoms", ("v",), hidden=(4, 4)).fit(drag(10, 0), training=again)
 
 
 def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
             epochs=6, schedule="constant", batch_size=64, directory=tmp_path / folder,
             resume=True, checkpoint_every=1,
         )  # fmt: skip
-        return model, model.fit(drag(10, 0), options=options).history
+        return model, model.fit(drag(10, 0), training=options).history
 
     whole, wanted = fitted("whole")
     with stopped_after(3):
@@ -177,14 +177,14 @@ def test_training_is_shown_and_kept(tmp_path: Path, capfd: pytest.CaptureFixture
         (RecurrentStep(hidden=4), {"warm": 3}),
     ):
         folder = tmp_path / type(model).__name__
-        first = model.fit(drag(80, 0), checkpoint=folder, progress=True, options=few, **more)
+        first = model.fit(drag(80, 0), checkpoint=folder, progress=True, training=few, **more)
         assert "2/2" in capfd.readouterr().err
         assert (folder / "learning_curve.png").is_file()
-        again = model.fit(drag(80, 0), checkpoint=folder, options=few, **more)
+        again = model.fit(drag(80, 0), checkpoint=folder, training=few, **more)
         assert again.history == first.history and capfd.readouterr().err == ""
         with pytest.raises(InvalidArgument, match="checkpoint must be None"):
             kept = dataclasses.replace(few, directory=folder)
-            model.fit(drag(80, 0), checkpoint=folder, options=kept, **more)
+            model.fit(drag(80, 0), checkpoint=folder, training=kept, **more)
 
 
 @pytest.mark.parametrize("sees", ["atoms", "configuration"])
@@ -242,8 +242,8 @@ def test_chain_cut_by_a_boundary_steps_the_same(tmp_path: Path) -> None:
             "x and v must be finite",
         ),
         (
-            lambda: OneStep().fit(drag(10, 0), options={"epochs": 2}),
-            "options must be TrainingOptions",
+            lambda: OneStep().fit(drag(10, 0), training={"epochs": 2}),
+            "training must be TrainingOptions",
         ),  # type: ignore[arg-type]
         (lambda: harmonic().rollout(np.zeros((4, 3)), np.zeros((4, 3)), 0), "steps"),
     ],

@@ -40,7 +40,7 @@ def fitted() -> RecurrentStep:
     """Sees positions alone."""
     model = RecurrentStep("atoms", ("x",), hidden=24)
     options = TrainingOptions(epochs=40, batch_size=64, learning_rate=2e-2, patience=40)
-    model.fit(springs(60, 200, 0), stretch=20, warm=5, options=options)
+    model.fit(springs(60, 200, 0), stretch=20, warm=5, training=options)
     return model
 
 
@@ -49,7 +49,7 @@ def test_what_velocities_would_tell_is_remembered(fitted: RecurrentStep) -> None
     known = springs(40, 40, 1)
     bound = np.sin(DT) * np.sqrt((known.velocities[20:-1] ** 2).mean())  # type: ignore[index]
     forgetful = OneStep("atoms", ("x",), hidden=(16,))
-    forgetful.fit(blind(springs(70, 30, 0)), options=TrainingOptions(epochs=20, batch_size=256))
+    forgetful.fit(blind(springs(70, 30, 0)), training=TrainingOptions(epochs=20, batch_size=256))
     errors: dict[str, list[np.ndarray]] = {"memory": [], "none": []}
     memory = None
     for x, v, after in zip(known.positions, known.velocities, known.positions[1:], strict=False):  # type: ignore[arg-type]
@@ -91,10 +91,10 @@ def test_warmed_roll_outs_follow(fitted: RecurrentStep) -> None:
 
 def test_training_lowers_the_error_of_held_out_data(fitted: RecurrentStep) -> None:
     short = RecurrentStep("atoms", ("x",), hidden=24)
-    first = short.fit(springs(70, 30, 0), stretch=20, warm=5, options=FEW)
+    first = short.fit(springs(70, 30, 0), stretch=20, warm=5, training=FEW)
     longer = RecurrentStep("atoms", ("x",), hidden=24)
     options = dataclasses.replace(FEW, epochs=12, schedule="constant")
-    assert longer.fit(springs(70, 30, 0), stretch=20, warm=5, options=options).best < first.best
+    assert longer.fit(springs(70, 30, 0), stretch=20, warm=5, training=options).best < first.best
 
 
 def test_steps_are_those_of_the_whole_stretch(fitted: RecurrentStep) -> None:
@@ -133,7 +133,7 @@ def test_bundles(
     sees: str, inputs: tuple[str, ...], relative: bool, layers: int, tmp_path: Path
 ) -> None:
     model = RecurrentStep(sees, inputs, 6, layers, relative)  # type: ignore[arg-type]
-    model.fit([everything(40, 0), everything(50, 1)], stretch=12, warm=3, options=FEW)
+    model.fit([everything(40, 0), everything(50, 1)], stretch=12, warm=3, training=FEW)
     bundle = model.export(tmp_path / "b")
     contract = bundle.contract
     assert contract.memory == bundle.manifest["model"]["memory"] == 12 * layers
@@ -161,7 +161,7 @@ def test_the_core_gives_what_the_bundle_says(tmp_path: Path) -> None:
     from mlcore import LSTM
 
     model = RecurrentStep("atoms", ("x", "v"), 5, 2)
-    model.fit(springs(40, 6, 0), stretch=12, warm=3, options=FEW)
+    model.fit(springs(40, 6, 0), stretch=12, warm=3, training=FEW)
     bundle = model.export(tmp_path / "b", torchscript=False)
     assert bundle.native is not None
     (native,) = bundle.native
@@ -183,7 +183,7 @@ def test_bundles_are_rebuilt_and_verified(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = RecurrentStep("atoms", ("x",), 4)
-    model.fit(springs(40, 4, 0), stretch=12, warm=3, options=FEW)
+    model.fit(springs(40, 4, 0), stretch=12, warm=3, training=FEW)
     model.export(tmp_path / "b")
     (tmp_path / "b" / "model_0.pt").write_bytes(b"broken")
     with pytest.raises(FileFormatError, match="model_0.pt"):
@@ -195,7 +195,7 @@ def test_bundles_are_rebuilt_and_verified(
 
 def test_compiled_steps_keep_the_memory(tmp_path: Path) -> None:
     model = RecurrentStep("atoms", ("x",), 4)
-    model.fit(springs(40, 4, 0), stretch=12, warm=3, options=FEW)
+    model.fit(springs(40, 4, 0), stretch=12, warm=3, training=FEW)
     bundle = model.export(tmp_path / "b", compiled=True)
     assert bundle.manifest["verified"]["compiled"] < 1e-12
 
@@ -204,7 +204,7 @@ def test_a_committee_in_one_bundle(tmp_path: Path) -> None:
     networks, contract = [], None
     for seed in range(2):
         model = RecurrentStep("atoms", ("x",), 4, seed=seed)
-        model.fit(springs(40, 4, 0), stretch=12, warm=3, options=FEW)
+        model.fit(springs(40, 4, 0), stretch=12, warm=3, training=FEW)
         contract = model.export(tmp_path / "one").contract
         networks.append(model.network)
     assert contract is not None
@@ -218,7 +218,7 @@ def test_boundaries_do_not_matter(tmp_path: Path) -> None:
     """Atoms are seen in the cell, configurations whole, wherever their images are."""
     for sees in ("atoms", "configuration"):
         model = RecurrentStep(sees, ("x", "v"), 6)  # type: ignore[arg-type]
-        model.fit(everything(40, 0), stretch=12, warm=3, options=FEW)
+        model.fit(everything(40, 0), stretch=12, warm=3, training=FEW)
         x, v = 10 + np.random.default_rng(1).normal(size=(2, 4, 3))
         shift = 20.0 * np.array([[0, 0, 0], [1, 0, 0], [0, -1, 0], [0, 0, 2]])
         near, far = model.step(x, v), model.step(x + shift, v)
@@ -233,7 +233,7 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
             resume=True, checkpoint_every=1,
         )  # fmt: skip
         model = RecurrentStep("atoms", ("x",), 4)
-        return model.fit(springs(40, 4, 0), stretch=12, warm=3, options=options).history
+        return model.fit(springs(40, 4, 0), stretch=12, warm=3, training=options).history
 
     whole = history("whole")
     with stopped_after(3):
@@ -241,12 +241,12 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert history("part") == whole and len(whole) == 6
     with pytest.raises(Error, match="other settings"):
         options = TrainingOptions(epochs=6, batch_size=8, directory=tmp_path / "part", resume=True)
-        RecurrentStep("atoms", ("x",), 5).fit(springs(40, 4, 0), options=options, warm=0)
+        RecurrentStep("atoms", ("x",), 5).fit(springs(40, 4, 0), training=options, warm=0)
 
 
 def test_roll_outs_with_forces_and_time() -> None:
     model = RecurrentStep("atoms", ("x", "f", "types", "time"), 4)
-    model.fit([everything(40, 0)], stretch=12, warm=3, options=FEW)
+    model.fit([everything(40, 0)], stretch=12, warm=3, training=FEW)
     types, x, v = [1, 2, 1, 1], *np.random.default_rng(0).normal(size=(2, 4, 3))
     found = model.rollout(x, v, 3, forces=lambda x: -x, types=types, time=0.5)
     state, memory = x, None
@@ -260,7 +260,7 @@ def test_roll_outs_with_forces_and_time() -> None:
 
 def small(sees: str = "atoms", inputs: tuple[str, ...] = ("x",)) -> RecurrentStep:
     model = RecurrentStep(sees, inputs, 4)  # type: ignore[arg-type]
-    model.fit(everything(30, 0), stretch=12, warm=2, options=FEW)
+    model.fit(everything(30, 0), stretch=12, warm=2, training=FEW)
     return model
 
 
@@ -288,7 +288,7 @@ ZEROS = np.zeros((4, 3))
         (lambda: RecurrentStep().fit(springs(60, 3, 0), validation=0.0), "validation"),
         (lambda: RecurrentStep().fit(springs(60, 3, 0), warm=-1), "warm"),
         (lambda: RecurrentStep().fit(springs(60, 3, 0), warm=None), "warm"),  # type: ignore[arg-type]
-        (lambda: RecurrentStep().fit(springs(60, 3, 0), options=3), "options must be"),  # type: ignore[arg-type]
+        (lambda: RecurrentStep().fit(springs(60, 3, 0), training=3), "training must be"),  # type: ignore[arg-type]
         (lambda: small().warm_up(ZEROS), "data must be a Trajectory"),  # type: ignore[arg-type]
         (lambda: small().step(ZEROS, ZEROS, "a"), "memory must be numbers"),  # type: ignore[arg-type]
         (lambda: RecurrentStep().fit(springs(60, 3, 0), stretch=10, warm=10), "stretch"),
