@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/core.md", "docs/learning.md", "docs/integrators.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/core.md", "docs/learning.md", "docs/integrators.md"]
+)
 def test_python_of(name: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
     assert blocks
