@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import warnings
@@ -22,7 +23,10 @@ import mlcore.lammps
 import torch
 from lammps_mobility import (
     DETERMINISTIC,
+    RADIUS,
+    SELF,
     STOCHASTIC,
+    VISCOSITY,
     milliseconds_per_step,
     oseen,
     parameters,
@@ -31,6 +35,7 @@ from lammps_mobility import (
     self_part,
 )
 
+WHOLE = "dX_MF_Q1_ML1_N2N"
 Model = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -49,6 +54,22 @@ def near(z: torch.Tensor) -> torch.Tensor:
     r = z[3:] - z[:3]
     push = 0.1 * r * torch.clamp(6.25 - (r * r).sum(), min=0.0)
     return torch.cat([-push, push])
+
+
+def whole_rpy(z: torch.Tensor) -> torch.Tensor:
+    """The matrix of all particles at once, batched by its author."""
+    x, one = z.reshape(-1, 3), torch.eye(3)
+    n = x.shape[0]
+    r = x[None] - x[:, None]
+    square = (r * r).sum(-1) + torch.eye(n)
+    d = torch.sqrt(square)[..., None, None]
+    rr, a = r[..., None] * r[..., None, :] / square[..., None, None], RADIUS
+    far = (1 + 2 * a * a / (3 * d * d)) * one + (1 - 2 * a * a / (d * d)) * rr
+    near = (1 - 9 * d / (32 * a)) * one + 3 * d / (32 * a) * rr
+    blocks = torch.where(d > 2 * a, far / (8 * math.pi * VISCOSITY * d), SELF * near)
+    own = torch.eye(n)[..., None, None]
+    blocks = (1 - own) * blocks + own * SELF * one
+    return blocks.permute(0, 2, 1, 3).reshape(-1, 1)
 
 
 def trap(z: torch.Tensor) -> torch.Tensor:
@@ -78,6 +99,10 @@ def pair_mobility(mode: str, model: Model, n: int, theirs: float, ratio: float) 
     return Workload(f"{mode} {model.__name__}", mode, n, files, theirs, ratio)
 
 
+def whole(n: int, theirs: float) -> Workload:
+    return Workload(f"{WHOLE} rpy", WHOLE, n, {"M.pt": (whole_rpy, 3 * n)}, theirs)
+
+
 def force(mode: str, model: Model, n: int, atoms: int, **more: object) -> Workload:
     files = {"F.pt": (model, 3 * atoms)}
     return Workload(f"{mode} {model.__name__}", mode, n, files, nve=True, **more)  # type: ignore[arg-type]
@@ -93,6 +118,8 @@ WORKLOADS = [
         pair_mobility(STOCHASTIC, rpy, n, theirs, 130 if n == 200 else 0)
         for n, theirs in ((20, 1.9e-2), (50, 0.121), (100, 0.50), (200, 1.97))
     ),
+    *(whole(n, theirs) for n, theirs in ((20, 4.0e-4), (50, 1.0e-3), (100, 6e-3), (200, 2.5e-2))),
+    Workload("dX_MF", "dX_MF", 200, {}),
     force("F_Pair_ML1", spring, 200, 2, theirs=0.123, ratio=80, limit=2.5),
     force("F_Pair_ML1", soft, 200, 2, limit=2.5),
     *(force("F_Pair_ML1", near, n, 2, tags=(("cutoff", "2.5"),)) for n in (1_000, 10_648, 97_336)),
@@ -106,13 +133,22 @@ WORKLOADS = [
 def xml(work: Workload) -> str:
     if work.mode in (DETERMINISTIC, STOCHASTIC):
         return parameters(work.mode, [*work.models][-1].removesuffix(".pt"))
+    if work.mode == WHOLE:
+        tags = {"M_filename": "M.pt", "delta": "1e-3", "KBT": "0.1"}
+        return written(work.mode, tags | {"flag_stochastic": "1", "flag_thm_drift": "0"})
+    if work.mode == "dX_MF":
+        return written(work.mode, {"eta": "1.0", "a": "0.4", "epsilon": "0.1"})
     tags = {"base_name": "b", "base_dir": "out", "mask_fix": "FINAL_INTEGRATE"}
     tags["mask_input"] = "X V" if work.mode == "Dyn_ML1" else "X"
     for name in ("F_filename", "dyn1_filename", "dyn2_filename", "qoi_filename"):
         tags[name] = "F.pt"
     tags |= dict(work.tags)
+    return written(work.mode, tags)
+
+
+def written(mode: str, tags: dict[str, str]) -> str:
     body = "".join(f'<{tag} value="{value}"/>' for tag, value in tags.items())
-    return f'<MLMOD><model_data type="{work.mode}">{body}</model_data></MLMOD>'
+    return f'<MLMOD><model_data type="{mode}">{body}</model_data></MLMOD>'
 
 
 def on_lattice(n: int) -> str:
