@@ -43,6 +43,15 @@ def test_a_learned_force_replaces_the_pair_style(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_many_bodies_learn_what_pairs_cannot(tmp_path: Path) -> None:
+    (table,) = run("silicon", tmp_path)
+    original, pairs, many = (table[name] for name in ("sw", "pairs", "many_body"))
+    assert many[0] < 0.75 * pairs[0]
+    assert many[2] < 0.1 * original[3]  # g(r)
+    assert many[4] < 3 * original[4]  # energy is kept
+
+
+@pytest.mark.slow
 def test_learned_drag_and_steps_follow_the_tracers(tmp_path: Path) -> None:
     (table,) = run("learned_drag", tmp_path)
     force, way, steps, mlmod, pairs = table["viscous"]
