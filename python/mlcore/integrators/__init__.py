@@ -4,13 +4,20 @@ from mlcore.integrators.action_angle import ActionAngleIntegrator, Motion
 from mlcore.integrators.baselines import PeriodicContinuation, VerletIntegrator
 from mlcore.integrators.charts import starts
 from mlcore.integrators.face import Frames, Integrator
+from mlcore.integrators.samples import MinMax, Windows, windows
+from mlcore.integrators.speed import break_even_force, net_speedup
 
 __all__ = [
     "ActionAngleIntegrator",
     "Frames",
     "Integrator",
+    "MinMax",
     "Motion",
     "PeriodicContinuation",
     "VerletIntegrator",
+    "Windows",
+    "break_even_force",
+    "net_speedup",
     "starts",
+    "windows",
 ]
