@@ -79,7 +79,7 @@ class ActionAngleIntegrator:
     Args:
         harmonics: Fourier coefficients of a shape at most; those below rounding are dropped.
         tolerance: largest distance, over the orbit's size, at which an orbit counts as passing through
-            a window.
+            a window; so well must runs left out of the fit be predicted, too.
     """
 
     def __init__(self, harmonics: int = 256, tolerance: float = 1e-6) -> None:
@@ -101,7 +101,8 @@ class ActionAngleIntegrator:
 
         Raises:
             InvalidArgument: a run is no such run; names it.
-            Error: an orbit's shape needs more harmonics or closer frames.
+            Error: an orbit's shape needs more harmonics or closer frames, or runs are too few: what
+                is predicted for those left out is further off than the tolerance.
         """
         if data.positions.shape[2:] != (1, 1):
             raise InvalidArgument(
@@ -110,6 +111,12 @@ class ActionAngleIntegrator:
         orbits = [self._orbit(data, run) for run in range(len(data))]
         members = _families(data, orbits)
         charts = [_learn(data, orbits, bounds, runs) for bounds, runs in members.items()]
+        for chart in charts:
+            if chart.error > self.tolerance:
+                raise Error(
+                    f"orbits {chart.bounds.name} are {chart.error:.1e} off where runs were left out: "
+                    "give more runs, at mlcore.integrators.starts, or a larger tolerance"
+                )
         self.charts = tuple(sorted(charts, key=lambda c: (c.bounds.low, c.bounds.name)))
         self.system, self.fixed = data.system, dict(data.fixed)
         self.truth = str(data.provenance.get("request", {}).get("truth", "verlet"))
@@ -218,8 +225,9 @@ def _families(data: Dataset, orbits: Sequence[Orbit]) -> dict[Bounds, list[int]]
     """Runs by the barriers they pass over. Barriers may depend on parameters, whose runs share them."""
     found: dict[Bounds, list[int]] = {}
     keys: dict[str, Bounds] = {}
-    for key in {tuple(data.system_of(r).parameters.items()) for r in range(len(data))}:
-        runs = [r for r in range(len(data)) if tuple(data.system_of(r).parameters.items()) == key]
+    of_run = [tuple(data.system_of(run).parameters.items()) for run in range(len(data))]
+    for key in dict.fromkeys(of_run):
+        runs = [run for run, other in enumerate(of_run) if other == key]
         x = data.positions[runs]
         margin = 0.01 * float(np.ptp(x))
         system = named(data.system, **dict(key))

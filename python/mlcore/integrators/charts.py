@@ -152,7 +152,7 @@ def starts(system: System, first: float, last: float, count: int) -> Array:
 
 
 def _other_end(system: System, turning: float) -> float:
-    """The turning point opposite to one of rest, by a run that stops where the velocity changes sign."""
+    """The turning point opposite to one of rest, but for a thousandth: where the energy is reached."""
     potential = potential_of(system)
     energy, force = potential(np.array([turning]))[0], system.energies_forces([[turning]])[1][0, 0]
     if force == 0:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -151,7 +152,6 @@ class Dataset:
 
     def save(self, path: PathLike) -> None:
         """HDF5: arrays under their names, `parameters/`, and attributes. Whole or not at all."""
-        h5py = _h5py()
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
             for name in _ARRAYS:
                 file[name] = getattr(self, name)
@@ -169,7 +169,6 @@ class Dataset:
         Raises:
             FileFormatError: the file is none of those, or is damaged; names what is wrong.
         """
-        h5py = _h5py()
         if not Path(path).is_file():
             raise FileFormatError(f"{os.fspath(path)}: no such file")
         try:
@@ -190,9 +189,3 @@ class Dataset:
             raise
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise FileFormatError(f"{os.fspath(path)}: damaged: {error}") from error
-
-
-def _h5py() -> Any:
-    import h5py
-
-    return h5py

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 import mlcore
-from mlcore.arrays import integer, one_of, positive
+from mlcore.arrays import integer, number, one_of, positive
 from mlcore.dynamics import Report, reporter
 from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.md.dataset import Dataset
@@ -124,6 +124,10 @@ class _Plan:
                 )
             if name in over and name in fixed:
                 raise InvalidArgument(f"{name} is both in over and in fixed")
+        if "n" in over:
+            raise InvalidArgument("n must be in fixed: runs of a data set have the same particles")
+        for name in set(fixed).intersection(of_runs):
+            number(name, fixed[name])
         if "x0" in of_runs and "x0" not in (*over, *fixed):
             raise InvalidArgument("over or fixed must hold x0, where runs start")
         return own, dict(fixed)
@@ -208,7 +212,7 @@ def _part(
 def _run(plan: _Plan, rows: npt.NDArray[np.intp], num_threads: int | None) -> Dataset:
     first = dict(zip(plan.over, plan.rows[rows[0]].tolist(), strict=True))
     told = {k: v for k, v in {**plan.fixed, **first}.items() if k in plan.own}
-    system = named(plan.system, **{k: int(v) if k == "n" else v for k, v in told.items()})
+    system = named(plan.system, **told)
     mass = plan.values("mass", rows, 1.0)
     if system.dim == 1:
         x0 = plan.values("x0", rows, 0.0).reshape(-1, 1, 1)

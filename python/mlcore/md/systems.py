@@ -171,7 +171,7 @@ def named(name: str, **parameters: Any) -> System:
     """The system of that name.
 
     Raises:
-        InvalidArgument: there is no such system, or it has no such parameter.
+        InvalidArgument: there is no such system, it has no such parameter, or lacks one.
     """
     make = SYSTEMS[one_of("system", name, *SYSTEMS)]
     known = parameters_of(name)
@@ -180,6 +180,9 @@ def named(name: str, **parameters: Any) -> System:
             raise InvalidArgument(
                 f"{name} has no parameter {key!r}; it has {', '.join(known) or 'none'}"
             )
+    for key, told in inspect.signature(make).parameters.items():
+        if told.default is told.empty and key not in parameters:
+            raise InvalidArgument(f"{name} needs the parameter {key!r}")
     return make(**parameters)
 
 

@@ -129,6 +129,8 @@ def test_refuses_what_it_was_not_taught(double_well: ActionAngleIntegrator) -> N
         taught("fixed_lennard_jones", [1.2, 1.0], 64)
     with pytest.raises(Error, match="harmonics"):
         taught("fixed_lennard_jones", [2.5, 2.6], 16)
+    with pytest.raises(Error, match=r"over 0 are .* off where runs were left out"):
+        taught("double_well", np.linspace(1.5, 3.0, 14), 64)
     with pytest.raises(InvalidArgument, match="is of rugged"):
         double_well.rollout(runs("rugged", [-6.0], 40.0), 5)
     with pytest.raises(InvalidArgument, match="at least 3 frames"):

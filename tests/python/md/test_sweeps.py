@@ -121,11 +121,14 @@ def test_data_sets() -> None:
         ({"every": 0}, "every must be at least 1"),
         ({"dt": 0}, "dt must be positive"),
         ({"truth": "exact"}, "truth must be"),
+        ({"over": {"k": [1.0]}, "fixed": {"x0": "far"}}, "x0 must be a number"),
+        ({"system": "lennard_jones", "over": {"seed": [0]}}, "needs the parameter 'n'"),
+        ({"system": "lennard_jones", "over": {"n": [2, 3]}}, "n must be in fixed"),
     ],
 )
 def test_wrong_requests(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        md.sweep("oscillator", **({"over": OVER} | RUN | change))
+        md.sweep(**({"system": "oscillator", "over": OVER} | RUN | change))
 
 
 def test_damaged_files(tmp_path: Path) -> None:
