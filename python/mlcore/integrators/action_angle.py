@@ -19,7 +19,7 @@ import numpy.typing as npt
 from numpy.polynomial import chebyshev
 
 from mlcore.arrays import integer, positive
-from mlcore.errors import Error, InvalidArgument
+from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.integrators.charts import (
     Axis,
     Basis,
@@ -32,13 +32,17 @@ from mlcore.integrators.charts import (
 )
 from mlcore.integrators.face import Frames, checked_request
 from mlcore.integrators.periods import Orbit, orbit_of
+from mlcore.integrators.saved import PathLike, Settings, read, tensor, write
 from mlcore.integrators.search import Search
+from mlcore.integrators.seen import fingerprints
 from mlcore.md import Dataset, named
 
 __all__ = ["ActionAngleIntegrator", "Motion"]
 
 Array = npt.NDArray[np.float64]
 _OTHER_DEGREES = (2, 4, 7, 10)  # of parameters
+_LEARNED = ("frequency", "size", "shape")
+_TERMS = 1e6  # of a file's products of polynomials
 _DEGREES = (2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 56, 72, 96, 128, 180, 256, 340, 420)
 
 
@@ -89,6 +93,7 @@ class ActionAngleIntegrator:
         self.charts: tuple[Chart, ...] = ()
         self.system = self.truth = ""
         self.fixed: Mapping[str, Any] = {}
+        self.trained_on: tuple[str, ...] = ()
 
     def fit(self, data: Dataset) -> Self:
         """Learns from runs of a few periods or more.
@@ -120,7 +125,54 @@ class ActionAngleIntegrator:
         self.charts = tuple(sorted(charts, key=lambda c: (c.bounds.low, c.bounds.name)))
         self.system, self.fixed = data.system, dict(data.fixed)
         self.truth = str(data.provenance.get("request", {}).get("truth", "verlet"))
+        self.trained_on = fingerprints(data)
         return self
+
+    def save(self, path: PathLike) -> None:
+        """One safetensors file, whole or not at all.
+
+        Raises:
+            Error: nothing was learned yet.
+        """
+        if not self.charts:
+            raise Error("the integrator has learned nothing yet: call fit first")
+        settings = {
+            "harmonics": self.harmonics,
+            "tolerance": self.tolerance,
+            "system": self.system,
+            "truth": self.truth,
+            "fixed": dict(self.fixed),
+            "trained_on": self.trained_on,
+            "charts": [_told(chart) for chart in self.charts],
+        }
+        tensors = {
+            f"{name}_{k}": np.asarray(getattr(chart, name))
+            for k, chart in enumerate(self.charts)
+            for name in _LEARNED
+        }
+        write(path, "action_angle", tensors, settings)
+
+    @classmethod
+    def load(cls, path: PathLike) -> Self:
+        """What `save` wrote.
+
+        Raises:
+            FileFormatError: the file is none of those, or damaged; names what is wrong.
+        """
+        tensors, settings = read(path, "action_angle")
+        try:
+            made = cls(settings.integer("harmonics"), settings.number("tolerance"))
+            made.system, made.fixed = settings.text("system"), settings.table("fixed")
+            named(made.system, **made.fixed)
+        except InvalidArgument as error:
+            raise FileFormatError(f"{settings.where}: {error}") from error
+        made.truth, made.trained_on = settings.text("truth"), settings.texts("trained_on")
+        made.charts = tuple(
+            _restored(path, tensors, k, part) for k, part in enumerate(settings.parts("charts"))
+        )
+        if not made.charts:
+            raise FileFormatError(f"{settings.where}: charts must hold one or more")
+        return made
 
     def _orbit(self, data: Dataset, run: int) -> Orbit:
         x = data.positions[run, :, 0, 0]
@@ -218,6 +270,55 @@ class ActionAngleIntegrator:
             f"{len(c.frequency)} x {c.shape.shape[1]} ({c.error:.0e})" for c in self.charts
         )
         return f"ActionAngleIntegrator({self.system or 'not fitted'}: {parts})"
+
+
+# ------------------------------------------------------------------------------------------- files
+def _told(chart: Chart) -> dict[str, Any]:
+    return {
+        "name": chart.bounds.name,
+        "low": chart.bounds.low,
+        "high": None if chart.bounds.high == np.inf else chart.bounds.high,
+        "variable": chart.variable,
+        "axes": [{"low": a.low, "high": a.high, "degree": a.degree} for a in chart.basis.axes],
+        "masses": chart.basis.masses,
+        "mass_scale": chart.basis.mass_scale,
+        "ranges": [{"name": n, "low": r[0], "high": r[1]} for n, r in chart.ranges.items()],
+        "error": chart.error,
+    }
+
+
+def _restored(path: PathLike, tensors: Mapping[str, Array], k: int, told: Settings) -> Chart:
+    high = np.inf if told.values.get("high") is None else told.number("high")
+    axes = tuple(Axis(*_span(part), part.integer("degree")) for part in told.parts("axes"))
+    ranges = {part.text("name"): _span(part) for part in told.parts("ranges")}
+    basis = Basis(axes, told.integer("masses"), told.number("mass_scale"))
+    if not 0 < len(axes) == len(ranges) or "mass" not in ranges or basis.masses > 2:
+        raise FileFormatError(
+            f"{told.where}: axes, ranges (with mass) and masses (0 to 2) do not fit each other"
+        )
+    if basis.mass_scale <= 0 or np.prod([axis.degree + 1.0 for axis in axes]) > _TERMS:
+        raise FileFormatError(f"{told.where}: mass_scale must be positive, degrees moderate")
+    terms = len(basis.terms)
+    shape = tensor(path, tensors, f"shape_{k}", (terms, -1))
+    if shape.shape[1] == 0:
+        raise FileFormatError(f"{told.where}: the shape has no harmonics")
+    return Chart(
+        Bounds(told.text("name"), told.number("low"), high),
+        told.text("variable"),
+        basis,
+        tensor(path, tensors, f"frequency_{k}", (terms,)),
+        tensor(path, tensors, f"size_{k}", (terms,)),
+        shape,
+        ranges,
+        told.number("error"),
+    )
+
+
+def _span(told: Settings) -> tuple[float, float]:
+    low, high = told.number("low"), told.number("high")
+    if low > high:
+        raise FileFormatError(f"{told.where}: low {low:g} lies above high {high:g}")
+    return low, high
 
 
 # ---------------------------------------------------------------------------------------- learning
