@@ -52,6 +52,7 @@ class _Run:
         self.best_state = self.copy()
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
+        self.start = time.perf_counter()
         told = json.dumps([options.identity(), identity], sort_keys=True)
         self.fingerprint = hashlib.sha256(told.encode()).hexdigest()
 
@@ -63,8 +64,9 @@ class _Run:
         """Learning rate of the coming epoch."""
         if self.options.schedule == "constant":
             return self.options.learning_rate
-        part = self.epoch / self.options.epochs
-        return self.options.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
+        return self.options.learning_rate * (
+            0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.part))
+        )
 
     def batches(self, size: int) -> list[torch.Tensor]:
         """Samples of every step of the coming epoch; a function of seed and epoch alone."""
@@ -82,6 +84,27 @@ class _Run:
         if monitored < self.best - self.options.min_improvement:
             self.best, self.best_epoch = monitored, self.epoch
             self.best_state = self.copy() if validated else before
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds so far, those before a resume included."""
+        return time.perf_counter() - self.start
+
+    @property
+    def part(self) -> float:
+        """Of all epochs or of the time that is over, from 0 to 1."""
+        of_time = self.elapsed / (self.options.seconds or math.inf)
+        return min(max(self.epoch / self.options.epochs, of_time), 1.0)
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the time is used up."""
+        return self.options.seconds is not None and self.elapsed >= self.options.seconds
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are, or the time is used up."""
+        return self.epoch >= self.options.epochs or (self.epoch > 0 and self.timed_out)
 
     @property
     def stalled(self) -> bool:
@@ -170,20 +193,21 @@ class _Run:
         self.optimizer.load_state_dict(optimizer)
 
 
-def _progress(options: TrainingOptions, label: str) -> tuple[Any, Callable[[int, str], None]]:
-    """A progress bar (or nothing) and the function that moves it."""
+def _progress(options: TrainingOptions, label: str) -> tuple[Any, Callable[[float, str], None]]:
+    """A progress bar (or nothing), in epochs or seconds, and what moves it to a part of them."""
     import contextlib
 
     if not options.progress:
-        return contextlib.nullcontext(), lambda epoch, text: None
+        return contextlib.nullcontext(), lambda part, text: None
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
     bar = Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True))
-    task = bar.add_task(label, total=options.epochs, text="")
-    return bar, lambda epoch, text: bar.update(task, completed=epoch, text=text)
+    total = options.epochs if options.seconds is None else max(round(options.seconds), 1)
+    task = bar.add_task(label, total=total, text="")
+    return bar, lambda part, text: bar.update(task, completed=round(part * total), text=text)
 
 
 def _epoch(run: _Run, objective: Objective) -> dict[str, float]:
@@ -191,17 +215,20 @@ def _epoch(run: _Run, objective: Objective) -> dict[str, float]:
     rate = run.rate()
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    total = 0.0
+    total, seen = 0.0, 0
     for samples in run.batches(objective.size):
+        if seen and run.timed_out:
+            break
         run.optimizer.zero_grad(set_to_none=True)
         loss = objective.loss(run.module, samples)
         if not torch.isfinite(loss):
             raise Error(f"loss is {loss.item()} in epoch {run.epoch + 1}: lower the learning rate")
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach()) * len(samples)
+        seen += len(samples)
         run.optimizer.step()
     run.epoch += 1
-    record = {"epoch": run.epoch, "loss": total / objective.size, "learning_rate": rate}
+    record = {"epoch": run.epoch, "loss": total / seen, "learning_rate": rate}
     held_out = objective.validation(run.module)
     if held_out is not None:
         if not math.isfinite(held_out):
@@ -238,22 +265,22 @@ def train(
         checkpoint = folder / "checkpoint.safetensors"
         if options.resume and checkpoint.exists():
             run.load(checkpoint)
-    start = time.perf_counter() - run.seconds
+    run.start = time.perf_counter() - run.seconds
     bar, move = _progress(options, label)
     log = None if folder is None else MetricsLog(folder / "metrics.jsonl", run.history)
     try:
         with bar:
-            while run.epoch < options.epochs and not run.stalled:
+            while not run.done and not run.stalled:
                 before = run.copy()
                 record = _epoch(run, objective)
                 run.history.append(record)
                 run.note(record, before)
-                run.seconds = time.perf_counter() - start
+                run.seconds = run.elapsed
                 if log is not None:
                     log.write(record)
                 if folder is not None and run.epoch % options.checkpoint_every == 0:
                     run.save(checkpoint)
-                move(run.epoch, f"loss {record['loss']:.6g}")
+                move(run.part, f"loss {record['loss']:.6g}")
     finally:
         if log is not None:
             log.close()
@@ -261,5 +288,5 @@ def train(
         run.save(checkpoint)
         plot_learning_curve(run.history, folder / "learning_curve.png")
     module.load_state_dict(run.best_state)
-    reason = "early stop" if run.stalled and run.epoch < options.epochs else "finished"
+    reason = "early stop" if run.stalled and not run.done else "finished"
     return TrainingResult(run.best, run.best_epoch, run.epoch, reason, run.seconds, run.history)

@@ -35,6 +35,9 @@ class TrainingOptions:
         resume: go on from the checkpoint in `directory` when there is one.
         checkpoint_every: epochs between checkpoints.
         progress: show a progress bar on standard error.
+        seconds: wall time, that before a resume included, after which training ends, in the middle of
+            an epoch too; the learning rate then falls with the time as with the epochs, whichever is
+            further on. None sets no limit. Results depend on the machine where it ends training.
 
     Raises:
         InvalidArgument: naming the setting.
@@ -51,6 +54,7 @@ class TrainingOptions:
     resume: bool = False
     checkpoint_every: int = 50
     progress: bool = False
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "checkpoint_every", "batch_size", "patience"):
@@ -67,6 +71,10 @@ class TrainingOptions:
             raise InvalidArgument(f"schedule must be 'constant' or 'cosine', not {self.schedule!r}")
         if not self.min_improvement >= 0:
             raise InvalidArgument(f"min_improvement must not be negative: {self.min_improvement!r}")
+        if self.seconds is not None and not (
+            isinstance(self.seconds, (int, float)) and 0 < self.seconds < float("inf")
+        ):
+            raise InvalidArgument(f"seconds must be None or positive, not {self.seconds!r}")
         if self.resume and self.directory is None:
             raise InvalidArgument("resume=True needs a directory with the checkpoint")
 
@@ -122,6 +130,8 @@ class TrainingOptions:
         told = asdict(self)
         for name in ("directory", "resume", "checkpoint_every", "progress"):
             del told[name]
+        if self.seconds is None:
+            del told["seconds"]
         return told
 
 

@@ -139,6 +139,29 @@ def test_seed_decides_the_batches() -> None:
     assert not np.array_equal(values[0], values[2])
 
 
+def test_the_time_is_a_limit(capfd: pytest.CaptureFixture[str]) -> None:
+    """Training ends with it, in the middle of an epoch too, and the learning rate has fallen."""
+
+    class Waits(Fit):
+        def loss(self, module: torch.nn.Module, samples: torch.Tensor) -> torch.Tensor:
+            time.sleep(0.01)
+            return super().loss(module, samples)
+
+    options = _options(None, epochs=10**6, seconds=0.6, progress=True)
+    result = train(network(), Waits(), options)
+    assert 0.6 <= result.seconds < 2 and 1 <= result.epochs <= 10
+    rates = [record["learning_rate"] for record in result.history]
+    assert rates == sorted(rates, reverse=True) and rates[-1] < 0.9 * options.learning_rate
+    assert "1/1" in capfd.readouterr().err
+    brief = train(network(), Waits(), _options(None, epochs=3, batch_size=1, seconds=0.03))
+    assert brief.epochs == 1 and brief.seconds < 0.3
+    unlimited, limited = _options(None, epochs=5), _options(None, epochs=5, seconds=1e6)
+    modules = [network(), network()]
+    for module, chosen in zip(modules, (unlimited, limited), strict=True):
+        train(module, Fit(), chosen)
+    np.testing.assert_allclose(_values(modules[0]), _values(modules[1]), rtol=1e-6)
+
+
 def test_another_run_is_not_resumed(tmp_path: Path) -> None:
     train(network(), Fit(), _options(tmp_path, epochs=5))
     with pytest.raises(Error, match="other settings or data"):
@@ -238,6 +261,7 @@ def test_unwritable_folder_and_full_disk(tmp_path: Path, monkeypatch: pytest.Mon
         ({"schedule": "linear"}, "schedule"),
         ({"batch_size": -1}, "batch_size"),
         ({"resume": True}, "resume"),
+        ({"seconds": 0.0}, "seconds"),
     ],
 )
 def test_settings_are_checked(changes: dict[str, object], name: str) -> None:
