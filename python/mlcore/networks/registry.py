@@ -23,6 +23,7 @@ NAMES = {
     "neighbor-values": "mlcore.networks.values:NeighborValues",
     "one-step": "mlcore.networks.one_step:OneStepNetwork",
     "recurrent-step": "mlcore.networks.recurrent:RecurrentNetwork",
+    "window-step": "mlcore.networks.windowed:WindowStep",
     "projection": "mlcore.networks.configurations:Projection",
     "atom-rows": "mlcore.networks.rows:AtomRows",
     "configuration-rows": "mlcore.networks.rows:ConfigurationRows",
