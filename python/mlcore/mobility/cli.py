@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mlcore.threads import share_cores
 
 if TYPE_CHECKING:
     from mlcore.mobility.pipeline import Pipeline, StageName
@@ -130,7 +131,7 @@ def _pipeline(
     config: Path, out: Path, fresh: bool, last: StageName, data: Path | None = None
 ) -> Iterator[Pipeline]:
     """A pipeline that has run up to a stage, with its progress on standard error."""
-    _thread_counts()
+    share_cores()
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -159,16 +160,3 @@ def _pipeline(
         pipeline = Pipeline(checked, out, fresh, progress, told)
         pipeline.run(last)
         yield pipeline
-
-
-def _thread_counts() -> None:
-    """The core takes all cores, BLAS and torch one: on small matrices theirs wait for each other.
-
-    Set before NumPy and torch are imported, which read these variables once; what the user set
-    stays.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if "OMP_NUM_THREADS" not in os.environ:
-        os.environ.setdefault("MLCORE_NUM_THREADS", str(cores))
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")

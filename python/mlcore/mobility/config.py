@@ -7,9 +7,8 @@ relative to the folder of the TOML file.
 from __future__ import annotations
 
 import glob
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import (
@@ -17,12 +16,12 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from mlcore.errors import FileFormatError
+from mlcore.io.toml import read_model
 
 __all__ = [
     "ActiveData",
@@ -304,32 +303,7 @@ def load_config(path: str | Path) -> Config:
             the message names file and field and says what would be right.
     """
     path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileFormatError(f"{path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FileFormatError(f"{path}: not a TOML file: {error}") from error
-    try:
-        config = Config.model_validate(table)
-    except ValidationError as error:
-        raise FileFormatError(f"{path}: {_told(error)}") from None
+    config = read_model(path, Config)
     config._folder = path.resolve().parent
     config._source = str(path)
     return config
-
-
-def _told(error: ValidationError) -> str:
-    """Every wrong field, one after the other."""
-    return "; ".join(_one(problem) for problem in error.errors())
-
-
-def _one(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        message = "no such field"
-    value = problem["input"]
-    if isinstance(value, str | int | float) and problem["type"] != "extra_forbidden":
-        message += f", got {value!r}"
-    return f"{place}: {message}" if place else message

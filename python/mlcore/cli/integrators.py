@@ -1,0 +1,122 @@
+"""``mlcore integrators``: runs of reference systems, integrators of large steps taught by them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlcore.threads import share_cores
+
+if TYPE_CHECKING:
+    from mlcore.integrators.config import Config
+    from mlcore.md import Dataset
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Teach integrators of large steps.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="TOML file, see mlcore.integrators.config.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")]
+Fresh = Annotated[
+    bool, typer.Option("--fresh/--resume", help="Start over, or go on from what is finished.")
+]
+
+
+@app.command()
+def sweep(config: ConfigFile, out: Out = Path("out/integrators"), fresh: Fresh = False) -> None:
+    """Make the runs of CONFIG and keep them in OUT/runs.h5."""
+    share_cores()
+    from mlcore.errors import FileFormatError
+    from mlcore.integrators.config import load_config
+
+    told = load_config(config)
+    if told.runs is None:
+        raise FileFormatError(f"{config}: has no section runs")
+    data = _runs(told, out, fresh)
+    _, frames, particles, dim = data.positions.shape
+    typer.echo(
+        f"{out / 'runs.h5'}: {len(data)} runs of {data.system}, {frames} frames "
+        f"{data.interval:g} apart, {particles} particles in {dim} dimensions"
+    )
+
+
+@app.command()
+def fit(config: ConfigFile, out: Out = Path("out/integrators"), fresh: Fresh = False) -> None:
+    """Teach the integrator of CONFIG, keep it in OUT and judge it by runs it has not seen."""
+    share_cores()
+    import inspect
+
+    from mlcore.integrators.config import load_config
+
+    told = load_config(config)
+    model = told.model.make()
+    data = _runs(told, out, fresh)
+    train, held_out = data.split(1 - told.fit.held_out, told.fit.seed)
+    known = inspect.signature(model.fit).parameters
+    options = told.fit.arguments | ({"progress": True} if "progress" in known else {})
+    if "checkpoint" in known:
+        options["checkpoint"] = out / "training"
+    strides = [train.stride(k) for k in told.fit.strides]
+    model.fit(strides[0] if len(strides) == 1 else strides, **options)
+    file = out / "integrator.safetensors"
+    model.save(file)
+    typer.echo(f"{file}: {model!r}")
+    for k in told.fit.strides:
+        _judge(model, held_out.stride(k), told.fit.horizon)
+
+
+def _runs(told: Config, out: Path, fresh: bool) -> Dataset:
+    import shutil
+
+    if fresh:
+        (out / "runs.h5").unlink(missing_ok=True)
+        shutil.rmtree(out / "training", ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    return told.dataset(out, progress=True)
+
+
+def _judge(model: Any, data: Dataset, horizon: float | None) -> None:
+    """Errors on runs that were left out: with the truth at every step, and without."""
+    import numpy as np
+
+    from mlcore.integrators.metrics import horizon as first_above
+    from mlcore.integrators.metrics import separation
+
+    length = getattr(model, "window", 5)
+    frames = data.positions.shape[1]
+    if horizon is not None:
+        frames = min(frames, length + round(horizon / data.interval))
+    if frames <= length:
+        typer.echo(f"steps of {data.interval:g}: runs are too short to be judged by")
+        return
+    data = data.frames(slice(frames))
+    box = data.system_of(0).box
+    truth = data.positions[:, length:]
+    told = [f"steps of {data.interval:g}, {len(data)} runs left out"]
+    if hasattr(model, "teacher_forced"):
+        found = model.teacher_forced(data)
+        if found.accepted.any():
+            error = separation(found.positions, truth, box)[found.accepted].mean()
+            told.append(f"one step from true windows {error:.1e}")
+    found = model.rollout(data.frames(slice(length)), frames - length)
+    refused = [reason for reason in found.refused if reason]
+    if found.accepted.any():
+        error = separation(found.positions, truth, box)[found.accepted]
+        last = found.times[-1]
+        for time in sorted({min(10.0, last), last}):
+            told.append(f"own roll-out to t = {time:g} {error[:, found.times <= time].mean():.1e}")
+        when = np.median(first_above(found.times, error))
+        told.append(
+            f"error above 0.1 from t = {when:g}" if np.isfinite(when) else "never above 0.1"
+        )
+    typer.echo("; ".join(told))
+    if refused:
+        typer.echo(f"  refused {len(refused)}: {refused[0]}")
