@@ -10,6 +10,7 @@
 #include "pair_potential_cuda.hpp"
 #include "random_cuda.hpp"
 #include "recurrent_cuda.hpp"
+#include "splitting_cuda.hpp"
 #include "stencil_active_cuda.hpp"
 #include "stencil_cuda.hpp"
 #include "voxels_cuda.hpp"
@@ -262,6 +263,13 @@ void pair_run(const Context&, const PairModel&, std::shared_ptr<PairTableOnDevic
 
 void pair_derivatives(const Context&, const PairModel&, std::shared_ptr<PairTableOnDevice>&,
                       const PairRows&, const kernels::PairDerivatives&) {
+  unavailable();
+}
+
+void splitting_run(const Context&, const SplittingModel&, std::shared_ptr<SplittingOnDevice>&,
+                   const kernels::SplittingSpace&, View<const std::int32_t, 1>,
+                   const SplittingState&, std::int64_t, std::int64_t, std::int64_t, View<double, 4>,
+                   View<double, 4>) {
   unavailable();
 }
 

@@ -15,6 +15,7 @@ void export_dynamics(pybind11::module_& m);
 void export_recurrent(pybind11::module_& m);
 void export_pair_potential(pybind11::module_& m);
 void export_mlp(pybind11::module_& m);
+void export_splitting(pybind11::module_& m);
 void export_voxels(pybind11::module_& m);
 void export_stencil(pybind11::module_& m);
 void export_stencil_active(pybind11::module_& m);

@@ -66,6 +66,7 @@ PYBIND11_MODULE(_core, m) {
   mlcore::python::export_recurrent(m);
   mlcore::python::export_pair_potential(m);
   mlcore::python::export_mlp(m);
+  mlcore::python::export_splitting(m);
   mlcore::python::export_voxels(m);
   mlcore::python::export_stencil(m);
   mlcore::python::export_stencil_active(m);

@@ -29,9 +29,6 @@ struct VerletPlan {
   double wall_strength;                        // 24 eps
 };
 
-/// Where a particle that should be inside the specular wall is not, or bounces without end.
-constexpr int kMostBounces = 10'000;
-
 MLCORE_DECLARE_PER_ISA(
     // Lanes of a vector of doubles.
     int dynamics_lanes();

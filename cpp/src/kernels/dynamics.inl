@@ -3,6 +3,7 @@
 
 #include "kernels/dynamics.hpp"
 #include "kernels/lanes.hpp"
+#include "kernels/sphere.hpp"
 
 namespace mlcore::kernels::MLCORE_ISA {
 namespace {
@@ -13,11 +14,6 @@ constexpr int kExactDivision = 3;  // particles up to which latency counts, not 
 
 MLCORE_LANES V nearest(V x) { return (x + 0x1.8p52) - 0x1.8p52; }
 MLCORE_LANES V select(Longs mask, V a, V b) { return mask ? a : b; }
-MLCORE_LANES bool any(Longs mask) {
-  std::int64_t bits = 0;
-  for (int lane = 0; lane < kLanes; ++lane) bits |= mask[lane];
-  return bits != 0;
-}
 MLCORE_LANES V root(V v) {
 #if defined(MLCORE_ISA_IS_avx512)
   return (V)_mm512_maskz_sqrt_pd(0xff, (__m512d)v);
@@ -84,60 +80,6 @@ MLCORE_LANES V wall_push(const VerletPlan& plan, V square) {
   const V s = plan.wall_sigma / gap, s3 = s * s * s, s6 = s3 * s3;
   const V push = -plan.wall_strength * (s6 * fma(all(2.0), s6, all(-1.0))) / (gap * r);
   return select((gap < plan.wall_reach) & (square > 0.0), push, V{});
-}
-
-/// Free flight of one particle inside a specular sphere for `time`, which may be negative: every
-/// bounce at its exact place (Newtonian event, |v| and x cross v are kept).
-void fly(double radius, int d, double* x, double* v, std::int64_t stride, double time) {
-  const double sign = time < 0 ? -1 : 1;
-  double left = sign * time;
-  for (int bounce = 0; bounce < kMostBounces; ++bounce) {
-    double a = 0, b = 0, c = -radius * radius;
-    for (int k = 0; k < d; ++k) {
-      const double xk = x[k * stride], vk = sign * v[k * stride];
-      a += vk * vk;
-      b += xk * vk;
-      c += xk * xk;
-    }
-    if (c > 0) c = 0;
-    const double root = __builtin_sqrt(b * b - a * c);
-    const double hit = b > 0 ? -c / (b + root) : (a > 0 ? (root - b) / a : left);
-    const double part = hit < left ? hit : left;
-    for (int k = 0; k < d; ++k) x[k * stride] += part * sign * v[k * stride];
-    if (!(hit < left)) return;
-    left -= part;
-    double along = 0, square = 0;
-    for (int k = 0; k < d; ++k) {
-      along += x[k * stride] * v[k * stride];
-      square += x[k * stride] * x[k * stride];
-    }
-    for (int k = 0; k < d; ++k) v[k * stride] -= 2 * along / square * x[k * stride];
-  }
-  for (int k = 0; k < d; ++k) x[k * stride] = __builtin_nan("");
-}
-
-/// x += drift v for kLanes particles whose coordinates lie `stride` apart, with bounces.
-MLCORE_LANES void drift_inside(const VerletPlan& plan, int d, double drift, double* x, double* v,
-                               std::int64_t stride) {
-  V square{};
-  for (int k = 0; k < d; ++k) {
-    const V to = fma(all(drift), load(v + k * stride), load(x + k * stride));
-    square = fma(to, to, square);
-  }
-  const V limit = all(plan.wall_radius * plan.wall_radius);
-  const Longs out = square > limit;
-  V flown[3];
-  for (int k = 0; k < d; ++k) {
-    flown[k] = fma(all(drift), load(v + k * stride), load(x + k * stride));
-  }
-  if (any(out)) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      if (!out[lane]) continue;
-      fly(plan.wall_radius, d, x + lane, v + lane, stride, drift);
-      for (int k = 0; k < d; ++k) flown[k][lane] = x[k * stride + lane];
-    }
-  }
-  for (int k = 0; k < d; ++k) store(x + k * stride, flown[k]);
 }
 
 /// Adds the wall's force on kLanes particles.
@@ -297,7 +239,7 @@ void run_replicas(const VerletPlan& plan, int n, std::int64_t steps, double* x, 
       const double drift = plan.drift[stage];
       if (plan.wall == WallKind::specular) {
         for (int i = 0; i < n; ++i) {
-          drift_inside(plan, D, drift, x + i * D * kLanes, v + i * D * kLanes, kLanes);
+          drift_inside(plan.wall_radius, D, drift, x + i * D * kLanes, v + i * D * kLanes, kLanes);
         }
       } else {
         for (int c = 0; c < n * D; ++c) {
@@ -515,7 +457,7 @@ MLCORE_LANES void move(const VerletPlan& plan, std::int64_t padded, double drift
       store(v + at, fma(load(kick + i), load(f + at), load(v + at)));
     }
     if (plan.wall == WallKind::specular) {
-      drift_inside(plan, D, drift, x + i, v + i, padded);
+      drift_inside(plan.wall_radius, D, drift, x + i, v + i, padded);
     } else {
       for (int k = 0; k < D; ++k) {
         const std::int64_t at = k * padded + i;
