@@ -22,6 +22,7 @@ from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.integrators import saved
 from mlcore.integrators.face import Frames, checked_request
 from mlcore.integrators.samples import MinMax, Windows, windows
+from mlcore.integrators.seen import fingerprints
 from mlcore.integrators.taught import Taught, of_runs
 from mlcore.md import Dataset
 from mlcore.recurrent import LSTM
@@ -58,6 +59,7 @@ class LSTMIntegrator:
     Attributes:
         taught: systems, parameters and intervals it was taught; None before `fit`.
         training: how `fit` went; None in one that was loaded.
+        trained_on: marks of the runs it was given, those held out included.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class LSTMIntegrator:
         self.seed = checked_seed(seed)
         self.taught: Taught | None = None
         self.training: TrainingResult | None = None
+        self.trained_on: tuple[str, ...] = ()
         self._weights: Mapping[str, Rows] = {}
         self._scale = self._told = MinMax(np.zeros(0), np.zeros(0))
         self._networks: dict[bytes, LSTM] = {}
@@ -158,6 +161,7 @@ class LSTMIntegrator:
 
         weights, self.training = learn(rows, unseen, self.hidden, self.dropout, self.seed, options)
         self._keep(weights, scale, told, taught)
+        self.trained_on = tuple(dict.fromkeys(mark for part in parts for mark in fingerprints(part)))
         return self
 
     def _samples(self, part: Dataset) -> tuple[Windows, Array]:
@@ -372,6 +376,7 @@ class LSTMIntegrator:
             "margin": None if np.isinf(self.margin) else self.margin,
             "dtype": self.dtype.name,
             "seed": self.seed,
+            "trained_on": list(self.trained_on),
             "taught": self.taught.settings(),
         }
         ranges = {"low": self._scale.low, "high": self._scale.high}
@@ -412,6 +417,7 @@ class LSTMIntegrator:
         if tensors:
             raise FileFormatError(f"{os.fspath(path)}: tensor {min(tensors)!r} is none of an LSTM")
         made._keep(weights, scale, told, taught)
+        made.trained_on = settings.texts("trained_on")
         return made
 
     def _shapes(self, features: int) -> dict[str, tuple[int, ...]]:
@@ -497,7 +503,7 @@ def _split(
         raise InvalidArgument(f"validation must lie in [0, 1), got {validation}")
     if validation == 0:
         return list(parts), []
-    keys = [[_key(part, run) for run in range(len(part))] for part in parts]
+    keys = [fingerprints(part) for part in parts]
     runs = list(dict.fromkeys(key for own in keys for key in own))
     if len(runs) < 2:
         raise InvalidArgument("validation must be 0 where data hold one run: it cannot be split")
@@ -511,13 +517,6 @@ def _split(
             if which.any():
                 side.append(part[which])
     return sides
-
-
-def _key(data: Dataset, run: int) -> bytes:
-    """What tells a run from others, at any interval: its start and parameters."""
-    start = (data.positions[run, 0], data.velocities[run, 0], data.masses[run])
-    told = np.array([values[run] for _, values in sorted(data.parameters.items())])
-    return b"".join(part.tobytes() for part in (*start, told))
 
 
 def _common(scales: Any) -> MinMax:
