@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mlcore.paths import get_cmake_dir as get_cmake_dir
     from mlcore.paths import get_include as get_include
     from mlcore.recurrent import LSTM as LSTM
+    from mlcore.splitting import PairSplitting as PairSplitting
     from mlcore.stencil import conv3d as conv3d
     from mlcore.stencil import gradient as gradient
     from mlcore.stencil import laplacian as laplacian
@@ -49,6 +50,7 @@ _ATTRIBUTES = {
     "MLP": "mlcore.mlp",
     "NeighborList": "mlcore.neighbors",
     "PairPotential": "mlcore.pair_potential",
+    "PairSplitting": "mlcore.splitting",
     "VoxelGrid": "mlcore.voxels",
     "bin_atoms": "mlcore.voxels",
     "conv3d": "mlcore.stencil",
@@ -89,6 +91,7 @@ _SUBMODULES = (
     "random",
     "recurrent",
     "reference",
+    "splitting",
     "stencil",
     "stencil_active",
     "steppers",

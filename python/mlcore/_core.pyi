@@ -26,7 +26,10 @@ __all__: list[str] = [
     "NeighborSearch",
     "PairPotential",
     "PairRows",
+    "PairSplitting",
     "ParticleSystem",
+    "SplittingLists",
+    "SplittingSystem",
     "SqrtOptions",
     "VerletOptions",
     "VoxelPoints",
@@ -502,6 +505,60 @@ class MlpFloat64:
     def layers(self) -> int: ...
     @property
     def outputs(self) -> int: ...
+
+class SplittingSystem:
+    def __init__(
+        self,
+        cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
+        wall: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        species: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
+    ) -> None: ...
+
+class SplittingLists:
+    def __init__(self) -> None: ...
+
+class PairSplitting:
+    def __init__(
+        self,
+        step: typing.SupportsFloat | typing.SupportsIndex,
+        drifts: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        masses: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        coefficients: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        u_lo: typing.SupportsFloat | typing.SupportsIndex,
+        u_hi: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None: ...
+    def kick(
+        self,
+        stage: typing.SupportsInt | typing.SupportsIndex,
+        x: typing.Any,
+        v: typing.Any,
+        offsets: typing.Any,
+        columns: typing.Any,
+        species: typing.Any = None,
+        first_species: typing.SupportsInt | typing.SupportsIndex = 0,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> float: ...
+    def run(
+        self,
+        system: SplittingSystem,
+        x: typing.Any,
+        v: typing.Any,
+        done: typing.Any,
+        closest: typing.Any,
+        status: typing.Any,
+        every: typing.SupportsInt | typing.SupportsIndex,
+        first: typing.SupportsInt | typing.SupportsIndex,
+        last: typing.SupportsInt | typing.SupportsIndex,
+        frames_x: typing.Any = None,
+        frames_v: typing.Any = None,
+        lists: SplittingLists = None,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    def step_reference(
+        self, system: SplittingSystem, x: numpy.ndarray, v: numpy.ndarray
+    ) -> float: ...
 
 class VoxelSetup:
     def __init__(
