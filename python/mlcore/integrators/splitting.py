@@ -36,9 +36,7 @@ def even(kicks: int) -> list[float]:
     return [(0.5 if k == 0 else 1.0) / kicks for k in range(kicks // 2)]
 
 
-def step(
-    x: Any, w: Any, drifts: Sequence[Any], kick: Callable[[int, Any], Any]
-) -> tuple[Any, Any]:
+def step(x: Any, w: Any, drifts: Sequence[Any], kick: Callable[[int, Any], Any]) -> tuple[Any, Any]:
     """Positions and displacements after one step; kick(k, x) = s F_{k+1}(x; s), k from 0."""
     x = x + drifts[0] * w
     for k, drift in enumerate(drifts[1:]):
