@@ -14,7 +14,7 @@ from mlcore.integrators.face import Frames, checked_request
 from mlcore.integrators.periods import orbit_of
 from mlcore.md import Dataset
 
-__all__ = ["PeriodicContinuation", "VerletIntegrator"]
+__all__ = ["BallisticIntegrator", "PeriodicContinuation", "VerletIntegrator"]
 
 Array = npt.NDArray[np.float64]
 
@@ -30,9 +30,15 @@ class VerletIntegrator:
     def __init__(self, dt: float, truth: str = "verlet") -> None:
         self.dt, self.truth = positive("dt", dt), truth
 
+    trained_on: tuple[str, ...] = ()
+
     def fit(self, data: Dataset) -> Self:
         """Nothing is learned."""
         return self
+
+    def evaluations_per_step(self, interval: float) -> float:
+        """Evaluations of the force in a step of this length."""
+        return interval / self.dt * (17 if self.truth == "order8" else 1)
 
     def rollout(self, window: Dataset, n: int, interval: float | None = None) -> Frames:
         """Frames after a window, of which the last positions, velocities and masses are read.
@@ -47,7 +53,7 @@ class VerletIntegrator:
                 f"interval must be a whole number of steps {self.dt}, got {interval}"
             )
         x, v = np.empty((2, len(window), n, *window.positions.shape[2:]))
-        for runs in _alike(window):
+        for runs in alike(window):
             made = window.system_of(int(runs[0])).run(
                 window.positions[runs, -1],
                 window.velocities[runs, -1],
@@ -65,10 +71,31 @@ class VerletIntegrator:
         return f"VerletIntegrator({self.dt:g}, {self.truth})"
 
 
-def _alike(window: Dataset) -> list[npt.NDArray[np.intp]]:
+def alike(window: Dataset) -> list[npt.NDArray[np.intp]]:
     """Runs of one system each."""
     keys = [str(sorted(window.system_of(run).parameters.items())) for run in range(len(window))]
     return [np.flatnonzero(np.array(keys) == key) for key in dict.fromkeys(keys)]
+
+
+class BallisticIntegrator:
+    """Straight flight from the window's last frame: what one step must beat."""
+
+    trained_on: tuple[str, ...] = ()
+
+    def fit(self, data: Dataset) -> Self:
+        """Nothing is learned."""
+        return self
+
+    def rollout(self, window: Dataset, n: int, interval: float | None = None) -> Frames:
+        """Frames after a window, of which the last positions and velocities are read."""
+        n, interval = checked_request(window, n, interval)
+        times = np.asarray(interval * np.arange(1, n + 1))
+        x, v = window.positions[:, -1:], window.velocities[:, -1:]
+        positions = x + times[:, None, None] * v
+        return Frames(times, positions, np.repeat(v, n, 1), ("",) * len(window))
+
+    def __repr__(self) -> str:
+        return "BallisticIntegrator()"
 
 
 class PeriodicContinuation:
@@ -79,6 +106,10 @@ class PeriodicContinuation:
     Args:
         harmonics: of the shape.
     """
+
+    trained_on: tuple[str, ...] = ()
+    dense = True
+    """Windows must hold the steps between frames, too."""
 
     def __init__(self, harmonics: int = 1024) -> None:
         self.harmonics = integer("harmonics", harmonics)

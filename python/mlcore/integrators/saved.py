@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.io.tensors import parse_json, read_tensors, write_tensors
 
-__all__ = ["KINDS", "Settings", "load", "read", "write"]
+__all__ = ["KINDS", "Settings", "load", "read", "tensor", "write"]
 
 PathLike = str | os.PathLike[str]
 FORMAT = "mlcore integrator"

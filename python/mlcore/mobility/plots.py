@@ -23,6 +23,7 @@ __all__ = [
     "PairLine",
     "PairPanel",
     "PairPoints",
+    "canvas",
     "plot_cost",
     "plot_dynamics",
     "plot_learning",
@@ -112,7 +113,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 def plot_pair(panel: PairPanel, units: Units) -> Figure:
     """Parallel and perpendicular mobility against distance."""
-    figure, (left, right) = _figure(1, 2, (9.2, 3.9))
+    figure, (left, right) = canvas(1, 2, (9.2, 3.9))
     values = np.concatenate([panel.points.par, panel.points.perp])
     power = 3 * int(np.floor(np.log10(np.nanmax(np.abs(values))) / 3))
     for axes, kind, name in ((left, "par", "parallel"), (right, "perp", "perpendicular")):
@@ -137,7 +138,7 @@ def plot_pair(panel: PairPanel, units: Units) -> Figure:
 
 def plot_dynamics(system: Dynamics, units: Units) -> Figure:
     """Mean-square displacement, F(k,t) and D(k)."""
-    figure, (left, middle, right) = _figure(1, 3, (12.6, 3.9))
+    figure, (left, middle, right) = canvas(1, 3, (12.6, 3.9))
     _displacements(left, system, units)
     _scattering(middle, system, units)
     _diffusion(right, system, units)
@@ -147,7 +148,7 @@ def plot_dynamics(system: Dynamics, units: Units) -> Figure:
 
 def plot_cost(labels: Sequence[str], seconds: Sequence[float], units: Units) -> Figure:
     """CPU time per simulated time, one bar each, on a logarithmic scale."""
-    figure, (axes,) = _figure(1, 1, (7.2, 0.9 + 0.55 * len(labels)))
+    figure, (axes,) = canvas(1, 1, (7.2, 0.9 + 0.55 * len(labels)))
     colors = [VERMILION if "explicit" in label else BLUE for label in labels]
     hatches = ["//" if "scaled" in label else "" for label in labels]
     rows = np.arange(len(labels))[::-1]
@@ -172,7 +173,7 @@ def plot_cost(labels: Sequence[str], seconds: Sequence[float], units: Units) -> 
 
 def plot_learning(histories: Mapping[str, Sequence[dict[str, float]]]) -> Figure:
     """Loss above its lowest value against the step, one line for each training run."""
-    figure, (axes,) = _figure(1, 1, (6.4, 3.6))
+    figure, (axes,) = canvas(1, 1, (6.4, 3.6))
     styles = ((BLUE, "-"), (VERMILION, (0, (5, 2))), (GREEN, (0, (1, 1.2))), (ORANGE, "-"))
     for (name, history), (color, line) in zip(histories.items(), styles, strict=False):
         loss = np.array([record["loss"] for record in history])
@@ -186,7 +187,8 @@ def plot_learning(histories: Mapping[str, Sequence[dict[str, float]]]) -> Figure
     return figure
 
 
-def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+def canvas(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """An empty figure of some axes in this style."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,0 +1,628 @@
+"""Any integrator on runs it has not seen, beside the truth and what needs no learning."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+import mlcore
+from mlcore.arrays import integer, number, positive
+from mlcore.errors import Error, InvalidArgument
+from mlcore.integrators import ensembles, measures
+from mlcore.integrators.baselines import (
+    BallisticIntegrator,
+    PeriodicContinuation,
+    VerletIntegrator,
+)
+from mlcore.integrators.chaos import Lyapunov, lyapunov, verlet_horizon
+from mlcore.integrators.costs import acceptable, costs, verlet_seconds
+from mlcore.integrators.face import Frames, Integrator
+from mlcore.integrators.honesty import (
+    Gate,
+    no_peeking,
+    not_truth_plus_scalar,
+    simulation_time,
+    unseen_runs,
+)
+from mlcore.integrators.setting import Curve, Setting, Value, Values, left_out
+from mlcore.io.atomic import write_text
+from mlcore.md import Dataset
+
+__all__ = ["ROWS", "TRUTH", "Column", "Report", "Row", "evaluate"]
+
+PathLike = str | os.PathLike[str]
+TRUTH = "truth"
+_SECONDS = 10.0  # for the Lyapunov exponent
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: cells of one or two keys."""
+
+    section: str
+    label: str
+    keys: tuple[str, ...]
+
+
+_ACCURACY = "Trajectory"
+_KEPT = "Conserved"
+_AVERAGES = "Averages"
+_COST = "Cost"
+_BEFORE = (
+    Row(_ACCURACY, "runs refused", ("refused",)),
+    Row(_ACCURACY, "runs that blew up", ("blown",)),
+    Row(_ACCURACY, "one step from true frames, mean error", ("one_step",)),
+    Row(_ACCURACY, "one step from true frames, largest error", ("one_step_max",)),
+    Row(_ACCURACY, "one step, error over that of straight flight", ("one_step_ratio",)),
+    Row(_ACCURACY, "one step, R2 of the change of velocities", ("velocity_r2",)),
+)
+_AFTER = (
+    Row(_ACCURACY, "horizon: t of error > 0.1, true frames", ("horizon_forced",)),
+    Row(_ACCURACY, "horizon: t of error > 0.1, own frames", ("horizon",)),
+    Row(_ACCURACY, "error grows as", ("growth",)),
+    Row(_KEPT, "|E - E0| / |E0|, largest, own frames", ("energy_largest",)),
+    Row(_KEPT, "|E - E_true| / |E_true|, largest, true frames", ("energy_forced",)),
+    Row(_KEPT, "drift of E / E0 per time", ("energy_drift",)),
+    Row(_KEPT, "|P - P0|, largest", ("momentum_largest",)),
+    Row(_KEPT, "drift of P per time", ("momentum_drift",)),
+    Row(_KEPT, "temperature", ("temperature",)),
+    Row(_KEPT, "drift of T / T per time", ("temperature_drift",)),
+    Row(_KEPT, "frames with U above the first energy", ("overlaps",)),
+    Row(_KEPT, "forth and back, error", ("reversibility",)),
+    Row(_KEPT, "kinetic energy by axis; by mass", ("equipartition",)),
+    Row(_KEPT, "kinetic energy by particle, largest |share - 1|", ("equipartition_particles",)),
+    Row(_AVERAGES, "g(r): mean |g - g_true|", ("g_l1",)),
+    Row(_AVERAGES, "potential energy per particle", ("potential",)),
+    Row(_AVERAGES, "pressure", ("pressure",)),
+    Row(_AVERAGES, "velocity autocorrelation, relative difference", ("vacf_l1",)),
+    Row(_AVERAGES, "mean square displacement, relative difference", ("msd",)),
+    Row(_AVERAGES, "diffusion coefficient", ("diffusion",)),
+    Row(_COST, "small steps to begin with (S_V)", ("kick_start",)),
+    Row(_COST, "evaluations of the force per large step", ("forces",)),
+    Row(_COST, "evaluations of the energy per large step", ("energies",)),
+    Row(_COST, "evaluations of the force saved per large step", ("forces_saved",)),
+    Row(_COST, "time per step, one run", ("seconds",)),
+    Row(_COST, "time per step and run, all runs at once", ("seconds_batch",)),
+    Row(_COST, "S_p (Eq 3), compiled Verlet, largest acceptable step", ("speedup",)),
+    Row(_COST, "S_p (Eq 3), compiled Verlet, dt = 0.001 (the paper's)", ("speedup_paper",)),
+    Row(_COST, "force evaluation must take, to pay", ("break_even",)),
+)
+ROWS = _BEFORE + _AFTER
+"""The table, without the rows of errors to certain times."""
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """What was found for one integrator, for a baseline, or for the truth itself.
+
+    Attributes:
+        name: of the column.
+        what: the integrator, as it tells itself.
+        values: cells by key.
+        curves: (times or distances, values) by name.
+        gates: what the predictions must pass.
+        refused: reasons by run.
+        baseline: whether it learns nothing.
+    """
+
+    name: str
+    what: str
+    values: Values
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    gates: tuple[Gate, ...] = ()
+    refused: Mapping[int, str] = field(default_factory=dict)
+    baseline: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """All that was found. `print(report)` is the table.
+
+    Attributes:
+        columns: the truth, the integrators, the baselines.
+        facts: what was compared with what.
+        cut: time after which an error of a trajectory means nothing.
+        exponent: Lyapunov's, or None where nothing grows exponentially.
+        until: times to which mean errors are told.
+        provenance: how the runs were made.
+    """
+
+    columns: tuple[Column, ...]
+    facts: Mapping[str, str]
+    cut: float
+    exponent: Lyapunov | None
+    until: tuple[float, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Column:
+        """The column of that name."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        names = ", ".join(column.name for column in self.columns)
+        raise KeyError(f"no column {name!r}; there are {names}")
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Those of the table, in order."""
+        told = [
+            Row(
+                _ACCURACY,
+                f"mean error to t = {end:g}: true frames | own frames",
+                (f"forced_{end:g}", f"error_{end:g}"),
+            )
+            for end in self.until
+        ]
+        return (*_BEFORE, *told, *_AFTER)
+
+    @property
+    def sections(self) -> dict[str, list[list[str]]]:
+        """Rows of text by section: label and cells."""
+        found: dict[str, list[list[str]]] = {}
+        for row in self.rows:
+            cells = [self._cell(column, row) for column in self.columns]
+            if any(cell not in ("", "-") for cell in cells):
+                found.setdefault(row.section, []).append([row.label, *cells])
+        return found
+
+    def _cell(self, column: Column, row: Row) -> str:
+        values = [column.values[key] for key in row.keys if key in column.values]
+        return " | ".join(map(str, values))
+
+    @property
+    def gaps(self) -> dict[str, list[str]]:
+        """Why cells are left out: reason -> columns and rows."""
+        found: dict[str, list[str]] = {}
+        for row in self.rows:
+            for column in self.columns:
+                for key in row.keys:
+                    value = column.values.get(key)
+                    if value is not None and value.number is None and value.reason:
+                        found.setdefault(value.reason, []).append(f"{column.name}: {row.label}")
+        return found
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {fact}" for name, fact in self.facts.items()]
+        header = ["", *(column.name for column in self.columns)]
+        body = [header]
+        for section, told in self.sections.items():
+            body.append([section, *[""] * len(self.columns)])
+            body += [[f"  {row[0]}", *row[1:]] for row in told]
+        widths = [max(len(row[k]) for row in body) for k in range(len(header))]
+        lines.append("")
+        for row in body:
+            cells = [row[0].ljust(widths[0])]
+            cells += [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
+            lines.append("  ".join(cells).rstrip())
+        lines.append("")
+        for column in self.columns:
+            lines += [f"{column.name}: {gate}" for gate in column.gates]
+            lines += [f"{column.name}: run {run} {why}" for run, why in _some(column.refused)]
+        lines += [f"left out: {why} [{_shortened(cells)}]" for why, cells in self.gaps.items()]
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        """Numbers, reasons, gates and curves."""
+        return {
+            "facts": dict(self.facts),
+            "provenance": dict(self.provenance),
+            "cut": _json(self.cut),
+            "lyapunov": None
+            if self.exponent is None
+            else {"value": self.exponent.value, "error": _json(self.exponent.error)},
+            "columns": [
+                {
+                    "name": column.name,
+                    "what": column.what,
+                    "baseline": column.baseline,
+                    "values": {
+                        key: {
+                            "value": None if value.number is None else _json(value.number),
+                            "text": str(value),
+                            "reason": value.reason,
+                        }
+                        for key, value in column.values.items()
+                    },
+                    "gates": [
+                        {"name": g.name, "held": g.held, "detail": g.detail} for g in column.gates
+                    ],
+                    "refused": {str(run): why for run, why in column.refused.items()},
+                    "curves": {
+                        name: [[_json(v) for v in axis.tolist()] for axis in curve]
+                        for name, curve in column.curves.items()
+                    },
+                }
+                for column in self.columns
+            ],
+        }
+
+    def to_json(self, path: PathLike) -> None:
+        """One JSON file, whole or not at all."""
+        write_text(path, json.dumps(self.as_json(), allow_nan=False))
+
+    def save(self, path: PathLike, files: Sequence[tuple[str, str]] = ()) -> None:
+        """One HTML file that needs nothing else, whole or not at all.
+
+        Args:
+            path: of the file.
+            files: names of input files and their SHA-256, to be told.
+        """
+        from mlcore.integrators.report import write
+
+        write(self, path, files)
+
+
+def _json(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _some(refused: Mapping[int, str]) -> list[tuple[int, str]]:
+    return list(refused.items())[:5]
+
+
+def _shortened(cells: Sequence[str]) -> str:
+    more = f", and {len(cells) - 3} more" if len(cells) > 3 else ""
+    return "; ".join(cells[:3]) + more
+
+
+# ---------------------------------------------------------------------------------------- evaluation
+def evaluate(
+    integrator: Integrator | Mapping[str, Integrator],
+    data: Dataset,
+    *,
+    window: int = 5,
+    interval: float | None = None,
+    frames: int | None = None,
+    forced: int = 100,
+    dt: float | None = None,
+    exponent: float | None = None,
+    baselines: bool = True,
+    timing: bool = True,
+    discard: float = 0.2,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Rolls integrators out from the first frames of runs and tells how that compares with the rest.
+
+    Args:
+        integrator: one, or several by name, side by side. They may have `evaluations_per_step` and
+            `energy_evaluations_per_step` (of the reference potential: numbers, or functions of the
+            step), `kicks` (learned forces per step), `trained_on` (`fingerprints` of their runs) and
+            `dense` (windows must hold the small steps, too).
+        data: runs that were not trained on, whose frames are one large step apart or closer.
+        window: frames that an integrator is given; 5 in the paper's program.
+        interval: the large step, a whole number of the data's; that of the data by default.
+        frames: predicted, at most; all there are by default.
+        forced: windows of true frames of each run, at most.
+        dt: step with which the runs were made, where they do not tell it.
+        exponent: Lyapunov's, where it is known; computed by default.
+        baselines: also straight flight, periodic continuation (one dimension) and velocity Verlet with
+            as many evaluations of the force as an integrator makes of learned ones.
+        timing: whether to measure times of steps.
+        discard: part of the frames that averages leave out at the beginning.
+        progress: a function of what is being done.
+
+    Raises:
+        InvalidArgument: runs are too short, or a number is wrong.
+    """
+    tell = progress or (lambda text: None)
+    several = integrator if isinstance(integrator, Mapping) else {_name(integrator): integrator}
+    if not several or TRUTH in several:
+        raise InvalidArgument(f"integrator must be one or more, none named {TRUTH!r}")
+    setting = _setting(data, window, interval, frames, dt, number("discard", discard))
+    tell("Lyapunov exponent")
+    found = _exponent(setting, exponent)
+    setting = replace(setting, cut=float("inf") if found is None else found.cut(setting.limit))
+    tell("reference")
+    work = _Work(setting, integer("forced", forced), timing)
+    columns = [work.truth()]
+    for name, one in several.items():
+        tell(name)
+        columns.append(work.column(name, one))
+    for name, one in _baselines(several, setting).items() if baselines else ():
+        tell(name)
+        columns.append(work.column(name, one, baseline=True))
+    return Report(
+        tuple(columns), work.facts(found), setting.cut, found, work.until, dict(data.provenance)
+    )
+
+
+def _name(integrator: Integrator) -> str:
+    return type(integrator).__name__.removesuffix("Integrator")
+
+
+def _setting(
+    data: Dataset,
+    window: int,
+    interval: float | None,
+    frames: int | None,
+    dt: float | None,
+    discard: float,
+) -> Setting:
+    if not isinstance(data, Dataset):
+        raise InvalidArgument(f"data must be a Dataset of runs, got {type(data).__name__}")
+    if interval is not None:
+        k = round(positive("interval", interval) / data.interval)
+        if k < 1 or abs(k * data.interval - interval) > 1e-9 * interval:
+            raise InvalidArgument(
+                f"interval must be a whole number of the data's {data.interval:g}, got {interval}"
+            )
+        data = data.stride(k)
+    if integer("window", window) < 1:
+        raise InvalidArgument(f"window must be at least 1, got {window}")
+    if frames is not None:
+        if integer("frames", frames) < 1:
+            raise InvalidArgument(f"frames must be at least 1, got {frames}")
+        data = data.frames(slice(window + frames))
+    if data.positions.shape[1] <= window:
+        raise InvalidArgument(
+            f"data must hold more frames than the window of {window}, got {data.positions.shape[1]}"
+        )
+    if not 0 <= discard < 1:
+        raise InvalidArgument(f"discard must lie in 0 .. 1, got {discard}")
+    request = data.provenance.get("request", {})
+    step = request.get("dt", 1e-3) if dt is None else dt
+    truth = str(request.get("truth", "verlet"))
+    return Setting(data, window, positive("dt", step), truth, discard=discard)
+
+
+def _exponent(setting: Setting, known: float | None) -> Lyapunov | None:
+    """None in one dimension, where errors grow linearly."""
+    if setting.particles * setting.dim < 2:
+        return None
+    if known is not None:
+        value = positive("exponent", known)
+        return Lyapunov(value, float("nan"), (value,), float("inf"))
+    if not setting.forces_known:
+        return None
+    system, runs = setting.groups[0]
+    runs = runs[:4]
+    rest, mass = setting.rest, setting.data.masses[runs]
+    x, v = rest.positions[runs, -1], rest.velocities[runs, -1]
+    step = PAPER_STEP if setting.truth != "verlet" else setting.dt
+    second = verlet_seconds(system, x[:1], v[:1], mass[:1], step)
+    time = float(np.clip(_SECONDS * step / (second * 2 * len(runs)), 10.0, 100.0))
+    return lyapunov(system, x, v, mass=mass, dt=step, time=time, warm_up=0.1 * time)
+
+
+PAPER_STEP = 1e-3
+
+
+def _baselines(several: Mapping[str, Integrator], setting: Setting) -> dict[str, Any]:
+    found: dict[str, Any] = {"straight flight": BallisticIntegrator()}
+    given = {type(one) for one in several.values()}
+    if setting.particles * setting.dim == 1 and setting.forces_known:
+        found["periodic"] = PeriodicContinuation()
+    for one in several.values():
+        passes = getattr(one, "kicks", None)
+        if isinstance(passes, int) and passes > 0 and setting.forces_known:
+            found[f"Verlet x{passes}"] = VerletIntegrator(setting.interval / passes)
+    return {
+        name: one
+        for name, one in found.items()
+        if name not in several and (type(one) not in given or isinstance(one, VerletIntegrator))
+    }
+
+
+class _Work:
+    """What columns share."""
+
+    def __init__(self, setting: Setting, forced: int, timing: bool) -> None:
+        self.setting, self.forced, self.timing = setting, forced, timing
+        self.step = acceptable(setting) if setting.forces_known else 0.0
+        self.until = tuple(measures.times_told(setting))
+        self.verlet = 0.0
+        if timing and setting.forces_known:
+            first = setting.first[:1]
+            state = first.positions[:, -1], first.velocities[:, -1], first.masses
+            self.verlet = verlet_seconds(setting.system, *state, self.step)
+        self.reference = ensembles.measured(setting, setting.reference)
+
+    def facts(self, exponent: Lyapunov | None) -> dict[str, str]:
+        """What the table needs to be read."""
+        setting, data = self.setting, self.setting.data
+        begin = f"{setting.window} frames, {setting.times[-1]:g} time units predicted after them"
+        told = {
+            "system": f"{data.system}, {len(data)} runs, {setting.particles} particles",
+            "truth": _truth(setting),
+            "large step": f"{setting.interval:g} = {setting.interval / setting.dt:g} small ones",
+            "window": begin,
+            "trajectories mean something": _meaning(setting, exponent),
+        }
+        if self.step:
+            told["largest acceptable small step"] = f"{self.step:g}"
+        if self.verlet:
+            told["one compiled small step"] = f"{self.verlet * 1e6:.3g} us on one thread"
+        told["mlcore"] = mlcore.__version__
+        return told
+
+    # -- columns
+    def truth(self) -> Column:
+        """The runs themselves: how far they may be trusted, and how far apart they are."""
+        setting = self.setting
+        reference = setting.reference
+        values, curves = measures.conservation(setting, reference)
+        values |= measures.equipartition(setting, reference)
+        values |= ensembles.scatter(self.reference)
+        found, more = self._parted()
+        values |= found
+        if self.step:
+            values["forces"] = Value(setting.interval / self.step)
+        if self.verlet:
+            seconds = self.verlet * setting.interval / self.step
+            values["seconds"] = Value(seconds, f"{seconds * 1e6:.3g} us")
+        curves = {**curves, **more, **_averages(self.reference)}
+        if not isinstance(self.reference, str):
+            curves |= self.reference.bands
+        return Column(TRUTH, _truth(setting), values, curves)
+
+    def _parted(self) -> tuple[Values, dict[str, Curve]]:
+        """Verlet beside Verlet with half the step, from the same frames."""
+        setting = self.setting
+        if not setting.forces_known:
+            why = left_out("the forces of these runs are not known")
+            return dict.fromkeys(("horizon", "growth"), why), {}
+        parts = []
+        most = setting.n
+        if np.isfinite(setting.cut):
+            most = min(most, int(1.2 * setting.cut / setting.interval) + 1)
+        step = PAPER_STEP if setting.truth != "verlet" else setting.dt
+        for system, runs in setting.groups:
+            state = setting.first[runs]
+            parts.append(
+                verlet_horizon(
+                    system,
+                    state.positions[:, -1],
+                    state.velocities[:, -1],
+                    dt=step,
+                    interval=setting.interval,
+                    frames=most,
+                    mass=state.masses,
+                    limit=setting.limit,
+                )[1]
+            )
+        seen = min(part.shape[1] for part in parts)
+        apart = np.concatenate([part[:, :seen] for part in parts])
+        name = f"Verlet {step:g} from {step / 2:g}"
+        return measures.horizons(setting, apart), {
+            name: (setting.times[:seen], np.median(apart, 0))
+        }
+
+    def column(self, name: str, integrator: Any, baseline: bool = False) -> Column:
+        """One integrator."""
+        setting, rolled, frames = self._rolled(integrator)
+        if not isinstance(frames, str):
+            frames = measures.until_blown(setting, frames)
+        what = repr(integrator)
+        if isinstance(frames, str):
+            cells = dict.fromkeys(("horizon", "energy_largest", "g_l1"), left_out(frames))
+            return Column(name, what, cells, baseline=baseline)
+        stepped = measures.teacher_forced(integrator, setting, self.forced)
+        values, curves = measures.one_step(stepped)
+        for end in self.until:
+            values[f"forced_{end:g}"] = measures.forced(stepped, end)
+        values["horizon_forced"] = _horizon_forced(stepped, setting)
+        own = self.reference if setting is self.setting else None
+        for found, more in (
+            measures.autoregressive(setting, frames, self.until),
+            measures.conservation(setting, frames),
+        ):
+            values |= found
+            curves |= more
+        values |= measures.reversibility(integrator, setting, frames)
+        values |= measures.equipartition(setting, frames)
+        averages = ensembles.measured(setting, frames)
+        values |= ensembles.beside(averages, own if own is not None else averages)
+        curves |= _averages(averages)
+        timed = self.timing and setting.forces_known and name != "straight flight"
+        if timed and frames.accepted.any():
+            parts = integrator, setting, rolled, setting.interval, self.verlet, self.step
+            values |= costs(*parts)
+        gates = () if baseline else self._gates(integrator, setting, rolled, frames)
+        refused = {run: why for run, why in enumerate(frames.refused) if why}
+        return Column(name, what, values, curves, gates, refused, baseline)
+
+    def _rolled(self, integrator: Any) -> tuple[Setting, Dataset, Frames | str]:
+        """Frames predicted, from which window, and what they are to be compared with."""
+        setting = self.setting
+        try:
+            if not getattr(integrator, "dense", False):
+                window = setting.first
+                return setting, window, integrator.rollout(window, setting.n, setting.interval)
+            return self._dense(integrator)
+        except Error as error:
+            return setting, setting.first, str(error)
+
+    def _dense(self, integrator: Any) -> tuple[Setting, Dataset, Frames]:
+        """With all small steps of the kick-start; it is doubled until no run is refused."""
+        setting = self.setting
+        most = setting.data.positions.shape[1] - 1
+        length = setting.window
+        while True:
+            own = replace(setting, window=length)
+            window = _small_steps(own)
+            frames = integrator.rollout(window, own.n, own.interval)
+            if frames.accepted.all() or 2 * length - 1 > most // 2:
+                return own, window, frames
+            length = 2 * length - 1
+
+    def _gates(
+        self, integrator: Any, setting: Setting, window: Dataset, frames: Frames
+    ) -> tuple[Gate, ...]:
+        few = setting.data[: min(3, len(setting.data))]
+        peeked = (
+            Gate("nothing after the window is read", True, "only small steps before it are given")
+            if window.interval != setting.interval
+            else no_peeking(integrator, few, window=setting.window, steps=min(5, setting.n))
+        )
+        return (
+            unseen_runs(integrator, setting.data),
+            peeked,
+            not_truth_plus_scalar(frames.positions, setting.rest.positions),
+            simulation_time(frames, setting.interval),
+        )
+
+
+def _small_steps(setting: Setting) -> Dataset:
+    """The window, with every small step in it."""
+    every = max(1, round(setting.interval / setting.dt))
+    data = setting.data
+    steps = (setting.window - 1) * every
+    shape = (len(data), steps + 1, *data.positions.shape[2:])
+    x, v = np.empty(shape), np.empty(shape)
+    for system, runs in setting.groups:
+        made = system.run(
+            data.positions[runs, 0],
+            data.velocities[runs, 0],
+            dt=setting.interval / every,
+            steps=steps,
+            mass=data.masses[runs],
+            truth=setting.truth,
+            energies=False,
+        )
+        x[runs], v[runs] = made.positions, made.velocities
+    blank = np.zeros(shape[:2])
+    return replace(
+        data,
+        positions=x,
+        velocities=v,
+        potential=blank,
+        kinetic=blank,
+        interval=setting.interval / every,
+    )
+
+
+def _averages(found: ensembles.Ensemble | str) -> dict[str, Curve]:
+    return {} if isinstance(found, str) else found.curves
+
+
+def _horizon_forced(found: measures.Forced | str, setting: Setting) -> Value:
+    if isinstance(found, str):
+        return left_out(found)
+    wrong = found.times[found.error > setting.limit]
+    if len(wrong) == 0:
+        return Value(None, f">{found.times.max():.3g}")
+    return Value(float(wrong.min()))
+
+
+def _truth(setting: Setting) -> str:
+    words = {"verlet": "velocity Verlet", "order8": "order 8, the differential equation"}
+    if not setting.forces_known:
+        return "recorded runs"
+    return f"{words.get(setting.truth, setting.truth)}, dt = {setting.dt:g}"
+
+
+def _meaning(setting: Setting, exponent: Lyapunov | None) -> str:
+    if exponent is None:
+        if setting.particles * setting.dim == 1:
+            return "always: in one dimension errors grow linearly, no exponent is positive"
+        return "not known: the forces of these runs are not"
+    spread = f" +- {exponent.error:.2g}" if np.isfinite(exponent.error) else ""
+    told = f"Lyapunov exponent {exponent.value:.3g}{spread}"
+    if not np.isfinite(setting.cut):
+        return f"always: {told}, not told from linear growth"
+    return f"to t = ln(0.1 / 1e-16) / {exponent.value:.3g} = {setting.cut:.3g} ({told})"
