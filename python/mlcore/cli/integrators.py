@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Teach integrators of large steps.",
+    help="Teach and judge integrators of large steps.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -71,6 +71,80 @@ def fit(config: ConfigFile, out: Out = Path("out/integrators"), fresh: Fresh = F
     typer.echo(f"{file}: {model!r}")
     for k in told.fit.strides:
         _judge(model, held_out.stride(k), told.fit.horizon)
+
+
+@app.command()
+def report(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Files of integrators, or verlet:STEP."),
+    ],
+    data: Annotated[
+        Path, typer.Option("--data", help="HDF5 file of runs that were not trained on.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="HTML file.")] = Path("report.html"),
+    numbers: Annotated[
+        Path | None, typer.Option("--json", help="Also the numbers, as a JSON file.")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option("--window", help="Frames given; 5, or what a model needs.")
+    ] = None,
+    interval: Annotated[
+        float | None, typer.Option("--interval", help="Large step; that of the data by default.")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option("--frames", help="Predicted; all there are by default.")
+    ] = None,
+    runs: Annotated[
+        int | None, typer.Option("--runs", help="The first of the file; all by default.")
+    ] = None,
+) -> None:
+    """Judge integrators by runs they have not seen, side by side: a table, and OUT with pictures."""
+    share_cores()
+    import hashlib
+
+    from mlcore.errors import InvalidArgument
+    from mlcore.integrators import evaluate
+    from mlcore.md import Dataset
+
+    if runs is not None and runs < 1:
+        raise InvalidArgument(f"--runs must be at least 1, got {runs}")
+    known = Dataset.load(data)[:runs]
+    made = evaluate(
+        _named(models),
+        known,
+        window=window,
+        interval=interval,
+        frames=frames,
+        progress=lambda text: typer.echo(f"... {text}", err=True),
+    )
+    typer.echo(str(made))
+    files = [path for path in (Path(m) for m in models) if path.is_file()]
+    marks = [(str(f), hashlib.sha256(f.read_bytes()).hexdigest()) for f in (*files, data)]
+    made.save(out, marks)
+    if numbers is not None:
+        made.to_json(numbers)
+    typer.echo(f"in {out}")
+
+
+def _named(models: list[str]) -> dict[str, Any]:
+    """Integrators by the names of their files, made different where they are the same."""
+    from mlcore.errors import InvalidArgument
+    from mlcore.integrators import VerletIntegrator, load
+
+    found: dict[str, Any] = {}
+    for model in models:
+        if model.startswith("verlet:"):
+            try:
+                name, one = model.replace(":", " "), VerletIntegrator(float(model[7:]))
+            except ValueError as error:
+                raise InvalidArgument(f"{model}: STEP must be a positive number") from error
+        else:
+            name, one = Path(model).stem, load(model)
+        while name in found:
+            name += "'"
+        found[name] = one
+    return found
 
 
 def _runs(told: Config, out: Path, fresh: bool) -> Dataset:

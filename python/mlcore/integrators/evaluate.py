@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,6 +37,7 @@ __all__ = ["ROWS", "TRUTH", "Column", "Report", "Row", "evaluate"]
 
 PathLike = str | os.PathLike[str]
 TRUTH = "truth"
+_WINDOW = 5
 _SECONDS = 10.0  # for the Lyapunov exponent
 
 
@@ -275,7 +276,7 @@ def evaluate(
     integrator: Integrator | Mapping[str, Integrator],
     data: Dataset,
     *,
-    window: int = 5,
+    window: int | None = None,
     interval: float | None = None,
     frames: int | None = None,
     forced: int = 100,
@@ -294,7 +295,8 @@ def evaluate(
             step), `kicks` (learned forces per step), `trained_on` (`fingerprints` of their runs) and
             `dense` (windows must hold the small steps, too).
         data: runs that were not trained on, whose frames are one large step apart or closer.
-        window: frames that an integrator is given; 5 in the paper's program.
+        window: frames that integrators are given; by default 5, as in the paper's program, or more
+            where one needs them (its `window`).
         interval: the large step, a whole number of the data's; that of the data by default.
         frames: predicted, at most; all there are by default.
         forced: windows of true frames of each run, at most.
@@ -313,7 +315,8 @@ def evaluate(
     several = integrator if isinstance(integrator, Mapping) else {_name(integrator): integrator}
     if not several or TRUTH in several:
         raise InvalidArgument(f"integrator must be one or more, none named {TRUTH!r}")
-    setting = _setting(data, window, interval, frames, dt, number("discard", discard))
+    given = _frames_given(several.values()) if window is None else integer("window", window)
+    setting = _setting(data, given, interval, frames, dt, number("discard", discard))
     tell("Lyapunov exponent")
     found = _exponent(setting, exponent)
     setting = replace(setting, cut=float("inf") if found is None else found.cut(setting.limit))
@@ -333,6 +336,11 @@ def evaluate(
 
 def _name(integrator: Integrator) -> str:
     return type(integrator).__name__.removesuffix("Integrator")
+
+
+def _frames_given(integrators: Iterable[Any]) -> int:
+    told = [getattr(one, "window", 0) for one in integrators]
+    return max([_WINDOW, *(size for size in told if isinstance(size, int))])
 
 
 def _setting(

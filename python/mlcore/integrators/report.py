@@ -157,14 +157,14 @@ def _lines(report: Report) -> Iterator[tuple[Column, dict[str, Any]]]:
 
 
 def _errors(report: Report) -> Figure:
-    figure, (left, right) = plots.canvas(1, 2, (11.0, 4.2))
+    figure, (left, right) = plots.canvas(1, 2, (12.6, 4.0))
     for axes, name, title in ((left, _FORCED, "true frames"), (right, _OWN, "own frames")):
         for column, style in _lines(report):
             if name in column.curves:
                 t, error = column.curves[name]
                 axes.plot(t, np.clip(error, _SMALLEST, _LARGEST), **style)
         axes.axhline(0.1, color="0.5", linewidth=0.8, linestyle=":")
-        axes.set_title(f"every step from {title}" if axes is left else f"steps from {title}")
+        axes.set_title(f"every step from {title}")
         axes.set_ylabel("error")
     for name, (t, apart) in report[TRUTH].curves.items():
         if name.startswith("Verlet"):
@@ -172,15 +172,12 @@ def _errors(report: Report) -> Figure:
             right.plot(
                 t, shown, color=plots.BLACK, linewidth=1.2, linestyle=(0, (1, 1)), label=name
             )
-    low = min(axes.get_ylim()[0] if axes.lines else 1.0 for axes in (left, right))
+    low = min(axes.dataLim.minposy for axes in (left, right))
     for axes in (left, right):
         _time_axis(report, axes)
         axes.set_yscale("log")
-        axes.set_ylim(bottom=max(_SMALLEST, low), top=_LARGEST)
-    low = min(axes.dataLim.minposy for axes in (left, right))
-    for axes in (left, right):
         axes.set_ylim(max(_SMALLEST, 0.5 * low), _LARGEST)
-    right.legend(frameon=False, fontsize=9)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure
 
 
@@ -195,16 +192,9 @@ def _time_axis(report: Report, axes: Axes) -> None:
     axes.set_xlim(0, last)
     if report.cut < last:
         axes.axvspan(report.cut, last, color="0.85", zorder=3, alpha=0.9)
-        axes.text(
-            0.5 * (report.cut + last),
-            1e-8,
-            "no meaning",
-            rotation=90,
-            ha="center",
-            va="center",
-            color="0.4",
-            zorder=4,
-        )
+        style: Any = {"rotation": 90, "ha": "center", "va": "center", "color": "0.4", "zorder": 4}
+        middle = 0.5 * (report.cut + last)
+        axes.text(middle, 0.5, "no meaning", transform=axes.get_xaxis_transform(), **style)
 
 
 def _conserved(report: Report) -> Figure:
