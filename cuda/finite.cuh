@@ -37,8 +37,9 @@ void look_for_not_finite(const Real* values, std::int64_t count, unsigned long l
 }
 
 /// Throws InvalidArgument when an array holds a NaN or an infinity; waits for the stream.
-inline void check_finite_there(const char* name, const double* values, std::int64_t count,
-                               cudaStream_t stream) {
+template <class Real>
+void check_finite_there(const char* name, const Real* values, std::int64_t count,
+                        cudaStream_t stream) {
   if (count == 0) return;
   constexpr unsigned long long kNowhere = ~0ull;
   unsigned long long found = kNowhere;

@@ -2,6 +2,8 @@
 // one thread per particle counts its pairs and then writes a key for each; rows of keys are sorted
 // where that is asked for; a warp per row turns them into the caller's arrays. Everything is
 // decided in double precision, each operation rounded once, so the pairs are those of the CPU.
+// Where particles move, the search goes as far as the reach; its keys are kept, and a warp per row
+// picks those of pairs that are near now.
 
 #include <thrust/iterator/counting_iterator.h>
 #include <thrust/iterator/transform_iterator.h>
@@ -14,7 +16,9 @@
 #include <cub/device/device_scan.cuh>
 #include <cub/device/device_segmented_sort.cuh>
 #include <limits>
+#include <memory>
 #include <optional>
+#include <utility>
 
 #include "device.cuh"
 #include "neighbor_grid.hpp"
@@ -30,6 +34,7 @@ using Key = std::uint64_t;
 
 constexpr int kBlock = 128;
 constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr unsigned long long kNone = ~0ull;
 // A key is particle << 30 | image, the latter three numbers of ten bits.
 constexpr int kBits = 10;
@@ -241,6 +246,46 @@ __device__ Pair pair_of_key(const Plan& plan, std::int64_t i, Key key, std::int6
   return pair_of(plan, i, j, image);
 }
 
+/// Counts the kept pairs of a row that are within their cutoff, or copies their keys, in order; a
+/// warp per row.
+template <bool kWrite>
+__global__ void pick(Plan plan, const std::int64_t* kept_offsets, const Key* kept,
+                     std::int64_t* counts, Key* keys) {
+  const std::int64_t i = (blockIdx.x * std::int64_t{kBlock} + threadIdx.x) / kWarp;
+  if (i >= plan.particles) return;  // all of the warp
+  const int lane = threadIdx.x % kWarp;
+  const std::int64_t last = kept_offsets[i + 1];
+  std::int64_t found = kWrite ? counts[i] : 0;
+  for (std::int64_t first = kept_offsets[i]; first < last; first += kWarp) {
+    const std::int64_t e = first + lane;
+    Key key = 0;
+    bool near = false;
+    if (e < last) {
+      std::int64_t j;
+      key = kept[e];
+      const double d = pair_of_key(plan, i, key, j).d;
+      near = d < cutoff_of(plan, i, j);
+    }
+    const unsigned votes = __ballot_sync(kAllLanes, near);
+    if (kWrite && near) keys[found + __popc(votes & ((1u << lane) - 1))] = key;
+    found += __popc(votes);
+  }
+  if (!kWrite && lane == 0) counts[i + 1] = found;
+}
+
+/// Says whether a particle is farther than `most` from where it was, or nowhere.
+__global__ void look_for_moves(const double* now, const double* before, std::int64_t particles,
+                               double most, int* moved) {
+  const std::int64_t i = blockIdx.x * std::int64_t{kBlock} + threadIdx.x;
+  if (i >= particles) return;
+  double square = 0;
+  for (std::int64_t k = 3 * i; k < 3 * i + 3; ++k) {
+    const double step = now[k] - before[k];
+    square += step * step;
+  }
+  if (!(sqrt(square) <= most)) *moved = 1;
+}
+
 /// A warp per row.
 template <class Index, class Real>
 __global__ void write_arrays(Plan plan, const std::int64_t* offsets, const Key* keys,
@@ -314,6 +359,38 @@ std::size_t length(const View<T, Rank>& view) {
   return view.data ? static_cast<std::size_t>(view.size()) : 0;
 }
 
+/// The keys of all pairs, row by row.
+struct KeyRows {
+  KeyRows(std::int64_t particles, cudaStream_t stream)
+      : offsets(static_cast<std::size_t>(particles + 1), stream) {
+    check(cudaMemsetAsync(offsets.get(), 0, (particles + 1) * sizeof(std::int64_t), stream),
+          "clear");
+  }
+
+  void make_room(std::int64_t particles, cudaStream_t stream);
+
+  Scratch<std::int64_t> offsets;  // (n + 1,), or 0 and the counts until there is room
+  std::optional<Scratch<Key>> keys;
+  std::int64_t count = 0, largest = 0;
+};
+
+/// Makes offsets of the counts, and memory for the keys.
+void KeyRows::make_room(std::int64_t particles, cudaStream_t stream) {
+  with_scratch(stream, "add up pairs", [&](void* memory, std::size_t& bytes) {
+    return cub::DeviceScan::InclusiveSum(memory, bytes, offsets.get(), offsets.get(), particles + 1,
+                                         stream);
+  });
+  count = read_back(offsets.get() + particles, stream);
+  const Scratch<std::int64_t> most(1, stream);
+  const auto sizes = thrust::make_transform_iterator(thrust::counting_iterator<std::int64_t>(0),
+                                                     Difference{offsets.get()});
+  with_scratch(stream, "find the fullest row", [&](void* memory, std::size_t& bytes) {
+    return cub::DeviceReduce::Max(memory, bytes, sizes, most.get(), particles, stream);
+  });
+  largest = read_back(most.get(), stream);
+  keys.emplace(static_cast<std::size_t>(count), stream);
+}
+
 }  // namespace
 
 struct NeighborSearch::State {
@@ -322,28 +399,41 @@ struct NeighborSearch::State {
         stream(stream),
         x(static_cast<std::size_t>(given.size()), stream),
         wraps(static_cast<std::size_t>(given.size()), stream),
-        offsets(static_cast<std::size_t>(given.shape[0] + 1), stream),
+        rows(std::make_unique<KeyRows>(given.shape[0], stream)),
         radii(cutoff.radii.data, length(cutoff.radii), stream),
         table(cutoff.table.data, length(cutoff.table), stream),
         types(cutoff.types.data, cutoff.table.data ? length(cutoff.types) : 0, stream) {}
 
+  void take(const double* from, const Scratch<double>& to) const;
   void look_at(View<const double, 2> given, NeighborGrid& grid, const Scratch<double>& fractions);
   void sort(const Scratch<double>& fractions, std::int64_t cells, Scratch<std::int32_t>& cell,
             Scratch<std::int32_t>& number, Scratch<std::int32_t>& start);
   void search(const NeighborGrid& grid, const Scratch<double>& fractions, bool sorted);
   void sort_rows();
+  void search_wide(const NeighborGrid& grid, const Scratch<double>& fractions, bool sorted);
+  bool has_moved(const double* now) const;
+  void pick_near();
 
   int device;
   cudaStream_t stream;
   Scratch<double> x;
   Scratch<std::int32_t> wraps;
-  Scratch<std::int64_t> offsets;
+  std::unique_ptr<KeyRows> rows;
   Scratch<double> radii, table;
   Scratch<std::int32_t> types;
-  std::optional<Scratch<Key>> keys;
   Plan plan{};
-  std::int64_t count = 0, largest_row = 0;
+  double largest = 0;  // |coordinate|
+
+  std::unique_ptr<KeyRows> kept;  // pairs within the reach, where particles move
+  std::optional<Scratch<double>> x_at_search;
+  double free_move = 0;  // pairs that are not kept stay beyond the cutoff
 };
+
+void NeighborSearch::State::take(const double* from, const Scratch<double>& to) const {
+  check(cudaMemcpyAsync(to.get(), from, 3 * plan.particles * sizeof(double),
+                        cudaMemcpyDeviceToDevice, stream),
+        "copy positions");
+}
 
 /// Fractions and wraps, the extent of the particles, and the grid for it.
 void NeighborSearch::State::look_at(View<const double, 2> given, NeighborGrid& grid,
@@ -367,6 +457,7 @@ void NeighborSearch::State::look_at(View<const double, 2> given, NeighborGrid& g
     extent.fraction_low[axis] = unordered(result.low[axis]);
     extent.fraction_high[axis] = unordered(result.high[axis]);
   }
+  largest = extent.largest;
   grid.choose(extent, given.shape[0]);
   std::copy_n(grid.axes, 3, plan.axes);
 }
@@ -395,54 +486,79 @@ void NeighborSearch::State::search(const NeighborGrid& grid, const Scratch<doubl
   Scratch<std::int32_t> cell(n, stream), number(n, stream), start(grid.cells() + 1, stream);
   sort(fractions, grid.cells(), cell, number, start);
   cuda::search<false><<<blocks_for(n, kBlock), kBlock, 0, stream>>>(
-      plan, cell.get(), number.get(), start.get(), offsets.get(), nullptr);
+      plan, cell.get(), number.get(), start.get(), rows->offsets.get(), nullptr);
   check(cudaGetLastError(), "count pairs");
-  with_scratch(stream, "add up pairs", [&](void* memory, std::size_t& bytes) {
-    return cub::DeviceScan::InclusiveSum(memory, bytes, offsets.get(), offsets.get(), n + 1,
-                                         stream);
-  });
-  count = read_back(offsets.get() + n, stream);
-  const Scratch<std::int64_t> most(1, stream);
-  const auto sizes = thrust::make_transform_iterator(thrust::counting_iterator<std::int64_t>(0),
-                                                     Difference{offsets.get()});
-  with_scratch(stream, "find the fullest row", [&](void* memory, std::size_t& bytes) {
-    return cub::DeviceReduce::Max(memory, bytes, sizes, most.get(), n, stream);
-  });
-  largest_row = read_back(most.get(), stream);
-  keys.emplace(static_cast<std::size_t>(count), stream);
-  if (count == 0) return;
+  rows->make_room(n, stream);
+  if (rows->count == 0) return;
   cuda::search<true><<<blocks_for(n, kBlock), kBlock, 0, stream>>>(
-      plan, cell.get(), number.get(), start.get(), offsets.get(), keys->get());
+      plan, cell.get(), number.get(), start.get(), rows->offsets.get(), rows->keys->get());
   check(cudaGetLastError(), "write pairs");
   if (sorted) sort_rows();
 }
 
 void NeighborSearch::State::sort_rows() {
+  const std::int64_t count = rows->count;
+  Key* const keys = rows->keys->get();
+  const std::int64_t* const offsets = rows->offsets.get();
   Scratch<Key> ordered_keys(static_cast<std::size_t>(count), stream);
   with_scratch(stream, "sort rows", [&](void* memory, std::size_t& bytes) {
-    return cub::DeviceSegmentedSort::SortKeys(memory, bytes, keys->get(), ordered_keys.get(), count,
-                                              plan.particles, offsets.get(), offsets.get() + 1,
-                                              stream);
+    return cub::DeviceSegmentedSort::SortKeys(memory, bytes, keys, ordered_keys.get(), count,
+                                              plan.particles, offsets, offsets + 1, stream);
   });
-  check(cudaMemcpyAsync(keys->get(), ordered_keys.get(), count * sizeof(Key),
-                        cudaMemcpyDeviceToDevice, stream),
+  check(cudaMemcpyAsync(keys, ordered_keys.get(), count * sizeof(Key), cudaMemcpyDeviceToDevice,
+                        stream),
         "copy rows");
+}
+
+/// Finds and keeps the pairs within the reach of the grid, and lists those that are near.
+void NeighborSearch::State::search_wide(const NeighborGrid& grid, const Scratch<double>& fractions,
+                                        bool sorted) {
+  const Plan near = plan;
+  plan.cutoff = grid.reach;
+  plan.radii = plan.table = nullptr;
+  search(grid, fractions, sorted);
+  plan = near;
+  kept = std::move(rows);
+  pick_near();
+}
+
+void NeighborSearch::State::pick_near() {
+  if (!kept) return;  // a cutoff of 0
+  const std::int64_t n = plan.particles;
+  const unsigned blocks = blocks_for(n, kBlock / kWarp);
+  rows = std::make_unique<KeyRows>(n, stream);
+  pick<false><<<blocks, kBlock, 0, stream>>>(plan, kept->offsets.get(), kept->keys->get(),
+                                             rows->offsets.get(), nullptr);
+  check(cudaGetLastError(), "count kept pairs");
+  rows->make_room(n, stream);
+  if (rows->count == 0) return;
+  pick<true><<<blocks, kBlock, 0, stream>>>(plan, kept->offsets.get(), kept->keys->get(),
+                                            rows->offsets.get(), rows->keys->get());
+  check(cudaGetLastError(), "pick kept pairs");
+}
+
+bool NeighborSearch::State::has_moved(const double* now) const {
+  const int no = 0;
+  const Scratch<int> moved(&no, 1, stream);
+  look_for_moves<<<blocks_for(plan.particles, kBlock), kBlock, 0, stream>>>(
+      now, x_at_search->get(), plan.particles, free_move, moved.get());
+  check(cudaGetLastError(), "look for moves");
+  return read_back(moved.get(), stream) != 0;
 }
 
 NeighborSearch::NeighborSearch(const Context& context, View<const double, 2> x, const Cell& cell,
                                const detail::PairCutoff& cutoff, double reach,
-                               const NeighborOptions& options) {
+                               const NeighborOptions& options, bool moving) {
   const std::int64_t n = x.shape[0];
   if (n == 0) return;
   const int device = device_of("positions", x.data);
   const CurrentDevice current(device);
-  const auto stream = static_cast<cudaStream_t>(context.stream);
+  // What is kept may outlive the caller's stream: it is made, and freed, on the default one.
+  const auto given = static_cast<cudaStream_t>(context.stream);
+  const cudaStream_t stream = moving ? nullptr : given;
+  if (stream != given) check(cudaStreamSynchronize(given), "wait for the positions");
   state_ = std::make_unique<State>(device, stream, x, cutoff.given);
   State& s = *state_;
-  check(cudaMemcpyAsync(s.x.get(), x.data, x.size() * sizeof(double), cudaMemcpyDeviceToDevice,
-                        stream),
-        "copy positions");
-  check(cudaMemsetAsync(s.offsets.get(), 0, (n + 1) * sizeof(std::int64_t), stream), "clear");
   NeighborGrid grid(cell, reach);
   Plan& plan = s.plan;
   std::copy_n(grid.cell.rows.data(), 9, plan.rows);
@@ -458,9 +574,17 @@ NeighborSearch::NeighborSearch(const Context& context, View<const double, 2> x, 
   plan.kinds = cutoff.given.table.shape[0];
   plan.half = options.half;
   plan.self_pairs = options.self_pairs;
+  s.take(x.data, s.x);
   const Scratch<double> fractions(static_cast<std::size_t>(x.size()), stream);
   s.look_at(x, grid, fractions);
-  if (cutoff.largest > 0) s.search(grid, fractions, options.sorted || options.half);
+  const bool sorted = options.sorted || options.half;
+  if (moving) {
+    s.x_at_search.emplace(static_cast<std::size_t>(x.size()), stream);
+    s.take(x.data, *s.x_at_search);
+    s.free_move = grid.free_move(cutoff.largest, s.largest);
+  }
+  if (cutoff.largest > 0 && moving) s.search_wide(grid, fractions, sorted);
+  if (cutoff.largest > 0 && !moving) s.search(grid, fractions, sorted);
   check(cudaStreamSynchronize(stream), "search for neighbors");  // other streams may follow
 }
 
@@ -475,8 +599,22 @@ NeighborSearch::~NeighborSearch() {
 NeighborSearch::NeighborSearch(NeighborSearch&&) noexcept = default;
 NeighborSearch& NeighborSearch::operator=(NeighborSearch&&) noexcept = default;
 
-std::int64_t NeighborSearch::count() const { return state_ ? state_->count : 0; }
-std::int64_t NeighborSearch::largest_row() const { return state_ ? state_->largest_row : 0; }
+bool NeighborSearch::move(const Context& context, View<const double, 2> x) {
+  if (!state_) return true;  // of no particles
+  State& s = *state_;
+  if (device_of("positions", x.data) != s.device) return false;
+  const CurrentDevice current(s.device);
+  const auto given = static_cast<cudaStream_t>(context.stream);
+  if (given != s.stream) check(cudaStreamSynchronize(given), "wait for the positions");
+  if (s.has_moved(x.data)) return false;
+  s.take(x.data, s.x);
+  s.pick_near();
+  check(cudaStreamSynchronize(s.stream), "pick kept pairs");  // other streams may follow
+  return true;
+}
+
+std::int64_t NeighborSearch::count() const { return state_ ? state_->rows->count : 0; }
+std::int64_t NeighborSearch::largest_row() const { return state_ ? state_->rows->largest : 0; }
 
 namespace {
 
@@ -495,6 +633,17 @@ T* part(const char* name, T* data, std::int64_t entry) {
 
 }  // namespace
 
+void NeighborSearch::copy_positions(const Context& context, View<double, 2> out) const {
+  if (!state_) return;
+  const CurrentDevice current(state_->device);
+  device_of("positions", out.data);
+  const auto stream = static_cast<cudaStream_t>(context.stream);
+  check(cudaMemcpyAsync(out.data, state_->x.get(), out.size() * sizeof(double), cudaMemcpyDefault,
+                        stream),
+        "copy positions");
+  finish(stream, state_->stream, "copy positions");
+}
+
 void NeighborSearch::offsets(const Context& context, std::int64_t pairs, std::int64_t* out) const {
   const auto stream = static_cast<cudaStream_t>(context.stream);
   if (!state_) {
@@ -504,8 +653,8 @@ void NeighborSearch::offsets(const Context& context, std::int64_t pairs, std::in
   }
   const CurrentDevice current(state_->device);
   const std::int64_t entries = state_->plan.particles + 1;
-  write_offsets<<<blocks_for(entries, kBlock), kBlock, 0, stream>>>(state_->offsets.get(), entries,
-                                                                    pairs, out);
+  write_offsets<<<blocks_for(entries, kBlock), kBlock, 0, stream>>>(state_->rows->offsets.get(),
+                                                                    entries, pairs, out);
   finish(stream, state_->stream, "write offsets");
 }
 
@@ -517,7 +666,7 @@ void NeighborSearch::fill(const Context& context, std::int64_t pairs, std::int64
   const CurrentDevice current(s.device);
   const auto stream = static_cast<cudaStream_t>(context.stream);
   write_arrays<<<blocks_for(s.plan.particles, kBlock / kWarp), kBlock, 0, stream>>>(
-      s.plan, s.offsets.get(), s.keys->get(), base, part("i", out.i.data, pairs),
+      s.plan, s.rows->offsets.get(), s.rows->keys->get(), base, part("i", out.i.data, pairs),
       part("j", out.j.data, pairs), part("S", out.S.data, 3 * pairs),
       part("D", out.D.data, 3 * pairs), part("d", out.d.data, pairs));
   finish(stream, s.stream, "write pairs");
@@ -539,8 +688,8 @@ void NeighborSearch::fill(const Context& context, std::int64_t base,
   const CurrentDevice current(s.device);
   const auto stream = static_cast<cudaStream_t>(context.stream);
   write_matrix<<<blocks_for(s.plan.particles, kBlock / kWarp), kBlock, 0, stream>>>(
-      s.plan, s.offsets.get(), s.keys ? s.keys->get() : nullptr, base, out.j.shape[1], out.padding,
-      out.j.data, out.S.data, out.counts.data);
+      s.plan, s.rows->offsets.get(), s.rows->keys ? s.rows->keys->get() : nullptr, base,
+      out.j.shape[1], out.padding, out.j.data, out.S.data, out.counts.data);
   finish(stream, s.stream, "write the matrix");
 }
 

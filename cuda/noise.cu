@@ -1,17 +1,12 @@
 // Mirrors cpp/src/noise.cpp: the vectors of Lanczos' and Chebyshev's methods on the GPU, products
-// by the mobility of cuda/mobility.cu or a given matrix, and Cholesky by cuSOLVER, which is loaded
-// when it is first asked for.
+// by the mobility of cuda/mobility.cu or a given matrix. Cholesky is that of cuda/linalg.cu.
 
-#include <dlfcn.h>
-
-#include <cmath>
-#include <limits>
+#include <array>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "device.cuh"
-#include "finite.cuh"
+#include "linalg_cuda.hpp"
 #include "mlcore/mobility.hpp"
 #include "noise_cuda.hpp"
 
@@ -59,57 +54,6 @@ __global__ void combine_columns(const double* const* a, std::int64_t terms, cons
   double sum = keep[c] == 0 ? 0.0 : keep[c] * w[place];
   for (std::int64_t k = 0; k < terms; ++k) sum += factors[k * gridDim.y + c] * a[k][place];
   w[place] = sum;
-}
-
-/// out[c] = A in[c], of every row the first i + 1 entries where `lower`; a warp per row, column
-/// c = blockIdx.y.
-__global__ void multiply_rows(const double* A, std::int64_t m, bool lower, const double* in,
-                              double* out) {
-  const std::int64_t i =
-      blockIdx.x * static_cast<std::int64_t>(kThreads / kWarp) + threadIdx.x / kWarp;
-  if (i >= m) return;
-  const double* row = A + i * m;
-  const double* x = in + blockIdx.y * m;
-  const std::int64_t end = lower ? i + 1 : m;
-  double sum = 0;
-  for (std::int64_t j = threadIdx.x % kWarp; j < end; j += kWarp) sum += row[j] * x[j];
-  sum = warp_sum(sum);
-  if (threadIdx.x % kWarp == 0) out[blockIdx.y * m + i] = sum;
-}
-
-__global__ void add_to_diagonal(double* A, std::int64_t m, double value) {
-  const std::int64_t i = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
-  if (i < m) A[i * m + i] += value;
-}
-
-/// Raises *to to v >= 0; such numbers are ordered as their bits are.
-__device__ void raise_to(unsigned long long* to, double v) {
-  atomicMax(to, static_cast<unsigned long long>(__double_as_longlong(v)));
-}
-
-/// found[0] = max |A_ij - A_ji|, found[1] = max |A_ij| of finite entries, as bits. A thread per
-/// entry of a tile of 32 x 32 on or below the diagonal; the tile across it goes through shared
-/// memory.
-__global__ void measure_asymmetry(const double* A, std::int64_t m, unsigned long long* found) {
-  __shared__ double across[kWarp][kWarp + 1];
-  const std::int64_t row = blockIdx.y * static_cast<std::int64_t>(kWarp);
-  const std::int64_t column = blockIdx.x * static_cast<std::int64_t>(kWarp);
-  if (column > row) return;
-  const std::int64_t u = column + threadIdx.y, v = row + threadIdx.x;
-  across[threadIdx.y][threadIdx.x] = u < m && v < m ? A[u * m + v] : 0.0;
-  __syncthreads();
-  const std::int64_t i = row + threadIdx.y, j = column + threadIdx.x;
-  if (i >= m || j >= m) return;
-  const double below = A[i * m + j], above = across[threadIdx.x][threadIdx.y];
-  raise_to(found, fabs(below - above));
-  raise_to(found + 1, fmax(fabs(below), fabs(above)));
-}
-
-void multiply(const double* A, std::int64_t m, bool lower, const double* in, std::int64_t count,
-              double* out, cudaStream_t stream) {
-  const dim3 grid(blocks(m, kThreads / kWarp), static_cast<unsigned>(count));
-  multiply_rows<<<grid, kThreads, 0, stream>>>(A, m, lower, in, out);
-  check(cudaGetLastError(), "multiply by a matrix");
 }
 
 /// Vectors in GPU memory; what derives from it knows the products.
@@ -191,113 +135,14 @@ class DeviceMatrixSpace : public DeviceSpace {
       : DeviceSpace(context, device_of("the matrix", M.data), M.shape[0], count), matrix_(M) {}
 
   void apply(const double* in, double* out) override {
-    const CurrentDevice current(device_);
-    multiply(matrix_.data, size, false, in, count, out, stream());
+    const std::array<std::int64_t, 2> shape{count, size};
+    multiply_rows(context_, matrix_, false, View<const double, 2>(in, shape, Device::cuda),
+                  View<double, 2>(out, shape, Device::cuda));
   }
 
  private:
   View<const double, 2> matrix_;
 };
-
-/// The few functions of cuSOLVER's dense API that are called here.
-class Solver {
- public:
-  using Handle = void*;
-  static constexpr int kUpper = 1;  // CUBLAS_FILL_MODE_UPPER: the lower one of a row-major matrix
-
-  static const Solver& get() {
-    static const Solver solver;
-    return solver;
-  }
-
-  int (*create)(Handle*);
-  int (*destroy)(Handle);
-  int (*set_stream)(Handle, cudaStream_t);
-  int (*buffer_size)(Handle, int, int, double*, int, int*);
-  int (*potrf)(Handle, int, int, double*, int, double*, int, int*);
-
- private:
-  Solver() {
-    void* library = open();
-    if (!library) {
-      detail::raise<BackendUnavailable>(
-          "Cholesky on the GPU needs cuSOLVER, which cannot be loaded (", dlerror(),
-          "): pip install nvidia-cusolver, or take method = lanczos");
-    }
-    find(library, "cusolverDnCreate", create);
-    find(library, "cusolverDnDestroy", destroy);
-    find(library, "cusolverDnSetStream", set_stream);
-    find(library, "cusolverDnDpotrf_bufferSize", buffer_size);
-    find(library, "cusolverDnDpotrf", potrf);
-  }
-
-  /// Of the process (torch and CuPy load it), of the system, or of NVIDIA's wheels beside ours.
-  static void* open() {
-    for (const char* name : {"libcusolver.so.12", "libcusolver.so.11", "libcusolver.so"}) {
-      if (void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return library;
-    }
-    Dl_info info;
-    if (!dladdr(reinterpret_cast<const void*>(&Solver::get), &info)) return nullptr;
-    std::string root(info.dli_fname);  // site-packages/mlcore/lib/libmlcore.so
-    for (int levels = 0; levels < 3; ++levels) root.erase(root.find_last_of('/') + 1).pop_back();
-    for (const char* path :
-         {"/nvidia/cu13/lib/libcusolver.so.12", "/nvidia/cusolver/lib/libcusolver.so.11"}) {
-      if (void* library = dlopen((root + path).c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
-    }
-    return nullptr;
-  }
-
-  template <class F>
-  static void find(void* library, const char* name, F& function) {
-    function = reinterpret_cast<F>(dlsym(library, name));
-    if (!function) detail::raise<BackendUnavailable>("this cuSOLVER has no ", name);
-  }
-};
-
-void check_solver(int status, const char* what) {
-  if (status != 0) detail::raise<Error>("cuSOLVER failed to ", what, " (status ", status, ")");
-}
-
-class SolverHandle {
- public:
-  explicit SolverHandle(cudaStream_t stream) {
-    check_solver(Solver::get().create(&handle_), "start");
-    check_solver(Solver::get().set_stream(handle_, stream), "take the stream");
-  }
-  ~SolverHandle() { Solver::get().destroy(handle_); }
-  SolverHandle(const SolverHandle&) = delete;
-  SolverHandle& operator=(const SolverHandle&) = delete;
-  Solver::Handle get() const { return handle_; }
-
- private:
-  Solver::Handle handle_ = nullptr;
-};
-
-/// A = L L^T in place; false at a pivot that is not positive.
-bool factored(View<double, 2> A, cudaStream_t stream) {
-  const Solver& solver = Solver::get();
-  const SolverHandle handle(stream);
-  const int m = static_cast<int>(A.shape[0]);
-  int length = 0;
-  check_solver(solver.buffer_size(handle.get(), Solver::kUpper, m, A.data, m, &length), "plan");
-  const Scratch<double> work(length, stream);
-  const Scratch<int> info(1, stream);
-  check_solver(
-      solver.potrf(handle.get(), Solver::kUpper, m, A.data, m, work.get(), length, info.get()),
-      "factor a matrix");
-  int found = 0;
-  std::vector<double> diagonal(m);
-  check(cudaMemcpyAsync(&found, info.get(), sizeof(int), cudaMemcpyDeviceToHost, stream),
-        "copy from the device");
-  check(cudaMemcpy2DAsync(diagonal.data(), sizeof(double), A.data, (m + 1) * sizeof(double),
-                          sizeof(double), m, cudaMemcpyDeviceToHost, stream),
-        "copy from the device");
-  check(cudaStreamSynchronize(stream), "factor a matrix");
-  for (double pivot : diagonal) {
-    if (!std::isfinite(pivot)) return false;
-  }
-  return found == 0;
-}
 
 }  // namespace
 
@@ -312,65 +157,11 @@ std::unique_ptr<detail::VectorSpace> noise_space(const Context& context, View<co
   return std::make_unique<DeviceMatrixSpace>(context, M, count);
 }
 
-bool noise_cholesky(const Context& context, View<double, 2> M, double shift,
-                    View<const double, 2> z, View<double, 2> out) {
-  const std::int64_t m = M.shape[0], count = z.shape[0];
-  MLCORE_CHECK(m <= std::numeric_limits<int>::max(), "the matrix is too large for cuSOLVER: ", m);
-  MLCORE_CHECK(count <= 65535, "at most 65535 vectors at a time on the GPU, got ", count);
-  const CurrentDevice current(device_of("the matrix", M.data));
-  const cudaStream_t stream = stream_of(context);
-  if (shift != 0) {
-    add_to_diagonal<<<blocks(m, kThreads), kThreads, 0, stream>>>(M.data, m, shift);
-    check(cudaGetLastError(), "shift a matrix");
-  }
-  if (!factored(M, stream)) return false;
-  multiply(M.data, m, true, z.data, count, out.data, stream);
-  return true;
-}
-
-void noise_check_symmetric(const Context& context, View<const double, 2> M, double tolerance) {
-  const std::int64_t m = M.shape[0];
-  if (m == 0) return;
-  const CurrentDevice current(device_of("the matrix", M.data));
-  const cudaStream_t stream = stream_of(context);
-  check_finite_there("the matrix", M.data, M.size(), stream);
-  const unsigned tiles = blocks(m, kWarp);
-  MLCORE_CHECK(tiles <= 65535, "the matrix is too large for the GPU: ", m, " rows");
-  double found[2] = {0, 0};
-  const Scratch<double> there(found, 2, stream);
-  measure_asymmetry<<<dim3(tiles, tiles), dim3(kWarp, kWarp), 0, stream>>>(
-      M.data, m, reinterpret_cast<unsigned long long*>(there.get()));
-  check(cudaGetLastError(), "compare a matrix with its transpose");
-  check(cudaMemcpyAsync(found, there.get(), sizeof(found), cudaMemcpyDeviceToHost, stream),
-        "copy from the device");
-  check(cudaStreamSynchronize(stream), "compare a matrix with its transpose");
-  MLCORE_CHECK(found[0] <= tolerance * found[1], "the matrix must be symmetric to ", tolerance,
-               " of its largest entry, but M - M^T has an entry of ", found[0]);
-}
-
-void noise_to_host(const Context& context, const double* from, std::int64_t count, double* to) {
-  if (count == 0) return;
-  const CurrentDevice current(device_of("an array", from));
-  check(
-      cudaMemcpyAsync(to, from, count * sizeof(double), cudaMemcpyDeviceToHost, stream_of(context)),
-      "copy from the device");
-  check(cudaStreamSynchronize(stream_of(context)), "copy from the device");
-}
-
 std::shared_ptr<double> noise_memory(const Context& context, const double* like,
                                      std::int64_t count) {
   const CurrentDevice current(device_of("an array", like));
   auto memory = std::make_shared<Scratch<double>>(count, stream_of(context));
   return {memory, memory->get()};
-}
-
-std::shared_ptr<double> noise_copy(const Context& context, View<const double, 2> M) {
-  std::shared_ptr<double> copy = noise_memory(context, M.data, M.size());
-  const CurrentDevice current(device_of("the matrix", M.data));
-  check(cudaMemcpyAsync(copy.get(), M.data, M.size() * sizeof(double), cudaMemcpyDeviceToDevice,
-                        stream_of(context)),
-        "copy a matrix");
-  return copy;
 }
 
 }  // namespace mlcore::cuda

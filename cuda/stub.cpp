@@ -1,6 +1,7 @@
 // Stands in for the CUDA sources when the library is built without nvcc.
 
 #include "dynamics_cuda.hpp"
+#include "linalg_cuda.hpp"
 #include "mlcore/context.hpp"
 #include "mlp_cuda.hpp"
 #include "mobility_cuda.hpp"
@@ -233,16 +234,45 @@ std::unique_ptr<detail::VectorSpace> noise_space(const Context&, View<const doub
   unavailable();
 }
 
-bool noise_cholesky(const Context&, View<double, 2>, double, View<const double, 2>,
-                    View<double, 2>) {
+template <class T>
+bool try_cholesky(const Context&, View<T, 2>) {
   unavailable();
 }
 
-void noise_check_symmetric(const Context&, View<const double, 2>, double) { unavailable(); }
+template <class T>
+void check_symmetric(const Context&, View<const T, 2>, double) {
+  unavailable();
+}
 
-void noise_to_host(const Context&, const double*, std::int64_t, double*) { unavailable(); }
+template <class T>
+void copy_matrix(const Context&, View<const T, 2>, View<T, 2>) {
+  unavailable();
+}
 
-std::shared_ptr<double> noise_copy(const Context&, View<const double, 2>) { unavailable(); }
+template <class T>
+void to_host(const Context&, const T*, std::int64_t, T*) {
+  unavailable();
+}
+
+#define MLCORE_INSTANTIATE(T)                                                 \
+  template bool try_cholesky<T>(const Context&, View<T, 2>);                  \
+  template void check_symmetric<T>(const Context&, View<const T, 2>, double); \
+  template void copy_matrix<T>(const Context&, View<const T, 2>, View<T, 2>); \
+  template void to_host<T>(const Context&, const T*, std::int64_t, T*);
+MLCORE_INSTANTIATE(float)
+MLCORE_INSTANTIATE(double)
+#undef MLCORE_INSTANTIATE
+
+void multiply_rows(const Context&, View<const double, 2>, bool, View<const double, 2>,
+                   View<double, 2>) {
+  unavailable();
+}
+
+void lower_transpose_solve(const Context&, View<const double, 2>, View<double, 1>) {
+  unavailable();
+}
+
+void add_to_diagonal(const Context&, View<double, 2>, double) { unavailable(); }
 
 std::shared_ptr<double> noise_memory(const Context&, const double*, std::int64_t) { unavailable(); }
 
@@ -275,12 +305,14 @@ void splitting_run(const Context&, const SplittingModel&, std::shared_ptr<Splitt
 
 struct NeighborSearch::State {};
 NeighborSearch::NeighborSearch(const Context&, View<const double, 2>, const Cell&,
-                               const detail::PairCutoff&, double, const NeighborOptions&) {
+                               const detail::PairCutoff&, double, const NeighborOptions&, bool) {
   unavailable();
 }
 NeighborSearch::~NeighborSearch() = default;
 NeighborSearch::NeighborSearch(NeighborSearch&&) noexcept = default;
 NeighborSearch& NeighborSearch::operator=(NeighborSearch&&) noexcept = default;
+bool NeighborSearch::move(const Context&, View<const double, 2>) { unavailable(); }
+void NeighborSearch::copy_positions(const Context&, View<double, 2>) const { unavailable(); }
 std::int64_t NeighborSearch::count() const { unavailable(); }
 std::int64_t NeighborSearch::largest_row() const { unavailable(); }
 void NeighborSearch::offsets(const Context&, std::int64_t, std::int64_t*) const { unavailable(); }

@@ -1,6 +1,6 @@
 #include <vector>
 
-#include "arrays.hpp"
+#include "device_arrays.hpp"
 #include "export.hpp"
 #include "mlcore/linalg.hpp"
 #include "mlcore/reference/linalg.hpp"
@@ -21,11 +21,12 @@ void cholesky_in_place(py::array A, bool reference, int threads) {
 }
 
 template <class T>
-void cholesky_copy(const Array<T>& A, py::array out, int threads) {
-  const auto view = input_view<T, 2>("matrix", A, {-1, -1});
-  const auto lower = output_view<T, 2>("out", out, view.shape);
+void cholesky_copy(const py::object& A, const py::object& out, int threads, std::uintptr_t stream) {
+  Array<T> holder;
+  const auto view = any_input<T, 2>("matrix", A, holder, {-1, -1});
+  const auto lower = any_output<T, 2>("out", out, view.shape);
   py::gil_scoped_release release;
-  cholesky(Context{threads}, view, lower);
+  cholesky(Context{threads, reinterpret_cast<void*>(stream)}, view, lower);
 }
 
 void multiply(const Array<double>& L, const Array<double>& x, py::array out, bool reference,
@@ -58,10 +59,10 @@ py::array eigenvalues(const Array<double>& A, bool reference, int threads) {
 void export_linalg(py::module_& m) {
   m.def("cholesky", &cholesky_in_place, py::arg("matrix").noconvert(), py::arg("reference") = false,
         py::arg("num_threads") = 0);
-  m.def("cholesky_copy", &cholesky_copy<double>, py::arg("matrix"), py::arg("out").noconvert(),
-        py::arg("num_threads") = 0);
-  m.def("cholesky_copy_single", &cholesky_copy<float>, py::arg("matrix"),
-        py::arg("out").noconvert(), py::arg("num_threads") = 0);
+  m.def("cholesky_copy", &cholesky_copy<double>, py::arg("matrix"), py::arg("out"),
+        py::arg("num_threads") = 0, py::arg("stream") = 0);
+  m.def("cholesky_copy_single", &cholesky_copy<float>, py::arg("matrix"), py::arg("out"),
+        py::arg("num_threads") = 0, py::arg("stream") = 0);
   m.def(
       "symmetric_multiply",
       [](const Array<double>& A, const Array<double>& x, py::array out, bool upwards, int threads) {

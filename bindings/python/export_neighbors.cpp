@@ -269,20 +269,23 @@ void export_neighbors(py::module_& m) {
            py::arg("cutoff"), py::arg("skin"), py::arg("options"))
       .def(
           "update",
-          [](NeighborList& list, const Array<double>& positions, const Array<double>& rows,
-             const std::array<bool, 3>& pbc, int threads) {
-            const auto x = position_view(positions);
+          [](NeighborList& list, const py::object& positions, const Array<double>& rows,
+             const std::array<bool, 3>& pbc, int threads, std::uintptr_t stream) {
+            Array<double> holder;
+            const auto x = any_input<double, 2>("positions", positions, holder, {-1, 3});
             const Cell cell = to_cell(rows, pbc);
             py::gil_scoped_release release;
-            return list.update(Context{threads}, x, cell);
+            return list.update(context_of(threads, stream), x, cell);
           },
-          py::arg("positions"), py::arg("cell"), py::arg("pbc"), py::arg("num_threads"))
+          py::arg("positions"), py::arg("cell"), py::arg("pbc"), py::arg("num_threads"),
+          py::arg("stream") = 0)
       .def(
           "copy_positions",
-          [](const NeighborList& list, const py::object& out) {
-            list.copy_positions(any_output<double, 2>("out", out, {list.particles(), 3}));
+          [](const NeighborList& list, const py::object& out, std::uintptr_t stream) {
+            const auto view = any_output<double, 2>("out", out, {list.particles(), 3});
+            list.copy_positions(context_of(0, stream), view);
           },
-          py::arg("out"));
+          py::arg("out"), py::arg("stream") = 0);
   define_source(list_type);
 }
 

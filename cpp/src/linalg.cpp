@@ -9,6 +9,7 @@
 #include "kernels/cholesky.hpp"
 #include "kernels/linalg.hpp"
 #include "lapack.hpp"
+#include "linalg_cuda.hpp"
 #include "mlcore/buffer.hpp"
 #include "parallel.hpp"
 
@@ -23,8 +24,8 @@ constexpr std::int64_t kMostGroups = 8;
 constexpr std::int64_t kRereadRows = 32;  // rows that stay in cache for further vectors
 
 template <class T>
-std::int64_t check_square(const char* name, View<const T, 2> A) {
-  MLCORE_CHECK(A.device == Device::cpu, name, " must lie in CPU memory");
+std::int64_t check_square(const char* name, View<const T, 2> A, bool cpu_alone = true) {
+  MLCORE_CHECK(!cpu_alone || A.device == Device::cpu, name, " must lie in CPU memory");
   MLCORE_CHECK(A.shape[0] == A.shape[1] && A.shape[0] <= std::numeric_limits<int>::max(), name,
                " must be square, got the shape (", A.shape[0], ", ", A.shape[1], ")");
   return A.shape[0];
@@ -105,8 +106,9 @@ void clear_upper(const Context& context, View<T, 2> A) {
 
 template <class T>
 bool try_in_place(const Context& context, View<T, 2> A) {
-  const std::int64_t m = check_square<T>("A", A);
+  const std::int64_t m = check_square<T>("A", A, false);
   if (A.empty()) return true;
+  if (A.device == Device::cuda) return cuda::try_cholesky(context, A);
   std::vector<T> diagonal(m);
   for (std::int64_t i = 0; i < m; ++i) diagonal[i] = A(i, i);
   if (factor(context, A)) {
@@ -124,7 +126,8 @@ bool try_in_place(const Context& context, View<T, 2> A) {
 template <class T>
 [[noreturn]] void raise_indefinite(const Context& context, View<const T, 2> A) {
   const std::int64_t m = A.shape[0];
-  std::vector<double> copy(A.begin(), A.end()), values(m);
+  const std::vector<T> host = cuda::host_copy(context, A);
+  std::vector<double> copy(host.begin(), host.end()), values(m);
   symmetric_eigenvalues(context, {copy.data(), {m, m}}, {values.data(), {m}});
   std::ostringstream message;
   message.precision(6);
@@ -157,13 +160,25 @@ void copy_symmetric(const Context& context, View<const T, 2> A, T* L, double tol
 }
 
 template <class T>
+bool copy_and_factor(const Context& context, View<const T, 2> A, View<T, 2> L) {
+  constexpr double tolerance = sizeof(T) == 8 ? 1e-10 : 1e-5;
+  if (A.device == Device::cuda) {
+    cuda::check_symmetric(context, A, tolerance);
+    cuda::copy_matrix(context, A, L);
+    return cuda::try_cholesky(context, L);
+  }
+  copy_symmetric(context, A, L.data, tolerance);
+  return factor(context, L);
+}
+
+template <class T>
 void factor_copy(const Context& context, View<const T, 2> A, View<T, 2> L) {
-  const std::int64_t m = check_square<T>("A", A);
-  MLCORE_CHECK(L.shape == A.shape && L.device == Device::cpu, "L must have the shape (", m, ", ", m,
-               ") of A, got (", L.shape[0], ", ", L.shape[1], ")");
+  const std::int64_t m = check_square<T>("A", A, false);
+  MLCORE_CHECK(L.shape == A.shape, "L must have the shape (", m, ", ", m, ") of A, got (",
+               L.shape[0], ", ", L.shape[1], ")");
+  MLCORE_CHECK(L.device == A.device, "A and L must live on the same device");
   if (A.empty()) return;
-  copy_symmetric(context, A, L.data, sizeof(T) == 8 ? 1e-10 : 1e-5);
-  if (!factor(context, L)) raise_indefinite<T>(context, A);
+  if (!copy_and_factor(context, A, L)) raise_indefinite<T>(context, A);
 }
 
 template <class T>
@@ -250,13 +265,18 @@ void cholesky(const Context& context, View<const float, 2> A, View<float, 2> L) 
 }
 
 void check_symmetric(const Context& context, View<const double, 2> A, double tolerance) {
-  check_square<double>("A", A);
+  check_square<double>("A", A, false);
+  if (A.device == Device::cuda) return cuda::check_symmetric(context, A, tolerance);
   if (!A.empty()) copy_symmetric<double>(context, A, nullptr, tolerance);
 }
 
 void lower_multiply(const Context& context, View<const double, 2> L, View<const double, 2> x,
                     View<double, 2> out) {
-  multiply_lower(context, L, x, out);
+  MLCORE_CHECK(x.device == L.device && out.device == L.device,
+               "L, x and out must live on the same device");
+  if (L.device == Device::cpu) return multiply_lower(context, L, x, out);
+  check_vectors(check_square("L", L, false), x, out);
+  if (!x.empty()) cuda::multiply_rows(context, L, true, x, out);
 }
 
 void lower_multiply(const Context& context, View<const float, 2> L, View<const double, 2> x,
@@ -274,10 +294,12 @@ void symmetric_multiply(const Context& context, View<const float, 2> A, View<con
   multiply_symmetric(context, A, x, out, upwards);
 }
 
-void lower_transpose_solve(const Context&, View<const double, 2> L, View<double, 1> x) {
-  const std::int64_t m = check_square("L", L);
+void lower_transpose_solve(const Context& context, View<const double, 2> L, View<double, 1> x) {
+  const std::int64_t m = check_square("L", L, false);
   MLCORE_CHECK(x.shape[0] == m, "x must have the length ", m, ", got ", x.shape[0]);
+  MLCORE_CHECK(x.device == L.device, "L and x must live on the same device");
   if (x.empty()) return;
+  if (L.device == Device::cuda) return cuda::lower_transpose_solve(context, L, x);
   detail::prepare_lapack();
   const int n = static_cast<int>(m), one = 1;
   MLCORE_LAPACK(dtrsv_)("U", "N", "N", &n, L.data, &n, x.data, &one, 1, 1, 1);

@@ -45,6 +45,7 @@ class NeighborCells {
   std::vector<float> image_shifts() const;
 
   double reach() const { return grid_.reach; }
+  const NeighborGrid& grid() const { return grid_; }
 
   /// The cell of the particle at a place of the order.
   std::int64_t cell_of(std::int64_t place) const;

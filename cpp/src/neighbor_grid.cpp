@@ -62,6 +62,10 @@ double NeighborGrid::coordinate_error(double largest) const {
   return 32 * kEpsilon * size;
 }
 
+double NeighborGrid::free_move(double cutoff, double largest) const {
+  return std::max(0.0, 0.5 * (reach - cutoff) - 16 * coordinate_error(largest + reach));
+}
+
 /// Largest entry of |cell @ inverse - 1|.
 double NeighborGrid::inverse_error() const {
   double worst = 0;

@@ -45,6 +45,10 @@ struct NeighborGrid {
   /// Bound of the rounding errors of wrapped Cartesian coordinates.
   double coordinate_error(double largest) const;
 
+  /// How far particles, none of them beyond `largest` along an axis, may move from where they are:
+  /// pairs farther apart than the reach do not come within the cutoff, rounding included.
+  double free_move(double cutoff, double largest) const;
+
   double reach = 0;
   Cell cell;                        // completed; open axes perpendicular to the others
   std::array<double, 9> inverse{};  // fraction k of x is x . column k

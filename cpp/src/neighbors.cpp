@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -178,9 +179,10 @@ struct Systems {
     if (on_gpu.empty()) std::copy(offsets.begin(), offsets.end(), out.data);
   }
 
+  /// With a `skin` for particles that move.
   void search_on_gpu(const Context& context, View<const double, 2> x,
                      const std::vector<Cell>& of_systems, const OwnedCutoff& cutoff,
-                     const NeighborOptions& options) {
+                     const NeighborOptions& options, std::optional<double> skin = {}) {
     vectors = options.vectors;
     MLCORE_CHECK(!of_systems.empty(), "a batch on the GPU must hold at least one system");
     for (std::size_t s = 0; s < of_systems.size(); ++s) {
@@ -189,10 +191,19 @@ struct Systems {
       PairCutoff of_part = cutoff.from(first[s]);
       if (of_part.given.radii.data) of_part.given.radii.shape[0] = part.shape[0];
       if (of_part.given.types.data) of_part.given.types.shape[0] = part.shape[0];
-      on_gpu.emplace_back(context, part, of_systems[s], of_part, cutoff.reach(0), options);
+      on_gpu.emplace_back(context, part, of_systems[s], of_part, cutoff.reach(skin.value_or(0)),
+                          options, skin.has_value());
       offsets.push_back(offsets.back() + on_gpu.back().count());
     }
   }
+
+  bool move_on_gpu(const Context& context, View<const double, 2> x) {
+    if (!on_gpu[0].move(context, x)) return false;
+    offsets = {0, on_gpu[0].count()};
+    return true;
+  }
+
+  Device device() const { return on_gpu.empty() ? Device::cpu : Device::cuda; }
 
   /// Calls work(context, system): systems share the threads, or each in turn
   /// takes them all.
@@ -349,18 +360,23 @@ struct NeighborList::State {
 
   bool built = false;
   Cell cell;
-  std::vector<double> x_at_search;  // (n, 3)
+  std::vector<double> x_at_search;  // (n, 3); on the CPU
   double margin = 0;                // displacement that may not make a missing pair a neighbor
   Systems systems;
 
-  bool must_search(const Context& context, View<const double, 2> now, const Cell& now_cell) const;
+  bool serves(View<const double, 2> now, const Cell& now_cell) const;
+  bool has_moved(const Context& context, View<const double, 2> now) const;
   void search(const Context& context, View<const double, 2> now, const Cell& now_cell);
+  bool update_on_gpu(const Context& context, View<const double, 2> now, const Cell& now_cell);
 };
 
-bool NeighborList::State::must_search(const Context& context, View<const double, 2> now,
-                                      const Cell& now_cell) const {
-  if (!built || static_cast<std::size_t>(now.size()) != x_at_search.size()) return true;
-  if (now_cell.pbc != cell.pbc || now_cell.rows != cell.rows) return true;
+/// Whether there is a list of as many particles in the same cell, on the same kind of device.
+bool NeighborList::State::serves(View<const double, 2> now, const Cell& now_cell) const {
+  return built && now.device == systems.device() && now.shape[0] == systems.first.back() &&
+         now_cell.pbc == cell.pbc && now_cell.rows == cell.rows;
+}
+
+bool NeighborList::State::has_moved(const Context& context, View<const double, 2> now) const {
   std::vector<std::uint8_t> moved(detail::resolve_threads(context), 0);
   detail::parallel_for(
       context, now.shape[0], 4096, [&](std::int64_t begin, std::int64_t end, int chunk) {
@@ -384,13 +400,27 @@ void NeighborList::State::search(const Context& context, View<const double, 2> n
   systems.cells.emplace_back(context, now, now_cell, reach);
   systems.first = {0, now.shape[0]};
   if (skin > 0) systems.kept = detail::keep_candidates(context, systems.cells[0], options);
-  double size = reach;
-  for (double value : now) size = std::max(size, std::fabs(value));
-  for (double value : now_cell.rows) size = std::max(size, std::fabs(value));
-  margin = std::max(0.0, 0.5 * (reach - cutoff.cutoff.largest) - 1e-13 * size);
+  double largest = 0;
+  for (double value : now) largest = std::max(largest, std::fabs(value));
+  margin = systems.cells[0].grid().free_move(cutoff.cutoff.largest, largest);
   x_at_search.assign(now.begin(), now.end());
   cell = now_cell;
   built = true;
+}
+
+bool NeighborList::State::update_on_gpu(const Context& context, View<const double, 2> now,
+                                        const Cell& now_cell) {
+  const bool moved = serves(now, now_cell) && systems.move_on_gpu(context, now);
+  if (moved) return false;
+  built = false;
+  systems = Systems();  // its memory goes before there is a new one
+  Systems found;
+  found.first = {0, now.shape[0]};
+  found.search_on_gpu(context, now, {now_cell}, cutoff, options, skin);
+  systems = std::move(found);
+  cell = now_cell;
+  built = true;
+  return true;
 }
 
 NeighborList::NeighborList(const NeighborCutoff& cutoff, double skin,
@@ -408,11 +438,9 @@ NeighborList& NeighborList::operator=(NeighborList&&) noexcept = default;
 
 bool NeighborList::update(const Context& context, View<const double, 2> x, const Cell& cell) {
   State& s = *state_;
-  if (x.device != Device::cpu) {
-    detail::raise<BackendUnavailable>("lists of moving particles are kept on the CPU only");
-  }
   check_arguments(x, s.cutoff.cutoff.given);
-  const bool search = s.must_search(context, x, cell);
+  if (x.device == Device::cuda) return s.update_on_gpu(context, x, cell);
+  const bool search = !s.serves(x, cell) || s.has_moved(context, x);
   if (search) {
     s.search(context, x, cell);
   } else {
@@ -423,10 +451,14 @@ bool NeighborList::update(const Context& context, View<const double, 2> x, const
 }
 
 std::int64_t NeighborList::particles() const { return state_->systems.first.back(); }
-void NeighborList::copy_positions(View<double, 2> out) const {
+void NeighborList::copy_positions(const Context& context, View<double, 2> out) const {
+  const Systems& systems = state_->systems;
   MLCORE_CHECK((out.shape == std::array<std::int64_t, 2>{particles(), 3}),
                "positions must have the shape (", particles(), ", 3)");
-  if (particles() > 0) state_->systems.cells[0].copy_positions(out);
+  MLCORE_CHECK(out.device == systems.device(), "positions must lie on the device of the list");
+  if (particles() == 0) return;
+  if (out.device == Device::cuda) return systems.on_gpu[0].copy_positions(context, out);
+  systems.cells[0].copy_positions(out);
 }
 std::int64_t NeighborList::count() const { return state_->systems.count(); }
 std::int64_t NeighborList::largest_row() const { return state_->systems.largest_row(); }

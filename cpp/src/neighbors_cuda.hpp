@@ -13,12 +13,20 @@ namespace mlcore::cuda {
 /// The list of one system, in GPU memory.
 class NeighborSearch {
  public:
-  /// `reach` is the cutoff, or a tiny number where that is 0.
+  /// `reach` is the cutoff, or a tiny number where that is 0. Where particles are `moving`, it may
+  /// be longer, and the pairs within it are kept for move().
   NeighborSearch(const Context& context, View<const double, 2> x, const Cell& cell,
-                 const detail::PairCutoff& cutoff, double reach, const NeighborOptions& options);
+                 const detail::PairCutoff& cutoff, double reach, const NeighborOptions& options,
+                 bool moving = false);
   ~NeighborSearch();
   NeighborSearch(NeighborSearch&&) noexcept;
   NeighborSearch& operator=(NeighborSearch&&) noexcept;
+
+  /// Takes new positions of as many particles and lists the kept pairs that are near now; false,
+  /// with nothing changed, where a particle has moved so far that others may be, or the positions
+  /// are on another GPU.
+  bool move(const Context& context, View<const double, 2> x);
+  void copy_positions(const Context& context, View<double, 2> out) const;
 
   std::int64_t count() const;
   std::int64_t largest_row() const;

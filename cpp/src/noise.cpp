@@ -11,6 +11,7 @@
 
 #include "kernels/linalg.hpp"
 #include "krylov.hpp"
+#include "linalg_cuda.hpp"
 #include "mlcore/buffer.hpp"
 #include "mlcore/linalg.hpp"
 #include "noise_cuda.hpp"
@@ -33,7 +34,7 @@ struct Extremes {
 };
 
 Extremes extremes(const Context& context, View<const double, 2> M) {
-  std::vector<double> copy(M.begin(), M.end()), values(M.shape[0]);
+  std::vector<double> copy = cuda::host_copy(context, M), values(M.shape[0]);
   symmetric_eigenvalues(context, {copy.data(), M.shape}, {values.data(), {M.shape[0]}});
   return {values.front(), values.back()};
 }
@@ -52,7 +53,8 @@ Extremes extremes(const Context& context, View<const double, 2> M) {
   throw NotPositiveDefinite(message.str(), range.smallest, pair.first, pair.second);
 }
 
-void add_diagonal(View<double, 2> M, double value) {
+void add_diagonal(const Context& context, View<double, 2> M, double value) {
+  if (M.device == Device::cuda) return cuda::add_to_diagonal(context, M, value);
   for (std::int64_t i = 0; i < M.shape[0]; ++i) M(i, i) += value;
 }
 
@@ -69,7 +71,7 @@ NoiseReport repair(const Context& context, View<double, 2> M, Extremes range) {
   double margin = kFloor * range.largest;
   while (true) {
     const double shift = std::max(0.0, margin - range.smallest);
-    add_diagonal(M, shift - report.shift);
+    add_diagonal(context, M, shift - report.shift);
     report.shift = shift;
     if (try_cholesky(context, M)) return report;
     margin *= 10;
@@ -334,7 +336,6 @@ NoiseReport root_of_mobility(const Context& context, const MobilityModel& model,
   return report;
 }
 
-/// Cholesky on the GPU; `make` gives the matrix (m, m) there, which the factor overwrites.
 /// Squares of the numbers must neither overflow nor vanish.
 void check_vectors(View<const double, 2> z) {
   check_finite("z", z);
@@ -348,36 +349,15 @@ void check_vectors(View<const double, 2> z) {
   }
 }
 
-template <class Make>
-NoiseReport gpu_cholesky(const Context& context, const Make& make, View<const double, 2> z,
+/// Cholesky on the GPU; the factor overwrites M.
+NoiseReport gpu_cholesky(const Context& context, View<double, 2> M, View<const double, 2> z,
                          View<double, 2> out, const SqrtOptions& options,
                          const Particles& particles) {
-  const std::int64_t m = z.shape[1];
-  const auto factored = [&](double shift) {
-    const std::shared_ptr<double> M = make();
-    return cuda::noise_cholesky(context, {M.get(), {m, m}, Device::cuda}, shift, z, out);
-  };
-  std::vector<double> host(z.size());
-  cuda::noise_to_host(context, z.data, z.size(), host.data());
+  const std::vector<double> host = cuda::host_copy(context, z);
   check_vectors(View<const double, 2>(host.data(), z.shape));
-  if (factored(0)) return {};
-  host.resize(m * m);
-  std::vector<double> x(particles.x.size());
-  cuda::noise_to_host(context, make().get(), m * m, host.data());
-  cuda::noise_to_host(context, particles.x.data, particles.x.size(), x.data());
-  const View<const double, 2> matrix(host.data(), {m, m});
-  check_finite("the matrix", matrix);
-  const Extremes range = extremes(context, matrix);
-  if (options.psd == Indefinite::error) {
-    raise_indefinite(particles.cell, {x.data(), particles.x.shape}, range);
-  }
-  check_repairable(range);
-  NoiseReport report;
-  report.smallest_eigenvalue = range.smallest;
-  for (double margin = kFloor * range.largest;; margin *= 10) {
-    report.shift = std::max(0.0, margin - range.smallest);
-    if (factored(report.shift)) return report;
-  }
+  const NoiseReport report = noise_factor(context, particles.cell, particles.x, M, options.psd);
+  lower_multiply(context, View<const double, 2>(M), z, out);
+  return report;
 }
 
 void check_gpu(const SqrtOptions& options) {
@@ -392,30 +372,29 @@ NoiseReport gpu_root_of_mobility(const Context& context, const MobilityModel& mo
   const Particles particles{cell, x};
   if (options.method != SqrtMethod::cholesky) {
     const auto space = cuda::noise_space(context, model, cell, x, z.shape[0]);
-    std::vector<double> host(x.size());
-    cuda::noise_to_host(context, x.data, x.size(), host.data());
+    const std::vector<double> host = cuda::host_copy(context, x);
     return krylov_root(*space, z.data, out.data, options, 0, {cell, {host.data(), x.shape}});
   }
   const std::int64_t m = z.shape[1];
-  const auto make = [&] {
-    std::shared_ptr<double> memory = cuda::noise_memory(context, z.data, m * m);
-    mobility_matrix(context, model, cell, x, View<double, 2>(memory.get(), {m, m}, Device::cuda));
-    return memory;
-  };
-  return gpu_cholesky(context, make, z, out, options, particles);
+  const std::shared_ptr<double> memory = cuda::noise_memory(context, z.data, m * m);
+  const View<double, 2> M(memory.get(), {m, m}, Device::cuda);
+  mobility_matrix(context, model, cell, x, M);
+  return gpu_cholesky(context, M, z, out, options, particles);
 }
 
 NoiseReport gpu_root_of_matrix(const Context& context, View<const double, 2> M,
                                View<const double, 2> z, View<double, 2> out,
                                const SqrtOptions& options, const Particles& particles) {
   check_gpu(options);
-  cuda::noise_check_symmetric(context, M, kSymmetry);
+  check_symmetric(context, M, kSymmetry);
   if (options.method != SqrtMethod::cholesky) {
     const auto space = cuda::noise_space(context, M, z.shape[0]);
     return krylov_root(*space, z.data, out.data, options, 0, {particles.cell, {}});
   }
-  const auto make = [&] { return cuda::noise_copy(context, M); };
-  return gpu_cholesky(context, make, z, out, options, particles);
+  const std::shared_ptr<double> memory = cuda::noise_memory(context, M.data, M.size());
+  const View<double, 2> copy(memory.get(), M.shape, Device::cuda);
+  cuda::copy_matrix(context, M, copy);
+  return gpu_cholesky(context, copy, z, out, options, particles);
 }
 
 template <class First, class... Rest>
@@ -488,7 +467,10 @@ NoiseReport noise_factor(const Context& context, const Cell& cell, View<const do
                x.shape[1], ")");
   if (try_cholesky(context, M)) return {};
   const Extremes range = extremes(context, M);
-  if (policy == Indefinite::error) raise_indefinite(cell, x, range);
+  if (policy == Indefinite::error) {
+    const std::vector<double> positions = cuda::host_copy(context, x);
+    raise_indefinite(cell, {positions.data(), x.shape}, range);
+  }
   return repair(context, M, range);
 }
 

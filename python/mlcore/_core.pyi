@@ -162,7 +162,9 @@ class NeighborList:
     def copy_offsets(
         self, out: typing.Any, stream: typing.SupportsInt | typing.SupportsIndex
     ) -> None: ...
-    def copy_positions(self, out: typing.Any) -> None: ...
+    def copy_positions(
+        self, out: typing.Any, stream: typing.SupportsInt | typing.SupportsIndex = 0
+    ) -> None: ...
     def fill(
         self,
         arrays: dict[str, typing.Any],
@@ -190,10 +192,11 @@ class NeighborList:
     def largest_row(self) -> int: ...
     def update(
         self,
-        positions: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        positions: typing.Any,
         cell: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
         pbc: typing.Annotated[collections.abc.Sequence[bool], "FixedSize(3)"],
         num_threads: typing.SupportsInt | typing.SupportsIndex,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> bool: ...
 
 class MobilityModel:
@@ -659,14 +662,16 @@ def cholesky(
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> None: ...
 def cholesky_copy(
-    matrix: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
-    out: numpy.ndarray,
+    matrix: typing.Any,
+    out: typing.Any,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> None: ...
 def cholesky_copy_single(
-    matrix: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
-    out: numpy.ndarray,
+    matrix: typing.Any,
+    out: typing.Any,
     num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> None: ...
 def conv3d(
     field: typing.Any,

@@ -236,10 +236,11 @@ class NeighborList:
     """Neighbors of moving particles, sorted into cells anew only when they have moved far enough.
 
     The cells are as wide as cutoff + skin and serve until a particle has moved by more than skin /
-    2, or the cell or the number of particles changed (Verlet, Phys. Rev. 159, 98 (1967)). What it
-    reports is always exact for the positions of the last :meth:`update`. On the CPU. Copies and
-    pickles hold the positions of the last update, without their gradients, and search anew at
-    their first use.
+    2, or the cell, the number of particles or their device changed (Verlet, Phys. Rev. 159, 98
+    (1967)). What it reports is always exact for the positions of the last :meth:`update`, and of
+    their kind, on their device; on a GPU the pairs within cutoff + skin are kept there, 8 bytes
+    each. Copies and pickles hold the positions of the last update, without their gradients, and
+    search anew at their first use.
 
     Args:
         cutoff: as in :func:`neighbor_list`. Types of a dict or (t, t) cutoff, and radii, are those
@@ -287,11 +288,9 @@ class NeighborList:
 
         Raises:
             InvalidArgument: as :func:`neighbor_list`; there is no list then, until an update works.
-            BackendUnavailable: positions lie on a GPU.
+            BackendUnavailable: positions are on a GPU and mlcore was built without CUDA.
         """
-        system = _System.of(positions, cell, pbc, self._types)
-        system.kind.require_cpu("positions", "lists of moving particles are kept")
-        return self._take(system)
+        return self._take(_System.of(positions, cell, pbc, self._types))
 
     def get(self, quantities: str, out: Any = None) -> Any:
         """What :func:`neighbor_list` returns, for the positions of the last update."""
@@ -321,8 +320,9 @@ class NeighborList:
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__ | {"_list": None}
         if self._system is not None and self._list is not None:
-            x = np.empty((len(self._system.positions), 3))
-            self._list.copy_positions(x)
+            kind = self._system.kind
+            x, _ = kind.output(None, (len(self._system.positions), 3))
+            self._list.copy_positions(x, stream=kind.stream())
             state["_system"] = replace(self._system, positions=x, source=None, cell_source=None)
         return state
 
@@ -330,10 +330,10 @@ class NeighborList:
         if self._list is None:
             cutoff = _cutoff(self.cutoff, system)
             self._list = _core.NeighborList(cutoff, self.skin, _core.NeighborOptions(*self._flags))
-        threads = self._num_threads
-        where = system.cells[0], system.pbc[0]
+        where = system.positions, system.cells[0], system.pbc[0]
+        call = {"num_threads": self._num_threads, "stream": system.kind.stream()}
         self._system = None
-        searched = bool(self._list.update(system.positions, *where, num_threads=threads))
+        searched = bool(self._list.update(*where, **call))
         self._system = system
         self.searches += searched
         return searched

@@ -7,7 +7,11 @@ namespace mlcore {
 
 // Dense symmetric matrices of a mobility's size. Work is split into tiles of fixed size over the
 // library's threads, so results do not depend on their number. Factorisation and products are the
-// library's own and as fast as the instruction set allows, whatever BLAS is installed.
+// library's own and as fast as the instruction set allows, whatever BLAS is installed. On a GPU the
+// library takes cuSOLVER and cuBLAS, which it loads when they are first asked for
+// (BackendUnavailable where they are missing); single-precision lower_multiply, symmetric_multiply
+// and symmetric_eigenvalues are for arrays on the CPU alone. All arrays of a call live on one
+// device.
 
 /// A = L L^T in place: A (m, m), symmetric in full, becomes lower triangular with zeros above.
 /// Right-looking, in panels packed for registers and caches. Works in memory of 2 m panels' rows:

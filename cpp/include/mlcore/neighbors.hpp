@@ -124,7 +124,7 @@ class MLCORE_API NeighborSearch {
 /// cutoff + skin and does so again only when a particle has moved by more than
 /// skin / 2 since, or the cell or number of particles changed (Verlet, Phys.
 /// Rev. 159, 98 (1967)). What it reports is always exact for the current
-/// positions.
+/// positions. On a GPU it keeps the pairs within cutoff + skin, 8 bytes each, besides its own.
 class MLCORE_API NeighborList {
  public:
   /// Radii, types and table are copied.
@@ -134,14 +134,15 @@ class MLCORE_API NeighborList {
   NeighborList& operator=(NeighborList&&) noexcept;
 
   /// Takes new positions (n, 3) (copied) and says whether it had to search
-  /// again.
+  /// again. The list is where they are, on the CPU or a GPU.
   bool update(const Context& context, View<const double, 2> x, const Cell& cell);
 
   std::int64_t particles() const;
-  void copy_positions(View<double, 2> out) const;  ///< (n, 3) of the last update
-  std::int64_t count() const;                      ///< see NeighborSearch
-  std::int64_t largest_row() const;                ///< see NeighborSearch
-  View<const std::int64_t, 1> offsets() const;     ///< valid until the next update
+  /// Those of the last update, (n, 3), to an array on the same device.
+  void copy_positions(const Context& context, View<double, 2> out) const;
+  std::int64_t count() const;                   ///< see NeighborSearch
+  std::int64_t largest_row() const;             ///< see NeighborSearch
+  View<const std::int64_t, 1> offsets() const;  ///< valid until the next update; CPU only
   void copy_offsets(const Context& context, View<std::int64_t, 1> out) const;
   void fill(const Context& context, const NeighborArrays<std::int32_t>& arrays) const;
   void fill(const Context& context, const NeighborArrays<std::int64_t>& arrays) const;

@@ -59,13 +59,15 @@ struct NoiseReport {
   double smallest_eigenvalue = std::numeric_limits<double>::quiet_NaN();
 };
 
-/// Replaces M (3n, 3n), symmetric, by its lower Cholesky factor L, M = L L^T (zeros above).
+/// Replaces M (3n, 3n), symmetric, by its lower Cholesky factor L, M = L L^T (zeros above), on the
+/// CPU or a GPU.
 ///
 /// @param x  (n, 3) the positions M belongs to, used to name the closest pair under the cell in the
 ///           error; an empty view where they are not known
 /// @throws NotPositiveDefinite  naming the smallest eigenvalue and the closest pair; M is then as
 ///                              it was
 /// @throws InvalidArgument      a shape is wrong or M holds a NaN or an infinity
+/// @throws BackendUnavailable   M on a GPU in a build without CUDA, or no cuSOLVER there
 MLCORE_API NoiseReport noise_factor(const Context& context, const Cell& cell,
                                     View<const double, 2> x, View<double, 2> M,
                                     Indefinite policy = Indefinite::error);

@@ -22,7 +22,7 @@ def cholesky(matrix: Tensor) -> Tensor:
     The gradient is symmetric: I. Murray, arXiv:1602.07527 (2016), eq. 9.
 
     Args:
-        matrix: (..., m, m) float64, symmetric, on the CPU.
+        matrix: (..., m, m) float64, symmetric, on the CPU or a GPU.
 
     Raises:
         NotPositiveDefinite, InvalidArgument, BackendUnavailable: as `mlcore.noise.cholesky`.

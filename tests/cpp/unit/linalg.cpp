@@ -220,6 +220,27 @@ TEST(Linalg, ConcurrentCallsGiveTheSameResult) {
   for (const Matrix& a : results) EXPECT_EQ(a, expected);
 }
 
+/// CPU memory passed for a GPU's: refused, with CUDA (where it lies) and without (no backend); and
+/// arrays here and there.
+TEST(Linalg, NothingRunsOnAGpuThatIsNotThere) {
+  Matrix a{2, 1, 1, 2}, b(4), x(2), y(2);
+  constexpr auto kThere = mlcore::Device::cuda;
+  const mlcore::View<double, 2> there(a.data(), {2, 2}, kThere), here(b.data(), {2, 2});
+  const mlcore::View<const double, 2> vectors(x.data(), {1, 2}, kThere);
+  const mlcore::View<double, 2> results(y.data(), {1, 2}, kThere), at_home(y.data(), {1, 2});
+  EXPECT_THROW(mlcore::cholesky({}, there), mlcore::Error);
+  EXPECT_THROW(mlcore::try_cholesky({}, there), mlcore::Error);
+  EXPECT_THROW(mlcore::check_symmetric({}, there), mlcore::Error);
+  EXPECT_THROW(mlcore::cholesky({}, there, {b.data(), {2, 2}, kThere}), mlcore::Error);
+  EXPECT_THROW(mlcore::lower_multiply({}, there, vectors, results), mlcore::Error);
+  EXPECT_THROW(mlcore::lower_transpose_solve({}, there, {x.data(), {2}, kThere}), mlcore::Error);
+  EXPECT_THROW(mlcore::cholesky({}, there, here), mlcore::InvalidArgument);
+  EXPECT_THROW(mlcore::lower_multiply({}, there, vectors, at_home), mlcore::InvalidArgument);
+  EXPECT_THROW(mlcore::lower_transpose_solve({}, there, {x.data(), {2}}), mlcore::InvalidArgument);
+  EXPECT_THROW(mlcore::symmetric_multiply({}, there, vectors, results), mlcore::InvalidArgument);
+  EXPECT_THROW(mlcore::symmetric_eigenvalues({}, there, {x.data(), {2}}), mlcore::InvalidArgument);
+}
+
 TEST(Linalg, RejectsWrongShapes) {
   Matrix a(6);
   const mlcore::View<double, 2> wide(a.data(), {2, 3}), square(a.data(), {2, 2});

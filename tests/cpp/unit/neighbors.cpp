@@ -588,9 +588,61 @@ TEST(Neighbors, ListTellsItsPositions) {
   mlcore::NeighborList list({1.6}, 0.5);
   list.update({}, view(x), Cell::cubic(4));
   Positions copy(60);
-  list.copy_positions({copy.data(), {20, 3}});
+  list.copy_positions({}, {copy.data(), {20, 3}});
   EXPECT_EQ(copy, x);
-  EXPECT_THROW(list.copy_positions({copy.data(), {19, 3}}), mlcore::InvalidArgument);
+  EXPECT_THROW(list.copy_positions({}, {copy.data(), {19, 3}}), mlcore::InvalidArgument);
+  EXPECT_THROW(list.copy_positions({}, {copy.data(), {20, 3}, mlcore::Device::cuda}),
+               mlcore::InvalidArgument);
+}
+
+/// CPU memory passed for a GPU's: refused, with CUDA (where it lies) and without (no backend); the
+/// list is empty then, and the next update searches.
+TEST(Neighbors, ListOnAGpuThatIsNotThere) {
+  const Cell cell = Cell::cubic(4);
+  const Positions x = random_positions(20, cell, 8);
+  const mlcore::View<const double, 2> there(x.data(), {20, 3}, mlcore::Device::cuda);
+  mlcore::NeighborList list({1.6}, 0.5);
+  EXPECT_TRUE(list.update({}, view(x), cell));
+  EXPECT_FALSE(list.update({}, view(x), cell));
+  EXPECT_THROW(list.update({}, there, cell), mlcore::Error);
+  EXPECT_EQ(list.count(), 0);
+  EXPECT_EQ(list.particles(), 0);
+  EXPECT_TRUE(list.update({}, view(x), cell));
+  EXPECT_EQ(filled(list, 1), expected(x, cell, {1.6}));
+}
+
+/// How far particles may move is decided alike on the CPU and on the GPU: pairs just beyond the
+/// reach come towards each other by half the skin, less or more, near the origin and far from it.
+TEST(Neighbors, ListsServeForHalfTheSkin) {
+  const double cutoff = 1.1, skin = 0.3;
+  std::mt19937_64 generator(3);
+  std::uniform_real_distribution<double> uniform(-1, 1);
+  for (double size : {0.0, 1e3, 1e9, 1e14}) {
+    for (const Cell& cell : {Cell::open(), Cell{kCells[1], {true, true, false}}}) {
+      if (size > 1e9 && cell.pbc[0]) continue;  // more than 2^30 cells away
+      for (double share : {0.0, 0.499999, 0.5, 0.500001}) {
+        Positions x(6), y;
+        double u[3], length = 0;
+        for (double& value : u) value = uniform(generator);
+        for (double value : u) length += value * value;
+        for (int k = 0; k < 3; ++k) {
+          x[k] = uniform(generator) * size;
+          x[3 + k] = x[k] + (cutoff + skin) * (1 + 1e-15) * u[k] / std::sqrt(length);
+        }
+        y = x;
+        for (int k = 0; k < 3; ++k) {
+          y[k] += share * skin * u[k] / std::sqrt(length);
+          y[3 + k] -= share * skin * u[k] / std::sqrt(length);
+        }
+        mlcore::NeighborList list({cutoff}, skin);
+        list.update({}, view(x), cell);
+        const bool searched = list.update({}, view(y), cell);
+        if (size <= 1e3 && share != 0.5) EXPECT_EQ(searched, share > 0.5) << size;
+        if (x == y) EXPECT_FALSE(searched) << size;
+        EXPECT_EQ(filled(list, 1), expected(y, cell, {cutoff})) << size << " " << share;
+      }
+    }
+  }
 }
 
 TEST(Neighbors, ListAfterAFailedUpdateIsEmpty) {

@@ -168,15 +168,77 @@ def test_ill_conditioned_matrix_against_mpmath() -> None:
         assert distance(g, symmetric) < 10 * tol
 
 
-@pytest.mark.parametrize("m", [1, 2, 31, 150, 400])
-def test_cholesky_against_scipy(m: int) -> None:
-    b = normal(m, m)
-    matrix = b @ b.T / m + 0.1 * np.eye(m)
-    exact = scipy.linalg.cholesky(matrix, lower=True)
-    np.testing.assert_allclose(cholesky(matrix), exact, atol=1e-12)
-    single = cholesky(matrix, precision="float32")
+@DEVICES
+@pytest.mark.parametrize("psd", ["error", "repair"])
+@pytest.mark.parametrize("n", [10, 110])
+def test_repaired_noise_has_the_shifted_covariance(psd: str, n: int, device: str) -> None:
+    where, x, z = device_named(device), suspension(n, 0.6), normal(2, n, 3)
+    mobility = Oseen(1.0, 1.0)
+    matrix = mobility.matrix(x)
+    values = np.linalg.eigvalsh(matrix)
+    assert values[0] < 0
+    if psd == "error":
+        with pytest.raises(NotPositiveDefinite, match="the closest pair is particles") as caught:
+            sqrt_apply(mobility, where.put(x), where.put(z), method="cholesky")
+        assert caught.value.smallest_eigenvalue == pytest.approx(values[0])
+        return
+    g, report = sqrt_apply(mobility, where.put(x), where.put(z), method="cholesky", psd=psd)
+    assert report.smallest_eigenvalue == pytest.approx(values[0])
+    assert report.shift >= -values[0]
+    factor = np.linalg.cholesky(matrix + report.shift * np.eye(3 * n))
+    assert distance(where.get(g), z.reshape(2, -1) @ factor.T) < 1e-4
+
+
+@DEVICES
+@pytest.mark.parametrize("m", [0, 1, 2, 31, 150, 400])
+def test_cholesky_against_scipy(m: int, device: str) -> None:
+    where, b = device_named(device), normal(m, m)
+    matrix = b @ b.T / max(m, 1) + 0.1 * np.eye(m)
+    exact = scipy.linalg.cholesky(matrix, lower=True) if m else matrix
+    given = where.put(matrix)
+    factor = cholesky(given)
+    assert type(factor) is type(given)
+    np.testing.assert_allclose(where.get(factor), exact, atol=1e-12)
+    assert np.array_equal(np.triu(where.get(factor), 1), np.zeros((m, m)))
+    assert np.array_equal(where.get(given), matrix)
+    single = where.get(cholesky(given, precision="float32"))
     assert single.dtype == np.float32
+    assert np.array_equal(np.triu(single, 1), np.zeros((m, m)))
     np.testing.assert_allclose(single @ single.T, matrix, atol=1e-5)
+    for precision, expected in (("float64", where.get(factor)), ("float32", single)):
+        out = where.put(np.full((m, m), np.nan, precision))
+        assert cholesky(given, precision=precision, out=out) is out
+        assert np.array_equal(where.get(out), expected)
+
+
+@DEVICES
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("m", [3, 33, 200])
+def test_cholesky_refuses_on_every_device(m: int, precision: str, device: str) -> None:
+    where, b = device_named(device), normal(m, m)
+    matrix = b @ b.T / m + np.eye(m)
+    vectors = np.linalg.eigh(matrix)[1]
+    indefinite = (vectors * np.linspace(-0.5, 2, m)) @ vectors.T
+    indefinite = (indefinite + indefinite.T) / 2
+    with pytest.raises(NotPositiveDefinite, match=rf"the {m} x {m} matrix .* -0\.") as caught:
+        cholesky(where.put(indefinite), precision=precision)
+    assert caught.value.smallest_eigenvalue == pytest.approx(-0.5, rel=1e-5)
+    for place in ((0, m - 1), (m - 1, 0), (m - 1, m // 2)):
+        for wrong, what in ((1e-3, "symmetric to"), (np.inf, "finite"), (np.nan, "finite")):
+            bad = matrix.copy()
+            bad[place] += wrong
+            with pytest.raises(InvalidArgument, match=f"the matrix must be {what}"):
+                cholesky(where.put(bad), precision=precision)
+    for shape in ((m, m + 1), (m,)):
+        with pytest.raises(InvalidArgument, match="matrix must have the shape"):
+            cholesky(where.put(np.ones(shape)), precision=precision)
+    with pytest.raises(InvalidArgument, match="share memory"):
+        given = where.put(matrix.astype(precision))
+        cholesky(given, precision=precision, out=given)
+
+
+def test_cholesky_of_tensors() -> None:
+    matrix = RPY_UNIT.matrix(suspension(20))
     torch = pytest.importorskip("torch")
     tensor = cholesky(torch.from_numpy(matrix))
     assert isinstance(tensor, torch.Tensor)
