@@ -1,5 +1,6 @@
-// Mirrors the forces and the Euler-Maruyama steps of cpp/src/dynamics.cpp: positions and vectors
-// stay on the GPU; mobility, noise and random numbers are those of their own operations there.
+// Mirrors the forces and the Brownian steps of cpp/src/dynamics.cpp: positions and vectors stay on
+// the GPU; mobility, noise, random numbers and the factor of M are those of their own operations
+// there.
 
 #include <cmath>
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include "dynamics_cuda.hpp"
 #include "dynamics_steps.hpp"
 #include "finite.cuh"
+#include "mlcore/linalg.hpp"
 #include "mlcore/random.hpp"
 #include "sums.cuh"
 
@@ -173,6 +175,14 @@ __global__ void combine(std::int64_t count, double a, const double* x, double b,
   if (k < count) out[k] = a * x[k] + b * y[k];
 }
 
+/// middle = x + (dt velocity + amplitude noise) / 2, without noise where that is null.
+__global__ void go_half(std::int64_t count, double dt, double amplitude, const double* x,
+                        const double* velocity, const double* noise, double* middle) {
+  const std::int64_t k = thread_index();
+  if (k >= count) return;
+  middle[k] = x[k] + 0.5 * (dt * velocity[k] + (noise ? amplitude * noise[k] : 0.0));
+}
+
 /// x += dt (velocity + kT divergence) + amplitude noise, terms of null arrays left out; squared
 /// lengths of the steps, and the first particle whose step is too long or no number.
 __global__ void advance(std::int64_t n, double dt, double kT, double amplitude,
@@ -207,6 +217,7 @@ class Walker {
         n_(n),
         m_(3 * n),
         forces_(plan, n, stream_),
+        matrix_(factors(options) ? m_ * m_ : 0, stream_),
         memory_(8 * m_, stream_),
         squares_(n, stream_),
         tags_(counted(n), stream_),
@@ -220,7 +231,11 @@ class Walker {
   void run(std::int64_t replica, std::int64_t first, std::int64_t last) const {
     for (std::int64_t step = first; step < last; ++step) {
       try {
-        make_step(replica, step);
+        if (options_.scheme == Scheme::midpoint) {
+          step_midpoint(replica, step);
+        } else {
+          step_euler(replica, step);
+        }
       } catch (const NotPositiveDefinite& error) {
         throw NotPositiveDefinite(detail::step_name(replica, step) + error.what(),
                                   error.smallest_eigenvalue, error.first, error.second);
@@ -236,6 +251,12 @@ class Walker {
     return tags;
   }
 
+  /// Whether M and its factor are held here; elsewhere the noise is that of sqrt_apply.
+  static bool factors(const BrownianOptions& options) {
+    return options.scheme == Scheme::midpoint && options.kT > 0;
+  }
+
+  View<double, 2> matrix() const { return {matrix_.get(), {m_, m_}, Device::cuda}; }
   double* vector(int slot) const { return memory_.get() + slot * m_; }
   View<double, 2> rows(int slot) const { return {vector(slot), {n_, 3}, Device::cuda}; }
   View<const double, 2> x() const { return rows(7); }
@@ -257,9 +278,29 @@ class Walker {
                   static_cast<std::uint64_t>(step), {tags_.get(), {n_}, Device::cuda}, random());
   }
 
-  void make_step(std::int64_t replica, std::int64_t step) const {
+  /// velocity = M F
+  void drive(View<const double, 2> x) const {
+    mobility_apply(context_, model_, cell_, x, View<const double, 2>(force()), velocity());
+  }
+
+  /// Where M has to be repaired, the whole step is made with M + shift I.
+  void add_shift(double shift) const {
+    if (shift > 0) mix(1.0, velocity().data, shift, force().data, velocity().data);
+  }
+
+  double amplitude() const { return std::sqrt(2 * options_.kT * options_.dt); }
+
+  /// Null: none.
+  void move(const double* divergence, const double* noise) const {
+    advance<<<blocks(n_), kThreads, 0, stream_>>>(
+        n_, options_.dt, options_.kT, amplitude(), velocity().data, divergence, noise,
+        limit_ * limit_, positions(), squares_.get(), first_.get());
+    check(cudaGetLastError(), "move particles");
+  }
+
+  void step_euler(std::int64_t replica, std::int64_t step) const {
     forces_.evaluate(x().data, force().data, nullptr);
-    mobility_apply(context_, model_, cell_, x(), View<const double, 2>(force()), velocity());
+    drive(x());
     const bool warm = options_.kT > 0, drift = options_.drift && warm;
     if (warm) add_noise(replica, step);
     if (drift && options_.random_finite_difference > 0) {
@@ -267,14 +308,53 @@ class Walker {
     } else if (drift) {
       mobility_divergence(context_, model_, cell_, x(), divergence());
     }
-    advance<<<blocks(n_), kThreads, 0, stream_>>>(
-        n_, options_.dt, options_.kT, std::sqrt(2 * options_.kT * options_.dt), velocity().data,
-        drift ? divergence().data : nullptr, warm ? noise().data : nullptr, limit_ * limit_,
-        positions(), squares_.get(), first_.get());
-    check(cudaGetLastError(), "move particles");
+    move(drift ? divergence().data : nullptr, warm ? noise().data : nullptr);
   }
 
-  /// noise = M^(1/2) xi. Where M has to be repaired, the whole step is made with M + shift I.
+  void step_midpoint(std::int64_t replica, std::int64_t step) const {
+    forces_.evaluate(x().data, force().data, nullptr);
+    drive(x());
+    const bool warm = options_.kT > 0;
+    const double shift = warm ? add_factored_noise(replica, step) : 0.0;
+    add_shift(shift);
+    go_half<<<blocks(m_), kThreads, 0, stream_>>>(m_, options_.dt, amplitude(), x().data,
+                                                  velocity().data, warm ? noise().data : nullptr,
+                                                  middle().data);
+    check(cudaGetLastError(), "make half a step");
+    check_middle(replica, step);
+    forces_.evaluate(middle().data, force().data, nullptr);
+    if (warm) {
+      lower_transpose_solve(context_, View<const double, 2>(matrix()),
+                            {vector(3), {m_}, Device::cuda});
+      mix(1.0, force().data, amplitude() / options_.dt, random().data, force().data);
+    }
+    drive(middle());
+    add_shift(shift);
+    move(nullptr, nullptr);
+  }
+
+  /// noise = L xi, with L left in the matrix; returns the shift of a repair.
+  double add_factored_noise(std::int64_t replica, std::int64_t step) const {
+    draw(options_.seed, replica, step);
+    mobility_matrix(context_, model_, cell_, x(), matrix());
+    const double shift = noise_factor(context_, cell_, x(), matrix(), options_.psd).shift;
+    lower_multiply(context_, View<const double, 2>(matrix()), {vector(3), {1, m_}, Device::cuda},
+                   {vector(4), {1, m_}, Device::cuda});
+    return shift;
+  }
+
+  void check_middle(std::int64_t replica, std::int64_t step) const {
+    look_for_not_finite(middle().data, m_, first_.get(), stream_);
+    unsigned long long found = kNobody;
+    to_host(first_.get(), 1, &found);
+    if (found == kNobody) return;
+    double coordinate = 0;
+    to_host(middle().data + found, 1, &coordinate);
+    detail::raise_blow_up(replica, step, static_cast<std::int64_t>(found / 3), coordinate, limit_,
+                          options_.dt);
+  }
+
+  /// noise = M^(1/2) xi.
   void add_noise(std::int64_t replica, std::int64_t step) const {
     draw(options_.seed, replica, step);
     SqrtOptions root;
@@ -285,7 +365,7 @@ class Walker {
                                     View<const double, 3>(random().data, {1, n_, 3}, Device::cuda),
                                     View<double, 3>(noise().data, {1, n_, 3}, Device::cuda), root)
                              .shift;
-    if (shift > 0) mix(1.0, velocity().data, shift, force().data, velocity().data);
+    add_shift(shift);
   }
 
   /// [M(x + d w / 2) - M(x - d w / 2)] w / d, whose mean is the divergence of M.
@@ -328,6 +408,7 @@ class Walker {
   double limit_;
   std::int64_t n_, m_;
   Forces forces_;
+  Scratch<double> matrix_;  // empty where it is not held
   Scratch<double> memory_, squares_;
   Scratch<std::uint32_t> tags_;
   Scratch<unsigned long long> first_;

@@ -413,11 +413,6 @@ void check(const BrownianOptions& options, View<double, 4> frames, std::int64_t 
                "tol must lie in 1e-14..0.5, got ", options.noise_tolerance);
   MLCORE_CHECK(options.noise == SqrtMethod::cholesky || options.scheme == Scheme::euler_maruyama,
                "the midpoint scheme needs noise = cholesky, whose factor it inverts");
-  if (frames.device == Device::cuda && options.scheme == Scheme::midpoint) {
-    throw BackendUnavailable(
-        "the midpoint scheme runs on the CPU alone; take euler_maruyama or copy the positions to "
-        "the host");
-  }
   MLCORE_CHECK(frames.shape[3] == 3,
                "frames must have the shape (R, T, n, 3), got the last extent ", frames.shape[3]);
   MLCORE_CHECK(0 <= first && first <= last && last < std::max<std::int64_t>(frames.shape[1], 1),

@@ -47,7 +47,6 @@ struct ForcePlan {
 double force_field(const Context& context, const ForcePlan& plan, const Cell& cell,
                    View<const double, 2> x, View<double, 2> F);
 
-/// By euler_maruyama.
 /// @param limit  longest step a particle may take
 void brownian(const Context& context, const MobilityModel& model, const Cell& cell,
               const ForcePlan& plan, const BrownianOptions& options, double limit,

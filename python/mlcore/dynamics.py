@@ -297,10 +297,9 @@ def brownian(
 
     Args:
         mobility: RPY, Oseen or PairMobility.
-        x0: (n, 3), or (R, n, 3) for R replicas, which run in parallel. On a GPU ("euler_maruyama"
-            alone) the same steps are made there, replica after replica, with the same random
-            numbers, Cholesky by cuSOLVER: the CPU's trajectory to rounding (to ``tol`` where
-            ``noise`` is found by iteration).
+        x0: (n, 3), or (R, n, 3) for R replicas, which run in parallel. On a GPU the same steps are
+            made there, replica after replica, with the same random numbers, Cholesky by cuSOLVER:
+            the CPU's trajectory to rounding (to ``tol`` where ``noise`` is found by iteration).
         forces: one or several of Yukawa, LennardJones, Harmonic, Constant; they add up.
         dt: > 0, time step.
         kT: >= 0, thermal energy.
@@ -340,7 +339,7 @@ def brownian(
         InvalidArgument: a shape, value or option is wrong.
         NotPositiveDefinite: the mobility has no square root on the way; names step, smallest
             eigenvalue and closest pair.
-        BackendUnavailable: "midpoint" on a GPU; a GPU without a CUDA build or cuSOLVER.
+        BackendUnavailable: x0 is on a GPU and mlcore was built without CUDA, or cuSOLVER is missing.
         Error: the run has blown up; names replica, step and particle. Or "lanczos" does not reach
             tol.
     """

@@ -74,13 +74,13 @@ struct BrownianOptions {
 ///
 /// Step k (counted from frame 0, which is step 0) uses random_normal(seed, stream + replica, k,
 /// tags 0..n-1), so a trajectory may be made in pieces and does not depend on the thread count.
-/// Replicas run in parallel. Frames on a GPU are made there by the same steps (euler_maruyama,
-/// Cholesky by cuSOLVER): the same trajectory to rounding; replicas then run one after the other.
+/// Replicas run in parallel. Frames on a GPU are made there by the same steps, Cholesky by
+/// cuSOLVER: the same trajectory to rounding; replicas then run one after the other.
 ///
 /// @param frames  R trajectories of T frames: (R, T, n, 3), unwrapped coordinates
 /// @throws InvalidArgument      a parameter or shape is wrong
 /// @throws NotPositiveDefinite  the mobility has no square root somewhere on the way
-/// @throws BackendUnavailable   the midpoint scheme on a GPU, or no cuSOLVER there
+/// @throws BackendUnavailable   frames on a GPU in a build without CUDA, or no cuSOLVER there
 /// @throws Error                a position became NaN or a step too long, naming replica, step and
 ///                              particle
 MLCORE_API void brownian(const Context& context, const MobilityModel& model, const Cell& cell,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from devices import device_named
 from mlcore.dynamics import Constant, Harmonic, LennardJones, Yukawa, brownian, force_field
-from mlcore.errors import BackendUnavailable, Error, InvalidArgument, NotPositiveDefinite
+from mlcore.errors import Error, InvalidArgument, NotPositiveDefinite
 from mlcore.mobility import RPY, Mobility, Oseen, PairMobility
 
 X = np.array([[0, 0, 0], [2.2, 0, 0], [0.4, 2.5, 0.1], [2, 2, 2.4], [-1.9, 1, 1]])
@@ -41,7 +41,14 @@ DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=p
 @pytest.mark.parametrize("cell", [None, CELL])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"drift": False}, {"kT": 0.0}],
+    [
+        {},
+        {"drift": False},
+        {"kT": 0.0},
+        {"scheme": "midpoint"},
+        {"scheme": "midpoint", "kT": 0.0},
+        {"scheme": "midpoint", "forces": ()},
+    ],
     ids=str,
 )
 def test_replicas_match_the_reference_on_every_device(
@@ -65,8 +72,26 @@ def test_random_finite_differences_on_the_gpu() -> None:
     run = RUN | {"forces": FORCES, "random_finite_difference": 1e-4}
     got = there.get(brownian(TABLE, there.put(X), **run))
     np.testing.assert_allclose(got, brownian(TABLE, X, **run), atol=1e-8)
-    with pytest.raises(BackendUnavailable, match="midpoint"):
-        brownian(TABLE, there.put(X), **RUN | {"scheme": "midpoint"})
+
+
+@DEVICES
+def test_midpoint_steps_of_many_particles(device: str) -> None:
+    """By NumPy: half a step, then the velocity there, of the noise whose force is L^-T xi."""
+    there, n, rpy = device_named(device), 110, RPY(1.0, 1.0)
+    x = np.stack(np.meshgrid(*[np.arange(5.0)] * 3), -1).reshape(-1, 3)[:n] * 2.3
+    run: dict[str, Any] = {"dt": 1e-3, "kT": 1.0, "steps": 3, "forces": Harmonic(0.5), "seed": 4}
+    got = there.get(brownian(rpy, there.put(x), scheme="midpoint", **run))
+    amplitude = np.sqrt(2 * 1.0 * 1e-3)
+    for step in range(3):
+        place = got[step]
+        xi = mlcore.random.normal(4, 0, step, range(n)).ravel()
+        factor = np.linalg.cholesky(rpy.matrix(place))
+        drift = factor @ (factor.T @ (-0.5 * place.ravel()))
+        half = place.ravel() + 0.5 * (1e-3 * drift + amplitude * factor @ xi)
+        push = -0.5 * half + amplitude / 1e-3 * np.linalg.solve(factor.T, xi)
+        there_moves = rpy.matrix(half.reshape(-1, 3)) @ push
+        want = place.ravel() + 1e-3 * there_moves
+        np.testing.assert_allclose(got[step + 1].ravel(), want, rtol=0, atol=1e-11)
 
 
 @DEVICES
@@ -84,12 +109,15 @@ def test_fields_match_the_reference_on_every_device(device: str, cell: Any) -> N
 
 
 @DEVICES
-def test_blow_ups_are_named_on_every_device(device: str) -> None:
-    there = device_named(device)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_blow_ups_are_named_on_every_device(device: str, scheme: str) -> None:
+    there, run = device_named(device), RUN | {"scheme": scheme}
     with pytest.raises(Error, match=r"at step 0 of replica 0: particle \d would move by"):
-        brownian(TABLE, there.put(X), **RUN | {"dt": 50.0, "forces": FORCES})
+        brownian(TABLE, there.put(X), **run | {"dt": 50.0, "forces": FORCES})
+    with pytest.raises(Error, match=r"at step 0 of replica 0: particle 0 would move by (nan|inf)"):
+        brownian(TABLE, there.put(X), **run | {"dt": 1e300, "forces": Constant((1e100, 0, 0))})
     with pytest.raises(InvalidArgument, match="the first frame must be finite"):
-        brownian(TABLE, there.put(X * np.nan), **RUN)
+        brownian(TABLE, there.put(X * np.nan), **run)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -245,15 +273,21 @@ def test_blow_up_names_replica_step_and_particle() -> None:
         brownian(table, X, **unstable, max_displacement=1.0)
 
 
-def test_indefinite_mobility() -> None:
+@DEVICES
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_indefinite_mobility(device: str, scheme: str) -> None:
+    there, run = device_named(device), RUN | {"scheme": scheme}
     near = X.copy()
     near[4] = near[2] + [0.3, 0, 0]
     with pytest.raises(NotPositiveDefinite, match="at step 0 of replica 0") as caught:
-        brownian(Oseen(1.0, 1.0), near, **RUN)
+        brownian(Oseen(1.0, 1.0), there.put(near), **run)
     assert caught.value.pair == (2, 4)
     assert caught.value.smallest_eigenvalue < 0
-    one = RUN | {"steps": 1, "every": 1}
-    assert np.isfinite(brownian(Oseen(1.0, 1.0), near, **one, psd="repair")).all()
+    one = run | {"steps": 1, "every": 1, "psd": "repair"}
+    got = there.get(brownian(Oseen(1.0, 1.0), there.put(near), **one))
+    assert np.isfinite(got).all()
+    want = brownian(Oseen(1.0, 1.0), near, **one)
+    np.testing.assert_allclose(got, want, atol=1e-3 * np.abs(want[1] - want[0]).max())
 
 
 class Foreign(Mobility):
