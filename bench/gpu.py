@@ -118,6 +118,30 @@ def neighbors(device: Device) -> Iterator[Case]:
             calls["nvalchemi"] = nvalchemi_list(system, x)
         moved = system.pairs * (2 * 4 + 3 * 4 + 3 * 8 + 8) + 24 * n
         yield device.case(f"neighbors lj N={n:.0e}", calls, moved=moved, repeat=5)
+        yield moving(device, system, n)
+
+
+def moving(device: Device, system: Any, n: int) -> Case:
+    """Steps of a list that need no search, beside a search in each."""
+    from neighbors import CUTOFF, SKIN
+
+    cutoff, box = CUTOFF - SKIN, (system.cell, system.pbc)
+    noise = 0.01 * np.random.default_rng(0).standard_normal((2, *system.x.shape))
+    steps = itertools.cycle([device.put(system.x + move) for move in noise])
+    neighbors = mlcore.NeighborList(cutoff, SKIN)
+
+    def step() -> Any:
+        neighbors.update(next(steps), *box)
+        return neighbors.get("ijSDd")
+
+    calls: dict[str, Call] = {
+        "mlcore": step,
+        "mlcore, a search each": lambda: mlcore.neighbor_list("ijSDd", next(steps), cutoff, *box),
+    }
+    kept = system.pairs
+    pairs = kept * (cutoff / CUTOFF) ** 3
+    moved = 2 * 8 * kept + pairs * (8 + 2 * 4 + 3 * 4 + 3 * 8 + 8) + 2 * 24 * n
+    return device.case(f"neighbors kept N={n:.0e}", calls, moved=moved, repeat=10)
 
 
 def nvalchemi_list(system: Any, x: Any) -> Call:
@@ -242,14 +266,24 @@ def torch_rpy(x: Any) -> Any:
 def noise(device: Device) -> Iterator[Case]:
     import torch
     from mlcore.mobility import RPY
-    from mlcore.noise import sqrt_apply
+    from mlcore.noise import cholesky, sqrt_apply
     from mobility import configuration
 
     rpy = RPY(1.0, 1.0)
     for n in (100,) if device.quick else (1000, 4000):
         x = device.put(configuration(n)[0])
         z = device.put(np.random.default_rng(5).standard_normal((n, 3)))
-        calls: dict[str, Call] = {
+        matrix = rpy.matrix(x)
+        for dtype in (torch.float64, torch.float32):
+            name, one = str(dtype).removeprefix("torch."), matrix.to(dtype)
+            calls: dict[str, Call] = {
+                "mlcore": lambda a=one, p=name: cholesky(a, precision=p),
+                "torch": lambda a=one: torch.linalg.cholesky(a),
+            }
+            single = dtype == torch.float32
+            what = f"cholesky m={3 * n} {name}"
+            yield device.case(what, calls, flops=(3 * n) ** 3 / 3, single=single)
+        calls = {
             "mlcore": lambda x=x, z=z: sqrt_apply(rpy, x, z, method="cholesky"),
             "torch cholesky": lambda x=x, z=z: torch.linalg.cholesky(torch_rpy(x)) @ z.reshape(-1),
         }
@@ -351,11 +385,11 @@ def dynamics(device: Device) -> Iterator[Case]:
     run: dict[str, Any] = {"kT": 0.1, "dt": 1e-4, "steps": 10, "every": 10, "seed": 1}
     for n in (20,) if device.quick else (100, 1000):
         x = device.put(configuration(n)[0])
-        case = device.case(
-            f"brownian rpy n={n}", {"mlcore": lambda x=x: brownian(RPY(1.0, 1.0), x, **run)}
-        )
-        case.scale = 10
-        yield case
+        for scheme in ("euler_maruyama", "midpoint"):
+            calls = {"mlcore": lambda x=x, s=scheme: brownian(RPY(1.0, 1.0), x, scheme=s, **run)}
+            case = device.case(f"brownian rpy {scheme} n={n}", calls)
+            case.scale = 10
+            yield case
 
 
 PARTS = (

@@ -38,8 +38,11 @@ def printed() -> list[str]:
 def test_every_operation_has_rows(printed: list[str]) -> None:
     rows = json.loads(printed[-3])
     ours = [row for row in rows if row[1] == "mlcore"]
-    words = "neighbors spread gather conv3d conv3d_active RPY noise LSTM mlp pair verlet brownian"
-    for word in words.split():
+    words = (
+        "neighbors,neighbors kept,spread,gather,conv3d,conv3d_active,RPY,cholesky,noise,LSTM,mlp,"
+        "pair,verlet,brownian rpy euler_maruyama,brownian rpy midpoint"
+    )
+    for word in words.split(","):
         assert any(row[0].startswith(word) for row in ours), word
     assert all(row[2] > 0 for row in ours)
     measured = [row for row in ours if row[3]]
