@@ -33,7 +33,7 @@ class Measured:
         )
 
     def __str__(self) -> str:
-        bars = [f"<= {self.most:g}"] * (self.most is not None)
-        bars += [f">= {self.least:g}"] * (self.least is not None)
+        bars = [f"<= {self.most:g}"] if self.most is not None else []
+        bars += [f">= {self.least:g}"] if self.least is not None else []
         word = {True: "held", False: "MISSED", None: ""}[self.held]
         return f"{self.what:<58}{' and '.join(bars):>14} {self.value:>12.4g}  {word}".rstrip()
