@@ -12,6 +12,7 @@ from mlcore.integrators.costs import largest_acceptable_step
 from mlcore.integrators.evaluate import Report, evaluate
 from mlcore.integrators.face import Frames, Integrator
 from mlcore.integrators.honesty import Gate, no_peeking, not_truth_plus_scalar
+from mlcore.integrators.nbody import NBodyIntegrator, StepQuality, Thermostat
 from mlcore.integrators.samples import MinMax, Windows, windows
 from mlcore.integrators.saved import load
 from mlcore.integrators.seen import fingerprints
@@ -27,9 +28,12 @@ __all__ = [
     "Lyapunov",
     "MinMax",
     "Motion",
+    "NBodyIntegrator",
     "PeriodicContinuation",
     "Report",
+    "StepQuality",
     "SymplecticIntegrator",
+    "Thermostat",
     "VerletIntegrator",
     "Windows",
     "break_even_force",

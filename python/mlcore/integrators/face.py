@@ -26,12 +26,15 @@ class Frames:
         positions: (R, n, particles, d) float64; NaN in runs that were refused.
         velocities: of the same shape.
         refused: a reason for each run, empty where there is a prediction.
+        redone: for each run, how many steps were not good and done again in halves; empty where the
+            integrator knows no such thing.
     """
 
     times: Array
     positions: Array
     velocities: Array
     refused: tuple[str, ...] = ()
+    redone: tuple[int, ...] = ()
 
     @property
     def accepted(self) -> npt.NDArray[np.bool_]:

@@ -20,13 +20,13 @@ from mlcore.arrays import integer, number, one_of, positive
 from mlcore.dynamics import Report, reporter
 from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.md.dataset import Dataset
-from mlcore.md.starts import random_start
-from mlcore.md.systems import SYSTEMS, TRUTHS, named, parameters_of
+from mlcore.md.starts import lattice_start, random_start
+from mlcore.md.systems import SYSTEMS, TRUTHS, System, named, parameters_of
 
 __all__ = ["sweep"]
 
 Array = npt.NDArray[np.float64]
-_OF_RUNS = {1: ("x0", "v0", "mass"), 3: ("seed", "mass", "temperature")}
+_OF_RUNS = {1: ("x0", "v0", "mass"), 3: ("seed", "mass", "temperature", "lattice", "settle")}
 _PART = 64  # runs of one part
 
 
@@ -49,7 +49,9 @@ def sweep(
         system: name of a reference system, one of `SYSTEMS`.
         over: values by name: parameters of the system, and of its runs: in one dimension "x0"
             (start), "v0" (default 0) and "mass" (default 1), for Lennard-Jones particles "seed" (of
-            `random_start`, default 0), "mass" and "temperature" (of the first velocities, default 0).
+            `random_start`, default 0), "mass", "temperature" (of the first velocities, default 0),
+            "lattice" (cells along an edge of a crystal to start from, default 0: at random) and
+            "settle" (time before the first frame, default 0).
         fixed: values that all runs share, of the same names.
         dt: step of the integrator.
         time: length of a run, a whole number of frames.
@@ -218,13 +220,9 @@ def _run(plan: _Plan, rows: npt.NDArray[np.intp], num_threads: int | None) -> Da
         x0 = plan.values("x0", rows, 0.0).reshape(-1, 1, 1)
         v0 = plan.values("v0", rows, 0.0).reshape(-1, 1, 1)
     else:
-        seeds, kT = plan.values("seed", rows, 0.0), plan.values("temperature", rows, 0.0)
-        made = [
-            random_start(system, int(s), mass=m, temperature=t)
-            for s, m, t in zip(seeds, mass, kT, strict=True)
-        ]
-        x0, v0 = (np.stack(parts) for parts in zip(*made, strict=True))
+        x0, v0 = _starts(plan, rows, system, mass)
     masses = np.repeat(mass[:, None], system.particles, 1)
+    x0, v0 = _settled(plan, rows, system, masses, x0, v0, num_threads)
     run = system.run(
         x0,
         v0,
@@ -247,6 +245,47 @@ def _run(plan: _Plan, rows: npt.NDArray[np.intp], num_threads: int | None) -> Da
         {k: v for k, v in plan.fixed.items() if k in plan.own},
         plan.provenance(),
     )
+
+
+def _starts(
+    plan: _Plan, rows: npt.NDArray[np.intp], system: System, mass: Array
+) -> tuple[Array, Array]:
+    seeds, kT = plan.values("seed", rows, 0.0), plan.values("temperature", rows, 0.0)
+    cells = plan.values("lattice", rows, 0.0)
+    made = [
+        lattice_start(system, int(c), int(s), mass=m, temperature=t)
+        if c
+        else random_start(system, int(s), mass=m, temperature=t)
+        for c, s, m, t in zip(cells, seeds, mass, kT, strict=True)
+    ]
+    x0, v0 = (np.stack(parts) for parts in zip(*made, strict=True))
+    return x0, v0
+
+
+def _settled(
+    plan: _Plan, rows: npt.NDArray[np.intp], system: System, masses: Array, x0: Array, v0: Array,
+    num_threads: int | None,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Positions and velocities after the time before the first frame."""
+    times = plan.values("settle", rows, 0.0)
+    if (times < 0).any():
+        raise InvalidArgument(f"settle must not be negative, got {times.min():g}")
+    steps = np.round(times / plan.dt).astype(int)
+    for count in np.unique(steps[steps > 0]):
+        some = steps == count
+        run = system.run(
+            x0[some],
+            v0[some],
+            dt=plan.dt,
+            steps=int(count),
+            every=int(count),
+            mass=masses[some],
+            truth=plan.truth,
+            energies=False,
+            num_threads=num_threads,
+        )
+        x0[some], v0[some] = run.positions[:, -1], run.velocities[:, -1]
+    return x0, v0
 
 
 def _kept(path: Path, plan: _Plan) -> Dataset:

@@ -7,7 +7,7 @@ Units are those of Lennard-Jones: masses, lengths and energies of order one.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,7 @@ __all__ = [
     "lennard_jones",
     "named",
     "oscillator",
+    "recorded",
     "rugged",
 ]
 
@@ -64,8 +65,17 @@ class System:
     box: float | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def cell(self) -> npt.NDArray[np.float64] | None:
+        """(3, 3) of periodic space, one lattice vector per row; None in open space."""
+        told = self.parameters.get("cell")
+        if told is not None:
+            return np.array(told, dtype=np.float64)
+        return None if self.box is None else self.box * np.eye(3)
+
     def energies_forces(self, x: npt.ArrayLike) -> tuple[Any, Any]:
         """Potential energies (R,) and forces (R, n, d) of positions (R, n, d), or of one (n, d)."""
+        self._need_forces()
         return system_forces(self.forces, np.asarray(x, dtype=np.float64), box=self.box)
 
     def run(
@@ -86,6 +96,7 @@ class System:
             truth: "verlet", velocity Verlet, or "order8", which follows the differential equation.
         """
         one_of("truth", truth, *TRUTHS)
+        self._need_forces()
         return verlet(
             x0,
             v0,
@@ -98,6 +109,35 @@ class System:
             integrator=TRUTHS[truth],
             **options,
         )
+
+    def _need_forces(self) -> None:
+        if self.name == recorded.__name__:
+            raise InvalidArgument("the forces of recorded runs are not known")
+
+
+def recorded(
+    n: int, cell: npt.ArrayLike | None = None, types: Sequence[int] | None = None
+) -> System:
+    """Particles that were watched, whose forces are not known: see `mlcore.md.from_trajectories`.
+
+    Args:
+        n: particles.
+        cell: (3, 3) of periodic space, one lattice vector per row; None: open space.
+        types: (n,) from 0 on; None: all alike.
+    """
+    if integer("n", n) < 1:
+        raise InvalidArgument(f"n must be at least 1, got {n}")
+    if types is not None and (len(types) != n or min(types) < 0):
+        raise InvalidArgument(f"types must be {n} numbers from 0 on")
+    rows = None if cell is None else np.asarray(cell, dtype=np.float64)
+    if rows is not None and (rows.shape != (3, 3) or not abs(np.linalg.det(rows)) > 0):
+        raise InvalidArgument("cell must be (3, 3), of some volume")
+    told = {
+        "n": int(n),
+        "cell": None if rows is None else tuple(map(tuple, rows.tolist())),
+        "types": None if types is None else tuple(int(t) for t in types),
+    }
+    return System("recorded", (), n, 3, None, told)
 
 
 def oscillator(k: float = 1.0) -> System:
@@ -165,6 +205,7 @@ def lennard_jones(
 SYSTEMS: dict[str, Callable[..., System]] = {
     make.__name__: make for make in (oscillator, fixed_lennard_jones, double_well, rugged)
 } | {"lennard_jones": lennard_jones}
+_MAKERS = SYSTEMS | {"recorded": recorded}
 
 
 def named(name: str, **parameters: Any) -> System:
@@ -173,7 +214,7 @@ def named(name: str, **parameters: Any) -> System:
     Raises:
         InvalidArgument: there is no such system, it has no such parameter, or lacks one.
     """
-    make = SYSTEMS[one_of("system", name, *SYSTEMS)]
+    make = _MAKERS[one_of("system", name, *_MAKERS)]
     known = parameters_of(name)
     for key in parameters:
         if key not in known:
@@ -188,4 +229,4 @@ def named(name: str, **parameters: Any) -> System:
 
 def parameters_of(name: str) -> tuple[str, ...]:
     """Names of the parameters of a system."""
-    return tuple(inspect.signature(SYSTEMS[name]).parameters)
+    return tuple(inspect.signature(_MAKERS[name]).parameters)
