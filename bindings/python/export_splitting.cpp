@@ -53,7 +53,7 @@ std::int64_t extent(const py::object& array, int axis) {
 void run(const OwnedSplitting& owned, const OwnedSystem& place, const py::object& x,
          const py::object& v, const py::object& done, const py::object& closest,
          const py::object& status, std::int64_t every, std::int64_t first, std::int64_t last,
-         const py::object& frames_x, const py::object& frames_v, SplittingLists* lists, int threads,
+         SplittingLists& lists, const py::object& frames_x, const py::object& frames_v, int threads,
          std::uintptr_t stream) {
   const std::int64_t R = extent(x, 0), n = extent(x, 1);
   const SplittingState state{any_output<double, 3>("x", x, {R, n, 3}),
@@ -69,7 +69,7 @@ void run(const OwnedSplitting& owned, const OwnedSystem& place, const py::object
   }
   py::gil_scoped_release release;
   owned.splitting.run({threads, reinterpret_cast<void*>(stream)}, place.system, state, every, first,
-                      last, xs, vs, lists);
+                      last, xs, vs, &lists);
 }
 
 double kick(const OwnedSplitting& owned, int stage, const py::object& x, const py::object& v,
@@ -113,8 +113,8 @@ void export_splitting(py::module_& m) {
            py::arg("u_lo"), py::arg("u_hi"))
       .def("run", &run, py::arg("system"), py::arg("x"), py::arg("v"), py::arg("done"),
            py::arg("closest"), py::arg("status"), py::arg("every"), py::arg("first"),
-           py::arg("last"), py::arg("frames_x") = py::none(), py::arg("frames_v") = py::none(),
-           py::arg("lists") = py::none(), py::arg("num_threads") = 0, py::arg("stream") = 0)
+           py::arg("last"), py::arg("lists"), py::arg("frames_x") = py::none(),
+           py::arg("frames_v") = py::none(), py::arg("num_threads") = 0, py::arg("stream") = 0)
       .def("kick", &kick, py::arg("stage"), py::arg("x"), py::arg("v"), py::arg("offsets"),
            py::arg("columns"), py::arg("species") = py::none(), py::arg("first_species") = 0,
            py::arg("num_threads") = 0)

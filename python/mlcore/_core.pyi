@@ -553,9 +553,9 @@ class PairSplitting:
         every: typing.SupportsInt | typing.SupportsIndex,
         first: typing.SupportsInt | typing.SupportsIndex,
         last: typing.SupportsInt | typing.SupportsIndex,
+        lists: SplittingLists,
         frames_x: typing.Any = None,
         frames_v: typing.Any = None,
-        lists: SplittingLists = None,
         num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
         stream: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> None: ...

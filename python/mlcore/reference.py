@@ -24,6 +24,7 @@ from mlcore.mlp import MLP
 from mlcore.pair_potential import PairPotential, PairResults
 from mlcore.random import checked_tags
 from mlcore.recurrent import LSTM
+from mlcore.splitting import PairSplitting
 from mlcore.stencil import Stencil, convolve, finite_difference, scatter
 from mlcore.voxels import Kernel, VoxelGrid, kernel_parameters
 
@@ -53,6 +54,7 @@ __all__ = [
     "rasterize",
     "scatter3d",
     "scatter3d_active",
+    "splitting_step",
     "sqrt_apply",
     "symmetric_eigenvalues",
     "system_forces",
@@ -276,6 +278,24 @@ def pair_potential(
     rows = _core.PairRows(offsets, j, D, types=kinds)
     potential.core.evaluate(rows, forces, energies, virial, reference=True)
     return PairResults(float(energies.sum()), energies, forces, virial)
+
+
+def splitting_step(
+    splitting: PairSplitting,
+    x: npt.ArrayLike,
+    v: npt.ArrayLike,
+    cell: Any = None,
+    pbc: Pbc = None,
+    species: npt.ArrayLike | None = None,
+    wall: float = 0.0,
+) -> tuple[Array, Array, float]:
+    """One step of `mlcore.PairSplitting`, all pairs and images tried: x, v (n, 3), and the smallest
+    distance of a pair below the cutoff that a kick saw."""
+    new_x, new_v = (np.array(values, dtype=np.float64, order="C") for values in (x, v))
+    kinds = None if species is None else np.asarray(species, np.int32)
+    system = _core.SplittingSystem(*box(cell, pbc), wall=wall, species=kinds)
+    closest: float = splitting.core.step_reference(system, new_x, new_v)
+    return new_x, new_v, closest
 
 
 def conv3d_active(

@@ -183,11 +183,10 @@ class PairSplitting:
             InvalidArgument: a shape, value or option is wrong, or a particle starts outside the
                 wall.
         """
-        if is_atoms(x0) and v0 is None:
-            v0 = x0.get_velocities()
         start = Particles.of(x0, cell, pbc, name="x0")
         count = frame_count(steps, every)
-        state = _State(start, v0)
+        speeds = _speeds(x0, v0, start)
+        state = _State(start, speeds)
         system = _core.SplittingSystem(
             *start.box,
             wall=0.0 if wall is None else positive("wall", wall),
@@ -195,7 +194,7 @@ class PairSplitting:
         )
         frames = _frames(out, start, count)
         if out is not None:
-            _check_apart(frames, start.x, v0 if v0 is None else start.vectors("v0", v0))
+            _check_apart(frames, start.x, speeds)
         arrays = [filled for filled, _ in frames]
         for array, first in zip(arrays, (state.x, state.v), strict=True):
             array[:, 0] = first
@@ -209,8 +208,8 @@ class PairSplitting:
                 every,
                 first,
                 last,
-                *(to or (None, None)),
-                lists=lists,
+                lists,
+                *to,
                 num_threads=threads,
                 stream=stream,
             )
@@ -224,7 +223,8 @@ class PairSplitting:
                     advance(piece, 0, 1)
                     state.write(arrays, first + 1)
                 report(last, count)
-        return state.result(start, self.h * every * np.arange(count + 1), frames)
+        times: Array = self.h * every * np.arange(count + 1, dtype=np.float64)
+        return state.result(start, times, frames)
 
     def kick(
         self,
@@ -300,16 +300,22 @@ def _species(species: npt.ArrayLike | None) -> npt.NDArray[np.int32] | None:
     return numbers.astype(np.int32)
 
 
+def _speeds(x0: Any, v0: Any, start: Particles) -> Any:
+    """(R, n, 3), or None: at rest."""
+    if v0 is None and is_atoms(x0):
+        v0 = x0.get_velocities()
+    return None if v0 is None else start.vectors("v0", v0)
+
+
 class _State:
     """Replicas on their way, as the core takes them: iterates over its arguments."""
 
-    def __init__(self, start: Particles, v0: Any) -> None:
-        self.kind = start.kind
+    def __init__(self, start: Particles, speeds: Any) -> None:
         shape = tuple(start.x.shape)
         self.x, self.last_x = start.kind.output(None, shape)
         self.v, self.last_v = start.kind.output(None, shape)
         self.x[...] = start.x
-        self.v[...] = 0 if v0 is None else start.vectors("v0", v0)
+        self.v[...] = 0 if speeds is None else speeds
         replicas = shape[0]
         self.done = _placed(np.zeros(replicas, np.int64), start.kind)
         self.closest = _placed(np.full(replicas, np.inf), start.kind)
