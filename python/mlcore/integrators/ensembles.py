@@ -20,6 +20,7 @@ Array = npt.NDArray[np.float64]
 ENSEMBLE = ("g_l1", "potential", "pressure", "vacf_l1", "msd", "diffusion")
 _BINS = 60
 _PAIRS = 4e6  # of frames of g(r) of one run
+_NO_PRESSURE = "there is no box, or forces are not known"
 _LAG = 5.0  # time of correlations
 
 
@@ -120,6 +121,9 @@ def _reach(setting: Setting, x: Array) -> float:
 
 
 def _potential(system: System, x: Array) -> Array:
+    """(R, F); NaN where forces are not known."""
+    if not system.forces:
+        return np.full(x.shape[:2], np.nan)
     rows = np.ascontiguousarray(x).reshape(-1, *x.shape[2:])
     return np.asarray(system.energies_forces(rows)[0]).reshape(x.shape[:2])
 
@@ -137,7 +141,7 @@ def pressure(system: System, x: Array, kinetic: Array, change: float = 1e-5) -> 
         Means over frames; NaN without a box.
     """
     box = system.box
-    if box is None:
+    if box is None or not system.forces:
         return np.full(len(x), np.nan)
     ends = []
     for scale in (1 - change, 1 + change):
@@ -159,7 +163,7 @@ def beside(own: Ensemble | str, reference: Ensemble | str) -> Values:
     return {
         "g_l1": Value(metrics.mean_difference(own.g.mean(0), true["g"][1])),
         "potential": _told(own.potential),
-        "pressure": _told(own.pressure, "there is no box"),
+        "pressure": _told(own.pressure, _NO_PRESSURE),
         "vacf_l1": _number(_vacf(own.vacf.mean(0), true["vacf"][1])),
         "msd": _number(_msd(own.msd.mean(0), true["msd"][1])),
         "diffusion": _diffusion(own),
@@ -173,7 +177,7 @@ def scatter(reference: Ensemble | str) -> Values:
     return {
         "g_l1": _between(reference.g, metrics.mean_difference),
         "potential": _told(reference.potential),
-        "pressure": _told(reference.pressure, "there is no box"),
+        "pressure": _told(reference.pressure, _NO_PRESSURE),
         "vacf_l1": _between(reference.vacf, _vacf),
         "msd": _between(reference.msd, _msd),
         "diffusion": _diffusion(reference),
@@ -199,7 +203,7 @@ def _msd(own: Array, true: Array) -> float:
     return float(np.abs(own[1:] / true[1:] - 1).mean())
 
 
-def _told(values: Array, otherwise: str = "it is not finite") -> Value:
+def _told(values: Array, otherwise: str = "energies are not known, or not finite") -> Value:
     if not np.isfinite(values).all():
         return left_out(otherwise)
     mean = float(values.mean())

@@ -37,6 +37,7 @@ __all__ = ["ROWS", "TRUTH", "Column", "Report", "Row", "evaluate"]
 
 PathLike = str | os.PathLike[str]
 TRUTH = "truth"
+PAPER_STEP = 1e-3
 _WINDOW = 5
 _SECONDS = 10.0  # for the Lyapunov exponent
 
@@ -57,6 +58,7 @@ _COST = "Cost"
 _BEFORE = (
     Row(_ACCURACY, "runs refused", ("refused",)),
     Row(_ACCURACY, "runs that blew up", ("blown",)),
+    Row(_ACCURACY, "steps done again in halves", ("redone",)),
     Row(_ACCURACY, "one step from true frames, mean error", ("one_step",)),
     Row(_ACCURACY, "one step from true frames, largest error", ("one_step_max",)),
     Row(_ACCURACY, "one step, error over that of straight flight", ("one_step_ratio",)),
@@ -373,7 +375,8 @@ def _setting(
     if not 0 <= discard < 1:
         raise InvalidArgument(f"discard must lie in 0 .. 1, got {discard}")
     request = data.provenance.get("request", {})
-    step = request.get("dt", 1e-3) if dt is None else dt
+    usual = PAPER_STEP if data.system_of(0).forces else data.interval
+    step = request.get("dt", usual) if dt is None else dt
     truth = str(request.get("truth", "verlet"))
     return Setting(data, window, positive("dt", step), truth, discard=discard)
 
@@ -395,9 +398,6 @@ def _exponent(setting: Setting, known: float | None) -> Lyapunov | None:
     second = verlet_seconds(system, x[:1], v[:1], mass[:1], step)
     time = float(np.clip(_SECONDS * step / (second * 2 * len(runs)), 10.0, 100.0))
     return lyapunov(system, x, v, mass=mass, dt=step, time=time, warm_up=0.1 * time)
-
-
-PAPER_STEP = 1e-3
 
 
 def _baselines(several: Mapping[str, Integrator], setting: Setting) -> dict[str, Any]:
@@ -437,7 +437,7 @@ class _Work:
         told = {
             "system": f"{data.system}, {len(data)} runs, {setting.particles} particles",
             "truth": _truth(setting),
-            "large step": f"{setting.interval:g} = {setting.interval / setting.dt:g} small ones",
+            "large step": _large(setting),
             "window": begin,
             "trajectories mean something": _meaning(setting, exponent),
         }
@@ -514,25 +514,28 @@ class _Work:
         for end in self.until:
             values[f"forced_{end:g}"] = measures.forced(stepped, end)
         values["horizon_forced"] = _horizon_forced(stepped, setting)
-        own = self.reference if setting is self.setting else None
-        for found, more in (
-            measures.autoregressive(setting, frames, self.until),
-            measures.conservation(setting, frames),
-        ):
-            values |= found
-            curves |= more
-        values |= measures.reversibility(integrator, setting, frames)
-        values |= measures.equipartition(setting, frames)
-        averages = ensembles.measured(setting, frames)
-        values |= ensembles.beside(averages, own if own is not None else averages)
-        curves |= _averages(averages)
-        timed = self.timing and setting.forces_known and name != "straight flight"
-        if timed and frames.accepted.any():
-            parts = integrator, setting, rolled, setting.interval, self.verlet, self.step
-            values |= costs(*parts)
+        found, more = measures.autoregressive(setting, frames, self.until)
+        values, curves = values | found, curves | more
+        if not (baseline and isinstance(integrator, BallisticIntegrator)):
+            found, more = self._kept(integrator, setting, rolled, frames)
+            values, curves = values | found, curves | more
         gates = () if baseline else self._gates(integrator, setting, rolled, frames)
         refused = {run: why for run, why in enumerate(frames.refused) if why}
         return Column(name, what, values, curves, gates, refused, baseline)
+
+    def _kept(
+        self, integrator: Any, setting: Setting, window: Dataset, frames: Frames
+    ) -> tuple[Values, dict[str, Curve]]:
+        """What is conserved, averages, and costs."""
+        values, curves = measures.conservation(setting, frames)
+        values |= measures.reversibility(integrator, setting, frames)
+        values |= measures.equipartition(setting, frames)
+        averages = ensembles.measured(setting, frames)
+        values |= ensembles.beside(averages, self.reference)
+        if self.timing and setting.forces_known and frames.accepted.any():
+            parts = integrator, setting, window, setting.interval, self.verlet, self.step
+            values |= costs(*parts)
+        return values, curves | _averages(averages)
 
     def _rolled(self, integrator: Any) -> tuple[Setting, Dataset, Frames | str]:
         """Frames predicted, from which window, and what they are to be compared with."""
@@ -615,6 +618,12 @@ def _horizon_forced(found: measures.Forced | str, setting: Setting) -> Value:
     if len(wrong) == 0:
         return Value(None, f">{found.times.max():.3g}")
     return Value(float(wrong.min()))
+
+
+def _large(setting: Setting) -> str:
+    if not setting.forces_known:
+        return f"{setting.interval:g}"
+    return f"{setting.interval:g} = {setting.interval / setting.dt:g} small ones"
 
 
 def _truth(setting: Setting) -> str:

@@ -40,6 +40,7 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 _BLOWN = 10.0  # times the largest kinetic energy of the truth
 _BACK = 1000  # steps forth and back at most
+_UNKNOWN = "the forces of these runs are not known"
 _OVERLAP = 0.01  # of the energy, by which the potential one may exceed it at a turning point
 
 
@@ -123,7 +124,7 @@ def one_step(found: Forced | str) -> tuple[Values, dict[str, Curve]]:
         "one_step": Value(mean),
         "one_step_max": Value(float(found.error[fine].max())),
         "one_step_ratio": Value(mean / straight) if straight > 0 else still,
-        "velocity_r2": Value(found.r_squared, f"{found.r_squared:.5f}")
+        "velocity_r2": Value(found.r_squared, f"{found.r_squared:.6f}")
         if np.isfinite(found.r_squared)
         else left_out("no velocities are predicted"),
         "energy_forced": _largest(found.energy, "no velocities are predicted, or E is zero"),
@@ -193,6 +194,8 @@ def autoregressive(
     stopped = accepted & ~finite(frames)
     values["refused"] = Value(float((~accepted).sum()), f"{(~accepted).sum()} of {len(accepted)}")
     values["blown"] = _blown(setting, frames, stopped)
+    if frames.redone:
+        values["redone"] = Value(float(sum(frames.redone)))
     why = next((reason for reason in frames.refused if reason), "")
     for end in until:
         values[f"error_{end:g}"] = _mean_error(setting, error[accepted], end, why)
@@ -277,14 +280,26 @@ def conservation(setting: Setting, frames: Frames) -> tuple[Values, dict[str, Cu
     values = {"overlaps": _overlaps(potential[runs], first[runs])}
     if not np.isfinite(kinetic[runs]).all():
         return {k: left_out("no velocities are predicted") for k in _CONSERVED} | values, {}
+    if not setting.forces_known:
+        dark = dict.fromkeys(("energy_largest", "energy_drift", "overlaps"), left_out(_UNKNOWN))
+        found, curves = _moving(setting, whole, runs)
+        return dark | found, curves
     times = setting.times[which]
     scale = setting.data.kinetic.max()
     found, curves = _energy(times, (potential + kinetic)[runs], first[runs], float(scale))
     values |= found
-    v, masses = whole.velocities[runs], setting.data.masses[runs]
-    values |= _momentum(setting, v, masses, runs)
-    found, more = _temperature(setting, v, masses)
+    found, more = _moving(setting, whole, runs)
     return values | found, curves | more
+
+
+def _moving(
+    setting: Setting, frames: Frames, runs: npt.NDArray[np.bool_]
+) -> tuple[Values, dict[str, Curve]]:
+    """What velocities alone tell."""
+    v, masses = frames.velocities[runs], setting.data.masses[runs]
+    values = _momentum(setting, v, masses, runs)
+    found, curves = _temperature(setting, v, masses)
+    return values | found, curves
 
 
 def _overlaps(potential: Array, first: Array) -> Value:
@@ -310,7 +325,7 @@ def _energy(
 def _momentum(setting: Setting, v: Array, masses: Array, runs: npt.NDArray[np.bool_]) -> Values:
     keys = ("momentum_largest", "momentum_drift")
     if not setting.conserved:
-        return {key: left_out("this system does not conserve momentum") for key in keys}
+        return {key: left_out("this system is not known to conserve momentum") for key in keys}
     last = setting.first.velocities[runs, -1:]
     change = metrics.momentum(v, masses) - metrics.momentum(last, masses)
     slopes = metrics.drift(setting.times, np.moveaxis(change, -1, 0)).fitted

@@ -118,7 +118,10 @@ class Setting:
     @property
     def box(self) -> float | None:
         """Edge of a periodic cube; None elsewhere, where positions must be unwrapped."""
-        return self.system.box
+        cell = self.system.cell
+        if cell is None or not np.array_equal(cell, cell[0, 0] * np.eye(3)):
+            return None
+        return float(cell[0, 0])
 
     @property
     def forces_known(self) -> bool:

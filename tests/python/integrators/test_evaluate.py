@@ -199,6 +199,19 @@ def test_an_integrator_that_fails_is_a_column_with_the_reason(wells: md.Dataset)
     assert "whole number of steps" in str(report)
 
 
+def test_recorded_runs_have_no_energies(liquid: md.Dataset) -> None:
+    fixed = {"n": 16, "cell": (BOX * np.eye(3)).tolist()}
+    told = replace(liquid, system="recorded", fixed=fixed, parameters={}, provenance={})
+    report, known = (evaluate(BallisticIntegrator(), data, timing=False) for data in (told, liquid))
+    values = report["Ballistic"].values
+    for key in ("energy_largest", "overlaps", "potential", "pressure"):
+        assert values[key].number is None and values[key].reason, key
+    assert report["truth"].values["horizon"].reason and np.isinf(report.cut)
+    for key in ("g_l1", "msd", "error_1", "equipartition", "velocity_r2"):
+        assert values[key].number == known["Ballistic"].values[key].number, key
+    assert "recorded runs" in str(report) and "nan" not in str(report)
+
+
 def test_report_as_text_and_json(liquid: md.Dataset, tmp_path: Path) -> None:
     report = evaluate({"a": VerletIntegrator(5e-3), "b": Noisy()}, liquid, exponent=3.0)
     text = str(report)
