@@ -17,7 +17,7 @@ from mlcore.integrators.setting import Setting, Value, Values, left_out
 from mlcore.integrators.speed import break_even_force, net_speedup
 from mlcore.md import Dataset, System
 
-__all__ = ["costs", "largest_acceptable_step", "verlet_seconds"]
+__all__ = ["acceptable", "costs", "largest_acceptable_step", "verlet_seconds", "written"]
 
 Array = npt.NDArray[np.float64]
 PAPER_STEP = 1e-3
@@ -137,13 +137,13 @@ def costs(
     seconds = _seconds(lambda: integrator.rollout(one, n, interval)) / n
     batch = _seconds(lambda: integrator.rollout(window, n, interval)) / (n * len(window))
     values |= {
-        "seconds": Value(seconds, _time(seconds)),
-        "seconds_batch": Value(batch, _time(batch)),
+        "seconds": Value(seconds, written(seconds)),
+        "seconds_batch": Value(batch, written(batch)),
     }
     saved = interval / step - forces
     if saved > 0:
         even = break_even_force(seconds, saved)
-        values["break_even"] = Value(even, _time(even))
+        values["break_even"] = Value(even, written(even))
     else:
         values["break_even"] = left_out("no evaluation of the force is saved")
     total = float(window.times[-1]) + float(setting.times[-1])
@@ -189,7 +189,8 @@ def _seconds(work: Callable[[], Any]) -> float:
     return best
 
 
-def _time(seconds: float) -> str:
+def written(seconds: float) -> str:
+    """A time in its unit."""
     for factor, unit in ((1, "s"), (1e3, "ms"), (1e6, "us")):
         if seconds * factor >= 1:
             return f"{seconds * factor:.3g} {unit}"

@@ -20,7 +20,7 @@ from mlcore.integrators.baselines import (
     VerletIntegrator,
 )
 from mlcore.integrators.chaos import Lyapunov, lyapunov, verlet_horizon
-from mlcore.integrators.costs import acceptable, costs, verlet_seconds
+from mlcore.integrators.costs import acceptable, costs, verlet_seconds, written
 from mlcore.integrators.face import Frames, Integrator
 from mlcore.integrators.honesty import (
     Gate,
@@ -444,7 +444,7 @@ class _Work:
         if self.step:
             told["largest acceptable small step"] = f"{self.step:g}"
         if self.verlet:
-            told["one compiled small step"] = f"{self.verlet * 1e6:.3g} us on one thread"
+            told["one compiled small step"] = f"{written(self.verlet)} on one thread"
         told["mlcore"] = mlcore.__version__
         return told
 
@@ -462,7 +462,7 @@ class _Work:
             values["forces"] = Value(setting.interval / self.step)
         if self.verlet:
             seconds = self.verlet * setting.interval / self.step
-            values["seconds"] = Value(seconds, f"{seconds * 1e6:.3g} us")
+            values["seconds"] = Value(seconds, written(seconds))
         curves = {**curves, **more, **_averages(self.reference)}
         if not isinstance(self.reference, str):
             curves |= self.reference.bands
