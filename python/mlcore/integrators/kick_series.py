@@ -191,7 +191,7 @@ def refined(
     state, reach = _linearised(kicks, pairs)
     for iteration in range(iterations):
         report(iteration, iterations)
-        if np.sqrt(state.cost / len(pairs)) < _EXACT * np.ptp(kicks.span) or idle > 5:
+        if np.sqrt(state.cost / len(pairs)) < _EXACT * np.ptp(kicks.span) or idle > 12:
             break
         scale = np.sqrt(np.diag(state.normal)) + 1e-300
         matrix = state.normal / scale / scale[:, None]

@@ -59,7 +59,7 @@ class SymplecticIntegrator:
         orders: int = 4,
         tolerance: float = 1e-4,
         pairs: int = 20000,
-        iterations: int = 60,
+        iterations: int = 100,
         seed: int = 0,
     ) -> None:
         least = {"kicks": 1, "degree": 2, "orders": 0, "pairs": 100, "iterations": 1, "seed": 0}
@@ -247,7 +247,7 @@ class SymplecticIntegrator:
         slack = 1e-3 * (high - low)
         if abs(place) <= 1 and low - slack <= energy <= high + slack:
             return ""
-        return f"x = {x:g}, v = {v:g} is of an energy outside the training"
+        return f"x = {x:g}, v = {v:g} lies outside the positions and energies of the training"
 
     def save(self, path: PathLike) -> None:
         """One safetensors file, whole or not at all.

@@ -60,14 +60,14 @@ def random_kicks(kicks: int, orders: int = 2, seed: int = 0) -> KickSeries:
 
 # ------------------------------------------------------------------------------------------- bars
 def test_unseen_starts(taught: tuple[SymplecticIntegrator, float]) -> None:
-    """Bar 2e-2, stretch 1e-3, to t = 100; energies within 5 % to t = 1000."""
+    """Bar 2e-2, stretch 1e-3, to t = 100; energies within 5 %. To t = 1000: bench/integrators.py."""
     model, h = taught
-    data = runs(h, 1000.0, UNSEEN)
+    data = runs(h, 400.0, UNSEEN)
     frames = model.rollout(data.frames(slice(1)), data.positions.shape[1] - 1)
     assert frames.accepted.all(), frames.refused
     error = np.abs(frames.positions - data.positions[:, 1:])[:, :, 0, 0]
     assert error[:, : round(100 / h)].max() < 1e-7
-    assert error.max() < 1e-5
+    assert error.max() < 1e-6
     x, v = frames.positions[:, :, 0, 0], frames.velocities[:, :, 0, 0]
     energy = v**2 / 2 + x**4 / 4 - x**2 / 2
     change = energy / data.energy[:, :1] - 1
@@ -186,11 +186,11 @@ def test_a_splitting_is_found_again() -> None:
 # --------------------------------------------------------------------------------- steps and masses
 def test_several_steps_and_masses() -> None:
     """One model; masses and a step that it was not taught."""
-    masses, x0 = np.geomspace(1, 8, 7), STARTS[::2]
+    masses, x0 = np.geomspace(1, 6, 5), STARTS[3::4]
     parts = [runs(h, 20 * h, x0, 0.01, mass=masses) for h in (0.1, 0.2)]
-    model = SymplecticIntegrator(8, 14, 2, pairs=5000).fit(parts)
+    model = SymplecticIntegrator(6, 14, 2, pairs=3000, iterations=40).fit(parts)
     for h in (0.1, 0.15, 0.2):
-        data = runs(h, 30.0, UNSEEN, 0.01, mass=[1.3, 6.0])
+        data = runs(h, 30.0, UNSEEN, 0.01, mass=[1.3, 4.0])
         frames = model.rollout(data.frames(slice(1)), data.positions.shape[1] - 1)
         assert frames.accepted.all(), frames.refused
         assert np.abs(frames.positions - data.positions[:, 1:]).max() < 1e-4
@@ -221,9 +221,12 @@ def test_what_was_not_taught_is_refused(small: SymplecticIntegrator) -> None:
     window = runs(0.1, 0.2, [2.0, 3.3, -5.0])
     frames = small.rollout(window, 4)
     assert list(frames.accepted) == [True, False, False]
-    assert "energy outside" in frames.refused[1] and np.isnan(frames.positions[1:]).all()
+    assert (
+        "outside the positions and energies" in frames.refused[1]
+        and np.isnan(frames.positions[1:]).all()
+    )
     fast = replace(window, velocities=window.velocities + 9.0)[:1]
-    assert "energy outside" in small.step(fast).refused[0]
+    assert "outside the positions and energies" in small.step(fast).refused[0]
     with pytest.raises(InvalidArgument, match="of oscillator"):
         small.step(md.sweep("oscillator", {"x0": [1.0]}, dt=1e-3, time=0.1, every=100))
 
