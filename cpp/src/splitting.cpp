@@ -122,10 +122,17 @@ class Packing {
 
 // ------------------------------------------------------------------------------------ space
 
+double longest_of(const Cell& cell) {
+  double longest = 0;
+  for (double entry : cell.rows) longest = std::max(longest, std::fabs(entry));
+  return cell.is_open() ? 0 : longest;
+}
+
 /// A completed cell as the kernels take it.
-kernels::SplittingSpace space_of(const Cell& cell, double wall) {
+kernels::SplittingSpace space_of(const Cell& cell, double wall, double cutoff) {
   kernels::SplittingSpace space{};
   space.wall = wall;
+  space.farthest = kFarthest * (cutoff + wall + longest_of(cell));
   if (cell.is_open()) return space;
   space.images = kernels::ImageKind::straight;
   const auto inverse_rows = inverse(cell.rows);
@@ -150,12 +157,6 @@ bool nearest_is_enough(const Cell& cell, double cutoff) {
     if (cell.pbc[a] && cutoff > 0.5 * apart[a]) return false;
   }
   return true;
-}
-
-double longest_of(const Cell& cell) {
-  double longest = 0;
-  for (double entry : cell.rows) longest = std::max(longest, std::fabs(entry));
-  return cell.is_open() ? 0 : longest;
 }
 
 // ------------------------------------------------------------------------------------ lists
@@ -202,7 +203,6 @@ class Listed {
       : plan_(plan), cell_(cell), space_(space), species_(species), list_(list) {
     cutoff_ = std::sqrt(plan.cutoff_square);
     skin_ = kSkin * cutoff_;
-    farthest_ = kFarthest * (cutoff_ + longest_of(cell));
   }
 
   /// Up to `steps` steps, those that are good.
@@ -253,11 +253,11 @@ class Listed {
     for (double square : longest) stale_ |= !(square <= 0.25 * skin_ * skin_);
   }
 
-  /// Only where the list has to be made anew can a particle have gone astray.
+  /// Only where the list has to be made anew can a particle have gone too far.
   bool near_enough(View<double, 2> x) const {
     if (!stale_) return true;
     return std::all_of(x.begin(), x.end(),
-                       [this](double value) { return std::fabs(value) < farthest_; });
+                       [this](double value) { return std::fabs(value) < space_.farthest; });
   }
 
   void place(const Context& context, View<double, 2> x) {
@@ -359,7 +359,7 @@ class Listed {
   const kernels::SplittingSpace& space_;
   View<const std::int32_t, 1> species_;
   List& list_;
-  double cutoff_, skin_, farthest_;
+  double cutoff_, skin_;
   bool stale_ = true;
 };
 
@@ -381,7 +381,7 @@ class AllPairs {
     const std::int64_t lanes = MLCORE_DISPATCH(splitting_lanes)();
     padded_ = (n + lanes - 1) / lanes * lanes;
     push_.resize(padded_);
-    eye_.resize(n + padded_);
+    eye_.resize(n + padded_ + 1);
     eye_[n] = 1e30 * plan.cutoff_square;
     for (std::int64_t i = 0; i < n; ++i) {
       species_[i] = species.data ? species(i) : 0;
@@ -495,14 +495,13 @@ void check_run(const SplittingSystem& system, const SplittingState& state, std::
                "a wall needs open space, not a periodic cell");
 }
 
-void check_start(const SplittingSystem& system, View<double, 2> x, View<double, 2> v,
-                 std::int64_t r) {
+void check_start(const SplittingSystem& system, double farthest, View<double, 2> x,
+                 View<double, 2> v, std::int64_t r) {
   for (std::int64_t i = 0; i < x.shape[0]; ++i) {
     double square = 0;
     for (int k = 0; k < 3; ++k) {
-      MLCORE_CHECK(std::isfinite(x(i, k)) && std::fabs(x(i, k)) < 1e100,
-                   "x must be finite and within -1e100..1e100, but that of particle ", i,
-                   " in replica ", r, " is ", x(i, k));
+      MLCORE_CHECK(std::fabs(x(i, k)) < farthest, "x must be finite and within -", farthest, "..",
+                   farthest, ", but that of particle ", i, " in replica ", r, " is ", x(i, k));
       MLCORE_CHECK(std::isfinite(v(i, k)), "v must be finite, but that of particle ", i,
                    " in replica ", r, " is ", v(i, k));
       square += x(i, k) * x(i, k);
@@ -562,7 +561,7 @@ class Run {
       : plan_(plan),
         system_(system),
         cell_(cell),
-        space_(space_of(cell, system.wall)),
+        space_(space_of(cell, system.wall, std::sqrt(plan.cutoff_square))),
         state_(state),
         every_(every),
         first_(first),
@@ -654,10 +653,11 @@ void PairSplitting::run(const Context& context, const SplittingSystem& system,
                  " must not exceed half the height of the cell; run it on the CPU");
     const std::lock_guard lock(state_->mutex);
     return cuda::splitting_run(context, state_->packing.model(), state_->on_device,
-                               space_of(cell, system.wall), system.species, state, every, first,
-                               last, x, v);
+                               space_of(cell, system.wall, cutoff()), system.species, state, every,
+                               first, last, x, v);
   }
-  for (std::int64_t r = 0; r < R; ++r) check_start(system, state.x[r], state.v[r], r);
+  const double farthest = space_of(cell, system.wall, cutoff()).farthest;
+  for (std::int64_t r = 0; r < R; ++r) check_start(system, farthest, state.x[r], state.v[r], r);
   const Run run(state_->packing.plan(), system, cell, state, every, first, last, x, v);
   if (n == 0 || (n <= kAllPairs && nearest)) return run.all_pairs(context);
   SplittingLists own;

@@ -43,7 +43,8 @@ struct SplittingSystem {
 enum class SplittingStatus : std::int32_t {
   running = 0,
   too_close = 1,   ///< a pair would come closer than 1 / u_hi in the next step
-  not_finite = 2,  ///< a position or velocity would become infinite or NaN in the next step
+  not_finite = 2,  ///< a number would become infinite or NaN in the next step, or a coordinate
+                   ///< larger than 1e8 cutoffs and cells
 };
 
 /// R replicas of n particles, written to.

@@ -29,6 +29,7 @@ struct SplittingSpace {
   double edge[3], inverse_edge[3];
   double cell[9], inverse_cell[9];  // the inverse with zero columns for open axes
   double wall;                      // radius; 0: none
+  double farthest;                  // what a coordinate must stay below
 };
 
 /// One replica for all pairs: x, v are (3, padded n). What pads is NaN in x and has push 0.

@@ -115,17 +115,20 @@ void drift_all(const SplittingSpace& space, const SplittingReplica& replica, dou
   }
 }
 
-bool finite(const SplittingReplica& replica) {
-  double check = 0;
+/// Whether all numbers are finite, and the particles not too far off.
+bool sensible(const SplittingSpace& space, const SplittingReplica& replica) {
+  const V far = all(space.farthest);
+  bool good = true;
   for (int k = 0; k < 3; ++k) {
-    V sum{};
     const double *x = replica.x + k * replica.padded, *v = replica.v + k * replica.padded;
-    std::int64_t i = 0;
-    for (; i + kLanes <= replica.n; i += kLanes) sum += load(x + i) * 0.0 + load(v + i) * 0.0;
-    for (; i < replica.n; ++i) check += x[i] * 0.0 + v[i] * 0.0;
-    check += lane_sum(sum);
+    for (std::int64_t i = 0; i < replica.n; i += kLanes) {
+      const unsigned all_lanes = (1u << kLanes) - 1;
+      const unsigned real = replica.n - i < kLanes ? (1u << (replica.n - i)) - 1 : all_lanes;
+      const V at = load(x + i);
+      good &= (less(at, far) & less(-far, at) & less(load(v + i) * 0.0, all(1.0)) & real) == real;
+    }
   }
-  return check == 0;
+  return good;
 }
 
 /// One step; 0 or why it is not good.
@@ -139,7 +142,7 @@ int step_all(const SplittingPlan& plan, const SplittingSpace& space,
     if (square < plan.closest_square) return kTooClose;
     drift_all(space, replica, plan.drift[k + 1]);
   }
-  return finite(replica) ? 0 : kNotFinite;
+  return sensible(space, replica) ? 0 : kNotFinite;
 }
 
 MLCORE_LANES void copy(const double* from, double* to, std::int64_t size) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 namespace mlcore::reference {
@@ -96,7 +97,8 @@ double splitting_step(const SplittingTables& tables, const SplittingSystem& syst
       for (std::int64_t j = 0; j < n; ++j) {
         each_image(system.cell, 1 / tables.u_lo, x[i], x[j], i == j,
                    [&](const double* d, double r) {
-                     const auto [a, b] = std::minmax<std::int64_t>(species(i), species(j));
+                     std::int64_t a = species(i), b = species(j);
+                     if (a > b) std::swap(a, b);
                      const double G = push_of(tables, std::min(k, kicks - 1 - k), a, b, r);
                      for (int c = 0; c < 3; ++c) sum[c] += G * d[c];
                      closest = std::min(closest, r);
