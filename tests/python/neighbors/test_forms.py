@@ -332,6 +332,17 @@ mlcore.neighbor_list("ijSDd", x[:100], 2.5, [{edge}] * 3, True)
     assert peak <= (result + 80 * len(x) if letters == "j" else 1.3 * result)
 
 
+def test_peak_memory_of_many_small_systems() -> None:
+    """What a system holds is a matter of its size."""
+    setup = """
+import mlcore, numpy as np
+x, ends = np.random.default_rng(0).uniform(0, 6.8, (16 * 1000, 3)), 16 * np.arange(1001)
+mlcore.neighbor_batch("ij", x[:16], 2.5, [6.8] * 3, True, batch_offsets=[0, 16])
+"""
+    call = "mlcore.neighbor_batch('ij', x, 2.5, [6.8] * 3, True, batch_offsets=ends, num_threads=1)"
+    assert peak_extra(call, setup) < 1000 * 40_000  # a result of 6 MB
+
+
 # --------------------------------------------------------------------------------------------- GPU
 @pytest.mark.gpu
 @pytest.mark.parametrize("pbc", [(True, True, True), (True, False, True), (False, False, False)])
