@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from integrator_bars import Measured
 from mlcore import md
-from mlcore.integrators.lstm import LSTMIntegrator
+from mlcore.integrators import LSTMIntegrator
 from mlcore.integrators.metrics import horizon, separation
 
 STEP, WINDOW = 0.4, 5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from lammps_case import Case
 from mlcore import md
-from mlcore.integrators.lstm import LSTMIntegrator
+from mlcore.integrators import LSTMIntegrator
 from mlcore.training import TrainingOptions
 from test_native_force import DUMP, fails, head
 

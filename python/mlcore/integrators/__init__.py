@@ -12,6 +12,7 @@ from mlcore.integrators.costs import largest_acceptable_step
 from mlcore.integrators.evaluate import Report, evaluate
 from mlcore.integrators.face import Frames, Integrator
 from mlcore.integrators.honesty import Gate, no_peeking, not_truth_plus_scalar
+from mlcore.integrators.lstm import LSTMIntegrator
 from mlcore.integrators.nbody import NBodyIntegrator, StepQuality, Thermostat
 from mlcore.integrators.samples import MinMax, Windows, windows
 from mlcore.integrators.saved import load
@@ -25,6 +26,7 @@ __all__ = [
     "Frames",
     "Gate",
     "Integrator",
+    "LSTMIntegrator",
     "Lyapunov",
     "MinMax",
     "Motion",

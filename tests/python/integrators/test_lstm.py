@@ -11,8 +11,14 @@ import numpy as np
 import pytest
 from mlcore import md
 from mlcore.errors import Error, FileFormatError, InvalidArgument
-from mlcore.integrators import MinMax, fingerprints, load
-from mlcore.integrators.lstm import LSTMIntegrator
+from mlcore.integrators import (
+    LSTMIntegrator,
+    MinMax,
+    fingerprints,
+    load,
+    no_peeking,
+    not_truth_plus_scalar,
+)
 from mlcore.integrators.metrics import separation
 from mlcore.io.tensors import read_tensors, write_tensors
 from mlcore.training import TrainingOptions
@@ -85,6 +91,8 @@ def test_the_paper_net_of_sixteen_particles() -> None:
     # not the truth plus one number per frame: coordinates err by numbers of their own
     error = (found.positions[:, :6] - data.positions[:, S:]).reshape(3, 6, 48)
     assert (error.std(-1) > 0.1 * np.abs(error).mean(-1)).all()
+    gate = not_truth_plus_scalar(found.positions[:, :6], data.positions[:, S:])
+    assert gate.held, gate
     with pytest.raises(InvalidArgument, match="must hold 16 particles in 3 dimensions, got"):
         model.rollout(
             md.sweep("lennard_jones", {"seed": [0]}, fixed={"n": 8}, dt=1e-3, time=0.5), 1
@@ -199,6 +207,8 @@ def test_nothing_after_the_window_is_read(taught: LSTMIntegrator) -> None:
     after = taught.rollout(window, 50)
     np.testing.assert_array_equal(before.positions, after.positions)
     np.testing.assert_array_equal(before.velocities, after.velocities)
+    gate = no_peeking(taught, wells([2.0, 1.8]), window=S, steps=20)
+    assert gate.held, gate
 
 
 def test_it_goes_on_from_its_own_frames(taught: LSTMIntegrator) -> None:
@@ -220,6 +230,8 @@ def test_errors_are_no_single_number(taught: LSTMIntegrator) -> None:
     data = wells([2.0, -2.4, 1.8, 2.9])
     error = taught.rollout(data.frames(slice(S)), 90).positions - data.positions[:, S : S + 90]
     assert (error[..., 0, 0].std(0) > 0.1 * np.abs(error[..., 0, 0]).mean(0)).mean() > 0.9
+    gate = not_truth_plus_scalar(error, np.zeros_like(error))
+    assert gate.held, gate
 
 
 def test_ranges_and_weights_know_nothing_of_runs_held_out() -> None:
