@@ -31,6 +31,8 @@ class VerletIntegrator:
         self.dt, self.truth = positive("dt", dt), truth
 
     trained_on: tuple[str, ...] = ()
+    window = 1
+    """Frames that are read."""
 
     def fit(self, data: Dataset) -> Self:
         """Nothing is learned."""
@@ -81,6 +83,7 @@ class BallisticIntegrator:
     """Straight flight from the window's last frame: what one step must beat."""
 
     trained_on: tuple[str, ...] = ()
+    window = 1
 
     def fit(self, data: Dataset) -> Self:
         """Nothing is learned."""

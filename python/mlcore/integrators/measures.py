@@ -263,6 +263,7 @@ _CONSERVED = (
     "energy_drift",
     "momentum_largest",
     "momentum_drift",
+    "angular_largest",
     "temperature",
     "temperature_drift",
     "overlaps",
@@ -298,6 +299,7 @@ def _moving(
     """What velocities alone tell."""
     v, masses = frames.velocities[runs], setting.data.masses[runs]
     values = _momentum(setting, v, masses, runs)
+    values |= _angular(setting, frames.positions[runs], v, masses, runs)
     found, curves = _temperature(setting, v, masses)
     return values | found, curves
 
@@ -333,6 +335,21 @@ def _momentum(setting: Setting, v: Array, masses: Array, runs: npt.NDArray[np.bo
         "momentum_largest": Value(float(np.sqrt((change**2).sum(-1)).max())),
         "momentum_drift": Value(float(np.sqrt((slopes**2).sum(0)).max())),
     }
+
+
+def _angular(
+    setting: Setting, x: Array, v: Array, masses: Array, runs: npt.NDArray[np.bool_]
+) -> Values:
+    """About the origin, where the sphere is that may be around."""
+    if setting.data.system != "lennard_jones" or setting.box is not None:
+        why = "this system is not known to conserve angular momentum"
+        return {"angular_largest": left_out(why)}
+    first = setting.first
+    begun = metrics.angular_momentum(
+        first.positions[runs, -1:], first.velocities[runs, -1:], masses
+    )
+    change = metrics.angular_momentum(x, v, masses) - begun
+    return {"angular_largest": Value(float(np.sqrt((change**2).sum(-1)).max()))}
 
 
 def _temperature(setting: Setting, v: Array, masses: Array) -> tuple[Values, dict[str, Curve]]:

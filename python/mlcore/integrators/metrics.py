@@ -20,6 +20,7 @@ __all__ = [
     "Drift",
     "Equipartition",
     "Growth",
+    "angular_momentum",
     "diffusion",
     "drift",
     "equipartition",
@@ -171,6 +172,12 @@ def momentum(v: npt.ArrayLike, masses: npt.ArrayLike) -> Array:
     """(..., T, d) of velocities (..., T, n, d) and masses (..., n)."""
     velocities, m = _array("v", v), _array("masses", masses)
     return np.asarray((m[..., None, :, None] * velocities).sum(-2))
+
+
+def angular_momentum(x: npt.ArrayLike, v: npt.ArrayLike, masses: npt.ArrayLike) -> Array:
+    """(..., T, 3) about the origin, of positions and velocities (..., T, n, 3) and masses (..., n)."""
+    turned = np.cross(_array("x", x), _array("v", v))
+    return np.asarray((_array("masses", masses)[..., None, :, None] * turned).sum(-2))
 
 
 def temperature(v: npt.ArrayLike, masses: npt.ArrayLike, conserved: int = 0) -> Array:

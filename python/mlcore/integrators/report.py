@@ -33,9 +33,10 @@ _TEXTS = {
     "Conserved": "Energies are those of the reference potential at predicted positions and velocities.",
     "Averages": "Averages over runs and times, without the first frames. The truth's column tells how "
     "far single reference runs are from the others: a smaller distance means nothing.",
-    "Cost": "Times are measured on this machine, in this process, those of Verlet by the compiled core on "
-    "one thread. S_p counts the small steps of the first window, too. The last row is how long one "
-    "evaluation of the reference force would have to take for large steps to be no slower.",
+    "Cost": "CPU times measured on this machine, in this process, those of Verlet by the compiled core on "
+    "one thread; a roll-out counts what it does once for its window, too. S_p counts the small steps of "
+    "the first window. The last row is how long one evaluation of the reference force would have to take "
+    "for large steps to be no slower.",
 }
 
 
@@ -257,5 +258,5 @@ def _cost(report: Report) -> Figure:
     axes.set_yticks(places, [name for name, _ in rows])
     axes.set_xscale("log")
     axes.set_xlim(0.3 * min(v for _, v in rows), 6 * max(v for _, v in rows))
-    axes.set_xlabel("seconds per unit of simulated time")
+    axes.set_xlabel("CPU seconds per unit of simulated time")
     return figure

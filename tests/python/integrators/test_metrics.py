@@ -105,6 +105,15 @@ def test_energies_momenta_temperatures_are_those_of_the_core() -> None:
         metrics.temperature(np.zeros((5, 1, 3)), np.ones(1), conserved=3)
 
 
+def test_angular_momentum_of_a_wheel() -> None:
+    angle = np.linspace(0, 3, 7)
+    zero = 0 * angle
+    x = np.stack([np.cos(angle), np.sin(angle), zero], -1)[:, None] * np.array([[1.0], [2.0]])
+    v = np.stack([-np.sin(angle), np.cos(angle), zero], -1)[:, None] * np.array([[0.5], [1.0]])
+    found = metrics.angular_momentum(x, v, np.array([3.0, 1.0]))
+    np.testing.assert_allclose(found, np.tile([0, 0, 3 * 0.5 + 2], (7, 1)), atol=1e-14)
+
+
 def test_equipartition_of_what_is_known() -> None:
     masses = np.array([[1.0, 1, 4], [1, 4, 4]])
     target = np.array([1.0, 2.0, 3.0])  # kinetic temperatures of the axes
