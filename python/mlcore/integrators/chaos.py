@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlcore.arrays import integer, number, positive
+from mlcore.arrays import host, integer, number, positive
 from mlcore.errors import InvalidArgument
 from mlcore.integrators.metrics import horizon, separation
 from mlcore.md import System, random_start
@@ -86,11 +86,15 @@ def lyapunov(
         InvalidArgument: a number or shape is wrong.
         Error: a run has blown up.
     """
+    if not isinstance(system, System):
+        raise InvalidArgument(f"system must be one of mlcore.md, got {type(system).__name__}")
     if system.particles * system.dim < 2:
         raise InvalidArgument(
             "system must have two degrees of freedom or more: in one dimension errors grow linearly"
         )
-    rng = np.random.default_rng(integer("seed", seed))
+    if integer("seed", seed) < 0:
+        raise InvalidArgument(f"seed must not be negative, got {seed}")
+    rng = np.random.default_rng(seed)
     x, v = _starts(system, x0, v0, integer("starts", starts), temperature, seed)
     every = max(1, round(positive("renew", renew) / positive("dt", dt)))
     rounds = max(1, round(positive("time", time) / (every * dt)))
@@ -139,10 +143,12 @@ def _starts(
         found = [random_start(system, seed + k, temperature=T) for k in range(count)]
         x, v = (np.stack(parts) for parts in zip(*found, strict=True))
         return x, v
-    x = np.array(x0, dtype=np.float64)
+    x = host("x0", x0, "starts are read")
     x = x[None] if x.ndim == 2 else x
-    v = np.zeros_like(x) if v0 is None else np.array(v0, dtype=np.float64).reshape(x.shape)
-    return x, v
+    v = np.zeros_like(x) if v0 is None else host("v0", v0, "starts are read")
+    if x.ndim != 3 or v.size != x.size:
+        raise InvalidArgument(f"x0 and v0 must have one shape (R, n, d), got {x.shape}, {v.shape}")
+    return x, v.reshape(x.shape)
 
 
 def _twice(mass: npt.ArrayLike | None) -> npt.ArrayLike | None:

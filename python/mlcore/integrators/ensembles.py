@@ -87,7 +87,7 @@ def measured(setting: Setting, frames: Frames) -> Ensemble | str:
     kinetic = metrics.kinetic_energy(v[:, which], setting.data.masses[runs])
     potential = _potential(setting.system, x[:, which])
     known = bool(np.isfinite(v).all())
-    path = metrics.unwrapped(x, setting.box)
+    msd = [metrics.mean_square_displacement(metrics.unwrapped(run, setting.box), lags) for run in x]
     return Ensemble(
         r,
         g,
@@ -95,7 +95,7 @@ def measured(setting: Setting, frames: Frames) -> Ensemble | str:
         pressure(setting.system, x[:, which], kinetic),
         np.asarray(setting.interval * np.arange(lags)),
         metrics.velocity_autocorrelation(v, lags) if known else np.full((len(x), lags), np.nan),
-        metrics.mean_square_displacement(path, lags),
+        np.array(msd),
         setting.dim,
     )
 

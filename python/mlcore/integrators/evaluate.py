@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import mlcore
-from mlcore.arrays import integer, number, positive
+from mlcore.arrays import flag, integer, number, positive
 from mlcore.errors import Error, InvalidArgument
 from mlcore.integrators import ensembles, measures
 from mlcore.integrators.baselines import (
@@ -318,13 +318,20 @@ def evaluate(
     several = integrator if isinstance(integrator, Mapping) else {_name(integrator): integrator}
     if not several or TRUTH in several:
         raise InvalidArgument(f"integrator must be one or more, none named {TRUTH!r}")
+    for name, one in several.items():
+        if not callable(getattr(one, "rollout", None)):
+            raise InvalidArgument(
+                f"integrator {name!r} has no rollout: it is a {type(one).__name__}"
+            )
+    if integer("forced", forced) < 1:
+        raise InvalidArgument(f"forced must be at least 1, got {forced}")
     given = _frames_given(several.values()) if window is None else integer("window", window)
     setting = _setting(data, given, interval, frames, dt, number("discard", discard))
     tell("Lyapunov exponent")
     found = _exponent(setting, exponent)
     setting = replace(setting, cut=float("inf") if found is None else found.cut(setting.limit))
     tell("reference")
-    work = _Work(setting, integer("forced", forced), timing)
+    work = _Work(setting, forced, flag("timing", timing))
     columns = [work.truth()]
     for name, one in several.items():
         tell(name)
@@ -516,6 +523,7 @@ class _Work:
         """One integrator."""
         setting, rolled, frames = self._rolled(integrator)
         if not isinstance(frames, str):
+            _check(name, frames, setting)
             frames = measures.until_blown(setting, frames)
         what = repr(integrator)
         if isinstance(frames, str):
@@ -619,6 +627,17 @@ def _small_steps(setting: Setting) -> Dataset:
         kinetic=blank,
         interval=setting.interval / every,
     )
+
+
+def _check(name: str, frames: Frames, setting: Setting) -> None:
+    wanted = setting.rest.positions.shape
+    if np.shape(frames.positions) != wanted or len(frames.times) != wanted[1]:
+        raise InvalidArgument(
+            f"integrator {name!r} must give frames of the shape {wanted}, got "
+            f"{np.shape(frames.positions)} at {len(frames.times)} times"
+        )
+    if len(frames.refused) != wanted[0]:
+        raise InvalidArgument(f"integrator {name!r} must tell of {wanted[0]} runs what it refused")
 
 
 def _averages(found: ensembles.Ensemble | str) -> dict[str, Curve]:

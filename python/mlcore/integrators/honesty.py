@@ -72,6 +72,8 @@ def no_peeking(
         interval: of the prediction; that of the data by default.
     """
     name = "nothing after the window is read"
+    if not isinstance(data, Dataset):
+        raise InvalidArgument(f"data must be a Dataset of runs, got {type(data).__name__}")
     if not 1 <= integer("window", window) < data.positions.shape[1]:
         raise InvalidArgument(
             f"window must leave frames of the {data.positions.shape[1]}, got {window}"

@@ -40,6 +40,7 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 _BLOWN = 10.0  # times the largest kinetic energy of the truth
 _BACK = 1000  # steps forth and back at most
+_NUMBERS = 50_000_000  # in windows at once
 _UNKNOWN = "the forces of these runs are not known"
 _OVERLAP = 0.01  # of the energy, by which the potential one may exceed it at a turning point
 
@@ -72,7 +73,9 @@ def teacher_forced(integrator: Integrator, setting: Setting, count: int) -> Forc
     """Every step from a window of true frames, `count` of each run; or why there is none."""
     if getattr(integrator, "dense", False):
         return "windows of close frames hold the steps in between: nothing is predicted one by one"
-    windows, run, after = windows_as_runs(setting.data, setting.window, count)
+    size = setting.window * setting.particles * setting.dim * len(setting.data)
+    few = max(2, min(count, _NUMBERS // size))
+    windows, run, after = windows_as_runs(setting.data, setting.window, few)
     try:
         made = integrator.rollout(windows, 1, setting.interval)
     except Error as error:

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.float64]
+_NUMBERS = 1 << 22  # transformed at once
 _ALL_PAIRS = 200  # particles up to which every pair is looked at
 
 
@@ -284,12 +285,18 @@ def _lags(frames: Array, lags: int) -> int:
 
 
 def _correlated(values: Array) -> Array:
-    """(..., T) sums over origins of the mean over particles of a(0) . a(t)."""
-    count = values.shape[-3]
+    """(..., T) sums over origins of the mean over particles of a(0) . a(t), some columns at a time."""
+    count, particles = values.shape[-3:-1]
     size = 1 << (2 * count - 1).bit_length()
-    spectrum = np.fft.rfft(values, size, axis=-3)
-    power = (spectrum.real**2 + spectrum.imag**2).sum(-1).mean(-1)
-    return np.asarray(np.fft.irfft(power, size, axis=-1)[..., :count])
+    runs = values.reshape(-1, count, particles * values.shape[-1])
+    some = max(1, _NUMBERS // size)
+    power = np.zeros((len(runs), size // 2 + 1))
+    for run, rows in enumerate(runs):
+        for begin in range(0, rows.shape[1], some):
+            spectrum = np.fft.rfft(rows[:, begin : begin + some], size, axis=0)
+            power[run] += (spectrum.real**2 + spectrum.imag**2).sum(1)
+    found = np.fft.irfft(power / particles, size, axis=-1)[:, :count]
+    return np.asarray(found.reshape(*values.shape[:-3], count))
 
 
 @dataclass(frozen=True)

@@ -254,6 +254,54 @@ def test_wrong_integrators_and_data(wells: md.Dataset) -> None:
         evaluate({"truth": VerletIntegrator(0.01)}, wells)
     with pytest.raises(InvalidArgument, match="data"):
         evaluate(VerletIntegrator(0.01), "runs.h5")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="integrator 'None' has no rollout|integrator"):
+        evaluate(None, wells)  # type: ignore[arg-type]
+
+    class Short(VerletIntegrator):
+        def rollout(self, window: md.Dataset, n: int, interval: float | None = None) -> Frames:
+            return super().rollout(window, max(1, n - 1), interval)
+
+    with pytest.raises(InvalidArgument, match="'Short' must give frames of the shape"):
+        evaluate(Short(0.01), wells)
+
+
+WRONG: dict[str, Any] = {"text": "abc", "object": object(), "complex": 1j, "list": [[1], [2, 3]]}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        ("lyapunov", name)
+        for name in (
+            "system",
+            "x0",
+            "v0",
+            "dt",
+            "time",
+            "renew",
+            "apart",
+            "warm_up",
+            "seed",
+            "starts",
+        )
+    ]
+    + [("evaluate", name) for name in ("data", "window", "interval", "frames", "forced", "dt")]
+    + [("evaluate", name) for name in ("exponent", "timing", "discard")]
+    + [("no_peeking", name) for name in ("data", "window", "steps")],
+)
+def test_wrong_types_are_named(liquid: md.Dataset, call: str, argument: str, kind: str) -> None:
+    calls: dict[str, tuple[Any, dict[str, Any]]] = {
+        "lyapunov": (lyapunov, {"system": md.lennard_jones(**LJ16)}),
+        "evaluate": (evaluate, {"integrator": VerletIntegrator(5e-3), "data": liquid}),
+        "no_peeking": (no_peeking, {"integrator": VerletIntegrator(5e-3), "data": liquid}),
+    }
+    function, needed = calls[call]
+    if argument == "v0":
+        needed["x0"] = np.zeros((16, 3))
+    name = {"steps": "n"}.get(argument, argument)
+    with pytest.raises(InvalidArgument, match=rf"\b{name}\b"):
+        function(**needed | {argument: WRONG[kind]})
 
 
 # ------------------------------------------------------------------------------------------ honesty
