@@ -187,7 +187,9 @@ def verlet_horizon(
     Returns:
         (R,) times, infinite where they stay together, and (R, F) the distances of the F frames seen.
     """
-    every = max(1, round(positive("interval", interval) / positive("dt", dt)))
+    every = round(positive("interval", interval) / positive("dt", dt))
+    if every < 1 or abs(every * dt - interval) > 1e-9 * interval:
+        raise InvalidArgument(f"interval must be a whole number of steps {dt}, got {interval}")
     ends = [(np.asarray(x0, dtype=np.float64), np.asarray(v0, dtype=np.float64))] * 2
     parts: list[Array] = []
     done, block, parted = 0, 16, np.zeros(len(ends[0][0]), dtype=bool)

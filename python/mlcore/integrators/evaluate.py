@@ -488,7 +488,9 @@ class _Work:
         most = setting.n
         if np.isfinite(setting.cut):
             most = min(most, int(1.2 * setting.cut / setting.interval) + 1)
-        step = PAPER_STEP if setting.truth != "verlet" else setting.dt
+        step = setting.dt
+        if setting.truth != "verlet":
+            step = setting.interval / max(1, round(setting.interval / PAPER_STEP))
         for system, runs in setting.groups:
             state = setting.first[runs]
             parts.append(

@@ -99,6 +99,19 @@ def test_the_same_steps_make_no_error(wells: md.Dataset) -> None:
     assert values["velocity_r2"].number == 1
 
 
+def test_the_differential_equation_as_truth() -> None:
+    """Verlet's own error is seen then; 0.7 is no whole number of steps of 0.001 off by rounding."""
+    over = {"x0": [2.0, 1.8]}
+    runs = md.sweep("double_well", over, dt=0.1, time=70, every=7, truth="order8")
+    report = evaluate({"fine": VerletIntegrator(1e-3)}, runs, timing=False, frames=90)
+    assert "order 8" in report.facts["truth"] and "0.7 = 7 small ones" in str(report)
+    assert 1e-6 < report["fine"].values["error_63"].number < 1e-3
+    assert report["truth"].values["error_63"].number == pytest.approx(
+        report["fine"].values["error_63"].number * 0.75, rel=0.05
+    )  # Verlet from itself with half the step: three quarters of its error
+    assert report["periodic"].values["refused"].number == 0
+
+
 def test_the_window_limits_what_is_predicted(wells: md.Dataset) -> None:
     report = evaluate(BallisticIntegrator(), wells, window=2, interval=2.0, frames=7, timing=False)
     assert report.until[-1] == 14
@@ -153,6 +166,21 @@ def test_what_is_learned_beside_what_is_not(wells: md.Dataset) -> None:
     assert step in (0.05, 0.1)
     for key in ("speedup", "speedup_paper", "seconds", "break_even"):
         assert column.values[key].number > 0
+
+
+def test_small_steps_to_begin_with_are_those_of_frames_that_are_read(wells: md.Dataset) -> None:
+    class Silent(VerletIntegrator):
+        window: Any = None
+
+    class Mean(Silent):
+        def rollout(self, window: md.Dataset, n: int, interval: float | None = None) -> Frames:
+            made = super().rollout(window, n, interval)
+            return replace(made, positions=made.positions + window.positions.mean())
+
+    several = {"told": VerletIntegrator(0.01), "seen": Silent(0.01), "all": Mean(0.01)}
+    report = evaluate(several, wells, baselines=False, frames=20)
+    found = {name: report[name].values["kick_start"].number for name in several}
+    assert found == {"told": 0, "seen": 0, "all": 4000}
 
 
 def test_dense_windows_grow_until_they_hold_two_periods() -> None:
