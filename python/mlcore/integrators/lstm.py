@@ -37,7 +37,7 @@ Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[Any]
 PathLike = str | os.PathLike[str]
 _QUANTITIES = ("positions", "velocities")
-_UPDATES = 80_000  # of the weights, where epochs are not told
+_UPDATES = 60_000  # of the weights, where epochs are not told
 
 
 class LSTMIntegrator:
@@ -122,7 +122,7 @@ class LSTMIntegrator:
                 for all of which one model is learned.
             validation: part of the runs held out to choose the best epoch by, 0 for none. A run is on
                 one side at all intervals.
-            epochs: passes over the windows; by default as many as make 80,000 batches, or as the time
+            epochs: passes over the windows; by default as many as make 60,000 batches, or as the time
                 allows.
             batch_size: windows of a step.
             learning_rate: of the beginning; it falls by a cosine to a hundredth.
@@ -161,7 +161,9 @@ class LSTMIntegrator:
 
         weights, self.training = learn(rows, unseen, self.hidden, self.dropout, self.seed, options)
         self._keep(weights, scale, told, taught)
-        self.trained_on = tuple(dict.fromkeys(mark for part in parts for mark in fingerprints(part)))
+        self.trained_on = tuple(
+            dict.fromkeys(mark for part in parts for mark in fingerprints(part))
+        )
         return self
 
     def _samples(self, part: Dataset) -> tuple[Windows, Array]:

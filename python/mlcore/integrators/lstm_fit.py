@@ -24,8 +24,8 @@ Samples = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 class _Squares:
     """Mean squared error of the frame after a window."""
 
-    def __init__(self, fitted: Samples, held_out: Samples | None, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, fitted: Samples, held_out: Samples | None, seed: int, random: bool) -> None:
+        self.seed, self.random = seed, random
         self.rows, self.targets = (torch.from_numpy(part) for part in fitted)
         self.held_out = None
         if held_out is not None:
@@ -36,9 +36,9 @@ class _Squares:
         return len(self.rows)
 
     def loss(self, module: torch.nn.Module, samples: torch.Tensor) -> torch.Tensor:
-        # units left out are a function of the batch, so that a resumed run leaves out the same
-        told = hashlib.blake2b(samples.numpy().tobytes(), digest_size=6).digest()
-        torch.manual_seed(self.seed + int.from_bytes(told))
+        if self.random:  # a function of the batch, so that a resumed run leaves out the same units
+            told = hashlib.blake2b(samples.numpy().tobytes(), digest_size=6).digest()
+            torch.manual_seed(self.seed + int.from_bytes(told))
         return torch.nn.functional.mse_loss(module(self.rows[samples]), self.targets[samples])
 
     def validation(self, module: torch.nn.Module) -> float | None:
@@ -74,7 +74,7 @@ def learn(
     module = WindowNetwork(rows.shape[2], targets.shape[1], hidden, dropout, seed)
     module.to(torch.from_numpy(rows).dtype).train()
     with torch.random.fork_rng(devices=[]):
-        result = train(module, _Squares(fitted, held_out, seed), options, label="LSTM")
+        result = train(module, _Squares(fitted, held_out, seed, dropout > 0), options, label="LSTM")
     return weights_of(module), result
 
 

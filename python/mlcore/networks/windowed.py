@@ -41,10 +41,9 @@ class WindowNetwork(torch.nn.Module):
                 raise InvalidArgument(f"{name} must be of at least 1, not {sizes!r}")
         widths = [inputs, *hidden]
         self.layers = torch.nn.ModuleList(
-            torch.nn.LSTM(width, units, batch_first=True)
-            for width, units in zip(widths, hidden, strict=False)
+            torch.nn.LSTM(width, units) for width, units in zip(widths, hidden, strict=False)
         )
-        self.left_out = torch.nn.Dropout(dropout)
+        self.left_out = torch.nn.Dropout(dropout) if dropout > 0 else torch.nn.Identity()
         self.dense = torch.nn.Linear(widths[-1], outputs)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -58,9 +57,10 @@ class WindowNetwork(torch.nn.Module):
                     values[units : 2 * units] = 1.0
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        steps = rows.transpose(0, 1)
         for layer in self.layers:
-            rows = self.left_out(layer(rows)[0])
-        found: torch.Tensor = self.dense(rows[:, -1])
+            steps = self.left_out(layer(steps)[0])
+        found: torch.Tensor = self.dense(steps[-1])
         return found
 
 

@@ -43,7 +43,7 @@ FEW = TrainingOptions(epochs=1, batch_size=256)
 
 @pytest.fixture(scope="module")
 def taught() -> LSTMIntegrator:
-    """A thirtieth of the defaults' updates."""
+    """A twentieth of the defaults' updates."""
     return LSTMIntegrator().fit(wells(both_sides(30)), epochs=32)
 
 
