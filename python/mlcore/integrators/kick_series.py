@@ -25,10 +25,10 @@ def unit(values: npt.ArrayLike, low: float, high: float) -> Array:
 
 
 class _Polynomials:
-    """T_0..T_{degree} of n numbers, by T_{i+j} = 2 T_i T_j - T_{i-j}: few calls, buffers kept."""
+    """2 T_0..2 T_{degree} of n numbers, by 2 T_{i+j} = 2 T_i 2 T_j - 2 T_{i-j}: few calls, buffers kept."""
 
     def __init__(self, degree: int, n: int) -> None:
-        self.values = np.ones((degree + 1, n))
+        self.values = np.full((degree + 1, n), 2.0)
         self._rounds = []
         known = 1
         while known < degree:
@@ -42,9 +42,9 @@ class _Polynomials:
     def __call__(self, u: Array) -> Array:
         """(degree + 1, n), overwritten by the next call."""
         if len(self.values) > 1:
-            self.values[1] = u
+            np.multiply(u, 2, out=self.values[1])
         for top, low, back, out in self._rounds:
-            np.multiply(low, top + top, out=out)
+            np.multiply(low, top, out=out)
             np.subtract(out, back, out=out)
         return self.values
 
@@ -83,7 +83,7 @@ class KickSeries:
 
     def _powers(self, s: Array) -> Array:
         """(J + 1, n) of s (n,)."""
-        return np.array(_Polynomials(self.forces.shape[2] - 1, len(s))(unit(s, *self.steps)))
+        return 0.5 * _Polynomials(self.forces.shape[2] - 1, len(s))(unit(s, *self.steps))
 
     def stepper(self, s: Array) -> Callable[[Array, Array], tuple[Array, Array, Array]]:
         """The step for n runs of given s = h^2 / m.
@@ -92,7 +92,7 @@ class KickSeries:
             function of x and w = h v, (n,) each: both after a step, and all positions of kicks (K, n).
         """
         powers = self._powers(s)
-        series = s * (self.forces @ powers)
+        series = 0.5 * s * (self.forces @ powers)
         drifts = palindrome(list(self.drifts @ powers), self.kicks)
         polynomials = _Polynomials(self.forces.shape[1] - 1, len(s))
         visited = np.empty((self.kicks, len(s)))
@@ -126,7 +126,7 @@ class KickSeries:
             if k:
                 own = mirrored(k - 1, self.kicks)
                 visited[k - 1] = x
-                t = polynomials(unit(x, *self.span))
+                t = 0.5 * polynomials(unit(x, *self.span))
                 slope = np.einsum("dn,dn->n", inner[own], t) * 2 / np.ptp(self.span)
                 dw += (s * slope) * dx
                 begin = free + own * width * orders

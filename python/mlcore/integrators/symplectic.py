@@ -113,7 +113,7 @@ class SymplecticIntegrator:
         if not error <= self.tolerance:
             raise Error(
                 f"a step of runs left out is {error:.1e} of the range of x off: give more runs or kicks, "
-                "a higher degree, smaller steps, or a larger tolerance"
+                "a higher degree, smaller steps (runs of several by order 8), or a larger tolerance"
             )
         self.learned, self.error, self._reach = learned, error, reach
         self._potential, self._steps, self._between = potential, steps, between
