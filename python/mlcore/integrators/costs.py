@@ -175,7 +175,7 @@ def _needed(integrator: Any, window: Dataset, interval: float) -> int:
 
 def _evaluations(integrator: Any, window: Dataset, interval: float) -> tuple[float, float]:
     """Of forces and energies per step and run: what is told or, if more, what was seen."""
-    n = 4
+    n = 20
     some, used = watched(window)
     integrator.rollout(some, n, interval)
     told = [

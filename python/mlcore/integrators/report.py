@@ -87,7 +87,8 @@ def _numbers(report: Report) -> list[page.Number]:
             if key in values and str(values[key]) != "-":
                 found.append(page.Number(f"{name}: {what}", str(values[key]), meaning))
         gates = ", ".join(gate.name for gate in failed) or "see below"
-        text = f"{len(failed)} failed" if failed else f"{len(column.gates)} passed or not told"
+        held = sum(gate.held is True for gate in column.gates)
+        text = f"{len(failed)} failed" if failed else f"{held} of {len(column.gates)} gates held"
         found.append(page.Number(f"{name}: honesty", text, gates))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,13 @@ def test_nothing_learned_nothing_saved(tmp_path: Path) -> None:
     (tmp_path / "m").write_bytes(b"\x00" * 50)
     with pytest.raises(FileFormatError):
         integrators.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("kind", integrators.saved.KINDS)
+def test_every_kind_saves_and_loads(kind: str) -> None:
+    module, name = integrators.saved.KINDS[kind]
+    found = getattr(importlib.import_module(f"mlcore.integrators.{module}"), name)
+    assert callable(found.save) and callable(found.load) and callable(found.rollout)
 
 
 def test_marks_of_runs(taught: ActionAngleIntegrator, window: md.Dataset) -> None:
