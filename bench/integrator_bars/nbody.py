@@ -89,7 +89,7 @@ def _rolled(learned: NBodyIntegrator, truth: md.Dataset, interval: float) -> Ite
     learned.energy = "rescale"
     yield Measured(name + "CPU us free", 1e6 * free, most=60)
     yield Measured(name + "of as much Verlet at 0.005", 1e6 * small * interval / 0.005)
-    yield Measured(name + "evaluations of the potential", learned.evaluations_per_step(interval))
+    yield Measured(name + "evaluations of the potential", learned.energy_evaluations_per_step(interval))
 
 
 def _ensembles(name: str, found: object, true: md.Dataset) -> Iterator[Measured]:
@@ -172,7 +172,7 @@ def liquid() -> Iterator[Measured]:
     small = verlet_seconds(system, y[0, 0], w[0, 0], truth.masses[0], 0.005)
     yield Measured("CPU us per step of 0.05", 1e6 * seconds)
     yield Measured("of ten Verlet steps of 0.005", 1e7 * small)
-    yield Measured("evaluations of force or energy", learned.evaluations_per_step(0.05))
+    yield Measured("evaluations of force or energy", learned.energy_evaluations_per_step(0.05))
     yield from _larger(learned)
 
 

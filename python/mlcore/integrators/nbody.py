@@ -72,7 +72,7 @@ class NBodyIntegrator:
         energy: "free": what the map keeps by itself. "rescale": velocities are scaled after every step
             so that potential energy (of the reference system: one evaluation a step) and kinetic
             energy add up to those of the window.
-        thermostat: Langevin's, for constant temperature instead.
+        thermostat: Langevin's, for constant temperature instead: a `Thermostat`, or its arguments by name.
         orders: powers of h^2 / m in the pair functions; None: as many as there are steps times masses,
             3 at most.
         intervals: of the splines in 1 / r.
@@ -91,7 +91,7 @@ class NBodyIntegrator:
         steps: Sequence[int] = (1,),
         cutoff: float | None = None,
         energy: str = "free",
-        thermostat: Thermostat | None = None,
+        thermostat: Thermostat | Mapping[str, Any] | None = None,
         orders: int | None = None,
         intervals: int = 48,
         atoms: int = 5000,
@@ -108,7 +108,9 @@ class NBodyIntegrator:
         self.energy = one_of("energy", energy, "free", "rescale")
         if thermostat is not None and energy == "rescale":
             raise InvalidArgument("thermostat and energy='rescale' exclude each other")
-        self.thermostat = thermostat
+        self.thermostat = (
+            Thermostat(**thermostat) if isinstance(thermostat, Mapping) else thermostat
+        )
         self.orders = None if orders is None else _at_least("orders", orders, 1)
         self.intervals = _at_least("intervals", intervals, 4)
         self.atoms, self.iterations = (
@@ -254,11 +256,60 @@ class NBodyIntegrator:
         )
         return made, many
 
-    def evaluations_per_step(self, interval: float) -> float:
-        """Evaluations of the reference potential in a step: of the energy, where it is rescaled."""
+    def energy_evaluations_per_step(self, interval: float) -> float:
+        """Evaluations of the reference potential in an interval: one a step where energy is rescaled."""
         if self.energy == "free":
             return 0.0
         return float(self._divided(interval)[1])
+
+    def export(
+        self,
+        path: PathLike,
+        *,
+        step: float | None = None,
+        masses: npt.ArrayLike | None = None,
+        types: Sequence[int] | None = None,
+        units: Mapping[str, str] | str = "lj",
+    ) -> Any:
+        """A bundle for `fix mlcore dynamics`: the pair kicks at one step.
+
+        Args:
+            path: folder to appear; a bundle already there is replaced as a whole.
+            step: timestep of the runs; None: the longest that was taught.
+            masses: of LAMMPS' types 1, 2, ..; None: the lightest that was taught, type by type.
+            types: the learned type of each of them; None: 0, 1, .. in order.
+            units: names of the units of length, energy and time, or one word for all.
+
+        Raises:
+            InvalidArgument: the step or a mass was not taught; names the argument.
+        """
+        from mlcore.integrators.nbody_export import export
+
+        learned = self._learned()
+        own = self.taught[-1] if step is None else positive("step", step)
+        if not self.taught[0] * (1 - 1e-9) <= own <= self.taught[-1] * (1 + 1e-9):
+            raise InvalidArgument(
+                f"step must lie in {self.taught[0]:g}..{self.taught[-1]:g} that was taught, got {own:g}"
+            )
+        weights = [one[0] for one in self.masses] if masses is None else np.atleast_1d(masses)
+        kinds = list(range(len(self.masses)))[: len(weights)] if types is None else list(types)
+        if types is None and len(self.masses) == 1:
+            kinds = [0] * len(weights)
+        for t, mass in zip(kinds, np.asarray(weights, np.float64), strict=False):
+            low, high = self.masses[t][0], self.masses[t][-1]
+            if not low * (1 - 1e-9) <= mass <= high * (1 + 1e-9):
+                raise InvalidArgument(
+                    f"masses: {mass:g} lies outside {low:g}..{high:g} that was taught for type {t}"
+                )
+        return export(
+            learned,
+            path,
+            step=own,
+            masses=weights,
+            types=types,
+            halvings=self.halvings,
+            units=units,
+        )
 
     def save(self, path: PathLike) -> None:
         """One safetensors file, whole or not at all."""
@@ -343,8 +394,11 @@ class NBodyIntegrator:
                 raise InvalidArgument(
                     f"data must have more than {max(self.steps)} frames for steps {self.steps}"
                 )
-            if one.system_of(0).parameters.get("radius") is not None:
-                raise InvalidArgument("data must be without a wall: only pairs are learned")
+            place = one.system_of(0).parameters
+            if place.get("radius") is not None and place["wall"] != "specular":
+                raise InvalidArgument(
+                    "data must be without a wall that pushes: only pairs are learned"
+                )
         if self.cutoff is not None:
             return self.cutoff
         told = {_cutoff_of(one, run) for one in sets for run in range(len(one))}
@@ -421,8 +475,8 @@ class _Draw:
         places = runs * (frames - multiple)
         count = min(places, max(4, atoms // n))
         self.data, self.multiple = data, multiple
-        candidates = rng.permutation(places)[: count * (_CANDIDATES if chosen else 1)]
-        self.run, self.frame = np.divmod(candidates, frames - multiple)
+        self.run, self.frame = np.divmod(rng.permutation(places), frames - multiple)
+        self._keep(self._away_from_walls(), count * (_CANDIDATES if chosen else 1))
         self.closest = np.inf
         if chosen:
             apart = np.minimum(
@@ -433,8 +487,30 @@ class _Draw:
             self.closest = float(apart.min())
             near = np.argsort(apart)[: count // 2]
             others = np.setdiff1d(np.arange(len(apart)), near)[: count - len(near)]
-            some = np.sort(np.concatenate([near, others]))
-            self.run, self.frame = self.run[some], self.frame[some]
+            self._keep(np.sort(np.concatenate([near, others])), count)
+
+    def _keep(self, some: Indices, count: int) -> None:
+        self.run, self.frame = self.run[some[:count]], self.frame[some[:count]]
+
+    def _away_from_walls(self) -> Indices:
+        """States from which nobody reaches a reflecting sphere within the step."""
+        data = self.data
+        told = [data.system_of(run).parameters.get("radius") for run in range(len(data))]
+        if all(radius is None for radius in told):
+            return np.arange(len(self.run))
+        radius = np.array([np.inf if one is None else one for one in told])[self.run]
+        step = self.multiple * data.interval
+        far = np.zeros(len(self.run))
+        for frame in (self.frame, self.frame + self.multiple):
+            out = np.linalg.norm(data.positions[self.run, frame], axis=2)
+            way = step * np.linalg.norm(data.velocities[self.run, frame], axis=2)
+            far = np.maximum(far, (out + 1.5 * way).max(1))
+        free = np.flatnonzero(far < radius)
+        if not len(free):
+            raise InvalidArgument(
+                "data hold no state in which all particles are away from the wall"
+            )
+        return free
 
     def states(self) -> list[States]:
         """Those of one cell and set of types each."""

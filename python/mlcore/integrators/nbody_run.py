@@ -93,6 +93,8 @@ class Propagation:
         num_threads: int | None,
     ) -> None:
         self.system = window.system_of(0)
+        if self.system.parameters.get("wall") not in (None, "specular"):
+            raise InvalidArgument("window: a wall that pushes was not learned")
         self.masses = window.masses
         self.step, self.thermostat, self.halvings = step, thermostat, halvings
         self.num_threads = num_threads
@@ -248,6 +250,7 @@ class Propagation:
             every=every,
             species=self.species,
             cell=self.system.cell,
+            wall=self.system.parameters.get("radius"),
             num_threads=self.num_threads,
         )
 

@@ -10,10 +10,15 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize(
-    "name", ["README.md", "docs/core.md", "docs/learning.md", "docs/integrators.md"]
-)
-def test_python_of(name: str) -> None:
+NAMES = ["README.md", "docs/core.md", "docs/learning.md", "docs/integrators.md"]
+NAMES += [
+    f"docs/integrators/{page}.md" for page in ("evaluator", "nbody", "one_dimension", "symplectic")
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_python_of(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
     assert blocks
     for block in blocks:

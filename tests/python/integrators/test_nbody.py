@@ -67,7 +67,8 @@ def test_whole_runs(learned: NBodyIntegrator, truth: md.Dataset, interval: float
                       for v in (np.repeat(found.velocities, 2 if interval == 0.1 else 1, 1),
                                 truth.velocities))  # fmt: skip
     assert abs(own / reference - 1) < 0.1  # four short runs
-    assert model.evaluations_per_step(interval) == 1 and learned.evaluations_per_step(interval) == 0
+    assert model.energy_evaluations_per_step(interval) == 1
+    assert learned.energy_evaluations_per_step(interval) == 0
 
 
 def test_free_of_rescaling_energy_stays(learned: NBodyIntegrator, truth: md.Dataset) -> None:
@@ -233,6 +234,21 @@ def test_a_mass_between_those_taught() -> None:
     assert "mass 0.9" in learned.step(light).refused[0]
 
 
+def test_in_a_reflecting_sphere() -> None:
+    fixed = {"n": 8, "radius": 3.0, "epsilon": 2.0, "temperature": 2.5}
+    data = md.sweep(
+        "lennard_jones", {"seed": np.arange(8)}, fixed=fixed, dt=1e-3, time=15, every=50
+    )
+    learned = NBodyIntegrator(atoms=1000, intervals=24, iterations=20).fit(data)
+    assert learned.quality[0].r2 > 0.999
+    unseen = md.sweep("lennard_jones", {"seed": [70]}, fixed=fixed, dt=1e-3, time=15, every=50)
+    found = learned.rollout(unseen.frames(slice(1)), 300)
+    far = np.linalg.norm(found.positions, axis=3)
+    assert far.max() <= 3.0 and (far > 2.8).any()
+    near = separation(found.positions, unseen.positions[:, 1:])[0]
+    assert near[:20].max() < 0.02
+
+
 def test_steps(learned: NBodyIntegrator, truth: md.Dataset) -> None:
     window = truth.frames(slice(1))
     whole = learned.rollout(window, 4, 0.2)  # each of two steps of 0.1
@@ -326,9 +342,9 @@ def test_bad_input(truth: md.Dataset) -> None:
         NBodyIntegrator(steps=(2,)).fit(truth.frames(slice(2)))
     with pytest.raises(InvalidArgument, match="three dimensions"):
         NBodyIntegrator().fit(md.sweep("double_well", {"x0": [2.0]}, dt=1e-2, time=1))
-    with pytest.raises(InvalidArgument, match="wall"):
-        walled = md.sweep("lennard_jones", {"seed": [1]}, fixed={"n": 3, "radius": 5.0}, dt=1e-3,
-                          time=1, every=50)  # fmt: skip
+    with pytest.raises(InvalidArgument, match="wall that pushes"):
+        fixed = {"n": 3, "radius": 5.0, "wall": "wca"}
+        walled = md.sweep("lennard_jones", {"seed": [1]}, fixed=fixed, dt=1e-3, time=1, every=50)
         NBodyIntegrator().fit(walled)
 
 
