@@ -9,7 +9,7 @@ from mlcore.integrators.baselines import (
 from mlcore.integrators.chaos import Lyapunov, lyapunov
 from mlcore.integrators.charts import starts
 from mlcore.integrators.costs import largest_acceptable_step
-from mlcore.integrators.evaluate import Report, evaluate
+from mlcore.integrators.evaluate import evaluate
 from mlcore.integrators.face import Frames, Integrator
 from mlcore.integrators.honesty import Gate, no_peeking, not_truth_plus_scalar
 from mlcore.integrators.lstm import LSTMIntegrator
@@ -19,6 +19,7 @@ from mlcore.integrators.saved import load
 from mlcore.integrators.seen import fingerprints
 from mlcore.integrators.speed import break_even_force, net_speedup
 from mlcore.integrators.symplectic import SymplecticIntegrator
+from mlcore.integrators.table import Report
 
 __all__ = [
     "ActionAngleIntegrator",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlcore.integrators.evaluate import TRUTH, Column, Report
+from mlcore.integrators.table import TRUTH, Column, Report
 from mlcore.mobility import plots
 from mlcore.mobility import report as page
 
