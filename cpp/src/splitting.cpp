@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <mutex>
+#include <numeric>
 #include <vector>
 
 #include "kernels/pair_potential.hpp"
@@ -22,7 +23,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kSymmetry = 1e-12;         // of the drifts, to rounding
 constexpr double kFarthest = 1e8;           // in cutoffs and cells; beyond, a run has blown up
-constexpr double kSkin = 0.12;              // of the neighbor list, in cutoffs
+constexpr double kSkin = 0.2;              // of the neighbor list, in cutoffs
 constexpr std::int64_t kAllPairs = 128;     // particles up to which no list is made
 constexpr std::int64_t kGrain = 256;        // rows worth waking a thread for
 constexpr std::int64_t kPlaceGrain = 8192;  // the same of particles
@@ -174,24 +175,29 @@ struct List {
   std::int64_t size() const { return static_cast<std::int64_t>(owner.size()); }
 };
 
-/// Images S of particle j, numbered as they come.
+/// Numbers of the images S of particles: those with S = 0 are known, others are numbered as they
+/// come.
 class Images {
  public:
-  Images(std::int64_t n, const std::vector<std::int32_t>& S) : n_(n) {
-    for (std::size_t e = 0; e < S.size(); ++e) {
-      reach_[e % 3] = std::max<std::int64_t>(reach_[e % 3], std::abs(S[e]));
+  Images(std::int64_t n, const detail::Scratch<std::int32_t>& S) {
+    std::int32_t reach[3] = {};
+    for (std::int64_t e = 0; e < S.size(); e += 3) {
+      for (int a = 0; a < 3; ++a) reach[a] = std::max(reach[a], std::abs(S[e + a]));
     }
-    number_.assign(n * (2 * reach_[0] + 1) * (2 * reach_[1] + 1) * (2 * reach_[2] + 1), -1);
+    step_[2] = n;
+    step_[1] = step_[2] * (2 * reach[2] + 1);
+    step_[0] = step_[1] * (2 * reach[1] + 1);
+    zero_ = step_[0] * reach[0] + step_[1] * reach[1] + step_[2] * reach[2];
+    number_.assign(step_[0] * (2 * reach[0] + 1), -1);
+    std::iota(number_.begin() + zero_, number_.begin() + zero_ + n, 0);
   }
 
   std::int32_t& number(std::int64_t j, const std::int32_t* S) {
-    std::int64_t code = 0;
-    for (int a = 0; a < 3; ++a) code = code * (2 * reach_[a] + 1) + S[a] + reach_[a];
-    return number_[code * n_ + j];
+    return number_[zero_ + S[0] * step_[0] + S[1] * step_[1] + S[2] * step_[2] + j];
   }
 
  private:
-  std::int64_t n_, reach_[3] = {};
+  std::int64_t step_[3], zero_;
   std::vector<std::int32_t> number_;
 };
 
@@ -305,7 +311,7 @@ class Listed {
     const std::int64_t count = search.count();
     list_.columns.resize(count);
     list_.offsets.assign(search.offsets().begin(), search.offsets().end());
-    std::vector<std::int32_t> S(cell_.is_open() ? 0 : 3 * count);
+    const detail::Scratch<std::int32_t> S(cell_.is_open() ? 0 : 3 * count);
     NeighborArrays<std::int32_t> arrays;
     arrays.j = {list_.columns.data(), {count}};
     if (!S.empty()) arrays.S = {S.data(), {count, 3}};
@@ -334,24 +340,25 @@ class Listed {
   }
 
   /// Makes columns point to images where pairs cross the boundary.
-  void add_images(std::int64_t n, const std::vector<std::int32_t>& S) {
+  void add_images(std::int64_t n, const detail::Scratch<std::int32_t>& S) {
     if (S.empty()) return;
     Images images(n, S);
-    for (std::size_t e = 0; e < list_.columns.size(); ++e) {
-      const std::int32_t* cells = S.data() + 3 * e;
-      if (cells[0] == 0 && cells[1] == 0 && cells[2] == 0) continue;
-      const std::int64_t j = list_.columns[e];
-      std::int32_t& number = images.number(j, cells);
-      if (number < 0) {
-        number = static_cast<std::int32_t>(list_.owner.size());
-        list_.owner.push_back(static_cast<std::int32_t>(j));
-        for (int k = 0; k < 3; ++k) {
-          list_.shift.push_back(list_.shift[3 * j + k] + cells[0] * cell_.rows[k] +
-                                cells[1] * cell_.rows[3 + k] + cells[2] * cell_.rows[6 + k]);
-        }
-      }
-      list_.columns[e] = number;
+    const std::int32_t* cells = S.data();
+    for (std::int32_t& column : list_.columns) {
+      std::int32_t& number = images.number(column, cells);
+      if (number < 0) number = new_image(column, cells);
+      column = number;
+      cells += 3;
     }
+  }
+
+  std::int32_t new_image(std::int64_t j, const std::int32_t* S) {
+    list_.owner.push_back(static_cast<std::int32_t>(j));
+    for (int k = 0; k < 3; ++k) {
+      list_.shift.push_back(list_.shift[3 * j + k] + S[0] * cell_.rows[k] +
+                            S[1] * cell_.rows[3 + k] + S[2] * cell_.rows[6 + k]);
+    }
+    return static_cast<std::int32_t>(list_.owner.size() - 1);
   }
 
   const kernels::SplittingPlan& plan_;

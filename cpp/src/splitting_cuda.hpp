@@ -10,8 +10,10 @@
 
 namespace mlcore::cuda {
 
-/// Tables on one device, copied over on the first call.
-struct SplittingOnDevice;
+/// Tables on the devices they have been used on.
+struct SplittingOnDevice {
+  virtual ~SplittingOnDevice() = default;
+};
 
 /// A plan in CPU memory and the lengths of its arrays.
 struct SplittingModel {

@@ -233,19 +233,43 @@ MLCORE_LANES std::int64_t find(const SplittingPlan& plan, const SplittingRows& r
   return found + __builtin_popcount(bits);
 }
 
-/// Adds the pushes of neighbors k..k+count-1 of those found.
-template <bool kTyped>
+struct Sums {
+  V push[3] = {}, closest = all(kInfinity);
+};
+
+/// Adds the pushes of the neighbors k.. of those found: a vector of them, or the last `count`.
+template <bool kTyped, bool kLast>
 MLCORE_LANES void add_pairs(const SplittingPlan& plan, const double* table, const Near& near,
-                            std::int64_t k, int count, V (&sum)[3], V& closest) {
-  const V d[3] = {load(near.x + k), load(near.y + k), load(near.z + k)};
+                            std::int64_t k, std::int64_t count, Sums& sums) {
+  V d[3] = {load(near.x + k), load(near.y + k), load(near.z + k)};
   V square = load(near.square + k);
-  Longs start{}, real;
-  for (int lane = 0; lane < kLanes; ++lane) real[lane] = lane < count ? -1 : 0;
-  if constexpr (kTyped) start = load_longs(near.start + k) & real;
-  square = real ? square : all(kInfinity);
-  closest = smaller(square, closest);
-  const V push = pair_push(plan, table, square, start);
-  for (int a = 0; a < 3; ++a) sum[a] = fma(real ? push : V{}, real ? d[a] : V{}, sum[a]);
+  Longs start{};
+  if constexpr (kTyped) start = load_longs(near.start + k);
+  Longs real{};
+  if constexpr (kLast) {
+    for (int lane = 0; lane < kLanes; ++lane) real[lane] = lane < count ? -1 : 0;
+    for (V& coordinate : d) coordinate = real ? coordinate : V{};
+    square = real ? square : all(kInfinity);
+    start &= real;
+  }
+  sums.closest = smaller(square, sums.closest);
+  V push = pair_push(plan, table, square, start);
+  if constexpr (kLast) push = real ? push : V{};
+  for (int a = 0; a < 3; ++a) sums.push[a] = fma(push, d[a], sums.push[a]);
+}
+
+/// Adds the pushes of whole vectors of those found, moves the rest to the front; their number.
+template <bool kTyped>
+MLCORE_LANES std::int64_t add_whole(const SplittingPlan& plan, const double* table, Near& near,
+                                    std::int64_t found, Sums& sums) {
+  std::int64_t k = 0;
+  for (; k + kLanes <= found; k += kLanes) {
+    add_pairs<kTyped, false>(plan, table, near, k, kLanes, sums);
+  }
+  double* const columns[] = {near.x, near.y, near.z, near.square,
+                             reinterpret_cast<double*>(near.start)};
+  for (double* column : columns) store(column, load(column + k));
+  return found - k;
 }
 
 template <bool kTyped>
@@ -253,35 +277,27 @@ std::int64_t kick_rows(const SplittingPlan& plan, int stage, const SplittingRows
                        std::int64_t begin, std::int64_t end, double* closest_square) {
   const double* table = plan.rows + 4 * plan.table[stage];
   Near near;
-  V closest = all(kInfinity);
+  Sums sums;
   for (std::int64_t i = begin; i < end; ++i) {
     if (!rows.checked && !sound(rows, i)) return i;
     const double* at = rows.places + 4 * i;
-    V sum[3] = {};
-    std::int64_t found = 0;
+    for (V& push : sums.push) push = V{};
+    std::int64_t found = 0, e = rows.offsets[i];
     const std::int64_t last = rows.offsets[i + 1];
-    for (std::int64_t e = rows.offsets[i]; e < last; e += kLanes) {
-      const int count = last - e < kLanes ? static_cast<int>(last - e) : kLanes;
-      found = find<kTyped>(plan, rows, at, e, count, found, near);
-      if (found <= kChunk - kLanes) continue;
-      std::int64_t k = 0;
-      for (; k + kLanes <= found; k += kLanes) {
-        add_pairs<kTyped>(plan, table, near, k, kLanes, sum, closest);
-      }
-      found -= k;
-      double* const columns[] = {near.x, near.y, near.z, near.square,
-                                 reinterpret_cast<double*>(near.start)};
-      for (double* column : columns) store(column, load(column + k));
+    for (; e + kLanes <= last; e += kLanes) {
+      found = find<kTyped>(plan, rows, at, e, kLanes, found, near);
+      if (found > kChunk - kLanes) found = add_whole<kTyped>(plan, table, near, found, sums);
     }
-    for (std::int64_t k = 0; k < found; k += kLanes) {
-      const int count = found - k < kLanes ? static_cast<int>(found - k) : kLanes;
-      add_pairs<kTyped>(plan, table, near, k, count, sum, closest);
+    if (e < last) {
+      found = find<kTyped>(plan, rows, at, e, static_cast<int>(last - e), found, near);
     }
+    found = add_whole<kTyped>(plan, table, near, found, sums);
+    if (found > 0) add_pairs<kTyped, true>(plan, table, near, 0, found, sums);
     const double push =
         plan.push[kTyped ? reinterpret_cast<const std::int64_t*>(at)[3] : std::int64_t{0}];
-    for (int k = 0; k < 3; ++k) rows.v[3 * i + k] += push * lane_sum(sum[k]);
+    for (int k = 0; k < 3; ++k) rows.v[3 * i + k] += push * lane_sum(sums.push[k]);
   }
-  const double square = least(closest);
+  const double square = least(sums.closest);
   if (square < *closest_square) *closest_square = square;
   return -1;
 }
