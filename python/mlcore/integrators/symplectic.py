@@ -57,7 +57,7 @@ class SymplecticIntegrator:
         kicks: int = 10,
         degree: int = 24,
         orders: int = 4,
-        tolerance: float = 1e-4,
+        tolerance: float = 1e-5,
         pairs: int = 20000,
         iterations: int = 100,
         seed: int = 0,

@@ -256,7 +256,9 @@ def test_learns_from_frames_alone(small: SymplecticIntegrator) -> None:
     """The same from data without energies, and again; another seed is another choice."""
     data = runs(0.1, 5.0)
     blind = replace(data, potential=0 * data.potential, kinetic=0 * data.kinetic)
-    again = SymplecticIntegrator(6, 12, seed=3).fit(blind)
+    calls: list[tuple[int, int]] = []
+    again = SymplecticIntegrator(6, 12, seed=3).fit(blind, progress=lambda *a: calls.append(a))
+    assert calls[0] == (0, 100) and calls[-1] == (100, 100)
     assert again.learned is not None and small.learned is not None
     np.testing.assert_array_equal(again.learned.parameters, small.learned.parameters)
     other = SymplecticIntegrator(6, 12, seed=4).fit(data)
