@@ -91,6 +91,17 @@ double kick(const OwnedSplitting& owned, int stage, const py::object& x, const p
   return owned.splitting.kick({threads}, stage, rows, out);
 }
 
+void step_gradient(const OwnedSplitting& owned, const OwnedSystem& place, const py::object& x,
+                   const py::object& v, const py::object& gx, const py::object& gv, int threads) {
+  Array<double> places, speeds;
+  const auto xs = any_input<double, 3>("x", x, places, {-1, -1, 3});
+  const auto vs = any_input<double, 3>("v", v, speeds, xs.shape);
+  const auto by_x = any_output<double, 3>("gx", gx, xs.shape);
+  const auto by_v = any_output<double, 3>("gv", gv, xs.shape);
+  py::gil_scoped_release release;
+  owned.splitting.step_gradient({threads}, place.system, xs, vs, by_x, by_v);
+}
+
 double reference_step(const OwnedSplitting& owned, const OwnedSystem& place, py::array x,
                       py::array v) {
   const auto xs = output_view<double, 2>("x", x, {extent(x, 0), 3});
@@ -118,6 +129,8 @@ void export_splitting(py::module_& m) {
       .def("kick", &kick, py::arg("stage"), py::arg("x"), py::arg("v"), py::arg("offsets"),
            py::arg("columns"), py::arg("species") = py::none(), py::arg("first_species") = 0,
            py::arg("num_threads") = 0)
+      .def("step_gradient", &step_gradient, py::arg("system"), py::arg("x"), py::arg("v"),
+           py::arg("gx"), py::arg("gv"), py::arg("num_threads") = 0)
       .def("step_reference", &reference_step, py::arg("system"), py::arg("x").noconvert(),
            py::arg("v").noconvert());
 }

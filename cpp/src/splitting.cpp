@@ -15,6 +15,7 @@
 #include "parallel.hpp"
 #include "scratch.hpp"
 #include "splitting_cuda.hpp"
+#include "splitting_gradient.hpp"
 
 namespace mlcore {
 namespace {
@@ -23,7 +24,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kSymmetry = 1e-12;         // of the drifts, to rounding
 constexpr double kFarthest = 1e8;           // in cutoffs and cells; beyond, a run has blown up
-constexpr double kSkin = 0.2;              // of the neighbor list, in cutoffs
+constexpr double kSkin = 0.2;               // of the neighbor list, in cutoffs
 constexpr std::int64_t kAllPairs = 128;     // particles up to which no list is made
 constexpr std::int64_t kGrain = 256;        // rows worth waking a thread for
 constexpr std::int64_t kPlaceGrain = 8192;  // the same of particles
@@ -468,6 +469,21 @@ void check_shape(const char* name, View<T, Rank> view, std::array<std::int64_t, 
   }
 }
 
+void check_system(const SplittingSystem& system, std::int64_t n, std::int64_t species) {
+  MLCORE_CHECK(system.species.data || species == 1 || n == 0, "species are needed where there are ",
+               species, " of them");
+  if (system.species.data) {
+    check_shape<const std::int32_t, 1>("species", system.species, {n});
+    for (std::int32_t s : system.species) {
+      MLCORE_CHECK(s >= 0 && s < species, "species must lie in 0..", species - 1, ", got ", s);
+    }
+  }
+  MLCORE_CHECK(std::isfinite(system.wall) && system.wall >= 0,
+               "wall must be a positive radius, or 0 for none, got ", system.wall);
+  MLCORE_CHECK(system.wall == 0 || system.cell.is_open(),
+               "a wall needs open space, not a periodic cell");
+}
+
 void check_run(const SplittingSystem& system, const SplittingState& state, std::int64_t every,
                std::int64_t first, std::int64_t last, View<double, 4> x, View<double, 4> v,
                std::int64_t species) {
@@ -488,18 +504,7 @@ void check_run(const SplittingSystem& system, const SplittingState& state, std::
                         state.closest.device == device && state.status.device == device &&
                         (!x.data || (x.device == device && v.device == device));
   MLCORE_CHECK(together, "all arrays must live on the same device");
-  MLCORE_CHECK(system.species.data || species == 1 || n == 0, "species are needed where there are ",
-               species, " of them");
-  if (system.species.data) {
-    check_shape<const std::int32_t, 1>("species", system.species, {n});
-    for (std::int32_t s : system.species) {
-      MLCORE_CHECK(s >= 0 && s < species, "species must lie in 0..", species - 1, ", got ", s);
-    }
-  }
-  MLCORE_CHECK(std::isfinite(system.wall) && system.wall >= 0,
-               "wall must be a positive radius, or 0 for none, got ", system.wall);
-  MLCORE_CHECK(system.wall == 0 || system.cell.is_open(),
-               "a wall needs open space, not a periodic cell");
+  check_system(system, n, species);
 }
 
 void check_start(const SplittingSystem& system, double farthest, View<double, 2> x,
@@ -671,6 +676,32 @@ void PairSplitting::run(const Context& context, const SplittingSystem& system,
   auto& kept = (lists ? lists : &own)->state().lists;
   kept.resize(R);
   run.listed(context, kept);
+}
+
+void PairSplitting::step_gradient(const Context& context, const SplittingSystem& system,
+                                  View<const double, 3> x, View<const double, 3> v,
+                                  View<double, 3> gx, View<double, 3> gv) const {
+  const std::int64_t R = x.shape[0], n = x.shape[1];
+  MLCORE_CHECK(x.shape[2] == 3, "x must have the shape (R, n, 3), got (", R, ", ", n, ", ",
+               x.shape[2], ")");
+  check_shape<const double, 3>("v", v, x.shape);
+  check_shape<double, 3>("gx", gx, x.shape);
+  check_shape<double, 3>("gv", gv, x.shape);
+  for (Device device : {x.device, v.device, gx.device, gv.device}) {
+    MLCORE_CHECK(device == Device::cpu, "gradients run on the CPU, but an array lies elsewhere");
+  }
+  check_system(system, n, species());
+  MLCORE_CHECK(system.wall == 0, "wall must be 0: there are no gradients of reflections");
+  check_finite("x", x);
+  check_finite("v", v);
+  const Cell cell = completed(system.cell);
+  const bool nearest = nearest_is_enough(cell, cutoff());
+  detail::parallel_for(context, R, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      detail::splitting_gradient(state_->packing.plan(), system, cell, nearest, x[r], v[r], gx[r],
+                                 gv[r]);
+    }
+  });
 }
 
 double PairSplitting::kick(const Context& context, int stage, const PairRows& rows,

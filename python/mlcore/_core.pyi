@@ -559,6 +559,15 @@ class PairSplitting:
         num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
         stream: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> None: ...
+    def step_gradient(
+        self,
+        system: SplittingSystem,
+        x: typing.Any,
+        v: typing.Any,
+        gx: typing.Any,
+        gv: typing.Any,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
     def step_reference(
         self, system: SplittingSystem, x: numpy.ndarray, v: numpy.ndarray
     ) -> float: ...

@@ -103,6 +103,13 @@ class MLCORE_API PairSplitting {
            std::int64_t every, std::int64_t first, std::int64_t last, View<double, 4> x,
            View<double, 4> v, SplittingLists* lists = nullptr) const;
 
+  /// Takes gx, gv (R, n, 3), derivatives of some number by the x and v after one step, to those by
+  /// x, v (R, n, 3) before it. In open space or a cell, without a wall, in CPU memory. Pairs closer
+  /// than closest() follow the continued functions.
+  /// @throws InvalidArgument  a shape or value is wrong
+  void step_gradient(const Context& context, const SplittingSystem& system, View<const double, 3> x,
+                     View<const double, 3> v, View<double, 3> gx, View<double, 3> gv) const;
+
   /// Kick `stage`, 0 .. K-1, alone, for a caller that drifts itself: adds to v (n, 3) of the
   /// particles of the rows; rows.types are their species. Returns the smallest distance of a pair
   /// below the cutoff, infinity where there is none; below closest() the kick is not good.

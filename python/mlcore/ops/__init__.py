@@ -18,6 +18,7 @@ from mlcore.ops.neighbors import neighbor_list
 from mlcore.ops.noise import cholesky, sqrt_apply
 from mlcore.ops.pair_potential import pair_potential
 from mlcore.ops.recurrent import lstm
+from mlcore.ops.splitting import splitting_step
 from mlcore.ops.stencil import conv3d, gradient, laplacian, scatter3d
 from mlcore.ops.stencil_active import conv3d_active, scatter3d_active
 from mlcore.ops.voxels import gather, position_gradient, rasterize
@@ -41,5 +42,6 @@ __all__ = [
     "rasterize",
     "scatter3d",
     "scatter3d_active",
+    "splitting_step",
     "sqrt_apply",
 ]

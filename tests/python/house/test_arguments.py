@@ -32,10 +32,15 @@ TABLE = mlcore.PairPotential([1.0, 0.0], [-1.0, -1.0], 3.0)
 MLP = mlcore.MLP([(RNG.normal(size=(2, 2)), None), (RNG.normal(size=(2, 2)), None)])
 PAIR = np.array([[0.0, 0, 0], [1.2, 0, 0]])
 LJ = mlcore.dynamics.LennardJones(1.0, 1.0, np.inf)
+SPLITTING = mlcore.PairSplitting(0.1, [0.5, 0.5], 1.0, np.zeros((1, 1, 2, 4)), 0.4, 2.0)
 
 
 def verlet(**options: Any) -> Any:
     return mlcore.dynamics.verlet(PAIR, forces=LJ, **{"dt": 1e-3, "steps": 2} | options)
+
+
+def splitting(**options: Any) -> Any:
+    return SPLITTING.run(PAIR, **{"steps": 2} | options)
 
 
 def brownian(**options: Any) -> Any:
@@ -71,6 +76,8 @@ THREADED: dict[str, Callable[..., Any]] = {
     "mlp gradient": lambda **o: MLP.gradient(ROWS, **o),
     "normal": lambda **o: mlcore.random.normal(0, 0, 0, [1, 2], **o),
     "verlet": verlet,
+    "splitting": lambda **o: SPLITTING.run(PAIR, steps=2, **o),
+    "splitting kick": lambda **o: SPLITTING.kick(0, PAIR, PAIR, [0, 1, 2], [1, 0], **o)[0],
     "brownian": brownian,
     "force_field": lambda **o: mlcore.dynamics.force_field(mlcore.dynamics.Harmonic(1), PAIR, **o)[
         1
@@ -94,7 +101,7 @@ WITH_OUT = [
     for name in THREADED
     if name
     not in ("neighbor_list", "neighbor_csr", "neighbor_matrix", "neighbor_batch", "NeighborList",
-            "bin_atoms", "cholesky", "normal", "pair energies", "pair sums", "verlet")
+            "bin_atoms", "cholesky", "normal", "pair energies", "pair sums", "verlet", "splitting")
 ]  # fmt: skip
 
 
@@ -271,7 +278,7 @@ def test_stencil_arguments() -> None:
 
 
 def test_runs_take_whole_numbers() -> None:
-    for call in (verlet, brownian):
+    for call in (verlet, brownian, splitting):
         for options in ({"steps": 1.5}, {"steps": "a"}, {"every": 1.5}):
             with pytest.raises(InvalidArgument, match=next(iter(options))):
                 call(**options)

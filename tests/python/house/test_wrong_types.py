@@ -29,6 +29,15 @@ WEIGHTS = {f"weight_{side}_l0": RNG.normal(size=(8, 2)) for side in ("ih", "hh")
 NETWORK = mlcore.LSTM(WEIGHTS)
 WINDOW = RNG.normal(size=(3, 4, 2))
 
+TABLES = {
+    "h": 0.1,
+    "drifts": [0.5, 0.5],
+    "masses": [1.0],
+    "coefficients": np.zeros((1, 1, 2, 4)),
+    "u_lo": 0.4,
+    "u_hi": 2.0,
+}
+SPLITTING = mlcore.PairSplitting(**TABLES)
 MOVING = mlcore.NeighborList(2.0, 0.5)
 MOVING.update(X)
 
@@ -50,6 +59,12 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"mobility": RPY, "x0": PAIR, "dt": 1e-3, "kT": 1.0, "steps": 2},
     ),
     "verlet": (dynamics.verlet, {"x0": PAIR, "dt": 1e-3, "steps": 2}),
+    "PairSplitting": (mlcore.PairSplitting, TABLES),
+    "PairSplitting.run": (SPLITTING.run, {"x0": PAIR, "steps": 2}),
+    "PairSplitting.kick": (
+        SPLITTING.kick,
+        {"stage": 0, "x": PAIR, "v": PAIR, "offsets": [0, 1, 2], "columns": [1, 0]},
+    ),
     "force_field": (dynamics.force_field, {"forces": LJ, "x": PAIR}),
     "system_forces": (dynamics.system_forces, {"forces": LJ, "x": PAIR}),
     "LSTM": (mlcore.LSTM, {"weights": WEIGHTS}),
