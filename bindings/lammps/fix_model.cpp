@@ -3,18 +3,16 @@
 #include <mpi.h>
 
 #include <algorithm>
-#include <climits>
 #include <cstring>
-#include <exception>
 #include <functional>
 #include <string_view>
 #include <utility>
 
+#include "all_ranks.h"
 #include "atom.h"
 #include "comm.h"
 #include "domain.h"
 #include "error.h"
-#include "exceptions.h"
 #include "force.h"
 #include "group.h"
 #include "input.h"
@@ -73,31 +71,7 @@ FixModel::~FixModel() {
 /// Runs `body` on every rank; what any of them throws stops all of them with that message.
 template <class Body>
 void FixModel::together(Body&& body) {
-  std::string problem;
-  try {
-    body();
-  } catch (const LAMMPSException&) {
-    throw;
-  } catch (const std::exception& failure) {
-    problem = failure.what();
-    if (problem.empty()) problem = "unknown error";
-  } catch (...) {
-    problem = "unknown error";
-  }
-  raise_together(problem);
-}
-
-void FixModel::raise_together(const std::string& problem) {
-  const int mine = problem.empty() ? INT_MAX : comm->me;
-  int first = INT_MAX;
-  MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, world);
-  if (first == INT_MAX) return;
-  std::string text = name() + ": " + problem;
-  int length = static_cast<int>(text.size());
-  MPI_Bcast(&length, 1, MPI_INT, first, world);
-  text.resize(static_cast<std::size_t>(length));
-  MPI_Bcast(text.data(), length, MPI_CHAR, first, world);
-  error->all(FLERR, text);
+  mlmod::raise_together(lmp, name(), mlmod::caught(body));
 }
 
 bool FixModel::in_run() const { return update->whichflag == 1; }

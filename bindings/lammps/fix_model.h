@@ -68,7 +68,6 @@ class FixModel : public Fix {
  private:
   template <class Body>
   void together(Body&& body);
-  void raise_together(const std::string& problem);
   bool in_run() const;
   std::string name() const;
   void warn(const std::string& text) const;

@@ -2,6 +2,7 @@
 
 #include "error.h"
 #include "fix_model.h"
+#include "fix_splitting.h"
 #include "lammps.h"
 #include "mlcore/context.hpp"
 #include "modes/legacy.h"
@@ -28,6 +29,8 @@ void* create_mlmod(void* lmp, int narg, char** arg) {
 }
 
 void* create_mlcore(void* lmp, int narg, char** arg) {
+  if (LAMMPS_NS::FixSplitting::is_meant(narg, arg))
+    return new LAMMPS_NS::FixSplitting(static_cast<LAMMPS_NS::LAMMPS*>(lmp), narg, arg);
   return new LAMMPS_NS::FixModel(static_cast<LAMMPS_NS::LAMMPS*>(lmp), narg, arg,
                                  mlmod::make_native_mode);
 }

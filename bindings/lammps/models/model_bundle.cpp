@@ -153,16 +153,27 @@ class Reader {
   void check_neighbors() const {
     if (!(bundle_.cutoff > 0))
       file_.fail("field model.cutoff must be a positive number for a model that sees neighbors");
-    if (bundle_.gives != Gives::energy && bundle_.gives != Gives::values)
+    if (bundle_.gives == Gives::forces)
       file_.fail(
-          "field model.gives must be \"energy\" or \"values\" for a model that sees "
+          "field model.gives must be \"energy\", \"step\" or \"values\" for a model that sees "
           "neighbors");
+    if (bundle_.gives == Gives::step) check_splitting();
     if (!bundle_.inputs.empty())
       file_.fail("field model.inputs must be absent for a model that sees neighbors");
   }
 
+  /// Steps of a model that sees neighbors.
+  void check_splitting() const {
+    if (bundle_.timestep == 0 || bundle_.members != 1 || bundle_.dtype != "float64")
+      file_.fail(
+          "a model that sees neighbors and gives a step must have a model.timestep, one member and "
+          "dtype \"float64\"");
+  }
+
   void read_engines(const json& engines) {
     if (!engines.is_object()) file_.fail("field manifest.engines must be an object");
+    if (bundle_.sees == Sees::neighbors && bundle_.gives == Gives::step)
+      file_.field(engines, "engines", "native");
     if (given(engines, "native"))
       bundle_.native = read_native_parts(file_, engines["native"], bundle_);
     if (given(engines, "torchscript"))

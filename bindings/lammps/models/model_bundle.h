@@ -16,12 +16,15 @@ enum class Reduce { none, mean, sum };
 
 /// What the core evaluates without torch.
 struct NativeParts {
-  std::string kind;  ///< "pair_table", "mlp" or "lstm"
+  std::string kind;  ///< "pair_table", "mlp", "lstm" or "splitting"
   double first = 0;  ///< of pair_table: distance of the first knot
   std::size_t knots = 0;
   std::size_t layers = 0;                 ///< of mlp and lstm
   std::string activation;                 ///< of mlp
   std::size_t hidden = 0;                 ///< of lstm: units in a layer
+  std::size_t kicks = 0, intervals = 0;   ///< of splitting
+  std::size_t halvings = 0;               ///< of splitting: of a step that is not good, at most
+  double u_lo = 0, u_hi = 0;              ///< of splitting: 1 / cutoff, 1 / distance too close
   std::map<std::string, Tensor> tensors;  ///< "m0.energy", "m0.w0", "m0.lstm0.w_ih", ...
 };
 

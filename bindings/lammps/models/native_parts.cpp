@@ -1,6 +1,7 @@
 #include "models/native_parts.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <sstream>
 #include <stdexcept>
@@ -14,6 +15,7 @@ using nlohmann::json;
 
 constexpr const char* kPath = "engines.native";
 constexpr std::size_t kMostLayers = 64, kMostHidden = 65536;
+constexpr std::size_t kMostKicks = 1024, kMostIntervals = 1 << 20, kMostHalvings = 32;
 
 using Shape = std::vector<std::size_t>;
 
@@ -33,6 +35,8 @@ class NativeReader {
     check_kind();
     if (native_.kind == "pair_table") {
       read_table();
+    } else if (native_.kind == "splitting") {
+      read_splitting();
     } else {
       native_.layers = file_.natural(engine_, kPath, "layers", 1);
       if (native_.layers > kMostLayers)
@@ -45,10 +49,12 @@ class NativeReader {
  private:
   void check_kind() const {
     const bool pairs = bundle_.sees == Sees::neighbors, keeps = bundle_.memory > 0;
-    const std::string needed = pairs ? "pair_table" : keeps ? "lstm" : "mlp";
+    const bool steps = pairs && bundle_.gives == Gives::step;
+    const std::string needed = steps ? "splitting" : pairs ? "pair_table" : keeps ? "lstm" : "mlp";
     if (native_.kind == needed) return;
     file_.fail("field engines.native.kind is \"" + native_.kind + "\": a model that " +
-               (pairs   ? "sees neighbors"
+               (steps   ? "sees neighbors and gives a step"
+                : pairs ? "sees neighbors"
                 : keeps ? "has a memory"
                         : "sees no neighbors and has no memory (model.memory)") +
                " needs \"" + needed + "\"");
@@ -64,6 +70,30 @@ class NativeReader {
     const auto pairs = static_cast<std::size_t>(bundle_.types * (bundle_.types + 1) / 2);
     for (std::int64_t k = 0; k < bundle_.members; ++k)
       for (const char* name : {"energy", "slope"}) load(k, name, {pairs, native_.knots});
+  }
+
+  void read_splitting() {
+    native_.kicks = at_most("kicks", 1, kMostKicks);
+    native_.intervals = at_most("intervals", 1, kMostIntervals);
+    native_.halvings = at_most("halvings", 0, kMostHalvings);
+    native_.u_lo = file_.positive(engine_, kPath, "u_lo");
+    native_.u_hi = file_.positive(engine_, kPath, "u_hi");
+    if (std::fabs(bundle_.cutoff * native_.u_lo - 1) > 1e-12)
+      file_.fail("field engines.native.u_lo must be the inverse of model.cutoff");
+    const auto types = static_cast<std::size_t>(bundle_.types);
+    load(0, "drifts", {native_.kicks + 1});
+    load(0, "masses", {types});
+    for (std::size_t halving = 0; halving <= native_.halvings; ++halving)
+      load(0, "tables" + std::to_string(halving),
+           {(native_.kicks + 1) / 2, types * (types + 1) / 2, native_.intervals, 4});
+  }
+
+  std::size_t at_most(const char* name, std::size_t least, std::size_t most) const {
+    const std::size_t value = file_.natural(engine_, kPath, name, least);
+    if (value > most)
+      file_.fail("field engines.native." + std::string(name) + " must be at most " +
+                 std::to_string(most));
+    return value;
   }
 
   void read_perceptrons() {

@@ -10,6 +10,9 @@ namespace mlmod {
 
 BundleStep::BundleStep(const BundleWords& words, const Surroundings& around)
     : model_(words, around), needs_(model_.needs()) {
+  if (!words.forces.empty())
+    throw std::runtime_error("keyword 'forces': bundle '" + words.bundle +
+                             "' is no splitting, which alone can do without forces");
   needs_.hooks = kInitialIntegrate;
   needs_.integrates = true;
   if (memory() == 0) return;

@@ -17,7 +17,7 @@ const std::map<std::string, Words>& keywords() {
   static const std::map<std::string, Words> known{
       {"mobility", {"temp", "seed", "integrator", "psd", "verbose"}},
       {"force", {"engine", "dtype", "device", "cutoff", "verbose"}},
-      {"dynamics", {"engine", "dtype", "device", "verbose"}},
+      {"dynamics", {"engine", "dtype", "device", "forces", "verbose"}},
       {"qoi", {"engine", "dtype", "device", "cutoff", "every", "verbose"}}};
   return known;
 }
@@ -65,6 +65,7 @@ class Parser {
       found_.choice.engine = choice(word, text, {"native", "compiled", "torchscript"});
     if (word == "dtype") found_.choice.dtype = choice(word, text, {"float32", "float64"});
     if (word == "device") found_.choice.device = choice(word, text, {"cpu", "cuda"});
+    if (word == "forces") found_.forces = choice(word, text, {"output", "always"});
     if (word == "cutoff") found_.cutoff = positive(word, text);
     if (word == "every") found_.every = integer(word, text, 1, 1 << 30);
     if (word == "verbose") found_.verbose = static_cast<int>(integer(word, text, 0, 2));

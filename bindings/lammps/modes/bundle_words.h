@@ -16,6 +16,8 @@ struct BundleWords {
   EngineChoice choice;
   std::optional<double> cutoff;
   std::int64_t every = 1;
+  std::string
+      forces;  ///< "output" or "always": when a splitting has them computed; empty: not said
   int verbose = 1;
   std::uint64_t seed = 1;
   bool seed_given = false;

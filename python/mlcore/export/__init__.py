@@ -7,6 +7,7 @@
     contract = export.Contract("force", "neighbors", "energy", cutoff=2.5)
     export.write_model("force", contract, network, units="lj")     # also dynamics and qoi
     networks = export.load_model("force").networks()
+    steps = export.load_splitting("liquid").steps          # large steps of pairs, for LAMMPS
 
 Everything is verified against the model in a temporary folder, which is then renamed into place.
 torch is imported only when networks or TorchScript files are written or run.
@@ -21,6 +22,7 @@ from mlcore.export.bundle import Bundle, PairTableData, export, load_bundle, wri
 from mlcore.export.contract import Contract
 from mlcore.export.model_bundle import ModelBundle, load_model, rebuild, write_model
 from mlcore.export.native import Lstm, PairTable, Perceptron
+from mlcore.export.splitting import SplittingBundle, load_splitting, write_splitting
 
 if TYPE_CHECKING:
     from mlcore.export.mlmod_models import Column, WholeMobility, write_mlmod
@@ -35,15 +37,18 @@ __all__ = [
     "PairTable",
     "PairTableData",
     "Perceptron",
+    "SplittingBundle",
     "WholeMobility",
     "export",
     "load_bundle",
     "load_model",
+    "load_splitting",
     "rebuild",
     "verify",
     "write_bundle",
     "write_mlmod",
     "write_model",
+    "write_splitting",
 ]
 
 _LAZY = {

@@ -30,6 +30,7 @@ from mlcore.export.manifest import (
     write_manifest,
 )
 from mlcore.export.native import Native, PairTable, check_fits, read_native
+from mlcore.export.splitting import is_splitting
 from mlcore.io.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -339,6 +340,8 @@ def load_model(path: str | Path, *, code: bool = True) -> ModelBundle:
     folder = Path(path)
     reader = ManifestReader(folder)
     kind = reader.check_kind(*MODEL_KINDS)
+    if is_splitting(reader):
+        reader.fail("engines.native.kind is 'splitting', which load_splitting reads")
     files = reader.files(None if code else (WEIGHTS,))
     contract = Contract.of_manifest(reader, kind)
     members = reader.whole("model", "members", least=1)

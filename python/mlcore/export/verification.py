@@ -16,6 +16,7 @@ from mlcore.export.evaluation import Inputs, Outputs, check_outputs, examples, o
 from mlcore.export.manifest import MANIFEST, ManifestReader
 from mlcore.export.model_bundle import MODEL_KINDS, TABLE_ERROR, ModelBundle, load_model
 from mlcore.export.native import Native, PairTable
+from mlcore.export.splitting import is_splitting, load_splitting, verified_steps
 from mlcore.export.torchscript import load_script
 
 __all__ = ["compiled", "native", "torchscript", "verify"]
@@ -211,6 +212,8 @@ def verify(path: str | Path) -> dict[str, str]:
     reader = ManifestReader(Path(path))
     if reader.check_kind("mobility", *MODEL_KINDS) == "mobility":
         return _mobility(path)
+    if is_splitting(reader):
+        return _splitting(path)
     model = load_model(path)
     found = {
         "kind": f"{model.kind} ({model.contract.sees} -> {model.contract.gives})",
@@ -245,6 +248,17 @@ def _mobility(path: str | Path) -> dict[str, str]:
             "mobility, more than 1e-05"
         )
     return found | {"torchscript": f"{worst:.1e} relative error"}
+
+
+def _splitting(path: str | Path) -> dict[str, str]:
+    bundle = load_splitting(path)
+    first = bundle.steps[0]
+    return {
+        "kind": f"dynamics (splitting of {first.kicks} kicks, {first.species} types)",
+        "files": f"{len(bundle.manifest['files'])} with right hashes",
+        "steps": ", ".join(f"{step.h:g}" for step in bundle.steps),
+        "native": f"{verified_steps(bundle.steps):.1e} relative error",
+    }
 
 
 def _engines(model: ModelBundle) -> dict[str, str]:
