@@ -25,7 +25,9 @@ from mlcore.integrators.costs import verlet_seconds
 from mlcore.integrators.metrics import growth, horizon, separation
 from settings import SMALL, WINDOW, Array, Size, Work, seed_of
 
-SPLIT = 0.4  # step of the learned splitting
+SPLIT, SPLIT_END = 0.4, 2000.0  # step of the learned splitting, and to what time it is followed
+LONGEST = 200.0  # of the runs that networks learn from
+FAR_APART = 4.0  # frames of the action-angle map, whatever its window: each costs the same
 LARGER = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -231,16 +233,19 @@ def working(
     """The integrators that work, and what learns nothing."""
     found: dict[str, Any] = {}
     for step in work.size.steps:
-        true = test.stride(round(step / 0.1))
-        window = true.frames(slice(WINDOW))
-        n = measures.count(true, WINDOW)
+        frames = WINDOW * round(step / 0.1)
+        window = test.frames(slice(frames)).stride(round(step / 0.1))
+        last = (WINDOW - 1) * round(step / 0.1)
+        true = test.frames(slice(last, None)).stride(round(FAR_APART / 0.1))
+        made = learned.rollout(window, measures.count(true, 1), FAR_APART)
         key = f"action-angle, {step:g}"
-        found[key] = measures.judged(learned.rollout(window, n), true, WINDOW)
+        found[key] = measures.judged(made, true, 1)
         found[key]["step_seconds"] = measures.seconds_of(
             lambda n, window=window: learned.rollout(window[:1], n)  # type: ignore[misc]
         )
     if case.splitting is not None:
-        made, true = splitting(case, name, work), test.stride(round(SPLIT / 0.1))
+        made = splitting(case, name, work)
+        true = test.frames(slice(round(SPLIT_END / 0.1) + 1)).stride(round(SPLIT / 0.1))
         window = true.frames(slice(1))
         key = f"splitting, {SPLIT:g}"
         found[key] = measures.judged(made.rollout(window, measures.count(true, 1)), true, 1)
@@ -320,8 +325,8 @@ def report(
     """The whole evaluation at one step, and what predictions must pass."""
     step = SPLIT if SPLIT in networks else next(iter(networks))
     several = {"LSTM": networks[step], "action-angle": works}
-    frames = min(500, measures.count(test.stride(round(step / 0.1)), WINDOW))
-    made = evaluate(several, test, interval=step, frames=frames)
+    frames = min(250, measures.count(test.stride(round(step / 0.1)), WINDOW))
+    made = evaluate(several, test, interval=step, frames=frames, forced=20, timing=False)
     made.save(work.folder / "reports" / f"{name}.html")
     return measures.gates(made)
 

@@ -70,7 +70,7 @@ def network(n: int, place: str, step: float, work: Work) -> LSTMIntegrator:
             {"seed": bound(n, place, 0, work.size.runs)},
             fixed=fixed(n, place),
             dt=SMALL,
-            time=step * min(work.size.frames, round(max(200.0, 40 * step) / step)),
+            time=step * min(work.size.frames, round(work.size.longest / step)),
             every=round(step / SMALL),
             path=work.runs(name),
         )
@@ -276,7 +276,7 @@ def report(
     step = min(networks)
     several = {"LSTM": networks[step]} | ({"N-body": works[0.1]} if works else {})
     frames = min(500, measures.count(test.stride(round(step / test.interval)), WINDOW))
-    made = evaluate(several, test, interval=step, frames=frames)
+    made = evaluate(several, test, interval=step, frames=frames, forced=20, timing=False)
     made.save(work.folder / "reports" / f"{name}.html")
     return measures.gates(made)
 
