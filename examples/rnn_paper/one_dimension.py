@@ -102,7 +102,7 @@ def truth(case: Case, name: str, work: Work) -> md.Dataset:
 def paper_sweep(case: Case, name: str, step: float, work: Work) -> md.Dataset:
     """The paper's sweep, starts between those of its grid, to at most t = 200."""
     size = work.size
-    count = max(2, size.starts // max(1, round(np.prod([n for *_, n in case.over.values()]) / 3)))
+    count = size.starts // round(np.prod([n for *_, n in case.over.values()]))
     grid = np.linspace(case.low, case.high, count + 1)
     over: dict[str, Any] = {k: np.linspace(a, b, n) for k, (a, b, n) in case.over.items()}
     over["mass"] = np.linspace(1, 10, size.masses)
@@ -422,7 +422,9 @@ def perturbation(work: Work) -> dict[str, Any]:
         "curves": {
             "t": test.times[::10],
             "Verlet": exact[:, ::10],
+            "apart": np.abs(exact[1:4] - exact[0])[:, ::10],
             "t of LSTM": true.times[WINDOW:][::10],
+            "apart, own frames": np.abs(own[1:4] - own[0])[:, ::10],
             "LSTM, true frames": forced[:, ::10],
             "LSTM, own frames": own[:, ::10],
         },

@@ -116,6 +116,7 @@ def _tables(found: Results, rows: Sequence[Results]) -> Iterator[tuple[str, str,
     if rows:
         yield "Table I", TABLE_I, _speed(rows)
     yield "Honesty", HONESTY, _honesty(found)
+    yield "Choices", CHOICES, report.Table(["", "the paper", "here"], CHOSEN)
 
 
 CLAIMS = (
@@ -441,6 +442,27 @@ def _honesty(found: Results) -> report.Table:
             )
             break
     return report.Table(["", "seen", "gates"], rows)
+
+
+CHOICES = "Where the paper leaves something open, or contradicts itself."
+CHOSEN = [
+    ["frames an LSTM reads", "not told; its Eq 3 gives its 32000 for five", "5"],
+    ["length of runs in one dimension", "t = 50, 100 and 200", "at most 200"],
+    ["one network for all steps, or one each", "the step is no input of the network", "one each"],
+    ["dropout", "0.15", "0: it costs accuracy here"],
+    [
+        "batch, rate",
+        "256, 0.0005, 2500 epochs",
+        "64 (256 for particles), 0.005 falling to 0.00005, by time",
+    ],
+    ["windows held out", "a fifth, at random: neighbours of those learned from", "whole runs"],
+    ["start of the oscillator", "not told", "x0 = -1, m = 10, k = 1"],
+    ["Lennard-Jones starts", "from x0 = 1, which escapes", "from 1.03"],
+    ["edge of the box", "not told", f"{BOX}; force cut at 2.5, energy shifted"],
+    ["random starts in 3-D", "each coordinate in -3 to 3", "no pair closer than 0.95, E < -0.5"],
+    ["sphere", "radius not told; reflective", f"{RADIUS}, specular"],
+    ["positions in the box", "not told whether wrapped", "not wrapped"],
+]
 
 
 # ------------------------------------------------------------------------------------------- pictures

@@ -106,18 +106,13 @@ def fig_4(told: Results, path: Path) -> Path:
         for name, look in (("LSTM, true frames", "."), ("LSTM, own frames", "x")):
             axes[0].plot(curves["t of LSTM"], curves[name][k], look, ms=3, color=COLORS[k])
     axes[0].set(xlabel="t", ylabel="x", title="Verlet; LSTM . true, x own frames", ylim=(-1, 8))
-    for name, look in (("Verlet", "-"), ("LSTM, own frames", "x")):
-        rows = np.array(curves[name], dtype=float)
-        t = curves["t"] if name == "Verlet" else curves["t of LSTM"]
-        for k, dp in enumerate(told["kicks"][1:4], 1):
-            axes[1].semilogy(
-                t,
-                np.abs(rows[k] - rows[0]) + 1e-12,
-                look,
-                ms=3,
-                color=COLORS[k],
-                label=f"{name}, {dp:g}",
-            )
+    for key, time, name, look in (
+        ("apart", "t", "Verlet", "-"),
+        ("apart, own frames", "t of LSTM", "LSTM, own", "x"),
+    ):
+        for k, (dp, row) in enumerate(zip(told["kicks"][1:4], curves[key], strict=True)):
+            style = {"ms": 3, "color": COLORS[k], "label": f"{name}, {dp:g}"}
+            axes[1].semilogy(curves[time], np.maximum(row, 1e-12), look, **style)
     axes[1].set(xlabel="t", ylabel="distance from dp = 0", ylim=(1e-9, 10))
     dp = np.array(told["kicks"][1:4])
     for k, (name, apart) in enumerate(told["apart"].items()):
