@@ -109,7 +109,7 @@ class LSTMIntegrator:
         validation: float = 0.1,
         epochs: int | None = None,
         batch_size: int = 64,
-        learning_rate: float = 5e-3,
+        learning_rate: float = 1e-2,
         seconds: float | None = None,
         training: TrainingOptions | None = None,
         checkpoint: str | Path | None = None,

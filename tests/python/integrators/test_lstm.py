@@ -66,7 +66,7 @@ def test_a_short_training(taught: LSTMIntegrator) -> None:
     one, all_ = (separation(f.positions, truth.positions[:, S:]) for f in (forced, own))
     moved = separation(truth.positions[:, S:], truth.positions[:, S - 1 : -1])
     assert one.mean() < 0.03 < 0.05 * moved.mean()
-    assert all_[:, own.times <= 2].mean() < 0.1
+    assert all_[:, own.times <= 2].mean() < 0.15
     # with the truth at every step nothing grows; on its own it does
     late = own.times > 10
     assert one[:, late].mean() < 3 * one[:, ~late].mean()
