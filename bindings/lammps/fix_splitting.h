@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -76,10 +77,10 @@ class FixSplitting : public Fix {
   std::vector<double> built_;  ///< (owned, 3) where they were then
   std::vector<double> x_, v_;  ///< (owned, 3) before the step that is tried
   double surprise_ = 0;        ///< the largest of late, which fade
-  double closest_ = 0;
-  double done_shorter_ = 0, found_within_ = 0;  ///< counts
-  std::unique_ptr<Pair> none_;                  ///< computes nothing
-  Pair* pair_ = nullptr;                        ///< what none_ stands for at this moment
+  double closest_ = std::numeric_limits<double>::infinity();  ///< that a kick saw in the last step
+  double done_shorter_ = 0, found_within_ = 0;                ///< counts
+  std::unique_ptr<Pair> none_;                                ///< computes nothing
+  Pair* pair_ = nullptr;  ///< what none_ stands for at this moment
 };
 
 }  // namespace LAMMPS_NS

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from lammps_case import Array, Case
+from mlcore import md
 from mlcore.export import write_splitting
+from mlcore.integrators import NBodyIntegrator
 from mlcore.io.tensors import read_tensors, write_tensors
 from mlcore.splitting import PairSplitting
 from test_native_force import DUMP, TRICLINIC, box, fails, lattice, thermo, watch
@@ -109,6 +111,24 @@ def test_verlet_steps_are_those_of_lammps(case: Case, ranks: int) -> None:
     for ours, theirs in zip(frames, case.dump(), strict=True):
         np.testing.assert_allclose(ours[:, 1:7], theirs[:, 1:7], rtol=0, atol=1e-8)
         np.testing.assert_allclose(ours[:, 7:], theirs[:, 7:], rtol=1e-5, atol=1e-5)
+
+
+def test_what_was_learned_runs_as_in_python(case: Case) -> None:
+    fixed = {"n": 16, "box": 6.7949, "epsilon": 2.0}
+    seeds = {"seed": np.arange(6)}
+    data = md.sweep("lennard_jones", seeds, fixed=fixed, dt=1e-3, time=10, every=50)
+    learned = NBodyIntegrator(atoms=800, intervals=24, iterations=15).fit(data)
+    assert learned.quality[0].r2 > 0.999
+    learned.export(case.folder / "liquid")
+    window = data[:1].frames(slice(100, 101))
+    found = learned.rollout(window, 40)
+    case.atoms(window.positions[0, 0], box(6.7949), v=window.velocities[0, 0])
+    script = head(skin=1.0, step=0.05) + FIX + DUMP + watch("f_m[1]") + "run 40\n"
+    rows = thermo(case.ok(script, 2))
+    frame = case.dump()[-1]
+    np.testing.assert_allclose(frame[:, 1:4], found.positions[0, -1], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(frame[:, 4:7], found.velocities[0, -1], rtol=0, atol=1e-9)
+    assert rows[-1, 1] == found.redone[0]
 
 
 def test_momentum_and_energy_are_kept(case: Case) -> None:
