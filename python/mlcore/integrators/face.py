@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from mlcore.arrays import integer, positive
 from mlcore.errors import InvalidArgument
 from mlcore.md import Dataset
 
-__all__ = ["Frames", "Integrator", "checked_request"]
+__all__ = ["Frames", "Integrator", "checked_request", "datasets"]
 
 Array = npt.NDArray[np.float64]
 
@@ -50,6 +51,17 @@ class Integrator(Protocol):
 
     def rollout(self, window: Dataset, n: int, interval: float | None = None) -> Frames:
         """n frames after the window, which holds all that is read of the truth."""
+
+
+def datasets(data: Any) -> list[Dataset]:
+    """The data sets an integrator is to learn from: one, or a list of them."""
+    listed = isinstance(data, Sequence) and not isinstance(data, (str, bytes))
+    parts = [data] if isinstance(data, Dataset) else list(data) if listed else []
+    if not parts or not all(isinstance(part, Dataset) for part in parts):
+        raise InvalidArgument(
+            f"data must be a Dataset (mlcore.md.sweep) or several, got {data!r:.60}"
+        )
+    return parts
 
 
 def checked_request(window: Dataset, n: int, interval: float | None) -> tuple[int, float]:

@@ -20,11 +20,11 @@ import numpy.typing as npt
 from mlcore.arrays import integer, one_of, positive
 from mlcore.dynamics import Report, reporter
 from mlcore.errors import FileFormatError, InvalidArgument
-from mlcore.integrators.face import Frames, checked_request
+from mlcore.integrators.face import Frames, checked_request, datasets
 from mlcore.integrators.nbody_fit import States, fitted, stepped
 from mlcore.integrators.nbody_run import Propagation, Thermostat
 from mlcore.integrators.pair_kicks import PairKicks
-from mlcore.integrators.saved import PathLike, read, tensor, write
+from mlcore.integrators.saved import PathLike, Settings, read, tensor, write
 from mlcore.integrators.seen import fingerprints
 from mlcore.integrators.splitting import even, palindrome
 from mlcore.md import Dataset
@@ -48,7 +48,7 @@ class StepQuality:
         step: h.
         error: mean distance between predicted and true positions.
         ballistic: the same for straight flight.
-        r2: of the change of velocities: 1 is perfect.
+        r2: of the change of velocities: 1 is perfect, 0 where nothing acts but was said to.
         runs: where the states are from: "held-out runs", or "later frames" where there is one run.
     """
 
@@ -101,6 +101,8 @@ class NBodyIntegrator:
         seed: int = 0,
     ) -> None:
         self.kicks = _at_least("kicks", kicks, 1)
+        if not isinstance(steps, Sequence) or isinstance(steps, str):
+            raise InvalidArgument(f"steps must be a list of multiples, got {steps!r}")
         self.steps = tuple(sorted({_at_least("steps", one, 1) for one in steps}))
         if not self.steps:
             raise InvalidArgument("steps must hold at least one multiple")
@@ -108,9 +110,7 @@ class NBodyIntegrator:
         self.energy = one_of("energy", energy, "free", "rescale")
         if thermostat is not None and energy == "rescale":
             raise InvalidArgument("thermostat and energy='rescale' exclude each other")
-        self.thermostat = (
-            Thermostat(**thermostat) if isinstance(thermostat, Mapping) else thermostat
-        )
+        self.thermostat = _bath(thermostat)
         self.orders = None if orders is None else _at_least("orders", orders, 1)
         self.intervals = _at_least("intervals", intervals, 4)
         self.atoms, self.iterations = (
@@ -118,10 +118,11 @@ class NBodyIntegrator:
             _at_least("iterations", iterations, 1),
         )
         self.smoothness = positive("smoothness", smoothness)
-        self.halvings, self.seed = _at_least("halvings", halvings, 0), integer("seed", seed)
+        self.halvings, self.seed = _at_least("halvings", halvings, 0), _at_least("seed", seed, 0)
         self.learned: PairKicks | None = None
         self.taught: tuple[float, ...] = ()
         self.masses: tuple[tuple[float, ...], ...] = ()
+        self.interaction: Mapping[str, float] = {}
         self.trained_on: tuple[str, ...] = ()
         self.quality: tuple[StepQuality, ...] = ()
 
@@ -133,13 +134,17 @@ class NBodyIntegrator:
 
         Args:
             data: runs of particles in three dimensions; several sets may differ in interval, masses
-                and particles, but not in cutoff.
+                and particles, but not in what acts between them.
             progress: a bar, or a function of (iterations done, iterations in all).
+
+        Raises:
+            InvalidArgument: the data do not fit together, or hold too few frames, or no pair.
         """
-        sets = [data] if isinstance(data, Dataset) else list(data)
-        cutoff = self._checked(sets)
+        sets = datasets(data)
+        interaction, cutoff = self._checked(sets)
         rng = np.random.default_rng(self.seed)
-        parts = [_divided(one, int(rng.integers(2**31))) for one in sets]
+        longest = max(self.steps)
+        parts = [_divided(one, int(rng.integers(2**31)), longest) for one in sets]
         drawn = [
             _Draw(part, multiple, cutoff, self.atoms, rng)
             for part, _, _ in parts
@@ -147,6 +152,8 @@ class NBodyIntegrator:
         ]
         closest = _ROOM * min(one.closest for one in drawn)
         states = [s for one in drawn for s in one.states()]
+        if not all(s.change > 0 for s in states):
+            raise InvalidArgument("velocities do not change in the data: there is nothing to learn")
         taught = np.array([s.step for s in states])
         light = min(float(s.masses.min()) for s in states)
         types = 1 + max(int(s.types.max()) for s in states)
@@ -164,6 +171,7 @@ class NBodyIntegrator:
             self.learned = fitted(
                 start, states, iterations=self.iterations, smoothness=self.smoothness, report=report
             )
+        self.interaction = interaction
         self.taught = tuple(sorted(set(taught.tolist())))
         self.masses = tuple(
             tuple(
@@ -192,7 +200,7 @@ class NBodyIntegrator:
 
         An interval longer than the longest step taught is made of several steps. Runs whose particles
         come closer than any were taught, even in short steps, are refused with a reason; so are masses
-        that were not taught.
+        and types that were not taught, and reference systems of another pair potential.
 
         Raises:
             InvalidArgument: nothing was learned, the interval is shorter than every step taught.
@@ -295,6 +303,8 @@ class NBodyIntegrator:
         kinds = list(range(len(self.masses)))[: len(weights)] if types is None else list(types)
         if types is None and len(self.masses) == 1:
             kinds = [0] * len(weights)
+        if any(not 0 <= t < len(self.masses) for t in kinds):
+            raise InvalidArgument(f"types must lie in 0..{len(self.masses) - 1}, got {kinds}")
         for t, mass in zip(kinds, np.asarray(weights, np.float64), strict=False):
             low, high = self.masses[t][0], self.masses[t][-1]
             if not low * (1 - 1e-9) <= mass <= high * (1 + 1e-9):
@@ -322,6 +332,7 @@ class NBodyIntegrator:
             "cutoff": learned.cutoff,
             "closest": learned.closest,
             "unit": learned.unit,
+            "interaction": dict(self.interaction),
             "trained_on": list(self.trained_on),
             "quality": [vars(one) for one in self.quality],
         }
@@ -365,10 +376,14 @@ class NBodyIntegrator:
         except (InvalidArgument, TypeError) as error:
             raise FileFormatError(f"{path}: {error}") from error
         found.learned, found.taught = learned, taught
+        acts = Settings(f"{told.where}: interaction", told.table("interaction"))
+        found.interaction = {name: acts.number(name) for name in acts.values}
         found.masses = tuple(
             tuple(tensor(path, tensors, f"masses.{t}", (-1,)).tolist())
             for t in range(learned.types)
         )
+        if not all(masses and min(masses) > 0 for masses in found.masses):
+            raise FileFormatError(f"{path}: tensors 'masses' must hold positive numbers")
         found.trained_on = told.texts("trained_on")
         return found
 
@@ -381,10 +396,8 @@ class NBodyIntegrator:
             raise InvalidArgument("nothing was learned yet: call fit, or load a file")
         return self.learned
 
-    def _checked(self, sets: Sequence[Dataset]) -> float:
-        """The cutoff, of data that fit together."""
-        if not sets or not all(isinstance(one, Dataset) for one in sets):
-            raise InvalidArgument("data must be a Dataset, or several")
+    def _checked(self, sets: Sequence[Dataset]) -> tuple[Mapping[str, float], float]:
+        """What acts between particles, as far as it is known, and the cutoff, of data that fit together."""
         for one in sets:
             if one.positions.shape[3] != 3:
                 raise InvalidArgument(
@@ -399,15 +412,31 @@ class NBodyIntegrator:
                 raise InvalidArgument(
                     "data must be without a wall that pushes: only pairs are learned"
                 )
+        every = [_interaction_of(one, run) for one in sets for run in range(len(one))]
+        known = [one for one in every if one]
+        for name in known[0] if known else ():
+            values = sorted({one[name] for one in known})
+            if len(values) > 1:
+                raise InvalidArgument(f"data must be of one pair potential, got {name} {values}")
+        kinds = {t for one in sets for run in range(len(one)) for t in types_of(one, run).tolist()}
+        if missing := sorted(set(range(max(kinds))) - kinds):
+            raise InvalidArgument(
+                f"data must hold types without gaps: up to {max(kinds)}, but none of {missing[:5]}"
+            )
+        interaction = known[0] if known else {}
         if self.cutoff is not None:
-            return self.cutoff
+            return interaction, self.cutoff
         told = {_cutoff_of(one, run) for one in sets for run in range(len(one))}
         if len(told) != 1 or None in told:
             raise InvalidArgument("cutoff must be given: that of the data is not one number")
-        return float(next(iter(told)))  # type: ignore[arg-type]
+        return interaction, float(next(iter(told)))  # type: ignore[arg-type]
 
     def _unknown(self, window: Dataset, run: int) -> str:
         """Why a run is refused before its first step; empty where it is not."""
+        for name, own in _interaction_of(window, run).items():
+            known = self.interaction.get(name, own)
+            if abs(own - known) > 1e-9 * abs(known):
+                return f"{name} of run {run} is {own:g}, taught was {known:g}"
         types = types_of(window, run)
         for t in np.unique(types):
             if t >= len(self.masses):
@@ -425,7 +454,10 @@ class NBodyIntegrator:
     ) -> Iterator[StepQuality]:
         for _, held, runs in parts:
             for multiple in self.steps:
-                draw = _Draw(held, multiple, cutoff, self.atoms, rng, chosen=False)
+                try:
+                    draw = _Draw(held, multiple, cutoff, self.atoms, rng, chosen=False)
+                except InvalidArgument:  # all held-out states touch the wall: nothing to judge by
+                    continue
                 yield _quality(self._learned(), draw.states(), runs)
 
 
@@ -448,17 +480,18 @@ def _quality(learned: PairKicks, states: Sequence[States], runs: str) -> StepQua
         states[0].step,
         float(wrong / weight),
         float(straight / weight),
-        float(1 - left / change),
+        float(1 - left / change) if change > 0 else float(left == 0),
         runs,
     )
 
 
-def _divided(data: Dataset, seed: int) -> tuple[Dataset, Dataset, str]:
+def _divided(data: Dataset, seed: int, longest: int) -> tuple[Dataset, Dataset, str]:
+    """What is learned from and what is not, both with steps of so many frames."""
     if len(data) >= 5:
         return *data.split(0.8, seed), "held-out runs"
     frames = data.positions.shape[1]
-    cut = max(2, int(0.8 * frames))
-    if frames - cut < 2:
+    cut = max(longest + 1, int(0.8 * frames))
+    if frames - cut < longest:
         return data, data, "the same frames"
     return data.frames(slice(0, cut)), data.frames(slice(cut - 1, None)), "later frames"
 
@@ -471,7 +504,6 @@ class _Draw:
         chosen: bool = True,
     ) -> None:  # fmt: skip
         runs, frames, n, _ = data.positions.shape
-        multiple = min(multiple, frames - 1)
         places = runs * (frames - multiple)
         count = min(places, max(4, atoms // n))
         self.data, self.multiple = data, multiple
@@ -568,6 +600,23 @@ def _alike(
             own = window.masses[run].tobytes() if masses else b""
             keys.setdefault((key, own), []).append(run)
     return [np.array(runs) for runs in keys.values()]
+
+
+def _interaction_of(data: Dataset, run: int) -> dict[str, float]:
+    """What decides about the pair potential of a reference system; nothing of recorded runs."""
+    told = data.system_of(run).parameters
+    return {name: float(told[name]) for name in ("epsilon", "sigma", "cutoff") if name in told}
+
+
+def _bath(told: Thermostat | Mapping[str, Any] | None) -> Thermostat | None:
+    if told is None or isinstance(told, Thermostat):
+        return told
+    try:
+        return Thermostat(**told)
+    except TypeError as error:
+        raise InvalidArgument(
+            f"thermostat must be a Thermostat or its arguments: {error}"
+        ) from None
 
 
 def _cutoff_of(data: Dataset, run: int) -> float | None:

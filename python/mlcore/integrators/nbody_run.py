@@ -102,6 +102,7 @@ class Propagation:
         self.refused = [""] * len(window)
         self.redone = np.zeros(len(window), np.int64)
         self.done = np.zeros(len(window), np.int64)
+        self._names = np.arange(len(window))
         self._learned, self._by_halving = learned, dict[int, PairSplitting]()
         types = self.system.parameters.get("types")
         kinds = np.zeros(len(self.masses[0]), np.intp) if types is None else np.array(types)
@@ -119,6 +120,7 @@ class Propagation:
 
         Refused ones stay as they are from the step on that was not good.
         """
+        self._names = runs
         single = self.thermostat is not None or self.energy is not None
         at_once = 1 if single else _CHUNK_FRAMES
         for begin in range(0, n, at_once):
@@ -203,8 +205,9 @@ class Propagation:
         if halving == self.halvings:
             for row, smallest in zip(again, made.closest[bad], strict=True):
                 self.refused[row] = (
-                    f"run {row} has particles {smallest:.4g} apart, closer than any that were taught, "
-                    f"or too much potential energy, even in steps of {self.step / 2**halving:.3g}"
+                    f"run {self._names[row]} has particles {smallest:.4g} apart, closer than any that "
+                    "were taught, or too much potential energy, even in steps of "
+                    f"{self.step / 2**halving:.3g}"
                 )
             return
         if halving == 0:

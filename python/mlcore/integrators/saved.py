@@ -76,7 +76,7 @@ def read(path: PathLike, kind: str) -> tuple[dict[str, npt.NDArray[Any]], Settin
 
 def _kind(path: PathLike, metadata: Mapping[str, str]) -> str:
     kind = metadata.get("kind", "")
-    if kind not in KINDS:
+    if metadata.get("format") != FORMAT or kind not in KINDS:
         raise FileFormatError(
             f"{os.fspath(path)}: no integrator of mlcore: its metadata tell the kind {kind!r}, not "
             f"one of {', '.join(KINDS)}"
@@ -100,7 +100,10 @@ class Settings:
         value = self.values.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise FileFormatError(f"{self.where}: {name} must be a number, got {value!r}")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise FileFormatError(f"{self.where}: {name} must be a finite number") from None
 
     def integer(self, name: str, least: int = 0) -> int:
         """A whole number."""

@@ -348,6 +348,91 @@ def test_bad_input(truth: md.Dataset) -> None:
         NBodyIntegrator().fit(walled)
 
 
+def test_another_pair_potential_is_refused(
+    learned: NBodyIntegrator, truth: md.Dataset, tmp_path: Path
+) -> None:
+    over = {"seed": [100], "epsilon": [1.0, 2.0]}
+    fixed = {"n": 16, "box": BOX}
+    both = md.sweep("lennard_jones", over, fixed=fixed, dt=1e-3, time=0.3, every=50)
+    learned.save(tmp_path / "learned.safetensors")
+    for model in (learned, load(tmp_path / "learned.safetensors")):
+        found = model.rollout(both.frames(slice(1)), 2)
+        assert found.refused == ("epsilon of run 0 is 1, taught was 2", "")
+        assert np.isnan(found.positions[0]).all() and np.isfinite(found.positions[1]).all()
+    wider = {"n": 16, "box": 8.0, "cutoff": 3.0, "epsilon": 2.0}
+    other = md.sweep("lennard_jones", {"seed": [1]}, fixed=wider, dt=1e-3, time=0.1, every=50)
+    assert "cutoff of run 0 is 3" in learned.rollout(other, 1).refused[0]
+    with pytest.raises(InvalidArgument, match=r"one pair potential, got epsilon \[1.0, 2.0\]"):
+        NBodyIntegrator().fit(both)
+
+
+def test_long_steps_of_few_frames_are_taught_as_asked(truth: md.Dataset) -> None:
+    few = truth[0].frames(slice(11))
+    made = NBodyIntegrator(steps=(8,), kicks=1, atoms=64, intervals=8, iterations=1).fit(few)
+    assert np.allclose(made.taught, 8 * few.interval)
+    assert np.allclose([one.step for one in made.quality], 8 * few.interval)
+    assert made.quality[0].runs == "the same frames"
+
+
+def test_refusals_name_the_run(learned: NBodyIntegrator, truth: md.Dataset) -> None:
+    window = truth.frames(slice(1))[:3]
+    x, masses = window.positions.copy(), window.masses.copy()
+    x[2, 0, 1] = x[2, 0, 0] + [0.3, 0, 0]
+    masses[0] = 9.0
+    found = learned.rollout(replace(window, positions=x, masses=masses), 2)
+    assert found.refused[0].startswith("mass 9 of run 0") and not found.refused[1]
+    assert found.refused[2].startswith("run 2 has particles")
+
+
+def test_types_without_gaps() -> None:
+    drop = free()
+    n = drop.positions.shape[2]
+    fixed = {"n": n, "cell": None, "types": [0] * (n - 1) + [17]}
+    strange = replace(drop, system="recorded", parameters={}, fixed=fixed)
+    with pytest.raises(InvalidArgument, match=r"types without gaps: up to 17, but none of \[1"):
+        NBodyIntegrator(cutoff=2.5).fit(strange)
+
+
+def test_held_out_runs_in_which_nothing_acts(tmp_path: Path) -> None:
+    fixed = {"n": 2, "box": 6.0}
+    data = md.sweep("lennard_jones", {"seed": np.arange(5)}, fixed=fixed, dt=1e-3, time=2, every=50)
+    made = NBodyIntegrator(kicks=1, atoms=400, intervals=4, iterations=1).fit(data)
+    assert made.quality[0].ballistic == 0 and made.quality[0].r2 in (0.0, 1.0)
+    made.save(tmp_path / "made.safetensors")
+    still = np.zeros((5, 4, 2, 3))
+    still[:, :, 1, 0] = 1.1
+    with pytest.raises(InvalidArgument, match="velocities do not change"):
+        NBodyIntegrator(cutoff=2.5).fit(
+            replace(data.frames(slice(4)), positions=still, velocities=0 * still)
+        )
+
+
+@pytest.mark.parametrize(
+    ("told", "match"),
+    [
+        ({"steps": 2}, "steps must be a list"),
+        ({"thermostat": {"kT": 1.0}}, "thermostat must.*friction"),
+        ({"thermostat": 3}, "thermostat must be"),
+        ({"seed": -1}, "seed must be at least 0"),
+    ],
+)
+def test_bad_arguments(told: dict[str, object], match: str) -> None:
+    with pytest.raises(InvalidArgument, match=match):
+        NBodyIntegrator(**told)  # type: ignore[arg-type]
+
+
+def test_bad_calls(learned: NBodyIntegrator, tmp_path: Path) -> None:
+    for nothing in (None, 3, [], "runs"):
+        with pytest.raises(InvalidArgument, match="data must be a Dataset"):
+            NBodyIntegrator().fit(nothing)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match=r"types must lie in 0\.\.0, got \[5\]"):
+        learned.export(tmp_path / "bundle", types=[5])
+    empty = _with(learned, masses=((),))
+    empty.save(tmp_path / "empty.safetensors")
+    with pytest.raises(FileFormatError, match="masses"):
+        load(tmp_path / "empty.safetensors")
+
+
 def _with(learned: NBodyIntegrator, **changes: object) -> NBodyIntegrator:
     other = NBodyIntegrator.__new__(NBodyIntegrator)
     other.__dict__.update(learned.__dict__, **changes)
