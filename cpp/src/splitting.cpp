@@ -385,21 +385,20 @@ class AllPairs {
  public:
   AllPairs(const kernels::SplittingPlan& plan, const kernels::SplittingSpace& space,
            View<const std::int32_t, 1> species, std::int64_t n)
-      : plan_(plan), space_(space), n_(n), species_(n) {
+      : plan_(plan), space_(space), n_(n) {
     const std::int64_t lanes = MLCORE_DISPATCH(splitting_lanes)();
     padded_ = (n + lanes - 1) / lanes * lanes;
+    wide_ = (n + padded_ + lanes - 1) / lanes * lanes;
     push_.resize(padded_);
-    eye_.resize(n + padded_ + 1);
-    eye_[n] = 1e30 * plan.cutoff_square;
-    for (std::int64_t i = 0; i < n; ++i) {
-      species_[i] = species.data ? species(i) : 0;
-      push_[i] = plan.push[species_[i]];
-    }
+    far_.resize(wide_);
+    std::fill(far_.begin() + n, far_.end(), 1e30 * plan.cutoff_square);
+    const auto kind = [&](std::int64_t i) { return species.data ? species(i % n) : 0; };
+    for (std::int64_t i = 0; i < n; ++i) push_[i] = plan.push[kind(i)];
     if (plan.species == 1) return;
-    starts_.resize(plan.species * padded_);
-    for (std::int64_t s = 0; s < plan.species; ++s) {
+    starts_.resize(n / 2 * padded_);
+    for (std::int64_t s = 1; 2 * s <= n; ++s) {
       for (std::int64_t i = 0; i < n; ++i) {
-        starts_[s * padded_ + i] = plan.start[s * plan.stride + species_[i]];
+        starts_[(s - 1) * padded_ + i] = plan.start[kind(i) * plan.stride + kind(i + s)];
       }
     }
   }
@@ -408,21 +407,22 @@ class AllPairs {
   class Replica {
    public:
     Replica(const AllPairs& all, View<double, 2> x, View<double, 2> v)
-        : all_(all), memory_(12 * all.padded_ + kLine) {
-      const std::int64_t padded = all.padded_;
+        : all_(all), memory_(18 * all.wide_ + kLine) {
+      double* room = at_line(memory_);
       replica_ = {all.n_,
-                  padded,
-                  at_line(memory_),
-                  at_line(memory_) + 3 * padded,
-                  at_line(memory_) + 6 * padded,
+                  all.padded_,
+                  all.wide_,
+                  room,
+                  room + 3 * all.wide_,
+                  room + 6 * all.wide_,
+                  room + 12 * all.wide_,
                   all.push_.data(),
                   all.starts_.data(),
-                  all.species_.data(),
-                  all.eye_.data()};
+                  all.far_.data()};
       for (int k = 0; k < 3; ++k) {
-        for (std::int64_t i = 0; i < padded; ++i) {
-          replica_.x[k * padded + i] = i < all.n_ ? x(i, k) : kNaN;
-          replica_.v[k * padded + i] = i < all.n_ ? v(i, k) : 0;
+        for (std::int64_t i = 0; i < all.n_; ++i) {
+          replica_.x[k * all.wide_ + i] = x(i, k);
+          replica_.v[k * all.wide_ + i] = v(i, k);
         }
       }
     }
@@ -438,8 +438,8 @@ class AllPairs {
     void write(View<double, 2> x, View<double, 2> v) const {
       for (std::int64_t i = 0; i < all_.n_; ++i) {
         for (int k = 0; k < 3; ++k) {
-          x(i, k) = replica_.x[k * all_.padded_ + i];
-          v(i, k) = replica_.v[k * all_.padded_ + i];
+          x(i, k) = replica_.x[k * all_.wide_ + i];
+          v(i, k) = replica_.v[k * all_.wide_ + i];
         }
       }
     }
@@ -453,9 +453,8 @@ class AllPairs {
  private:
   const kernels::SplittingPlan& plan_;
   const kernels::SplittingSpace& space_;
-  std::int64_t n_, padded_;
-  std::vector<std::int32_t> species_;
-  std::vector<double> push_, eye_;
+  std::int64_t n_, padded_, wide_;
+  std::vector<double> push_, far_;
   std::vector<std::int64_t> starts_;
 };
 

@@ -32,15 +32,16 @@ struct SplittingSpace {
   double farthest;                  // what a coordinate must stay below
 };
 
-/// One replica for all pairs: x, v are (3, padded n). What pads is NaN in x and has push 0.
+/// One replica for all pairs. Arrays are `wide` = n + padded n long; after the particles of x come
+/// the same ones once more, so that pairs i, i + s lie next to each other for all i.
 struct SplittingReplica {
-  std::int64_t n, padded;
-  double *x, *v;
-  double* before;               // (6, padded) room
-  const double* push;           // (padded,) h / m
-  const std::int64_t* starts;   // (species, padded) first row of the pair; not read for one species
-  const std::int32_t* species;  // (n,); not read for one species
-  const double* eye;  // (n + padded,) zeros but for 1e30 at place n: keeps a particle from itself
+  std::int64_t n, padded, wide;
+  double *x, *v;               // (3, wide)
+  double *before, *pushes;     // (6, wide) room each
+  const double* push;          // (padded,) h / m; 0 pads
+  const std::int64_t* starts;  // (n / 2, padded) first row of the pair i, i + s of row s - 1; not
+                               // read for one species
+  const double* far;           // (wide,) 0 for n places, then a square distance beyond the cutoff
 };
 
 /// Rows of neighbors; see PairJob.

@@ -68,51 +68,79 @@ MLCORE_LANES V pair_push(const SplittingPlan& plan, const double* rows, V square
 
 // ------------------------------------------------------------------------------------ all pairs
 
-/// Returns the square of the smallest distance.
+/// Every pair once: i and i + s, counted in a circle, act on each other. Returns the square of the
+/// smallest distance.
 template <bool kTyped, ImageKind kImages>
 double kick_all(const SplittingPlan& plan, const SplittingSpace& space,
                 const SplittingReplica& replica, int stage) {
-  const std::int64_t n = replica.n, padded = replica.padded;
+  const std::int64_t n = replica.n, wide = replica.wide;
   const double* rows = plan.rows + 4 * plan.table[stage];
+  double *first = replica.pushes, *second = first + 3 * wide;
+  for (std::int64_t e = 0; e < 6 * wide; e += kLanes) store(first + e, V{});
   V closest = all(kInfinity);
-  for (std::int64_t first = 0; first < padded; first += kLanes) {
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    const double* x = replica.x + i;
     V xi[3], sum[3] = {};
-    for (int k = 0; k < 3; ++k) xi[k] = load(replica.x + k * padded + first);
-    const double* eye = replica.eye + n + first;
-    for (std::int64_t j = 0; j < n; ++j) {
+    for (int k = 0; k < 3; ++k) xi[k] = load(x + k * wide);
+    for (std::int64_t s = 1; 2 * s <= n; ++s) {
+      const std::int64_t count = 2 * s == n ? s : n;
+      if (i >= count) break;
       V d[3];
-      for (int k = 0; k < 3; ++k) d[k] = xi[k] - replica.x[k * padded + j];
+      for (int k = 0; k < 3; ++k) d[k] = xi[k] - load(x + k * wide + s);
       wrap<kImages>(space, d);
-      const V square = fma(d[0], d[0], fma(d[1], d[1], fma(d[2], d[2], load(eye - j))));
+      const V far = load(replica.far + n - count + i);
+      const V square = fma(d[0], d[0], fma(d[1], d[1], fma(d[2], d[2], far)));
       closest = smaller(square, closest);
       Longs start{};
-      if constexpr (kTyped) {
-        start = load_longs(replica.starts + replica.species[j] * padded + first);
-      }
+      if constexpr (kTyped) start = load_longs(replica.starts + (s - 1) * replica.padded + i);
       const V push = pair_push(plan, rows, square, start);
       const V counted = square < plan.cutoff_square ? push : V{};
-      for (int k = 0; k < 3; ++k) sum[k] = fma(counted, d[k], sum[k]);
+      for (int k = 0; k < 3; ++k) {
+        double* other = second + k * wide + i + s;
+        const V pull = counted * d[k];
+        sum[k] += pull;
+        store(other, load(other) - pull);
+      }
     }
-    const V push = load(replica.push + first);
-    for (int k = 0; k < 3; ++k) {
-      double* v = replica.v + k * padded + first;
-      store(v, fma(push, sum[k], load(v)));
+    for (int k = 0; k < 3; ++k) store(first + k * wide + i, sum[k]);
+  }
+  for (int k = 0; k < 3; ++k) {
+    const double *one = first + k * wide, *other = second + k * wide;
+    double* v = replica.v + k * wide;
+    for (std::int64_t i = 0; i < n; i += kLanes) {
+      const V sum = load(one + i) + (load(other + i) + load(other + n + i));
+      store(v + i, fma(load(replica.push + i), sum, load(v + i)));
     }
   }
   return least(closest);
 }
 
-void drift_all(const SplittingSpace& space, const SplittingReplica& replica, double drift) {
-  const std::int64_t padded = replica.padded;
-  if (space.wall > 0) {
-    for (std::int64_t i = 0; i < padded; i += kLanes) {
-      drift_inside(space.wall, 3, drift, replica.x + i, replica.v + i, padded);
+/// Writes the particles once more behind themselves.
+void repeat(const SplittingReplica& replica) {
+  const std::int64_t n = replica.n, padded = replica.padded;
+  for (int k = 0; k < 3; ++k) {
+    double* x = replica.x + k * replica.wide;
+    if (n < kLanes) {
+      for (std::int64_t i = 0; i < padded; ++i) x[n + i] = x[i];
+    } else {
+      for (std::int64_t i = 0; i < padded; i += kLanes) store(x + n + i, load(x + i));
     }
-    return;
   }
-  for (std::int64_t i = 0; i < 3 * padded; i += kLanes) {
-    store(replica.x + i, fma(all(drift), load(replica.v + i), load(replica.x + i)));
+}
+
+void drift_all(const SplittingSpace& space, const SplittingReplica& replica, double drift) {
+  const std::int64_t wide = replica.wide;
+  for (std::int64_t i = 0; i < replica.padded; i += kLanes) {
+    double *x = replica.x + i, *v = replica.v + i;
+    if (space.wall > 0) {
+      drift_inside(space.wall, 3, drift, x, v, wide);
+    } else {
+      for (int k = 0; k < 3; ++k) {
+        store(x + k * wide, fma(all(drift), load(v + k * wide), load(x + k * wide)));
+      }
+    }
   }
+  repeat(replica);
 }
 
 /// Whether all numbers are finite, and the particles not too far off.
@@ -120,7 +148,7 @@ bool sensible(const SplittingSpace& space, const SplittingReplica& replica) {
   const V far = all(space.farthest);
   bool good = true;
   for (int k = 0; k < 3; ++k) {
-    const double *x = replica.x + k * replica.padded, *v = replica.v + k * replica.padded;
+    const double *x = replica.x + k * replica.wide, *v = replica.v + k * replica.wide;
     for (std::int64_t i = 0; i < replica.n; i += kLanes) {
       const unsigned all_lanes = (1u << kLanes) - 1;
       const unsigned real = replica.n - i < kLanes ? (1u << (replica.n - i)) - 1 : all_lanes;
@@ -153,7 +181,7 @@ template <bool kTyped, ImageKind kImages>
 std::int64_t steps_all(const SplittingPlan& plan, const SplittingSpace& space,
                        const SplittingReplica& replica, std::int64_t steps, double* closest_square,
                        int* status) {
-  const std::int64_t size = 3 * replica.padded;
+  const std::int64_t size = 3 * replica.wide;
   for (std::int64_t step = 0; step < steps; ++step) {
     copy(replica.x, replica.before, size);
     copy(replica.v, replica.before + size, size);
