@@ -170,7 +170,7 @@ def lammps_run(x: Any, v: Any, edge: float | None) -> Callable[[int], None]:
             "units lj",
             "atom_style atomic",
             "newton on",
-            f"boundary {'p p p' if edge else 'f f f'}",
+            f"boundary {'p p p' if edge else 's s s'}",
             "atom_modify map array",
             f"region b block {box}",
             "create_box 1 b",
