@@ -17,6 +17,7 @@
 #include "force.h"
 #include "group.h"
 #include "modify.h"
+#include "neigh_list.h"
 #include "neighbor.h"
 #include "output.h"
 #include "pair.h"
@@ -56,6 +57,17 @@ std::string written(double value) {
   return text.str();
 }
 
+/// What Neighbor shows to its own kind alone.
+struct Lists : Neighbor {
+  static constexpr int Neighbor::* made = &Lists::npair_perpetual;  ///< when neighbors are found
+};
+
+/// Whether it is made for pair styles, or made where it is used from nothing but atoms.
+bool serves_pairs_alone(const NeighList& list) {
+  if (list.requestor_type == NeighList::PAIR) return true;
+  return list.occasional && !list.listcopy && !list.listskip && !list.listfull;
+}
+
 }  // namespace
 
 bool FixSplitting::is_meant(int narg, char** arg) {
@@ -93,7 +105,8 @@ FixSplitting::~FixSplitting() {
 
 int FixSplitting::setmask() {
   using namespace FixConst;
-  return INITIAL_INTEGRATE | POST_NEIGHBOR | (always_ ? 0 : PRE_FORCE | PRE_REVERSE);
+  const int asleep = always_ ? 0 : PRE_NEIGHBOR | PRE_FORCE | PRE_REVERSE;
+  return INITIAL_INTEGRATE | POST_NEIGHBOR | asleep;
 }
 
 std::string FixSplitting::name() const { return std::string("fix ") + style + " " + id; }
@@ -105,6 +118,7 @@ void FixSplitting::warn(const std::string& text) const {
 // ------------------------------------------------------------------------------------ checks
 
 void FixSplitting::init() {
+  wake_lists();
   if (update->whichflag != 1) return;
   if (!utils::strmatch(update->integrate_style, "^verlet"))
     error->all(FLERR, name() + ": needs run_style verlet, found " + update->integrate_style);
@@ -157,9 +171,13 @@ void FixSplitting::warn_of_forces() {
 
 // -------------------------------------------------------------------------------------- steps
 
-void FixSplitting::setup_post_neighbor() { post_neighbor(); }
+void FixSplitting::setup_post_neighbor() {
+  lists_sleep_ = false;
+  post_neighbor();
+}
 
 void FixSplitting::post_neighbor() {
+  wake_lists();
   const auto find = [&] { local_.reneighbor(groupbit, model_->bundle().cutoff); };
   mlmod::raise_together(lmp, name(), mlmod::caught(find));
   const double* x = atom->nlocal > 0 ? atom->x[0] : nullptr;
@@ -174,6 +192,7 @@ void FixSplitting::initial_integrate(int) {
   closest_ = std::numeric_limits<double>::infinity();
   if (domain->box_change) find_neighbors_within_step();
   advance(0);
+  if (lists_sleep_ && !pair_sleeps()) next_reneighbor = update->ntimestep;
 }
 
 /// One step of model.timestep / 2^halving, in shorter ones where it is not good.
@@ -325,16 +344,31 @@ bool FixSplitting::forces_are_wanted() const {
   return false;
 }
 
-// Between this and pre_reverse() LAMMPS does nothing but compute the forces of pairs: with bonds or
-// long-range forces it would do more, which may look at the pair style.
-void FixSplitting::pre_force(int) {
+// Between pre_force() and pre_reverse() LAMMPS does nothing but compute the forces of pairs: with
+// bonds or long-range forces it would do more, which may look at the pair style.
+bool FixSplitting::pair_sleeps() const {
   const bool alone = atom->molecular == Atom::ATOMIC && !force->kspace;
-  if (!alone || !force->pair || forces_are_wanted()) return;
-  pair_ = std::exchange(force->pair, none_.get());
+  return alone && force->pair && !forces_are_wanted();
+}
+
+void FixSplitting::pre_force(int) {
+  if (pair_sleeps()) pair_ = std::exchange(force->pair, none_.get());
 }
 
 void FixSplitting::pre_reverse(int, int) {
   if (pair_) force->pair = std::exchange(pair_, nullptr);
+}
+
+// A pair style that sleeps needs no lists; when it wakes, they are made.
+void FixSplitting::pre_neighbor() {
+  lists_sleep_ = pair_sleeps();
+  for (int i = 0; i < neighbor->nlist; ++i)
+    lists_sleep_ = lists_sleep_ && serves_pairs_alone(*neighbor->lists[i]);
+  if (lists_sleep_) lists_ = std::exchange(neighbor->*Lists::made, 0);
+}
+
+void FixSplitting::wake_lists() {
+  if (lists_ > 0) neighbor->*Lists::made = std::exchange(lists_, 0);
 }
 
 // ------------------------------------------------------------------------------------- output

@@ -29,6 +29,7 @@ class FixSplitting : public Fix {
 
   int setmask() override;
   void init() override;
+  void pre_neighbor() override;
   void setup_post_neighbor() override;
   void post_neighbor() override;
   void initial_integrate(int) override;
@@ -67,6 +68,8 @@ class FixSplitting : public Fix {
   double moved(double ahead) const;
   void find_neighbors_within_step();
   bool forces_are_wanted() const;
+  bool pair_sleeps() const;
+  void wake_lists();
 
   std::optional<mlmod::SplittingModel> model_;
   mlmod::GroupLocal local_;
@@ -80,7 +83,9 @@ class FixSplitting : public Fix {
   double closest_ = std::numeric_limits<double>::infinity();  ///< that a kick saw in the last step
   double done_shorter_ = 0, found_within_ = 0;                ///< counts
   std::unique_ptr<Pair> none_;                                ///< computes nothing
-  Pair* pair_ = nullptr;  ///< what none_ stands for at this moment
+  Pair* pair_ = nullptr;      ///< what none_ stands for at this moment
+  bool lists_sleep_ = false;  ///< those of the pair style were not made last time
+  int lists_ = 0;             ///< how many there are, while none are made
 };
 
 }  // namespace LAMMPS_NS

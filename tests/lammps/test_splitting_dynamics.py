@@ -144,18 +144,22 @@ def test_momentum_and_energy_are_kept(case: Case) -> None:
     assert np.abs(rows[:, 3:]).max() < 1e-13
 
 
-def test_forces_are_computed_where_they_are_read(case: Case) -> None:
-    """The pair style sleeps between output steps, unless it is asked for always."""
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_forces_are_computed_where_they_are_read(case: Case, ranks: int) -> None:
+    """The pair style and its lists sleep between output steps, unless it is asked for always."""
     x, v = start()
     case.atoms(x, box(SIDE), v=v)
     bundle(case)
     see = "dump d all custom 4 out.dump id fx f_four f_six\ndump_modify d sort id first yes\n"
     see = "fix four all store/state 4 fx\nfix six all store/state 6 fx\n" + see
+    found = []
     for words, sleeps in (("", True), (" forces always", False)):
-        case.ok(head() + FIX.replace("liquid", "liquid" + words) + see + "run 8\n")
-        frame = case.dump()[-1]
+        run = head(skin=0.4) + FIX.replace("liquid", "liquid" + words) + see + "run 8\n"
+        found.append(thermo(case.ok(run + "run 21\n", ranks)))
+        frame = case.dump()[2]
         assert (frame[:, 1:3] != 0).all()
         assert (frame[:, 3] == 0).all() == sleeps
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
     fails(case, head() + FIX.replace("liquid", "liquid forces no"), "one of output, always")
 
 
