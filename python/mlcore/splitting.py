@@ -15,7 +15,8 @@ momentum.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -46,6 +47,8 @@ Array = npt.NDArray[np.float64]
 
 RUNNING, TOO_CLOSE, NOT_FINITE = 0, 1, 2
 _PIECE_SECONDS = 0.2  # between two looks at the keyboard
+_PAIRS_PER_SECOND = 1e7  # at least, with all kicks of a step
+_TOGETHER = 1 << 18  # particles on their way at a time
 
 
 class SplittingRun(NamedTuple):
@@ -186,7 +189,6 @@ class PairSplitting:
         start = Particles.of(x0, cell, pbc, name="x0")
         count = frame_count(steps, every)
         speeds = _speeds(x0, v0, start)
-        state = _State(start, speeds)
         system = _core.SplittingSystem(
             *start.box,
             wall=0.0 if wall is None else positive("wall", wall),
@@ -195,36 +197,26 @@ class PairSplitting:
         frames = _frames(out, start, count)
         if out is not None:
             _check_apart(frames, start.x, speeds)
-        arrays = [filled for filled, _ in frames]
-        for array, first in zip(arrays, (state.x, state.v), strict=True):
-            array[:, 0] = first
-        threads, stream = thread_count(num_threads), start.kind.stream()
-        lists = _core.SplittingLists()
-
-        def advance(every: int, first: int, last: int, *to: Any) -> None:
-            self.core.run(
-                system,
-                *state,
-                every,
-                first,
-                last,
-                lists,
-                *to,
-                num_threads=threads,
-                stream=stream,
-            )
-
-        advance(every, 0, 0, *arrays)
+        last, replicas = _begin(start, speeds, frames)
+        advance = partial(
+            self.core.run,
+            system,
+            num_threads=thread_count(num_threads),
+            stream=start.kind.stream(),
+        )
+        advance(*replicas.state, every, 0, 0, _core.SplittingLists(), *replicas.frames)
+        groups = list(replicas.groups())
         with reporter(progress, "Splitting") as report:
-            for piece, first, last in _pieces(count, every):
-                if last > first:
-                    advance(piece, first, last, *arrays)
-                else:
-                    advance(piece, 0, 1)
-                    state.write(arrays, first + 1)
-                report(last, count)
+            for number, group in enumerate(groups):
+                for done in _march(advance, group, count, every):
+                    report(number * count + done, len(groups) * count)
         times: Array = self.h * every * np.arange(count + 1, dtype=np.float64)
-        return state.result(start, times, frames)
+        results = [result for _, result in frames]
+        numbers = [_host(array) for array in (replicas.done, replicas.closest, replicas.status)]
+        if start.batched:
+            return SplittingRun(times, *results, *last, *numbers)
+        one = [array[0] for array in last]
+        return SplittingRun(times, *results, *one, *(array[0].item() for array in numbers))
 
     def kick(
         self,
@@ -307,37 +299,69 @@ def _speeds(x0: Any, v0: Any, start: Particles) -> Any:
     return None if v0 is None else start.vectors("v0", v0)
 
 
-class _State:
-    """Replicas on their way, as the core takes them: iterates over its arguments."""
+class _Replicas(NamedTuple):
+    """Replicas on their way and their frames, as the core takes them."""
 
-    def __init__(self, start: Particles, speeds: Any) -> None:
-        shape = tuple(start.x.shape)
-        self.x, self.last_x = start.kind.output(None, shape)
-        self.v, self.last_v = start.kind.output(None, shape)
-        self.x[...] = start.x
-        self.v[...] = 0 if speeds is None else speeds
-        replicas = shape[0]
-        self.done = _placed(np.zeros(replicas, np.int64), start.kind)
-        self.closest = _placed(np.full(replicas, np.inf), start.kind)
-        self.status = _placed(np.zeros(replicas, np.int32), start.kind)
+    x: Any
+    v: Any
+    done: Any
+    closest: Any
+    status: Any
+    frames_x: Any
+    frames_v: Any
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.x, self.v, self.done, self.closest, self.status))
+    @property
+    def state(self) -> tuple[Any, ...]:
+        return self[:5]
 
-    def write(self, frames: Sequence[Any], t: int) -> None:
-        """Frame t of positions and velocities."""
-        for array, values in zip(frames, (self.x, self.v), strict=True):
-            array[:, t] = values
-            array[self.status != RUNNING, t] = np.nan
+    @property
+    def frames(self) -> tuple[Any, ...]:
+        return self[5:]
 
-    def result(self, start: Particles, times: Array, frames: Sequence[Any]) -> SplittingRun:
-        arrays = [result for _, result in frames]
-        numbers = [_host(array) for array in (self.done, self.closest, self.status)]
-        last = [self.last_x, self.last_v]
-        if start.batched:
-            return SplittingRun(times, *arrays, *last, *numbers)
-        one = [array[0] for array in last]
-        return SplittingRun(times, *arrays, *one, *(array[0].item() for array in numbers))
+    def groups(self) -> Iterator[_Replicas]:
+        """So many replicas at a time that their neighbor lists do not fill the memory."""
+        count, n = self.x.shape[:2]
+        size = max(_TOGETHER // max(n, 1), 1)
+        for first in range(0, count, size):
+            yield _Replicas(*(array[first : first + size] for array in self))
+
+    def write(self, t: int) -> None:
+        """Frame t from the state."""
+        for frames, values in ((self.frames_x, self.x), (self.frames_v, self.v)):
+            frames[:, t] = values
+            frames[self.status != RUNNING, t] = np.nan
+
+
+def _begin(
+    start: Particles, speeds: Any, frames: Sequence[tuple[Any, Any]]
+) -> tuple[list[Any], _Replicas]:
+    """The last positions and velocities as the caller gets them, and replicas at frame 0."""
+    shape = tuple(start.x.shape)
+    (x, last_x), (v, last_v) = (start.kind.output(None, shape) for _ in range(2))
+    x[...] = start.x
+    v[...] = 0 if speeds is None else speeds
+    numbers = np.zeros(shape[0], np.int64), np.full(shape[0], np.inf), np.zeros(shape[0], np.int32)
+    placed = (_placed(array, start.kind) for array in numbers)
+    replicas = _Replicas(x, v, *placed, *(filled for filled, _ in frames))
+    replicas.write(0)
+    return [last_x, last_v], replicas
+
+
+def _march(
+    advance: Callable[..., None], replicas: _Replicas, count: int, every: int
+) -> Iterator[int]:
+    """Makes the frames 1..count piece by piece; gives the number of those done."""
+    lists = _core.SplittingLists()
+    together, n = replicas.x.shape[:2]
+    shortest = int(_PIECE_SECONDS * _PAIRS_PER_SECOND / (1 + together * n * n))
+    for steps, first, last in _pieces(count, every, max(shortest, 1)):
+        if steps == (last - first) * every:
+            advance(*replicas.state, every, first, last, lists, *replicas.frames)
+        else:
+            advance(*replicas.state, steps, 0, 1, lists)
+            if last > first:
+                replicas.write(last)
+        yield last
 
 
 def _placed(array: npt.NDArray[Any], kind: Kind) -> Any:
@@ -368,20 +392,16 @@ def _check_apart(frames: Sequence[tuple[Any, Any]], x: Any, v: Any) -> None:
     apart(velocities, x0=x, v0=v)
 
 
-def _pieces(count: int, every: int) -> Iterator[tuple[int, int, int]]:
-    """A run in pieces of about _PIECE_SECONDS: (steps, first, last), so many steps between frames
-    first and last, or, where these are the same, on the way to frame first + 1."""
-    step, size, total = 0, 1, count * every
+def _pieces(count: int, every: int, size: int) -> Iterator[tuple[int, int, int]]:
+    """A run in pieces of about _PIECE_SECONDS, the first of ``size`` steps: (steps, first, last) with
+    first and last the frames that are whole before and after it."""
+    step, total = 0, count * every
     while step < total:
         began = time.perf_counter()
         first, within = divmod(step, every)
-        if within == 0 and size >= every:
-            last = min(count, first + size // every)
-            yield every, first, last
-            done = (last - first) * every
-        else:
-            done = min(size, every - within)
-            yield done, first, first
-        step += done
+        whole = within == 0 and size >= every
+        steps = min(size // every * every, total - step) if whole else min(size, every - within)
+        step += steps
+        yield steps, first, step // every
         seconds = max(time.perf_counter() - began, 1e-9)
-        size = max(1, min(8 * size, int(done * _PIECE_SECONDS / seconds)))
+        size = max(1, min(8 * size, int(steps * _PIECE_SECONDS / seconds)))

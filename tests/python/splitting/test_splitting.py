@@ -515,13 +515,25 @@ def test_out_and_progress() -> None:
             splitting.run(x, v, steps=4, every=2, out=wrong)
 
 
-def test_long_frames_are_interruptible() -> None:
-    """A frame that takes long is made in pieces, whose bits are those of one."""
+@pytest.mark.parametrize("seconds", [0.2, 1e-12])
+def test_pieces_and_groups_do_not_show(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames are made step by step, or many at once; replicas two at a time, or all."""
     splitting = bumpy(3, masses=[1.0])
     x, v, _ = lattice(150)
-    one = splitting.run(x, v, steps=600, every=600, cell=[8.0] * 3)
-    many = splitting.run(x, v, steps=600, every=1, cell=[8.0] * 3)
-    np.testing.assert_array_equal(one.positions[1], many.positions[-1])
+    xs, vs = np.stack([x, x + 0.01 * v, x]), np.stack([v, v, -v])
+    xs[2, 1], vs[2, :2] = xs[2, 0] + [0.8, 0, 0], 0
+    vs[2, 1] = [-4.0, 0, 0]
+    want = splitting.run(xs, vs, steps=40, every=10, cell=[8.0] * 3)
+    assert want.status.tolist() == [RUNNING, RUNNING, TOO_CLOSE] and want.done[2] < 10
+    monkeypatch.setattr("mlcore.splitting._PIECE_SECONDS", seconds)
+    monkeypatch.setattr("mlcore.splitting._TOGETHER", 300)
+    seen: list[tuple[int, int]] = []
+    got = splitting.run(
+        xs, vs, steps=40, every=10, cell=[8.0] * 3, progress=lambda *done: seen.append(done)
+    )
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert seen[-1] == (8, 8) and seen == sorted(seen)
 
 
 GOOD: dict[str, Any] = {
