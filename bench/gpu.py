@@ -392,6 +392,21 @@ def dynamics(device: Device) -> Iterator[Case]:
             yield case
 
 
+def splitting(device: Device) -> Iterator[Case]:
+    from splitting import cluster
+    from splitting import splitting as four_kicks
+
+    step, steps = four_kicks(), 10 if device.quick else 1000
+    for replicas in (1, 1024):
+        x, v = (device.put(a) for a in cluster(replicas))
+        calls: dict[str, Call] = {
+            "mlcore": lambda x=x, v=v: step.run(x, v, steps=steps, every=steps)
+        }
+        case = device.case(f"splitting N=16 x {replicas}", calls)
+        case.scale = steps * replicas
+        yield case
+
+
 PARTS = (
     neighbors,
     voxels,
@@ -403,6 +418,7 @@ PARTS = (
     mlp,
     pair_potential,
     dynamics,
+    splitting,
 )
 
 
