@@ -55,6 +55,11 @@ class Dataset:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in _ARRAYS:
+            array = getattr(self, name)
+            if not isinstance(array, np.ndarray) or array.dtype != np.float64:
+                got = getattr(array, "dtype", type(array).__name__)
+                raise InvalidArgument(f"{name} must be a float64 array, got {got}")
         if self.positions.ndim != 4 or 0 in self.positions.shape:
             raise InvalidArgument(
                 f"positions must have the shape (R, T, n, d), got {self.positions.shape}"
@@ -73,6 +78,8 @@ class Dataset:
         for name in ("positions", *shapes):
             if not np.isfinite(self._named(name)).all():
                 raise InvalidArgument(f"{name} must be finite")
+        if not (self.masses > 0).all():
+            raise InvalidArgument("masses must be positive")
         if not number("interval", self.interval) > 0:
             raise InvalidArgument(f"interval must be positive, got {self.interval}")
 
@@ -101,6 +108,14 @@ class Dataset:
     def energy(self) -> Array:
         """(R, T) potential + kinetic."""
         return self.potential + self.kinetic
+
+    def _check_system(self) -> None:
+        system = self.system_of(0)
+        if self.positions.shape[2:] != (system.particles, system.dim):
+            raise InvalidArgument(
+                f"{self.system} has {system.particles} particles in {system.dim} dimensions, "
+                f"positions have {self.positions.shape[2:]}"
+            )
 
     def system_of(self, run: int) -> System:
         """The system a run was made with."""
@@ -142,13 +157,34 @@ class Dataset:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Dataset]) -> Dataset:
-        """Runs of several datasets that agree in all else."""
+        """Runs of several datasets that agree in all else.
+
+        Raises:
+            InvalidArgument: there are none, or they differ in system, interval, shape or parameters.
+        """
+        if not parts:
+            raise InvalidArgument("parts must hold a Dataset or more")
         first = parts[0]
+        for part in parts[1:]:
+            if part._kind() != first._kind() or not np.isclose(
+                part.interval, first.interval, 1e-9, 0
+            ):
+                raise InvalidArgument("parts must agree in system, interval, shape and parameters")
         arrays: dict[str, Any] = {
             name: np.concatenate([getattr(p, name) for p in parts]) for name in _ARRAYS
         }
         parameters = {k: np.concatenate([p.parameters[k] for p in parts]) for k in first.parameters}
         return replace(first, **arrays, parameters=parameters)
+
+    def _kind(self) -> tuple[Any, ...]:
+        """What runs of one data set share."""
+        names = sorted(self.parameters)
+        return (
+            self.system,
+            self.positions.shape[1:],
+            names,
+            json.dumps(dict(self.fixed), sort_keys=True),
+        )
 
     def save(self, path: PathLike) -> None:
         """HDF5: arrays under their names, `parameters/`, and attributes. Whole or not at all."""
@@ -177,14 +213,16 @@ class Dataset:
                     raise FileFormatError(f"{os.fspath(path)}: no file of runs of mlcore")
                 arrays = {name: np.asarray(file[name][()], dtype=np.float64) for name in _ARRAYS}
                 group = file.get("parameters", {})
-                return cls(
+                found = cls(
                     str(file.attrs["system"]),
                     **arrays,
                     interval=float(file.attrs["interval"]),
                     parameters={k: np.asarray(v[()], dtype=np.float64) for k, v in group.items()},
                     fixed=json.loads(file.attrs["fixed"]),
-                    provenance=json.loads(file.attrs["provenance"]),
+                    provenance=dict(json.loads(file.attrs["provenance"])),
                 )
+                found._check_system()
+                return found
         except FileFormatError:
             raise
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlcore.arrays import host
 from mlcore.data import Trajectory
 from mlcore.errors import InvalidArgument
 from mlcore.md.dataset import Dataset
@@ -20,25 +21,28 @@ _EQUAL = 1e-6  # of the distances in time, relative
 
 def from_trajectories(
     trajectories: Trajectory | Sequence[Trajectory],
-    masses: npt.ArrayLike | Mapping[int, float] = 1.0,
+    masses: npt.ArrayLike | Mapping[int, float] | Mapping[str, float] = 1.0,
 ) -> Dataset:
     """A data set whose runs are trajectories of the same particles, in their own units.
 
     Args:
         trajectories: with velocities, frames at equal distances in time, and one cell that is
-            periodic in all directions, or none.
-        masses: one number, (n,), or by type. Kinetic energies follow from them; potential ones are
-            those of the files, or 0.
+            periodic in all directions, or none. Their types are numbered from 0, one less than
+            in the files; where these have symbols alone, types are those in alphabetical order.
+        masses: one number, (n,), or by type (symbol) as in the files. Kinetic energies follow from
+            them; potential ones are those of the files, or 0.
 
     Raises:
         InvalidArgument: trajectories do not fit together, or lack velocities; names which.
     """
-    several = [trajectories] if isinstance(trajectories, Trajectory) else list(trajectories)
-    if not several:
-        raise InvalidArgument("trajectories must hold at least one")
-    first = several[0]
+    several: list[Any] = (
+        list(trajectories) if isinstance(trajectories, Sequence) else [trajectories]
+    )
+    if not several or not all(isinstance(one, Trajectory) for one in several):
+        raise InvalidArgument("trajectories must be a Trajectory (mlcore.data), or a list of them")
+    first: Trajectory = several[0]
     types = _types(first)
-    weights = _masses(masses, first, types)
+    weights = _masses(masses, first)
     for number, one in enumerate(several):
         _check(one, first, f"trajectories[{number}]")
     x, v = (
@@ -50,7 +54,7 @@ def from_trajectories(
     )
     fixed: dict[str, Any] = {
         "n": x.shape[2],
-        "cell": None if first.cell is None else np.asarray(first.cell).tolist(),
+        "cell": np.asarray(first.cell).tolist() if _periodic(first) else None,
         "types": None if types is None else types.tolist(),
     }
     return Dataset(
@@ -81,37 +85,49 @@ def _check(one: Trajectory, first: Trajectory, name: str) -> None:
         raise InvalidArgument(
             f"{name} must have frames at equal distances in time, those of the first"
         )
-    periodic = one.pbc is not None and bool(np.any(one.pbc))
-    if periodic and not np.all(one.pbc):
+    if _periodic(one) and not np.all(one.pbc):
         raise InvalidArgument(f"{name} must be periodic in all directions or in none")
-    same = (one.cell is None) == (first.cell is None) and (
-        one.cell is None or np.allclose(one.cell, first.cell, rtol=1e-12)  # type: ignore[arg-type]
+    same = _periodic(one) == _periodic(first) and (
+        not _periodic(one) or np.allclose(one.cell, first.cell, rtol=1e-12)  # type: ignore[arg-type]
     )
     if not same:
         raise InvalidArgument(f"{name} must have the cell of the first")
-    if (one.types is None) != (first.types is None) or (
-        one.types is not None and not np.array_equal(one.types, first.types)  # type: ignore[arg-type]
-    ):
+    if not np.array_equal(_kinds(one), _kinds(first)):
         raise InvalidArgument(f"{name} must have the types of the first")
 
 
 def _types(first: Trajectory) -> npt.NDArray[np.int64] | None:
     """(n,) from 0 on; None where all are alike."""
-    if first.types is None or len(np.unique(first.types)) == 1:
+    kinds = _kinds(first)
+    if len(set(kinds.tolist())) == 1:
         return None
-    return np.asarray(first.types) - 1
+    if first.types is not None:
+        return np.asarray(first.types) - 1
+    return np.asarray(np.unique(kinds, return_inverse=True)[1], dtype=np.int64)
 
 
-def _masses(masses: npt.ArrayLike | Mapping[int, float], first: Trajectory, types: Any) -> Array:
+def _kinds(one: Trajectory) -> npt.NDArray[Any]:
+    """(n,) types as in the file, or symbols."""
+    if one.types is not None:
+        return np.asarray(one.types)
+    n = one.positions.shape[1]
+    return np.ones(n, np.int64) if one.symbols is None else np.asarray(one.symbols)
+
+
+def _periodic(one: Trajectory) -> bool:
+    return one.cell is not None and (one.pbc is None or bool(np.any(one.pbc)))
+
+
+def _masses(masses: Any, first: Trajectory) -> Array:
     n = first.positions.shape[1]
     if isinstance(masses, Mapping):
-        own = np.ones(n, np.int64) if first.types is None else np.asarray(first.types)
+        own = _kinds(first)
         missing = sorted(set(own.tolist()) - set(masses))
         if missing:
             raise InvalidArgument(f"masses must hold every type, {missing} are missing")
-        found = np.array([masses[t] for t in own.tolist()], dtype=np.float64)
+        found = host("masses", [masses[t] for t in own.tolist()], "masses are read")
     else:
-        found = np.asarray(masses, dtype=np.float64)
+        found = host("masses", masses, "masses are read")
         if found.shape not in ((), (n,)):
             raise InvalidArgument(f"masses must be one number or ({n},), got {found.shape}")
         found = np.broadcast_to(found, n).astype(np.float64)

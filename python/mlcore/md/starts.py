@@ -42,7 +42,7 @@ def random_start(
     Raises:
         InvalidArgument: so many particles do not fit.
     """
-    rng = np.random.default_rng(integer("seed", seed))
+    rng = _generator(seed)
     sigma = system.parameters["sigma"]
     closest = positive("apart", apart) * sigma
     radius, half = system.parameters["radius"], positive("half_edge", half_edge)
@@ -97,8 +97,14 @@ def lattice_start(
     corners = np.stack(np.meshgrid(*[np.arange(cells)] * 3, indexing="ij"), -1).reshape(-1, 1, 3)
     basis = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
     x = ((corners + basis) / cells - 0.5).reshape(-1, 3) * system.box
-    rng = np.random.default_rng(integer("seed", seed))
+    rng = _generator(seed)
     return x, thermal_velocities(system.particles, temperature, rng, mass)
+
+
+def _generator(seed: int) -> np.random.Generator:
+    if integer("seed", seed) < 0:
+        raise InvalidArgument(f"seed must not be negative, got {seed}")
+    return np.random.default_rng(seed)
 
 
 def thermal_velocities(

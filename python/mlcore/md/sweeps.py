@@ -27,6 +27,7 @@ __all__ = ["sweep"]
 
 Array = npt.NDArray[np.float64]
 _OF_RUNS = {1: ("x0", "v0", "mass"), 3: ("seed", "mass", "temperature", "lattice", "settle")}
+_WHOLE = ("seed", "lattice")
 _PART = 64  # runs of one part
 
 
@@ -111,8 +112,15 @@ class _Plan:
             )
         self.own, self.fixed = self._names(over, fixed)
         self.over = {name: _values(name, values) for name, values in over.items()}
+        if not over:
+            raise InvalidArgument("over must hold the values of a parameter, one for one run")
         self.rows = np.array(list(itertools.product(*self.over.values())), dtype=np.float64)
-        self.rows = self.rows.reshape(-1, len(self.over))
+        for name in _WHOLE:
+            values = self.values(name, np.arange(len(self.rows)), 0.0)
+            if not (values % 1 == 0).all():
+                raise InvalidArgument(
+                    f"{name} must be whole numbers, got {values[values % 1 != 0][0]}"
+                )
 
     def _names(
         self, over: Mapping[str, Any], fixed: Mapping[str, Any]

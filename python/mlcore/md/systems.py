@@ -148,7 +148,7 @@ def oscillator(k: float = 1.0) -> System:
 
 def fixed_lennard_jones(epsilon: float = 1.0, sigma: float = 1.0) -> System:
     """U = 4 epsilon ((sigma / x)^12 - (sigma / x)^6): bound between sigma and infinity for E < 0."""
-    told = {"epsilon": float(epsilon), "sigma": float(sigma)}
+    told = {"epsilon": number("epsilon", epsilon), "sigma": positive("sigma", sigma)}
     return System("fixed_lennard_jones", (FixedLennardJones(sigma, epsilon),), parameters=told)
 
 
@@ -229,4 +229,4 @@ def named(name: str, **parameters: Any) -> System:
 
 def parameters_of(name: str) -> tuple[str, ...]:
     """Names of the parameters of a system."""
-    return tuple(inspect.signature(_MAKERS[name]).parameters)
+    return tuple(inspect.signature(_MAKERS[one_of("system", name, *_MAKERS)]).parameters)

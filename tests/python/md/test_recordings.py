@@ -71,7 +71,33 @@ def test_masses() -> None:
         md.from_trajectories(recorded(), [1.0, 2.0])
     with pytest.raises(InvalidArgument, match="positive"):
         md.from_trajectories(recorded(), -1.0)
+    for text in ("heavy", {1: "heavy", 2: 1.0}):
+        with pytest.raises(InvalidArgument, match="masses"):
+            md.from_trajectories(recorded(), text)  # type: ignore[arg-type]
     assert md.from_trajectories(replace(recorded(), types=None), 4.0).masses.tolist() == [[4.0] * 4]
+
+
+def test_symbols_are_types_where_there_are_no_others() -> None:
+    symbols = np.array(["Kr", "Ar", "Kr", "Ar"])
+    one = recorded(types=None, symbols=symbols)
+    data = md.from_trajectories(one, {"Ar": 40.0, "Kr": 84.0})
+    assert data.system_of(0).parameters["types"] == (1, 0, 1, 0)
+    assert data.masses.tolist() == [[84, 40, 84, 40]]
+    alike = md.from_trajectories(recorded(types=None, symbols=np.array(["Ar"] * 4)))
+    assert alike.system_of(0).parameters["types"] is None
+    with pytest.raises(InvalidArgument, match="types of the first"):
+        md.from_trajectories([one, recorded(types=None, symbols=symbols[::-1])])
+
+
+def test_a_cell_that_does_not_repeat_is_open_space() -> None:
+    data = md.from_trajectories(recorded(pbc=np.array([False] * 3)))
+    assert data.system_of(0).cell is None
+
+
+@pytest.mark.parametrize("wrong", [None, 3, [], [3], "run.dump"])
+def test_no_trajectories(wrong: object) -> None:
+    with pytest.raises(InvalidArgument, match="trajectories must be a Trajectory"):
+        md.from_trajectories(wrong)  # type: ignore[arg-type]
 
 
 def test_crystals_to_start_from() -> None:

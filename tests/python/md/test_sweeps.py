@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,9 @@ def test_data_sets() -> None:
         data[0].split()
 
 
+PAIR: dict[str, Any] = {"system": "lennard_jones", "fixed": {"n": 2, "box": 6.0}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -124,11 +128,62 @@ def test_data_sets() -> None:
         ({"over": {"k": [1.0]}, "fixed": {"x0": "far"}}, "x0 must be a number"),
         ({"system": "lennard_jones", "over": {"seed": [0]}}, "needs the parameter 'n'"),
         ({"system": "lennard_jones", "over": {"n": [2, 3]}}, "n must be in fixed"),
+        ({"over": {}, "fixed": {"x0": 1.0}}, "over must hold"),
+        ({**PAIR, "over": {"seed": [-1]}}, "seed must not be negative"),
+        ({**PAIR, "over": {"seed": [1, 1.5]}}, "seed must be whole numbers, got 1.5"),
+        ({**PAIR, "over": {"seed": [1], "lattice": [0.5]}}, "lattice must be whole"),
     ],
 )
 def test_wrong_requests(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         md.sweep(**({"system": "oscillator", "over": OVER} | RUN | change))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("positions", [[[[0.0]]]], "positions must be a float64 array, got list"),
+        ("velocities", np.zeros((12, 21, 1, 1), np.float32), "velocities .* got float32"),
+        ("masses", -np.ones((12, 1)), "masses must be positive"),
+        ("kinetic", np.zeros((12, 20)), r"kinetic must have the shape \(12, 21\)"),
+    ],
+)
+def test_wrong_data_sets(name: str, value: Any, message: str) -> None:
+    data = md.sweep("oscillator", OVER, **RUN)
+    with pytest.raises(InvalidArgument, match=message):
+        replace(data, **{name: value})
+
+
+def test_only_runs_of_a_kind_are_put_together() -> None:
+    one = md.sweep("oscillator", {"x0": [1.0]}, **RUN)
+    same(md.Dataset.concatenate([one]), one)
+    assert len(md.Dataset.concatenate([one, one])) == 2
+    other = md.sweep("double_well", {"x0": [1.0]}, **RUN)
+    for wrong in (other, one.stride(2), replace(one, interval=0.1), replace(one, fixed={"k": 2.0})):
+        with pytest.raises(InvalidArgument, match="parts must agree"):
+            md.Dataset.concatenate([one, wrong])
+    with pytest.raises(InvalidArgument, match="or more"):
+        md.Dataset.concatenate([])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("system", "pendulum"),
+        ("system", "lennard_jones"),
+        ("fixed", "[1]"),
+        ("fixed", '{"q": 1}'),
+        ("provenance", "3"),
+        ("interval", -1.0),
+    ],
+)
+def test_files_that_were_changed(tmp_path: Path, name: str, value: Any) -> None:
+    path = tmp_path / "runs.h5"
+    md.sweep("oscillator", OVER, **RUN, path=path)
+    with h5py.File(path, "a") as file:
+        file.attrs[name] = value
+    with pytest.raises(FileFormatError, match=r"runs\.h5: damaged"):
+        md.Dataset.load(path)
 
 
 def test_damaged_files(tmp_path: Path) -> None:

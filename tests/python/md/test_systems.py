@@ -83,6 +83,8 @@ def test_the_order_of_the_truth() -> None:
         ("pendulum", {}, "system must be"),
         ("oscillator", {"epsilon": 1}, "no parameter 'epsilon'; it has k"),
         ("oscillator", {"k": -1}, "k must be positive"),
+        ("fixed_lennard_jones", {"epsilon": "deep"}, "epsilon must be a number"),
+        ("fixed_lennard_jones", {"sigma": -1}, "sigma must be positive"),
         ("lennard_jones", {"n": 0}, "n must be at least 1"),
         ("lennard_jones", {"n": 2, "box": 5, "radius": 5}, "exclude each other"),
         ("lennard_jones", {"n": 2, "radius": 5, "wall": "soft"}, "wall must be"),
