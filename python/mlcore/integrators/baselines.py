@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from mlcore.arrays import integer, positive
+from mlcore.arrays import integer, one_of, positive
 from mlcore.errors import InvalidArgument
 from mlcore.integrators.action_angle import Motion
 from mlcore.integrators.face import Frames, checked_request
@@ -28,7 +28,7 @@ class VerletIntegrator:
     """
 
     def __init__(self, dt: float, truth: str = "verlet") -> None:
-        self.dt, self.truth = positive("dt", dt), truth
+        self.dt, self.truth = positive("dt", dt), one_of("truth", truth, "verlet", "order8")
 
     trained_on: tuple[str, ...] = ()
     window = 1
@@ -115,7 +115,9 @@ class PeriodicContinuation:
     """Windows must hold the steps between frames, too."""
 
     def __init__(self, harmonics: int = 1024) -> None:
-        self.harmonics = integer("harmonics", harmonics)
+        if integer("harmonics", harmonics) < 1:
+            raise InvalidArgument(f"harmonics must be at least 1, got {harmonics}")
+        self.harmonics = int(harmonics)
 
     def fit(self, data: Dataset) -> Self:
         """Nothing is learned."""

@@ -13,7 +13,7 @@ from mlcore.md import Dataset
 
 __all__ = ["fingerprints", "seen"]
 
-_DEFAULTS = {"v0": 0.0, "temperature": 0.0, "seed": 0.0}
+_DEFAULTS = {"v0": 0.0, "temperature": 0.0, "seed": 0.0, "lattice": 0.0, "settle": 0.0}
 _STARTS = ("x0", "seed")
 
 
@@ -27,7 +27,8 @@ def fingerprints(data: Dataset) -> tuple[str, ...]:
     shared = {**request.get("fixed", {}), **dict(data.fixed)}
     marks = []
     for run in range(len(data)):
-        told = {**shared, **{k: float(v[run]) for k, v in data.parameters.items()}}
+        own = {k: float(v[run]) for k, v in data.parameters.items()}
+        told = {**data.system_of(run).parameters, **shared, **own}  # defaults, whoever tells them
         known = any(name in told for name in _STARTS)
         told = {k: _plain(v) for k, v in told.items() if k != "mass" and _DEFAULTS.get(k) != v}
         text = json.dumps([data.system, told], sort_keys=True, default=str)

@@ -18,7 +18,7 @@ from numpy.polynomial import chebyshev
 from mlcore.arrays import integer, positive
 from mlcore.dynamics import Report, reporter
 from mlcore.errors import Error, FileFormatError, InvalidArgument
-from mlcore.integrators.face import Frames, checked_request
+from mlcore.integrators.face import Frames, checked_request, datasets
 from mlcore.integrators.kick_series import KickSeries, Pairs, refined, unit
 from mlcore.integrators.saved import PathLike, Settings, read, tensor, write
 from mlcore.integrators.seen import fingerprints
@@ -49,7 +49,8 @@ class SymplecticIntegrator:
         seed: of the choice of runs left out, and of pairs.
 
     Attributes:
-        error: largest error of one step of runs left out, over the range of x.
+        error: largest error of one step of runs left out (of those learned from where there are fewer
+            than 14), over the range of x.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class SymplecticIntegrator:
             InvalidArgument: a run is none of these; names what is wrong.
             Error: steps left out of the fit are predicted worse than the tolerance.
         """
-        parts = [data] if isinstance(data, Dataset) else list(data)
+        parts = datasets(data)
         _check(parts)
         span = _widened(np.concatenate([p.positions.ravel() for p in parts]))
         potential, energies = _conserved(parts, span, self.degree)
@@ -285,7 +286,9 @@ class SymplecticIntegrator:
             made = cls(**{name: told.integer(name) for name in _INTEGERS})
             made.tolerance = positive("tolerance", told.number("tolerance"))
             made.system, made.fixed = told.text("system"), told.table("fixed")
-            if named(made.system, **made.fixed).dim != 1:
+            system = named(made.system, **made.fixed)
+            made.fixed = dict(system.parameters)
+            if system.dim != 1:
                 raise InvalidArgument(f"system {made.system} is not of one dimension")
         except InvalidArgument as error:
             raise FileFormatError(f"{told.where}: {error}") from error
@@ -328,11 +331,7 @@ _SETTINGS = (*_INTEGERS, "tolerance", "error", "system", "truth")
 
 # ---------------------------------------------------------------------------------------- learning
 def _check(parts: Sequence[Dataset]) -> None:
-    if not parts:
-        raise InvalidArgument("data must hold runs, got none")
     for part in parts:
-        if not isinstance(part, Dataset):
-            raise InvalidArgument(f"data must be a Dataset or several, got {type(part).__name__}")
         if part.positions.shape[2:] != (1, 1) or part.positions.shape[1] < 2:
             raise InvalidArgument(
                 "data must hold one particle in one dimension and 2 frames or more, got "
@@ -344,6 +343,8 @@ def _check(parts: Sequence[Dataset]) -> None:
         if not (part.masses > 0).all():
             raise InvalidArgument("data must have positive masses")
     x = np.sort(np.concatenate([p.positions.ravel() for p in parts]))
+    if x[0] == x[-1]:
+        raise InvalidArgument(f"data must move: all frames are at x = {x[0]:g}")
     gap = int(np.diff(x).argmax())
     if x[gap + 1] - x[gap] > _GAP * (x[-1] - x[0]):
         raise InvalidArgument(
@@ -354,14 +355,10 @@ def _check(parts: Sequence[Dataset]) -> None:
 
 def _parameters(data: Dataset) -> dict[str, Any]:
     """Those of the system, which all runs share."""
-    shared = dict(data.fixed)
     for name, values in data.parameters.items():
-        if name in _OF_RUNS:
-            continue
-        if np.ptp(values) > 0:
+        if name not in _OF_RUNS and np.ptp(values) > 0:
             raise InvalidArgument(f"runs must be of one system, got several values of {name}")
-        shared[name] = float(values[0])
-    return shared
+    return dict(data.system_of(0).parameters)
 
 
 def _widened(x: Array) -> tuple[float, float]:

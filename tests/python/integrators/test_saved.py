@@ -114,6 +114,18 @@ def test_every_kind_saves_and_loads(kind: str) -> None:
     assert callable(found.save) and callable(found.load) and callable(found.rollout)
 
 
+def test_numbers_that_are_none(taught: ActionAngleIntegrator, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    for changes, message in (
+        ({"format": "another"}, "no integrator"),
+        ({"tolerance": 10**400}, "finite"),
+    ):
+        taught.save(path)
+        damaged(path, **changes)
+        with pytest.raises(FileFormatError, match=message):
+            integrators.load(path)
+
+
 def test_marks_of_runs(taught: ActionAngleIntegrator, window: md.Dataset) -> None:
     """Of the same start whatever the step, the part of the run, and who tells what."""
     first = fingerprints(window)
@@ -132,6 +144,19 @@ def test_marks_of_runs(taught: ActionAngleIntegrator, window: md.Dataset) -> Non
     told = seen(taught, known)
     assert told is not None and told.tolist() == [True, False]
     assert seen(object(), window) is None
+
+
+def test_marks_do_not_ask_who_told_a_default() -> None:
+    run: dict[str, Any] = {"dt": 1e-3, "time": 0.1}
+    silent = md.sweep("oscillator", {"x0": [0.5]}, **run)
+    fixed = md.sweep("oscillator", {"x0": [0.5]}, fixed={"k": 1.0}, **run)
+    varied = md.sweep("oscillator", {"x0": [0.5], "k": [1.0, 2.0]}, **run)
+    assert fingerprints(silent) == fingerprints(fixed) == fingerprints(varied)[:1]
+    assert fingerprints(varied)[1:] != fingerprints(silent)
+    few: dict[str, Any] = {"n": 3, "box": 6.0}
+    many = {**few, "epsilon": 1.0, "settle": 0, "cutoff": 2.5}
+    one, other = (md.sweep("lennard_jones", {"seed": [1]}, fixed=f, **run) for f in (few, many))
+    assert fingerprints(one) == fingerprints(other)
 
 
 def test_a_random_start_is_known_by_its_seed() -> None:

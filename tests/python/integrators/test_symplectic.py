@@ -338,3 +338,25 @@ def test_damaged_files(
     write_tensors(path, tensors, {**metadata, "settings": json.dumps(settings)})
     with pytest.raises(FileFormatError, match=named):
         SymplecticIntegrator.load(path)
+
+
+def test_data_without_motion_or_none() -> None:
+    rest = md.sweep("oscillator", {"x0": [0.0]}, dt=1e-3, time=1, every=10)
+    with pytest.raises(InvalidArgument, match="data must move"):
+        SymplecticIntegrator(kicks=2, degree=4).fit(rest)
+    for wrong in (None, 3, []):
+        with pytest.raises(InvalidArgument, match="data must be a Dataset"):
+            SymplecticIntegrator().fit(wrong)  # type: ignore[arg-type]
+
+
+def test_a_default_that_is_told_is_the_same_system(tmp_path: Path) -> None:
+    x0 = np.linspace(0.1, 1, 15)
+    run: dict[str, Any] = {"dt": 1e-3, "time": 8.0, "every": 400}
+    learned = SymplecticIntegrator(kicks=6, degree=8).fit(md.sweep("oscillator", {"x0": x0}, **run))
+    told = md.sweep("oscillator", {"x0": [0.5]}, fixed={"k": 1.0}, **run)
+    learned.save(tmp_path / "m.safetensors")
+    for model in (learned, integrators.load(tmp_path / "m.safetensors")):
+        assert model.rollout(told.frames(slice(1)), 3).refused == ("",)
+    other = md.sweep("oscillator", {"x0": [0.5], "k": [2.0]}, **run)
+    with pytest.raises(InvalidArgument, match="'k': 2.0"):
+        learned.rollout(other.frames(slice(1)), 3)
