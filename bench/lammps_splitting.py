@@ -4,8 +4,8 @@
 
 A Lennard-Jones liquid (density 0.8442, T about 0.7, cutoff 2.5): `fix nve` with pair_style lj/cut, ten
 steps of 0.005 (skin 0.3, neighbors where atoms have moved by half of it), and one step of 0.05 by a
-splitting of 4 kicks on 48 intervals, with lj/cut for thermo output alone and without a pair style. Its
-tables are those of four small steps in one: what a step costs does not depend on what was learned.
+splitting of 4 kicks on 48 intervals, with lj/cut for thermo output alone. Its tables are those of four
+small steps in one: what a step costs does not depend on what was learned.
 Every figure is the difference of two runs; CPU time of all ranks is added up.
 """
 
@@ -29,8 +29,6 @@ LJ = "pair_style lj/cut 2.5\npair_coeff 1 1 1 1\n"
 ROWS = {
     "nve": f"neighbor 0.3 bin\n{LJ}timestep {SMALL}\nfix i all nve\n",
     "splitting": f"neighbor {{skin}} bin\n{LJ}timestep {STEP}\nfix i all mlcore dynamics lj\n",
-    "no pair style": f"neighbor {{skin}} bin\npair_style none\ntimestep {STEP}\n"
-    "fix i all mlcore dynamics lj\n",
 }
 
 

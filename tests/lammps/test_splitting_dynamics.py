@@ -188,7 +188,7 @@ def crowded(case: Case, speed: float, apart: float) -> tuple[Array, Array]:
     return x, v
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, 4])
 def test_steps_that_come_too_close_are_done_in_shorter_ones(case: Case, ranks: int) -> None:
     """What is bad in one piece is good in halves, one of them in two quarters."""
     x, v = crowded(case, 6.0, 1.5)
