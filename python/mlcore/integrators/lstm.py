@@ -125,7 +125,7 @@ class LSTMIntegrator:
             epochs: passes over the windows; by default as many as make 60,000 batches, or as the time
                 allows.
             batch_size: windows of a step.
-            learning_rate: of the beginning; it falls by a cosine to a hundredth.
+            learning_rate: of the beginning; it falls by a cosine to a thousandth.
             seconds: time that training may take.
             training: all settings of the training loop instead.
             checkpoint: folder for checkpoints, metrics and the learning curve; a fit that was killed
@@ -155,6 +155,8 @@ class LSTMIntegrator:
             batch_size=batch_size,
             seed=self.seed,
         )
+        if training is None:
+            options = replace(options, final_part=1e-3)
         if seconds is not None:
             options = replace(options, seconds=seconds)
         from mlcore.integrators.lstm_fit import learn

@@ -64,9 +64,9 @@ class _Run:
         """Learning rate of the coming epoch."""
         if self.options.schedule == "constant":
             return self.options.learning_rate
-        return self.options.learning_rate * (
-            0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.part))
-        )
+        last = self.options.final_part
+        fall = 0.5 * (1 + math.cos(math.pi * self.part))
+        return self.options.learning_rate * (last + (1 - last) * fall)
 
     def batches(self, size: int) -> list[torch.Tensor]:
         """Samples of every step of the coming epoch; a function of seed and epoch alone."""

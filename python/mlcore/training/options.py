@@ -25,7 +25,7 @@ class TrainingOptions:
     Args:
         epochs: largest number of passes over the data.
         learning_rate: of Adam.
-        schedule: "constant", or "cosine" from learning_rate to a hundredth of it over all epochs.
+        schedule: "constant", or "cosine" from learning_rate to a part of it over all epochs.
         batch_size: samples a step; None takes all at once.
         patience: epochs without improvement after which training stops; None never stops early.
         min_improvement: smallest decrease of the monitored loss that counts.
@@ -38,6 +38,7 @@ class TrainingOptions:
         seconds: wall time, that before a resume included, after which training ends, in the middle of
             an epoch too; the learning rate then falls with the time as with the epochs, whichever is
             further on. None sets no limit. Results depend on the machine where it ends training.
+        final_part: of the learning rate, at which "cosine" ends.
 
     Raises:
         InvalidArgument: naming the setting.
@@ -55,6 +56,7 @@ class TrainingOptions:
     checkpoint_every: int = 50
     progress: bool = False
     seconds: float | None = None
+    final_part: float = 0.01
 
     def __post_init__(self) -> None:
         for name in ("epochs", "checkpoint_every", "batch_size", "patience"):
@@ -75,6 +77,8 @@ class TrainingOptions:
             isinstance(self.seconds, (int, float)) and 0 < self.seconds < float("inf")
         ):
             raise InvalidArgument(f"seconds must be None or positive, not {self.seconds!r}")
+        if not (isinstance(self.final_part, (int, float)) and 0 < self.final_part <= 1):
+            raise InvalidArgument(f"final_part must lie in (0, 1], not {self.final_part!r}")
         if self.resume and self.directory is None:
             raise InvalidArgument("resume=True needs a directory with the checkpoint")
 
@@ -132,6 +136,8 @@ class TrainingOptions:
             del told[name]
         if self.seconds is None:
             del told["seconds"]
+        if self.final_part == 0.01:
+            del told["final_part"]
         return told
 
 

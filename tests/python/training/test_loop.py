@@ -162,6 +162,14 @@ def test_the_time_is_a_limit(capfd: pytest.CaptureFixture[str]) -> None:
     np.testing.assert_allclose(_values(modules[0]), _values(modules[1]), rtol=1e-6)
 
 
+def test_where_the_learning_rate_ends() -> None:
+    for part in (0.01, 0.2, 1.0):
+        options = _options(None, epochs=40, final_part=part)
+        rates = [r["learning_rate"] for r in train(network(), Fit(), options).history]
+        assert rates[0] == pytest.approx(options.learning_rate)
+        assert rates[-1] == pytest.approx(part * options.learning_rate, abs=0.002 * rates[0])
+
+
 def test_another_run_is_not_resumed(tmp_path: Path) -> None:
     train(network(), Fit(), _options(tmp_path, epochs=5))
     with pytest.raises(Error, match="other settings or data"):
@@ -262,6 +270,7 @@ def test_unwritable_folder_and_full_disk(tmp_path: Path, monkeypatch: pytest.Mon
         ({"batch_size": -1}, "batch_size"),
         ({"resume": True}, "resume"),
         ({"seconds": 0.0}, "seconds"),
+        ({"final_part": 0.0}, "final_part"),
     ],
 )
 def test_settings_are_checked(changes: dict[str, object], name: str) -> None:
