@@ -74,3 +74,13 @@ def test_learned_and_classical_fixes_side_by_side(tmp_path: Path) -> None:
     assert new_fluid == pytest.approx(fluid, rel=0.2)
     assert new_warmth == pytest.approx(warmth, abs=0.1)
     assert new_diffusion == pytest.approx(diffusion, rel=0.35)
+
+
+@pytest.mark.slow
+def test_a_step_ten_times_as_long(tmp_path: Path) -> None:
+    (table,) = run("large_steps", tmp_path)
+    (kT, pressure, diffusion, _, _, _), large = table["small"], table["large"]
+    assert large[0] == pytest.approx(kT, rel=0.03)
+    assert abs(large[1] - pressure) < 0.2  # one small run
+    assert large[2] == pytest.approx(diffusion, rel=0.4)
+    assert large[3] < 0.05 and large[4] < 0.02

@@ -21,6 +21,7 @@ from mlcore.arrays import integer, one_of, positive
 from mlcore.dynamics import Report, reporter
 from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.integrators.face import Frames, checked_request, datasets
+from mlcore.integrators.nbody_export import export
 from mlcore.integrators.nbody_fit import States, fitted, stepped
 from mlcore.integrators.nbody_run import Propagation, Thermostat
 from mlcore.integrators.pair_kicks import PairKicks
@@ -291,8 +292,6 @@ class NBodyIntegrator:
         Raises:
             InvalidArgument: the step or a mass was not taught; names the argument.
         """
-        from mlcore.integrators.nbody_export import export
-
         learned = self._learned()
         own = self.taught[-1] if step is None else positive("step", step)
         if not self.taught[0] * (1 - 1e-9) <= own <= self.taught[-1] * (1 + 1e-9):
@@ -376,8 +375,9 @@ class NBodyIntegrator:
         except (InvalidArgument, TypeError) as error:
             raise FileFormatError(f"{path}: {error}") from error
         found.learned, found.taught = learned, taught
-        acts = Settings(f"{told.where}: interaction", told.table("interaction"))
-        found.interaction = {name: acts.number(name) for name in acts.values}
+        if "interaction" in told.values:
+            acts = Settings(f"{told.where}: interaction", told.table("interaction"))
+            found.interaction = {name: acts.number(name) for name in acts.values}
         found.masses = tuple(
             tuple(tensor(path, tensors, f"masses.{t}", (-1,)).tolist())
             for t in range(learned.types)
