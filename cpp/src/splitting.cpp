@@ -528,7 +528,22 @@ using Places = detail::Scratch<double>;
 }  // namespace
 
 struct SplittingLists::State {
+  Cell cell;
+  std::int64_t particles = 0;
+  double cutoff = 0;
   std::vector<List> lists;
+
+  /// Lists of R replicas of n particles: those kept, or new ones where they are of something else.
+  std::vector<List>& of(std::int64_t R, std::int64_t n, const Cell& now, double reach) {
+    const bool same = particles == n && cutoff == reach && cell.rows == now.rows &&
+                      cell.pbc == now.pbc && static_cast<std::int64_t>(lists.size()) == R;
+    if (same) return lists;
+    cell = now;
+    particles = n;
+    cutoff = reach;
+    lists.assign(R, List());
+    return lists;
+  }
 };
 
 SplittingLists::SplittingLists() : state_(std::make_unique<State>()) {}
@@ -672,9 +687,7 @@ void PairSplitting::run(const Context& context, const SplittingSystem& system,
   const Run run(state_->packing.plan(), system, cell, state, every, first, last, x, v);
   if (n == 0 || (n <= kAllPairs && nearest)) return run.all_pairs(context);
   SplittingLists own;
-  auto& kept = (lists ? lists : &own)->state().lists;
-  kept.resize(R);
-  run.listed(context, kept);
+  run.listed(context, (lists ? lists : &own)->state().of(R, n, cell, cutoff()));
 }
 
 void PairSplitting::step_gradient(const Context& context, const SplittingSystem& system,

@@ -57,7 +57,7 @@ struct SplittingState {
   View<std::int32_t, 1> status;  ///< (R,) SplittingStatus; one that is not running is left alone
 };
 
-/// Neighbor lists of the replicas of a run, kept between the calls it is made of: then the pieces
+/// Neighbor lists of the replicas of one run, kept between the calls it is made of: then the pieces
 /// do not show in its bits.
 class MLCORE_API SplittingLists {
  public:
