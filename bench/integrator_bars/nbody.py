@@ -89,7 +89,9 @@ def _rolled(learned: NBodyIntegrator, truth: md.Dataset, interval: float) -> Ite
     learned.energy = "rescale"
     yield Measured(name + "CPU us free", 1e6 * free, most=60)
     yield Measured(name + "of as much Verlet at 0.005", 1e6 * small * interval / 0.005)
-    yield Measured(name + "evaluations of the potential", learned.energy_evaluations_per_step(interval))
+    yield Measured(
+        name + "evaluations of the potential", learned.energy_evaluations_per_step(interval)
+    )
 
 
 def _ensembles(name: str, found: object, true: md.Dataset) -> Iterator[Measured]:
