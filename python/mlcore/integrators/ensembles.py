@@ -21,6 +21,8 @@ ENSEMBLE = ("g_l1", "potential", "pressure", "vacf_l1", "msd", "diffusion")
 _BINS = 60
 _PAIRS = 4e6  # of frames of g(r) of one run
 _NO_PRESSURE = "there is no box, or forces are not known"
+_NO_VELOCITIES = "no velocities are predicted, or nothing moves"
+_STILL = "nothing moves"
 _LAG = 5.0  # time of correlations
 
 
@@ -102,12 +104,15 @@ def measured(setting: Setting, frames: Frames) -> Ensemble | str:
 
 def _distribution(setting: Setting, x: Array) -> tuple[Array, Array]:
     """(B,) and (R, B), of so many frames as there is time for."""
-    box = setting.box
+    box, cell = setting.box, setting.system.cell if setting.box is None else None
     reach = _reach(setting, x) if box is None else min(0.5 * box, 4.0)
+    if cell is not None:
+        heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+        reach = min(0.5 * float(heights.min()), 4.0)
     edges = np.linspace(0, reach, _BINS + 1)
     most = max(50, int(_PAIRS / setting.particles**2))
     which = np.unique(np.linspace(0, x.shape[1] - 1, min(x.shape[1], most)).astype(np.intp))
-    found = [metrics.pair_distribution(run[which], edges, box) for run in x]
+    found = [metrics.pair_distribution(run[which], edges, box, cell) for run in x]
     return found[0][0], np.array([g for _, g in found])
 
 
@@ -164,8 +169,8 @@ def beside(own: Ensemble | str, reference: Ensemble | str) -> Values:
         "g_l1": Value(metrics.mean_difference(own.g.mean(0), true["g"][1])),
         "potential": _told(own.potential),
         "pressure": _told(own.pressure, _NO_PRESSURE),
-        "vacf_l1": _number(_vacf(own.vacf.mean(0), true["vacf"][1])),
-        "msd": _number(_msd(own.msd.mean(0), true["msd"][1])),
+        "vacf_l1": _number(_vacf(own.vacf.mean(0), true["vacf"][1]), _NO_VELOCITIES),
+        "msd": _number(_msd(own.msd.mean(0), true["msd"][1]), _STILL),
         "diffusion": _diffusion(own),
     }
 
@@ -175,31 +180,36 @@ def scatter(reference: Ensemble | str) -> Values:
     if isinstance(reference, str):
         return dict.fromkeys(ENSEMBLE, left_out(reference))
     return {
-        "g_l1": _between(reference.g, metrics.mean_difference),
+        "g_l1": _between(reference.g, metrics.mean_difference, ""),
         "potential": _told(reference.potential),
         "pressure": _told(reference.pressure, _NO_PRESSURE),
-        "vacf_l1": _between(reference.vacf, _vacf),
-        "msd": _between(reference.msd, _msd),
+        "vacf_l1": _between(reference.vacf, _vacf, _NO_VELOCITIES),
+        "msd": _between(reference.msd, _msd, _STILL),
         "diffusion": _diffusion(reference),
     }
 
 
-def _between(rows: Array, distance: Callable[[Array, Array], float]) -> Value:
+def _between(rows: Array, distance: Callable[[Array, Array], float], otherwise: str) -> Value:
     """Of each run from the mean of the others."""
     if len(rows) < 2:
         return left_out("one reference run has no scatter")
     found = [distance(row, np.delete(rows, k, 0).mean(0)) for k, row in enumerate(rows)]
     middle = float(np.median(found))
+    if not np.isfinite(middle):
+        return left_out(otherwise)
     return Value(middle, f"{middle:.2g} ({min(found):.2g} .. {max(found):.2g} run to run)")
 
 
 def _vacf(own: Array, true: Array) -> float:
     """Integral of the difference over that of the absolute value."""
-    return float(np.abs(own - true).sum() / np.abs(true).sum())
+    size = float(np.abs(true).sum())
+    return float(np.abs(own - true).sum()) / size if size > 0 else float("nan")
 
 
 def _msd(own: Array, true: Array) -> float:
     """Mean relative difference."""
+    if not (true[1:] > 0).all():
+        return float("nan")
     return float(np.abs(own[1:] / true[1:] - 1).mean())
 
 
@@ -211,8 +221,8 @@ def _told(values: Array, otherwise: str = "energies are not known, or not finite
     return Value(mean, f"{mean:.4g}{spread}")
 
 
-def _number(value: float) -> Value:
-    return Value(value) if np.isfinite(value) else left_out("no velocities are predicted")
+def _number(value: float, otherwise: str) -> Value:
+    return Value(value) if np.isfinite(value) else left_out(otherwise)
 
 
 def _diffusion(found: Ensemble) -> Value:

@@ -396,6 +396,17 @@ def _small_steps(setting: Setting) -> Dataset:
 
 def _check(name: str, frames: Frames, setting: Setting) -> None:
     wanted = setting.rest.positions.shape
+    if not isinstance(frames, Frames):
+        raise InvalidArgument(f"integrator {name!r} must give Frames, got {type(frames).__name__}")
+    for quantity in ("positions", "velocities"):
+        array = getattr(frames, quantity)
+        if not isinstance(array, np.ndarray) and not (quantity == "velocities" and array is None):
+            raise InvalidArgument(f"integrator {name!r} must give {quantity} as an array")
+    if frames.velocities is not None and frames.velocities.shape != frames.positions.shape:
+        raise InvalidArgument(
+            f"integrator {name!r} must give as many velocities as positions, got "
+            f"{frames.velocities.shape} and {frames.positions.shape}"
+        )
     if np.shape(frames.positions) != wanted or len(frames.times) != wanted[1]:
         raise InvalidArgument(
             f"integrator {name!r} must give frames of the shape {wanted}, got "

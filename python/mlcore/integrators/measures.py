@@ -55,7 +55,7 @@ class Forced:
         run: (M,).
         error: (M,); NaN where refused.
         straight: (M,) error of straight flight.
-        r_squared: of changes of velocities; NaN without velocities.
+        r_squared: of changes of velocities; NaN without them.
         energy: (M,) |E - E_true| over |E_true|; NaN without velocities.
         refused: how many.
     """
@@ -88,7 +88,9 @@ def teacher_forced(integrator: Integrator, setting: Setting, count: int) -> Forc
     known = np.isfinite(predicted).all((1, 2))
     r_squared = np.nan
     if known.any():
-        r_squared = metrics.r_squared((predicted - last_v)[known], (v - last_v)[known])
+        change = (v - last_v)[known]
+        if change.any():
+            r_squared = metrics.r_squared((predicted - last_v)[known], change)
     owner = replace(setting, data=windows)
     total = owner.potential(made.positions)[:, 0]
     total = total + metrics.kinetic_energy(predicted[:, None], windows.masses)[:, 0]
@@ -129,7 +131,7 @@ def one_step(found: Forced | str) -> tuple[Values, dict[str, Curve]]:
         "one_step_ratio": Value(mean / straight) if straight > 0 else still,
         "velocity_r2": Value(found.r_squared, f"{found.r_squared:.6f}")
         if np.isfinite(found.r_squared)
-        else left_out("no velocities are predicted"),
+        else left_out("no velocities are predicted, or none changes"),
         "energy_forced": _largest(found.energy, "no velocities are predicted, or E is zero"),
     }
     times = np.unique(found.times)
@@ -315,7 +317,7 @@ def _overlaps(potential: Array, first: Array) -> Value:
 def _energy(
     times: Array, energy: Array, first: Array, scale: float
 ) -> tuple[Values, dict[str, Curve]]:
-    if (np.abs(first) < 1e-9 * scale).any():
+    if (np.abs(first) <= 1e-9 * scale).any():
         why = "a run's energy is zero, there is nothing to divide by"
         return {"energy_largest": left_out(why), "energy_drift": left_out(why)}, {}
     change = (energy - first[:, None]) / np.abs(first)[:, None]
@@ -363,11 +365,12 @@ def _temperature(setting: Setting, v: Array, masses: Array) -> tuple[Values, dic
     kept = found[:, setting.kept()]
     runs = kept.mean(1)
     spread = f" +- {runs.std(ddof=1) / np.sqrt(len(runs)):.2g}" if len(runs) > 1 else ""
-    slope = metrics.drift(setting.times[setting.kept()], kept).fitted.mean() / runs.mean()
-    values = {
-        "temperature": Value(float(runs.mean()), f"{runs.mean():.4g}{spread}"),
-        "temperature_drift": Value(float(slope)),
-    }
+    values = {"temperature": Value(float(runs.mean()), f"{runs.mean():.4g}{spread}")}
+    if kept.shape[1] < 2 or not runs.mean() > 0:
+        values["temperature_drift"] = left_out("fewer than two frames are kept, or nothing moves")
+    else:
+        slope = metrics.drift(setting.times[setting.kept()], kept).fitted.mean() / runs.mean()
+        values["temperature_drift"] = Value(float(slope))
     return values, {"temperature": (setting.times, found.mean(0))}
 
 
@@ -381,6 +384,8 @@ def equipartition(setting: Setting, frames: Frames) -> Values:
     runs &= np.isfinite(v).all((1, 2, 3))
     if not runs.any():
         return dict.fromkeys(keys, left_out("no run with velocities was predicted to the end"))
+    if not v[runs].any():
+        return dict.fromkeys(keys, left_out("nothing moves"))
     masses = setting.data.masses[runs]
     found = metrics.equipartition(v[runs], masses)
     parts = ", ".join(f"{part:.3f}" for part in found.axes)

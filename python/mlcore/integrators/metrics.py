@@ -249,6 +249,8 @@ def unwrapped(x: npt.ArrayLike, box: float | None) -> Array:
 def velocity_autocorrelation(v: npt.ArrayLike, lags: int) -> Array:
     """(..., lags) <v(0) . v(t)> / <v . v> over particles and all origins, at 0, 1, ... frames.
 
+    NaN where nothing moves.
+
     Args:
         v: velocities (..., T, n, d).
         lags: how many, at most T.
@@ -256,7 +258,7 @@ def velocity_autocorrelation(v: npt.ArrayLike, lags: int) -> Array:
     velocities = _array("v", v)
     frames = _lags(velocities, lags)
     found = _correlated(velocities)[..., :lags] / (frames - np.arange(lags))
-    return np.asarray(found / found[..., :1])
+    return np.asarray(found / np.where(found[..., :1] > 0, found[..., :1], np.nan))
 
 
 def mean_square_displacement(x: npt.ArrayLike, lags: int) -> Array:
@@ -356,7 +358,10 @@ def pair_distances(x: npt.ArrayLike, reach: float, box: float | None = None) -> 
 
 
 def pair_distribution(
-    x: npt.ArrayLike, edges: npt.ArrayLike, box: float | None = None
+    x: npt.ArrayLike,
+    edges: npt.ArrayLike,
+    box: float | None = None,
+    cell: npt.ArrayLike | None = None,
 ) -> tuple[Array, Array]:
     """Distances of pairs over frames (T, n, 3).
 
@@ -364,23 +369,34 @@ def pair_distribution(
         x: (T, n, 3) positions.
         edges: (B + 1,) of bins of the distance, the last at most half the box.
         box: edge of a periodic cube.
+        cell: (3, 3) of any other periodic space, one lattice vector per row: every image counts.
 
     Returns:
-        (B,) middles of the bins, and in a box g(r), 1 for an ideal gas of n particles; in open space
+        (B,) middles of the bins, and in periodic space g(r), 1 for an ideal gas of n particles; in open space
         the density of probability of a pair's distance, per unit of length.
     """
     frames, bins = _array("x", x), _array("edges", edges)
     if frames.ndim != 3 or frames.shape[-2] < 2:
         raise InvalidArgument(f"x must be frames (T, n, d) of n >= 2, got {frames.shape}")
     counts = np.zeros(len(bins) - 1)
+    rows = None if cell is None else _array("cell", cell)
+    reach = float(bins[-1])
     for frame in frames:
-        counts += np.histogram(pair_distances(frame, float(bins[-1]), box), bins)[0]
+        found = (
+            pair_distances(frame, reach, box)
+            if rows is None
+            else neighbor_list("d", frame, reach, rows, True, half=True, sorted=False)
+        )
+        counts += np.histogram(found, bins)[0]
+    volume = None if box is None else box**3
+    if rows is not None:
+        volume = float(abs(np.linalg.det(rows)))
     n, d = frames.shape[1:]
     share = counts / (len(frames) * n * (n - 1) / 2)
     middles = 0.5 * (bins[1:] + bins[:-1])
-    if box is None or d != 3:
+    if volume is None or d != 3:
         return middles, share / np.diff(bins)
-    return middles, share * box**3 / (4 / 3 * np.pi * np.diff(bins**3))
+    return middles, share * volume / (4 / 3 * np.pi * np.diff(bins**3))
 
 
 def mean_difference(a: npt.ArrayLike, b: npt.ArrayLike) -> float:

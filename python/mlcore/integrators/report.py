@@ -234,9 +234,9 @@ def _averages(report: Report) -> Figure:
         for column, style in _lines(report):
             if name in column.curves and column.name != "straight flight":
                 axes.plot(*column.curves[name], **style)
-        top = float(np.nanmax(truth[f"{name} high"][1]))
-        low = min(0.0, float(np.nanmin(truth[f"{name} low"][1])))
-        axes.set_ylim(1.3 * low, 1.3 * top)
+        high, low = (truth[f"{name} {end}"][1] for end in ("high", "low"))
+        if np.isfinite(high).any() and np.nanmax(high) > 0:  # else nothing moves
+            axes.set_ylim(1.3 * min(0.0, float(np.nanmin(low))), 1.3 * float(np.nanmax(high)))
         axes.set_xlabel(across)
         axes.set_ylabel(up)
     parts[0].legend(frameon=False, fontsize=9)

@@ -23,7 +23,16 @@ def of_runs(data: Dataset) -> dict[str, npt.NDArray[Any]]:
     one = data.system_of(0).parameters
     found: dict[str, npt.NDArray[Any]] = {"mass": data.masses}
     for name, value in one.items():
-        found[name] = data.parameters.get(name, np.full(len(data), value))
+        found[name] = data.parameters.get(name, _repeated(value, len(data)))
+    return found
+
+
+def _repeated(value: Any, count: int) -> npt.NDArray[Any]:
+    """(count,) of a value that may be a tuple: cells, types."""
+    if isinstance(value, (int, float)):
+        return np.full(count, value)
+    found = np.empty(count, dtype=object)
+    found.fill(value)
     return found
 
 
@@ -110,7 +119,9 @@ class Taught:
     def _refusal(self, values: Mapping[str, npt.NDArray[Any]], run: int) -> str:
         for name, taught in self.others.items():
             if values[name][run] != taught:
-                return f"{name} of run {run} is {values[name][run]}, taught was {taught}"
+                return (
+                    f"{name} of run {run} is {values[name][run]!s:.60}, taught was {taught!s:.60}"
+                )
         for name, (low, high) in self.ranges.items():
             own = values[name][run]
             room = _SAME * max(abs(low), abs(high))
@@ -148,9 +159,14 @@ class Taught:
             settings.integer("dim", 1),
             tuple(_numbers(settings, "intervals", settings.values.get("intervals"))),
             {name: _pair(settings, name, ends) for name, ends in settings.table("ranges").items()},
-            settings.table("others"),
+            {name: _frozen(value) for name, value in settings.table("others").items()},
             settings.text("truth"),
         )
+
+
+def _frozen(value: Any) -> Any:
+    """Lists of JSON as the tuples they were."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _numbers(settings: Settings, name: str, values: Any) -> list[float]:

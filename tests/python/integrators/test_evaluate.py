@@ -240,6 +240,39 @@ def test_recorded_runs_have_no_energies(liquid: md.Dataset) -> None:
     assert "recorded runs" in str(report) and "nan" not in str(report)
 
 
+def test_a_cell_that_is_no_cube_has_distances_of_its_images(liquid: md.Dataset) -> None:
+    """The cube of the runs by sheared vectors: averages are the same."""
+    sheared = BOX * np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1.0]])
+    found = []
+    for cell in (BOX * np.eye(3), sheared):
+        fixed = {"n": 16, "cell": cell.tolist()}
+        told = replace(liquid, system="recorded", fixed=fixed, parameters={}, provenance={})
+        found.append(evaluate(BallisticIntegrator(), told, timing=False)["truth"].curves["g"])
+    (r, g), (other_r, other) = found
+    close = other_r < 2.0  # its bins are narrower
+    assert np.trapezoid(other[close], other_r[close]) == pytest.approx(
+        np.trapezoid(g[r < 2.0], r[r < 2.0]), rel=0.1
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_what_does_not_move_has_reasons(n: int, tmp_path: Path) -> None:
+    fixed = {"n": n, "box": 20.0}
+    still = md.sweep("lennard_jones", {"seed": [0, 1]}, fixed=fixed, dt=1e-3, time=1, every=50)
+    report = evaluate(VerletIntegrator(1e-2), still, window=1)
+    values = report["Verlet"].values
+    for key in ("energy_largest", "temperature_drift", "equipartition", "velocity_r2", "msd"):
+        assert values[key].number is None and values[key].reason, key
+    assert "nan" not in str(report)
+    report.save(tmp_path / "report.html")
+
+
+def test_few_frames_that_are_kept(liquid: md.Dataset) -> None:
+    report = evaluate(Noisy(), liquid, frames=5, discard=0.9, timing=False, exponent=3.0)
+    values = report["Noisy"].values
+    assert values["temperature"].number and "two frames" in values["temperature_drift"].reason
+
+
 def test_report_as_text_and_json(liquid: md.Dataset, tmp_path: Path) -> None:
     report = evaluate({"a": VerletIntegrator(5e-3), "b": Noisy()}, liquid, exponent=3.0)
     text = str(report)
@@ -291,6 +324,22 @@ def test_wrong_integrators_and_data(wells: md.Dataset) -> None:
 
     with pytest.raises(InvalidArgument, match="'Short' must give frames of the shape"):
         evaluate(Short(0.01), wells)
+
+    class Odd(VerletIntegrator):
+        changes: Any = None
+
+        def rollout(self, window: md.Dataset, n: int, interval: float | None = None) -> Frames:
+            made = super().rollout(window, n, interval)
+            return made if self.changes is None else replace(made, **self.changes)
+
+    odd = Odd(0.01)
+    for changes, message in (
+        ({"velocities": np.zeros((1, 2))}, "as many velocities as positions"),
+        ({"positions": [[0.0]]}, "positions as an array"),
+    ):
+        odd.changes = changes
+        with pytest.raises(InvalidArgument, match=f"'Odd' must give {message}"):
+            evaluate(odd, wells)
 
 
 WRONG: dict[str, Any] = {"text": "abc", "object": object(), "complex": 1j, "list": [[1], [2, 3]]}

@@ -411,6 +411,25 @@ def test_damaged_files(told: LSTMIntegrator, tmp_path: Path) -> None:
         LSTMIntegrator.load(tmp_path / "absent")
 
 
+def test_recorded_runs(tmp_path: Path) -> None:
+    """Cells and types are no numbers: they must be those of the training."""
+    fixed = {"n": 4, "box": 6.0}
+    made = md.sweep("lennard_jones", {"seed": [0, 1, 2]}, fixed=fixed, dt=1e-3, time=1, every=100)
+    told = {"n": 4, "cell": (6.0 * np.eye(3)).tolist(), "types": [0, 0, 1, 1]}
+    data = replace(made, system="recorded", parameters={}, fixed=told, provenance={})
+    LSTMIntegrator((4,), margin=np.inf).fit(data, training=FEW).save(tmp_path / "m.safetensors")
+    model = LSTMIntegrator.load(tmp_path / "m.safetensors")
+    window = data.frames(slice(5))
+    assert model.rollout(window, 2).refused == ("",) * 3
+    for name, value in (
+        ("cell", (7.0 * np.eye(3)).tolist()),
+        ("cell", None),
+        ("types", [0, 1, 0, 1]),
+    ):
+        other = replace(window, fixed=told | {name: value})
+        assert all(why.startswith(f"{name} of run") for why in model.rollout(other, 2).refused)
+
+
 # ------------------------------------------------------------------------------------------ LAMMPS
 def test_the_bundle_is_the_roll_out(told: LSTMIntegrator, tmp_path: Path) -> None:
     """Step by step as LAMMPS runs it, its memory beginning with zeros."""

@@ -226,6 +226,21 @@ def test_distribution_is_that_of_freud() -> None:
     np.testing.assert_allclose(own, rdf.rdf, rtol=1e-3, atol=1e-3)  # freud computes in float32
 
 
+def test_distribution_in_any_cell() -> None:
+    """A cube told as a cell, the same space by sheared vectors, and any other by ASE."""
+    box = 6.0
+    x = RNG.uniform(-3 * box, 3 * box, (2, 60, 3))
+    edges = np.linspace(0, 2.9, 30)
+    _, g = metrics.pair_distribution(x, edges, box)
+    sheared = box * np.array([[1, 0, 0], [1, 1, 0], [-1, 2, 1.0]])
+    for cell in (box * np.eye(3), sheared):
+        np.testing.assert_allclose(metrics.pair_distribution(x, edges, cell=cell)[1], g, atol=1e-9)
+    cell = np.array([[6.8, 0, 0], [1.5, 6.8, 0], [0.7, 0.3, 6.8]])
+    own = metrics.pair_distribution(x[:1], edges, cell=cell)[1]
+    theirs = get_rdf(Atoms("H60", positions=x[0], cell=cell, pbc=True), 2.9, 29)[0]
+    np.testing.assert_allclose(own * 59 / 60, theirs, atol=1e-10)
+
+
 def test_in_open_space_it_is_a_probability() -> None:
     x = RNG.normal(size=(50, 12, 3))
     edges = np.linspace(0, 12, 200)
