@@ -116,7 +116,15 @@ def lstm(learned: LSTMIntegrator, truth: Dataset, cut: float = np.inf) -> dict[s
     )
     if learned.training is not None:
         found["epochs"] = learned.training.epochs
-    return found | {"parameters": learned.parameter_count}
+    return found | {"parameters": learned.parameter_count, "straight": straight(truth)}
+
+
+def straight(truth: Dataset) -> dict[str, float]:
+    """Errors of single steps of straight flight: mean over all runs, and of the first."""
+    x, v = truth.positions[:, :-1], truth.velocities[:, :-1]
+    made = x + truth.interval * v
+    error = separation(made, truth.positions[:, 1:], truth.system_of(0).box)
+    return {"all": float(error.mean()), "named": float(error[0].mean())}
 
 
 def count(truth: Dataset, window: int) -> int:

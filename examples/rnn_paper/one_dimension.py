@@ -105,7 +105,7 @@ def paper_sweep(case: Case, name: str, step: float, work: Work) -> md.Dataset:
     count = size.starts // round(np.prod([n for *_, n in case.over.values()]))
     grid = np.linspace(case.low, case.high, count + 1)
     over: dict[str, Any] = {k: np.linspace(a, b, n) for k, (a, b, n) in case.over.items()}
-    over["mass"] = np.linspace(1, 10, size.masses)
+    over["mass"] = np.linspace(1, 10, size.masses) if size.masses > 1 else [case.mass]
     over["x0"] = 0.5 * (grid[1:] + grid[:-1])
     return md.sweep(
         case.system,

@@ -65,19 +65,21 @@ def network(n: int, place: str, step: float, work: Work) -> LSTMIntegrator:
     name = f"{n}_{place}_lstm_{step:g}"
 
     def make() -> LSTMIntegrator:
+        size = work.size
+        time = step * min(size.frames, round(size.longest / step))
+        runs = min(size.runs, max(8, round(size.simulated / time)))
         data = md.sweep(
             "lennard_jones",
-            {"seed": bound(n, place, 0, work.size.runs)},
+            {"seed": bound(n, place, 0, runs)},
             fixed=fixed(n, place),
             dt=SMALL,
-            time=step * min(work.size.frames, round(work.size.longest / step)),
+            time=time,
             every=round(step / SMALL),
             path=work.runs(name),
         )
         return LSTMIntegrator(margin=np.inf).fit(
             data,
-            seconds=work.size.seconds_particles,
-            batch_size=256,
+            seconds=size.seconds_particles,
             checkpoint=work.folder / "checkpoints" / name,
         )
 
@@ -133,7 +135,7 @@ def experiment(n: int, place: str, work: Work) -> dict[str, Any]:
         "cost": cost(test),
         "gates": report(name, networks, works, test, work),
     }
-    return found | {"scalar": scalar(test)}
+    return found | {"scalar": scalar(test), "floor": floor(n, place)}
 
 
 def _nbody(learned: NBodyIntegrator, true: md.Dataset, cut: float) -> dict[str, Any]:
@@ -142,7 +144,13 @@ def _nbody(learned: NBodyIntegrator, true: md.Dataset, cut: float) -> dict[str, 
     found["step_seconds"] = measures.seconds_of(
         lambda n: learned.rollout(window[:1], n, num_threads=1)
     )
-    return found
+    one = true.frames(slice(min(true.positions.shape[1], 200)))
+    stepped = [learned.step(one.frames(slice(k, k + 1))) for k in range(one.positions.shape[1] - 1)]
+    box = one.system_of(0).box
+    errors = [
+        separation(f.positions[:, 0], one.positions[:, k + 1], box) for k, f in enumerate(stepped)
+    ]
+    return found | {"forced": float(np.mean(errors)), "straight": measures.straight(true)}
 
 
 def parted(test: md.Dataset) -> dict[str, Any]:
@@ -234,6 +242,22 @@ def _away(system: md.System, made: Frames, first: float) -> dict[str, Any]:
     energy = measures.energies(system, made, np.ones((1, system.particles)))
     away = np.abs((energy - first) / first)
     return measures.binned(made.times, away) | {"refused": list(made.refused)}
+
+
+def floor(n: int, place: str, units: int = 32, starts: int = 1000) -> float:
+    """Error by Eq 17 that no network of so many last units can fall below, on average over starts.
+
+    Its last layer is linear, so all it can predict lies in a plane of that many dimensions. Of all
+    planes the one of the principal components of the starts is the nearest to them.
+    """
+    system = md.lennard_jones(**fixed(n, place))
+    x = np.stack([md.random_start(system, seed)[0] for seed in range(starts)]).reshape(starts, -1)
+    if x.shape[1] <= units:
+        return 0.0
+    x -= x.mean(0)
+    _, _, axes = np.linalg.svd(x, full_matrices=False)
+    left = x - x @ axes[:units].T @ axes[:units]
+    return float(np.linalg.norm(left.reshape(starts, n, 3), axis=2).mean())
 
 
 def cost(test: md.Dataset) -> dict[str, float]:

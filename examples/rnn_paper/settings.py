@@ -38,7 +38,8 @@ class Size:
         seconds_particles: of training an LSTM of many particles.
         masses, starts: of the paper's sweeps in one dimension.
         frames: of a run that an LSTM learns from.
-        runs, longest: of many particles that an LSTM learns from, and their length at most.
+        runs, longest, simulated: of many particles that an LSTM learns from, at most: runs, the time
+            of one, and that of all for one step.
         tests: unseen starts.
         end: of roll-outs in one dimension.
         end_particles: of roll-outs of many particles.
@@ -55,8 +56,9 @@ class Size:
     masses: int = 4
     starts: int = 20
     frames: int = 200
-    runs: int = 60
+    runs: int = 400
     longest: float = 400.0
+    simulated: float = 16000.0
     tests: int = 6
     end: float = 1e4
     end_particles: float = 200.0
@@ -76,8 +78,8 @@ FULL = Size(
     masses=10,
     starts=50,
     frames=400,
-    runs=400,
     longest=2000.0,
+    simulated=400_000.0,
     tests=10,
     end_particles=1000.0,
     far=1e6,
