@@ -41,7 +41,9 @@ def write(work: Work, found: Results) -> str:
     write_text(work.folder / "summary.md", text)
     drawn = _drawn(work, found, rows)
     sections = [
-        report.Section(title, about, drawn.get(title, ()), [table])
+        report.Section(title, _prose(table), (), ())
+        if title == "Claims"
+        else report.Section(title, about, drawn.get(title, ()), [table])
         for title, about, table in tables
     ]
     made = report.Report(
@@ -73,6 +75,15 @@ def _markdown(title: str, table: report.Table) -> str:
     return "\n".join([f"### {title}", "", *lines, ""]) + "\n"
 
 
+def _prose(table: report.Table) -> str:
+    """Long rows as paragraphs."""
+    told = []
+    for row in table.rows:
+        cells = zip(table.header[1:], row[1:], strict=True)
+        told.append(". ".join([row[0], *(f"{name}: {cell}" for name, cell in cells if cell)]) + ".")
+    return "\n\n".join([CLAIMS, *told])
+
+
 def _e(value: float | None) -> str:
     """Two digits."""
     if value is None:
@@ -94,7 +105,7 @@ def _tables(found: Results, rows: Sequence[Results]) -> Iterator[tuple[str, str,
         "Claims",
         CLAIMS,
         report.Table(
-            ["", "the paper", "LSTM, true frames", "LSTM, own frames", "other integrators"],
+            ["", "The paper", "LSTM, true frames", "LSTM, own frames", "Others"],
             list(_claims(found, rows)),
         ),
     )
@@ -117,7 +128,8 @@ def _tables(found: Results, rows: Sequence[Results]) -> Iterator[tuple[str, str,
 
 
 CLAIMS = (
-    "Errors are means over the run of the start that the paper names, unless a row says otherwise."
+    "Numbers of LSTMs are those of the steps in order; in one dimension mean errors of the start "
+    "that the paper names."
 )
 
 
