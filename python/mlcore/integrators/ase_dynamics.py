@@ -67,9 +67,11 @@ class LargeStepDynamics(MolecularDynamics):
         """One time step.
 
         Raises:
+            InvalidArgument: the cell, the masses or the number of atoms changed since the beginning.
             Error: particles came closer than any that were taught.
         """
         atoms, inside = cast(Any, self.atoms), self._propagation
+        self._check_the_same(atoms)
         inside.x[0], inside.v[0] = atoms.positions, atoms.get_velocities()
         inside.steps(self._many)
         if inside.refused[0]:
@@ -77,6 +79,15 @@ class LargeStepDynamics(MolecularDynamics):
         atoms.positions[:] = inside.x[0]
         atoms.set_velocities(inside.v[0])
         return forces
+
+    def _check_the_same(self, atoms: Any) -> None:
+        inside = self._propagation
+        masses = atoms.get_masses()
+        if not np.array_equal(masses, inside.masses[0]):
+            raise InvalidArgument("atoms must keep their number and masses during the dynamics")
+        cell = inside.system.cell
+        if cell is not None and not np.array_equal(np.asarray(atoms.cell), cell):
+            raise InvalidArgument("atoms must keep their cell: the learned step is of one")
 
     def irun(self, steps: int = 50) -> Any:
         """As `ase.md` runs, without forces before the first step."""

@@ -231,6 +231,7 @@ class NBodyIntegrator:
         Raises:
             InvalidArgument: as `rollout`, and where a run would be refused.
         """
+        self._learned()
         for run in range(len(window)):
             if why := self._unknown(window, run):
                 raise InvalidArgument(f"window: {why}")

@@ -94,3 +94,20 @@ def test_bad_input(learned: NBodyIntegrator) -> None:
         LargeStepDynamics(heavy, learned, learned.taught[0])
     with pytest.raises(InvalidArgument, match="'Ar'"):
         LargeStepDynamics(argon(), learned, learned.taught[0], types={"Kr": 0})
+
+
+def test_atoms_that_change_on_the_way(learned: NBodyIntegrator) -> None:
+    step = learned.taught[0]
+    for change, message in (
+        (lambda atoms: atoms.set_cell([2 * BOX] * 3), "keep their cell"),
+        (lambda atoms: atoms.set_masses([1.0] * 32), "masses"),
+        (lambda atoms: atoms.pop(), "number"),
+    ):
+        atoms = argon()
+        dynamics = LargeStepDynamics(atoms, learned, step)
+        dynamics.run(1)
+        change(atoms)
+        with pytest.raises(InvalidArgument, match=message):
+            dynamics.run(1)
+    with pytest.raises(InvalidArgument, match="call fit"):
+        LargeStepDynamics(argon(), NBodyIntegrator(), step)
