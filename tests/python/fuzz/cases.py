@@ -463,6 +463,35 @@ def stencil_float32(rng: np.random.Generator) -> Results:
     return stencil_runs(rng, np.float32)
 
 
+@operation(rtol=1e-10)
+def splitting(rng: np.random.Generator) -> Results:
+    n, species, kicks, M = (int(rng.integers(*b)) for b in ((0, 200), (1, 4), (1, 7), (1, 40)))
+    half = rng.normal(0.5 / kicks, 0.05, (kicks + 1) // 2)
+    drifts = np.concatenate([half, np.zeros((kicks + 1) % 2), half[::-1]])
+    middle = [kicks // 2, kicks - kicks // 2]
+    drifts[middle] += (1 - drifts.sum()) / len(set(middle))
+    shape = (kicks + 1) // 2, species * (species + 1) // 2, M, 4
+    step = mlcore.PairSplitting(
+        0.02, drifts, rng.uniform(0.5, 2, species), rng.normal(size=shape), 0.4, 1.25
+    )
+    edge = 1.4 * max(n, 1) ** (1 / 3) + 0.1
+    side = np.arange(np.ceil(n ** (1 / 3) - 1e-9))
+    sites = np.stack(np.meshgrid(side, side, side, indexing="ij"), -1).reshape(-1, 3)[:n]
+    x = 1.3 * sites + rng.uniform(-0.1, 0.1, (int(rng.integers(1, 4)), n, 3))
+    cell = edge * np.eye(3) * rng.uniform(1, 1.3, 3) + 0.3 * np.tri(3, k=-1)
+    run = step.run(
+        x,
+        rng.normal(size=x.shape),
+        steps=2,
+        species=rng.integers(0, species, n),
+        cell=cell,
+        pbc=bool(rng.integers(2)),
+    )
+    names = ("last_positions", "last_velocities", "done", "status")
+    results = {name: np.asarray(getattr(run, name)) for name in names}
+    return results | {"closest": np.minimum(run.closest, 9.0)}
+
+
 @operation(rtol=1e-12, atol=1e-13)
 def differences(rng: np.random.Generator) -> Results:
     order = int(rng.choice([2, 4, 6]))
