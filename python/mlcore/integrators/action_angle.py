@@ -208,6 +208,10 @@ class ActionAngleIntegrator:
         n, interval = checked_request(window, n, interval)
         return self.motion(window).frames(interval * np.arange(1, n + 1))
 
+    def step(self, window: Dataset, interval: float | None = None) -> Frames:
+        """The next frame: `rollout(window, 1, interval)`."""
+        return self.rollout(window, 1, interval)
+
     def motion(self, window: Dataset) -> Motion:
         """The trained orbits of some windows, to be asked for any time; see `rollout`."""
         self._check(window)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from mlcore.arrays import integer, number, one_of
 from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.integrators import saved
-from mlcore.integrators.face import Frames, checked_request
+from mlcore.integrators.face import Frames, checked_request, datasets
 from mlcore.integrators.samples import MinMax, Windows, windows
 from mlcore.integrators.seen import fingerprints
 from mlcore.integrators.taught import Taught, of_runs
@@ -78,12 +78,12 @@ class LSTMIntegrator:
         if integer("window", window) < 1:
             raise InvalidArgument(f"window must be at least 1, got {window}")
         self.window = int(window)
-        if tuple(quantities) not in (_QUANTITIES, _QUANTITIES[:1]):
+        if not _listed(quantities) or tuple(quantities) not in (_QUANTITIES, _QUANTITIES[:1]):
             raise InvalidArgument(
                 f"quantities must be {_QUANTITIES} or {_QUANTITIES[:1]}, got {quantities!r}"
             )
         self.quantities = tuple(quantities)
-        if isinstance(condition, str) or not all(isinstance(name, str) for name in condition):
+        if not _listed(condition) or not all(isinstance(name, str) for name in condition):
             raise InvalidArgument(f"condition must be a list of names, got {condition!r}")
         self.condition = tuple(dict.fromkeys(condition))
         if not 0 <= number("dropout", dropout) < 1:
@@ -135,7 +135,7 @@ class LSTMIntegrator:
         Raises:
             InvalidArgument: the data hold no window, are not alike, or lack what is a condition.
         """
-        parts = _parts(data)
+        parts = datasets(data)
         taught = Taught.of(parts)
         fitted, held_out = _split(parts, validation, self.seed)
         seen = [self._samples(part) for part in fitted]
@@ -150,7 +150,7 @@ class LSTMIntegrator:
             training,
             checkpoint=checkpoint,
             progress=progress,
-            epochs=epochs or 1,
+            epochs=1 if epochs is None else epochs,
             learning_rate=learning_rate,
             batch_size=batch_size,
             seed=self.seed,
@@ -486,15 +486,6 @@ class LSTMIntegrator:
 
 
 # -------------------------------------------------------------------------------------------- data
-def _parts(data: Any) -> list[Dataset]:
-    parts = [data] if isinstance(data, Dataset) else list(data) if _listed(data) else []
-    if not parts or not all(isinstance(part, Dataset) for part in parts):
-        raise InvalidArgument(
-            f"data must be a Dataset (mlcore.md.sweep) or several, got {data!r:.60}"
-        )
-    return parts
-
-
 def _listed(data: Any) -> bool:
     return isinstance(data, Sequence) and not isinstance(data, (str, bytes))
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from mlcore.arrays import integer, one_of, positive
 from mlcore.dynamics import Report, reporter
-from mlcore.errors import FileFormatError, InvalidArgument
+from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.integrators.face import Frames, checked_request, datasets
 from mlcore.integrators.nbody_export import export
 from mlcore.integrators.nbody_fit import States, fitted, stepped
@@ -184,9 +184,9 @@ class NBodyIntegrator:
         self.quality = tuple(self._qualities(parts, cutoff, rng))
         return self
 
-    def step(self, window: Dataset) -> Frames:
-        """The frame after a window."""
-        return self.rollout(window, 1)
+    def step(self, window: Dataset, interval: float | None = None) -> Frames:
+        """The next frame: `rollout(window, 1, interval)`."""
+        return self.rollout(window, 1, interval)
 
     def rollout(
         self,
@@ -204,7 +204,8 @@ class NBodyIntegrator:
         and types that were not taught, and reference systems of another pair potential.
 
         Raises:
-            InvalidArgument: nothing was learned, the interval is shorter than every step taught.
+            InvalidArgument: the interval is shorter than every step taught.
+            Error: nothing was learned yet.
         """
         n, interval = checked_request(window, n, interval)
         x, v = np.full((2, len(window), n, *window.positions.shape[2:]), np.nan)
@@ -394,7 +395,7 @@ class NBodyIntegrator:
 
     def _learned(self) -> PairKicks:
         if self.learned is None:
-            raise InvalidArgument("nothing was learned yet: call fit, or load a file")
+            raise Error("the integrator has learned nothing yet: call fit first")
         return self.learned
 
     def _checked(self, sets: Sequence[Dataset]) -> tuple[Mapping[str, float], float]:

@@ -79,7 +79,7 @@ class SymplecticIntegrator:
         self._steps = np.zeros(0)
         self._between = False
 
-    def fit(self, data: Dataset | Sequence[Dataset], progress: bool | Report = False) -> Self:
+    def fit(self, data: Dataset | Sequence[Dataset], *, progress: bool | Report = False) -> Self:
         """Learns from runs whose frames are one step apart.
 
         Args:
@@ -174,9 +174,9 @@ class SymplecticIntegrator:
         x_v = found[..., None, None]
         return Frames(times, x_v[0], x_v[1], tuple(refused))
 
-    def step(self, window: Dataset) -> Frames:
-        """One frame after a window; see `rollout`."""
-        return self.rollout(window, 1)
+    def step(self, window: Dataset, interval: float | None = None) -> Frames:
+        """The next frame: `rollout(window, 1, interval)`."""
+        return self.rollout(window, 1, interval)
 
     def _advance(
         self, learned: KickSeries, x: Array, w: Array, s: Array, n: int, parts: int

@@ -10,7 +10,7 @@ from ase import Atoms, units
 from ase.io import read
 from mlcore import md
 from mlcore.data import Trajectory
-from mlcore.errors import InvalidArgument
+from mlcore.errors import Error, InvalidArgument
 from mlcore.integrators import NBodyIntegrator
 from mlcore.integrators.ase_dynamics import LargeStepDynamics
 
@@ -109,5 +109,5 @@ def test_atoms_that_change_on_the_way(learned: NBodyIntegrator) -> None:
         change(atoms)
         with pytest.raises(InvalidArgument, match=message):
             dynamics.run(1)
-    with pytest.raises(InvalidArgument, match="call fit"):
+    with pytest.raises(Error, match="call fit first"):
         LargeStepDynamics(argon(), NBodyIntegrator(), step)

@@ -411,6 +411,17 @@ def test_damaged_files(told: LSTMIntegrator, tmp_path: Path) -> None:
         LSTMIntegrator.load(tmp_path / "absent")
 
 
+@pytest.mark.parametrize("told", [{"quantities": 3}, {"condition": 3}, {"condition": "mass"}])
+def test_lists_that_are_none(told: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=next(iter(told))):
+        LSTMIntegrator(**told)
+
+
+def test_no_passes_are_no_fit() -> None:
+    with pytest.raises(InvalidArgument, match="epochs must be"):
+        LSTMIntegrator((4,)).fit(wells([2.0, 2.5]), epochs=0)
+
+
 def test_recorded_runs(tmp_path: Path) -> None:
     """Cells and types are no numbers: they must be those of the training."""
     fixed = {"n": 4, "box": 6.0}

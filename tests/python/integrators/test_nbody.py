@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlcore import md
-from mlcore.errors import FileFormatError, InvalidArgument
+from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.integrators import NBodyIntegrator, Thermostat, load, no_peeking, not_truth_plus_scalar
 from mlcore.integrators.metrics import horizon, momentum, separation, temperature
 from mlcore.integrators.nbody_fit import Pairs, States, stepped
@@ -330,7 +330,7 @@ def test_damaged_files(learned: NBodyIntegrator, tmp_path: Path) -> None:
 
 
 def test_bad_input(truth: md.Dataset) -> None:
-    with pytest.raises(InvalidArgument, match="call fit"):
+    with pytest.raises(Error, match="call fit first"):
         NBodyIntegrator().rollout(truth, 1)
     with pytest.raises(InvalidArgument, match="kicks must be at least 1"):
         NBodyIntegrator(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,23 @@ def test_every_kind_saves_and_loads(kind: str) -> None:
     module, name = integrators.saved.KINDS[kind]
     found = getattr(importlib.import_module(f"mlcore.integrators.{module}"), name)
     assert callable(found.save) and callable(found.load) and callable(found.rollout)
+    with pytest.raises(Error, match="learned nothing yet: call fit first"):
+        found().save("never")
+
+
+@pytest.mark.parametrize("kind", integrators.saved.KINDS)
+def test_all_have_one_face(kind: str) -> None:
+    """The same calls by the same names: window, n, interval; options by keyword alone."""
+    module, name = integrators.saved.KINDS[kind]
+    found = getattr(importlib.import_module(f"mlcore.integrators.{module}"), name)
+    assert list(inspect.signature(found.step).parameters) == ["self", "window", "interval"]
+    for call, shared in (
+        ("rollout", ["self", "window", "n", "interval"]),
+        ("fit", ["self", "data"]),
+    ):
+        told = list(inspect.signature(getattr(found, call)).parameters.values())
+        assert [one.name for one in told[: len(shared)]] == shared
+        assert all(one.kind is one.KEYWORD_ONLY for one in told[len(shared) :])
 
 
 def test_numbers_that_are_none(taught: ActionAngleIntegrator, tmp_path: Path) -> None:
