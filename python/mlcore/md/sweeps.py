@@ -279,6 +279,8 @@ def _settled(
     if (times < 0).any():
         raise InvalidArgument(f"settle must not be negative, got {times.min():g}")
     steps = np.round(times / plan.dt).astype(int)
+    if (np.abs(steps * plan.dt - times) > 1e-9 * times).any():
+        raise InvalidArgument(f"settle must be a whole number of steps of {plan.dt}")
     for count in np.unique(steps[steps > 0]):
         some = steps == count
         run = system.run(

@@ -129,6 +129,7 @@ PAIR: dict[str, Any] = {"system": "lennard_jones", "fixed": {"n": 2, "box": 6.0}
         ({"system": "lennard_jones", "over": {"seed": [0]}}, "needs the parameter 'n'"),
         ({"system": "lennard_jones", "over": {"n": [2, 3]}}, "n must be in fixed"),
         ({"over": {}, "fixed": {"x0": 1.0}}, "over must hold"),
+        ({**PAIR, "over": {"seed": [1], "settle": [0.015]}}, "whole number of steps"),
         ({**PAIR, "over": {"seed": [-1]}}, "seed must not be negative"),
         ({**PAIR, "over": {"seed": [1, 1.5]}}, "seed must be whole numbers, got 1.5"),
         ({**PAIR, "over": {"seed": [1], "lattice": [0.5]}}, "lattice must be whole"),
