@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from mlcore.arrays import integer, one_of, positive
+from mlcore.arrays import host, integer, one_of, positive
 from mlcore.dynamics import Report, reporter
 from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.integrators.face import Frames, checked_request, datasets
@@ -124,6 +124,7 @@ class NBodyIntegrator:
         self.taught: tuple[float, ...] = ()
         self.masses: tuple[tuple[float, ...], ...] = ()
         self.interaction: Mapping[str, float] = {}
+        self._reach = np.inf  # of h^2 / m, taught together
         self.trained_on: tuple[str, ...] = ()
         self.quality: tuple[StepQuality, ...] = ()
 
@@ -173,6 +174,7 @@ class NBodyIntegrator:
                 start, states, iterations=self.iterations, smoothness=self.smoothness, report=report
             )
         self.interaction = interaction
+        self._reach = max(s.step**2 / float(s.masses.min()) for s in states)
         self.taught = tuple(sorted(set(taught.tolist())))
         self.masses = tuple(
             tuple(
@@ -209,9 +211,9 @@ class NBodyIntegrator:
         """
         n, interval = checked_request(window, n, interval)
         x, v = np.full((2, len(window), n, *window.positions.shape[2:]), np.nan)
-        refused = [self._unknown(window, run) for run in range(len(window))]
+        step, _ = self._divided(interval)
+        refused = [self._unknown(window, run, step) for run in range(len(window))]
         redone = np.zeros(len(window), np.int64)
-        self._divided(interval)
         with reporter(progress, "roll-out") as report:
             for runs in _alike(window, refused):
                 propagation, many = self._propagation(window[runs], interval, num_threads)
@@ -232,9 +234,9 @@ class NBodyIntegrator:
         Raises:
             InvalidArgument: as `rollout`, and where a run would be refused.
         """
-        self._learned()
+        step, _ = self._divided(window.interval)
         for run in range(len(window)):
-            if why := self._unknown(window, run):
+            if why := self._unknown(window, run, step):
                 raise InvalidArgument(f"window: {why}")
         if len(_alike(window, [""] * len(window))) != 1:
             raise InvalidArgument("window must hold runs of one system and one set of masses")
@@ -300,18 +302,24 @@ class NBodyIntegrator:
             raise InvalidArgument(
                 f"step must lie in {self.taught[0]:g}..{self.taught[-1]:g} that was taught, got {own:g}"
             )
-        weights = [one[0] for one in self.masses] if masses is None else np.atleast_1d(masses)
+        weights = np.array([one[0] for one in self.masses])
+        if masses is not None:
+            weights = np.atleast_1d(host("masses", masses, "masses are read"))
+        if weights.ndim != 1 or not len(weights):
+            raise InvalidArgument(f"masses must hold one or more, got the shape {weights.shape}")
         kinds = list(range(len(self.masses)))[: len(weights)] if types is None else list(types)
         if types is None and len(self.masses) == 1:
             kinds = [0] * len(weights)
         if any(not 0 <= t < len(self.masses) for t in kinds):
             raise InvalidArgument(f"types must lie in 0..{len(self.masses) - 1}, got {kinds}")
-        for t, mass in zip(kinds, np.asarray(weights, np.float64), strict=False):
+        for t, mass in zip(kinds, weights, strict=False):
             low, high = self.masses[t][0], self.masses[t][-1]
             if not low * (1 - 1e-9) <= mass <= high * (1 + 1e-9):
                 raise InvalidArgument(
                     f"masses: {mass:g} lies outside {low:g}..{high:g} that was taught for type {t}"
                 )
+        if why := self._too_long(own, float(weights.min())):
+            raise InvalidArgument(why)
         return export(
             learned,
             path,
@@ -337,6 +345,8 @@ class NBodyIntegrator:
             "trained_on": list(self.trained_on),
             "quality": [vars(one) for one in self.quality],
         }
+        if np.isfinite(self._reach):
+            settings["reach"] = self._reach
         tensors = {
             "drifts": learned.drifts,
             "controls": learned.controls,
@@ -377,6 +387,8 @@ class NBodyIntegrator:
         except (InvalidArgument, TypeError) as error:
             raise FileFormatError(f"{path}: {error}") from error
         found.learned, found.taught = learned, taught
+        if "reach" in told.values:
+            found._reach = told.number("reach")
         if "interaction" in told.values:
             acts = Settings(f"{told.where}: interaction", told.table("interaction"))
             found.interaction = {name: acts.number(name) for name in acts.values}
@@ -433,7 +445,7 @@ class NBodyIntegrator:
             raise InvalidArgument("cutoff must be given: that of the data is not one number")
         return interaction, float(next(iter(told)))  # type: ignore[arg-type]
 
-    def _unknown(self, window: Dataset, run: int) -> str:
+    def _unknown(self, window: Dataset, run: int, step: float) -> str:
         """Why a run is refused before its first step; empty where it is not."""
         for name, own in _interaction_of(window, run).items():
             known = self.interaction.get(name, own)
@@ -449,7 +461,14 @@ class NBodyIntegrator:
                     return (
                         f"mass {mass:g} of run {run} lies outside {low:g}..{high:g} that was taught"
                     )
-        return ""
+        return self._too_long(step, float(window.masses[run].min()), f" of run {run}")
+
+    def _too_long(self, step: float, mass: float, where: str = "") -> str:
+        """Why a step is beyond what this mass was taught with; empty where it is not."""
+        if step**2 / mass <= self._reach * (1 + 1e-9):
+            return ""
+        longest = np.sqrt(self._reach * mass)
+        return f"step {step:g} is longer than the {longest:g} that mass {mass:g}{where} was taught with"
 
     def _qualities(
         self, parts: Sequence[tuple[Dataset, Dataset, str]], cutoff: float, rng: np.random.Generator

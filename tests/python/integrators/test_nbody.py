@@ -366,6 +366,33 @@ def test_another_pair_potential_is_refused(
         NBodyIntegrator().fit(both)
 
 
+def test_a_step_that_only_heavier_particles_were_taught(tmp_path: Path) -> None:
+    """Each of both was taught, not together: the flow depends on h^2 / m."""
+    few = {"n": 16, "box": BOX}
+    sets = [
+        md.sweep(
+            "lennard_jones",
+            {"seed": np.arange(5)},
+            fixed=few | {"mass": mass},
+            dt=1e-3,
+            time=1,
+            every=k,
+        )
+        for mass, k in ((1.0, 25), (4.0, 50))
+    ]
+    made = NBodyIntegrator(kicks=2, atoms=200, intervals=8, iterations=2).fit(sets)
+    made.save(tmp_path / "m.safetensors")
+    for model in (made, load(tmp_path / "m.safetensors")):
+        assert not any(model.step(sets[0]).refused + model.step(sets[1]).refused)
+        found = model.rollout(sets[0][0], 1, 0.05)
+        assert found.refused[0].startswith(
+            "step 0.05 is longer than the 0.025 that mass 1 of run 0"
+        )
+        assert np.isnan(found.positions).all()
+        with pytest.raises(InvalidArgument, match=r"step 0.05 is longer"):
+            model.export(tmp_path / "bundle", step=0.05, masses=[1.0])
+
+
 def test_long_steps_of_few_frames_are_taught_as_asked(truth: md.Dataset) -> None:
     few = truth[0].frames(slice(11))
     made = NBodyIntegrator(steps=(8,), kicks=1, atoms=64, intervals=8, iterations=1).fit(few)
@@ -427,6 +454,9 @@ def test_bad_calls(learned: NBodyIntegrator, tmp_path: Path) -> None:
             NBodyIntegrator().fit(nothing)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match=r"types must lie in 0\.\.0, got \[5\]"):
         learned.export(tmp_path / "bundle", types=[5])
+    for masses in ([], [[1.0]], "heavy"):
+        with pytest.raises(InvalidArgument, match="masses must"):
+            learned.export(tmp_path / "bundle", masses=masses)
     empty = _with(learned, masses=((),))
     empty.save(tmp_path / "empty.safetensors")
     with pytest.raises(FileFormatError, match="masses"):
