@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ class Ensemble:
     """Averages of R runs.
 
     Attributes:
+        runs: (R,) which of the data's.
         r: (B,) distances.
         g: (R, B) distribution of pairs.
         potential: (R,) energy per particle.
@@ -41,6 +42,7 @@ class Ensemble:
         dim: dimensions.
     """
 
+    runs: npt.NDArray[np.intp]
     r: Array
     g: Array
     potential: Array
@@ -49,6 +51,12 @@ class Ensemble:
     vacf: Array
     msd: Array
     dim: int
+
+    def of(self, runs: npt.NDArray[np.intp]) -> Ensemble:
+        """Those of some of the data's runs."""
+        rows = np.flatnonzero(np.isin(self.runs, runs))
+        names = ("runs", "g", "potential", "pressure", "vacf", "msd")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     @property
     def curves(self) -> dict[str, Curve]:
@@ -91,6 +99,7 @@ def measured(setting: Setting, frames: Frames) -> Ensemble | str:
     known = bool(np.isfinite(v).all())
     msd = [metrics.mean_square_displacement(metrics.unwrapped(run, setting.box), lags) for run in x]
     return Ensemble(
+        np.flatnonzero(runs),
         r,
         g,
         potential.mean(1) / setting.particles,
@@ -159,19 +168,27 @@ def pressure(system: System, x: Array, kinetic: Array, change: float = 1e-5) -> 
 
 # ---------------------------------------------------------------------------------------- compared
 def beside(own: Ensemble | str, reference: Ensemble | str) -> Values:
-    """Distances of pooled averages from those of the reference."""
+    """Distances of pooled averages from those of the reference, over the runs that both have."""
     for found in (own, reference):
         if isinstance(found, str):
             return dict.fromkeys(ENSEMBLE, left_out(found))
     assert isinstance(own, Ensemble) and isinstance(reference, Ensemble)
-    true = reference.curves
+    same = reference.of(own.runs)
+    true, part = same.curves, len(same.runs) < len(reference.runs)
+
+    def told(pick: Callable[[Ensemble], Value]) -> Value:
+        value = pick(own)
+        if value.number is None or not part:
+            return value
+        return replace(value, text=f"{value}; truth of these runs {pick(same)}")
+
     return {
         "g_l1": Value(metrics.mean_difference(own.g.mean(0), true["g"][1])),
-        "potential": _told(own.potential),
-        "pressure": _told(own.pressure, _NO_PRESSURE),
+        "potential": told(lambda one: _told(one.potential)),
+        "pressure": told(lambda one: _told(one.pressure, _NO_PRESSURE)),
         "vacf_l1": _number(_vacf(own.vacf.mean(0), true["vacf"][1]), _NO_VELOCITIES),
         "msd": _number(_msd(own.msd.mean(0), true["msd"][1]), _STILL),
-        "diffusion": _diffusion(own),
+        "diffusion": told(_diffusion),
     }
 
 

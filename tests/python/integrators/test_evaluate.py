@@ -267,6 +267,31 @@ def test_what_does_not_move_has_reasons(n: int, tmp_path: Path) -> None:
     report.save(tmp_path / "report.html")
 
 
+def test_averages_are_those_of_the_runs_that_both_have() -> None:
+    """The truth itself that refuses hot runs is not off: it is compared with the truth of the others."""
+    over = {"seed": [0, 1], "temperature": [0.5, 2.0]}
+    fixed = {"n": 16, "box": BOX}
+    both = md.sweep("lennard_jones", over, fixed=fixed, dt=1e-3, time=4, every=50)
+
+    class Careful(VerletIntegrator):
+        def rollout(self, window: md.Dataset, n: int, interval: float | None = None) -> Frames:
+            made = super().rollout(window, n, interval)
+            hot = window.parameters["temperature"] > 1
+            x, v = made.positions.copy(), made.velocities.copy()
+            x[hot] = v[hot] = np.nan
+            return replace(
+                made, positions=x, velocities=v, refused=tuple("hot" if h else "" for h in hot)
+            )
+
+    report = evaluate(Careful(1e-3), both, window=1, timing=False, exponent=3.0, baselines=False)
+    values = report["Careful"].values
+    for key in ("g_l1", "vacf_l1", "msd"):
+        assert values[key].number == pytest.approx(0, abs=1e-9), key
+    for key in ("potential", "pressure", "diffusion", "temperature"):
+        own, true = str(values[key]).split("; truth of these runs ")
+        assert own == true, key
+
+
 def test_few_frames_that_are_kept(liquid: md.Dataset) -> None:
     report = evaluate(Noisy(), liquid, frames=5, discard=0.9, timing=False, exponent=3.0)
     values = report["Noisy"].values
