@@ -1,6 +1,6 @@
 """CPU time of a large step of `fix mlcore dynamics` beside ten small ones of LAMMPS' own.
 
-    python bench/lammps_splitting.py [--atoms 4000] [--steps 100] [--repeats 3] [--json FILE]
+    python bench/lammps_splitting.py [--atoms 4000] [--steps 400] [--repeats 3] [--json FILE]
 
 A Lennard-Jones liquid (density 0.8442, T about 0.7, cutoff 2.5): `fix nve` with pair_style lj/cut, ten
 steps of 0.005 (skin 0.3, neighbors where atoms have moved by half of it), and one step of 0.05 by a
@@ -73,7 +73,7 @@ def microseconds(folder: Path, body: str, ranks: int, steps: int, repeats: int) 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--atoms", type=int, default=4000)
-    parser.add_argument("--steps", type=int, default=100, help="large ones")
+    parser.add_argument("--steps", type=int, default=400, help="large ones")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--skins", type=float, nargs="+", default=[0.6, 0.8, 1.0])
     parser.add_argument("--json", type=Path)

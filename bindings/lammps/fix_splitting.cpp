@@ -99,8 +99,10 @@ FixSplitting::FixSplitting(LAMMPS* lmp, int narg, char** arg) : Fix(lmp, narg, a
                    model_->bundle().timestep);
 }
 
+// Plugins go before the other parts of LAMMPS.
 FixSplitting::~FixSplitting() {
   if (pair_) force->pair = pair_;
+  wake_lists();
 }
 
 int FixSplitting::setmask() {
