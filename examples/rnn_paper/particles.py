@@ -105,12 +105,20 @@ def nbody(n: int, work: Work) -> NBodyIntegrator:
     return work.model(f"{n}_box_nbody", NBodyIntegrator.load, make)
 
 
+def steppers(n: int, work: Work) -> dict[str, tuple[float, NBodyIntegrator]]:
+    """One model at two steps, and with its energy put right after every step."""
+    rescaled = nbody(n, work)
+    found = {f"{step:g}": (step, nbody(n, work)) for step in NBODY_STEPS}
+    rescaled.energy = "rescale"
+    return found | {f"{NBODY_STEPS[-1]:g}, rescaled": (NBODY_STEPS[-1], rescaled)}
+
+
 def experiment(n: int, place: str, work: Work) -> dict[str, Any]:
     """Errors, energies, and how far any trajectory means something."""
     size, name = work.size, f"{n}_{place}"
     test = truth(n, place, work)
     networks = {step: network(n, place, step, work) for step in size.steps}
-    works = {step: nbody(n, work) for step in NBODY_STEPS} if place == "box" else {}
+    works = steppers(n, work) if place == "box" else {}
     work.tell(f"{name}: roll-outs")
     chaos = lyapunov(
         test.system_of(0), test.positions[:4, 0], test.velocities[:4, 0], time=size.exponent
@@ -128,9 +136,9 @@ def experiment(n: int, place: str, work: Work) -> dict[str, Any]:
             for s, one in networks.items()
         },
         "nbody": {
-            f"{s:g}": _nbody(one, test.stride(round(s / 0.05)), cut) for s, one in works.items()
+            name: _nbody(one, test.stride(round(s / 0.05)), cut) for name, (s, one) in works.items()
         },
-        "quality": [vars(q) for q in works[0.1].quality] if works else [],
+        "quality": [vars(q) for q in works["0.1"][1].quality] if works else [],
         "far": far(test, networks, works, work),
         "cost": cost(test),
         "gates": report(name, networks, works, test, work),
@@ -212,7 +220,7 @@ def verlet(test: md.Dataset, end: float) -> dict[str, Any]:
 
 
 def far(
-    test: md.Dataset, networks: Mapping[float, Any], works: Mapping[float, Any], work: Work
+    test: md.Dataset, networks: Mapping[str, Any], works: Mapping[str, Any], work: Work
 ) -> dict[str, Any]:
     """Fig 5: the change of one run's energy, as far as is affordable."""
     one, end = test[:1], work.size.far
@@ -224,11 +232,11 @@ def far(
     energy = (run.potential + run.kinetic)[:, 1:]
     t = 4.0 * np.arange(1, energy.shape[1] + 1)
     found = {"Verlet 0.001": measures.binned(t, np.abs((energy - first) / first))}
-    for name, several, size in (("LSTM", networks, WINDOW), ("N-body", works, 1)):
-        for step, learned in several.items():
-            window = one.stride(round(step / one.interval)).frames(slice(size))
-            made = _sparse(learned, window, step, min(end, 2e4))
-            found[f"{name} {step:g}"] = _away(system, made, first)
+    several = {f"LSTM {s:g}": (s, one, WINDOW) for s, one in networks.items()}
+    several |= {f"N-body {name}": (*told, 1) for name, told in works.items()}
+    for name, (step, learned, size) in several.items():
+        window = one.stride(round(step / one.interval)).frames(slice(size))
+        found[name] = _away(system, _sparse(learned, window, step, min(end, 2e4)), first)
     return found
 
 
@@ -291,14 +299,14 @@ def _plain(x: Array, box: float | None, n: int) -> None:
 
 def report(
     name: str,
-    networks: Mapping[float, Any],
-    works: Mapping[float, Any],
+    networks: Mapping[str, Any],
+    works: Mapping[str, Any],
     test: md.Dataset,
     work: Work,
 ) -> Mapping[str, Any]:
     """The whole evaluation at one step, and what predictions must pass."""
     step = min(networks)
-    several = {"LSTM": networks[step]} | ({"N-body": works[0.1]} if works else {})
+    several = {"LSTM": networks[step]} | ({"N-body": works["0.1"][1]} if works else {})
     frames = min(500, measures.count(test.stride(round(step / test.interval)), WINDOW))
     made = evaluate(several, test, interval=step, frames=frames, forced=20, timing=False)
     made.save(work.folder / "reports" / f"{name}.html")

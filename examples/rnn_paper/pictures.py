@@ -140,7 +140,7 @@ def cluster(one: Results, path: Path) -> Path:
             told["own_curve"],
             "mean",
             color="k",
-            ls=("-", "--")[k],
+            ls=("-", "--", ":")[k],
             lw=1,
             label=f"N-body {step}",
         )
