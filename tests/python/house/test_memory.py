@@ -113,4 +113,5 @@ DOCUMENTED = {  # (setup, call, bytes of the result, bytes besides)
 def test_documented_peak(name: str) -> None:
     """The table "Memory" of docs/core.md."""
     setup, call, result, besides = DOCUMENTED[name]
-    assert result - 2e6 <= peak_extra(call, setup) <= result + besides
+    # the kernel's count of resident pages may be off by some hundred per thread
+    assert result - 2e6 <= peak_extra(call, setup) <= result + besides + 2e6
