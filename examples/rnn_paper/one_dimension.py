@@ -139,7 +139,10 @@ def learned_lstm(
 
     def make() -> LSTMIntegrator:
         return LSTMIntegrator(margin=np.inf).fit(
-            data(), seconds=seconds, checkpoint=work.folder / "checkpoints" / name
+            data(),
+            seconds=seconds,
+            checkpoint=work.folder / "checkpoints" / name,
+            progress=work.watched,
         )
 
     return work.model(name, LSTMIntegrator.load, make)

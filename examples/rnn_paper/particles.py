@@ -81,6 +81,7 @@ def network(n: int, place: str, step: float, work: Work) -> LSTMIntegrator:
             data,
             seconds=size.seconds_particles,
             checkpoint=work.folder / "checkpoints" / name,
+            progress=work.watched,
         )
 
     return work.model(name, LSTMIntegrator.load, make)

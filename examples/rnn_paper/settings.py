@@ -134,6 +134,11 @@ class Work:
         elif path.read_text() != told:
             raise SystemExit(f"{self.folder} holds a study of other settings: choose another --out")
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody sees bars of progress."""
+        return sys.stderr.isatty()
+
     def tell(self, text: str) -> None:
         """One line of progress."""
         passed = time.perf_counter() - self.begun
