@@ -334,7 +334,7 @@ FIG_9 = (
     "lies in a plane of 32 dimensions, since the last layer is linear; 16 particles have 48 "
     "coordinates and as many velocities. NBodyIntegrator learns pair kicks from states a step "
     "apart, never a force; rescaled: one evaluation of the energy a step puts velocities right. "
-    "It learns no walls yet, so the sphere has the LSTM alone. Energies: median over runs of the "
+    "It is shown in the box; the sphere has the LSTM alone. Energies: median over runs of the "
     "largest |E - E0| / |E0|."
 )
 
