@@ -342,9 +342,9 @@ class _Work:
             own = replace(setting, window=length)
             window = _small_steps(own)
             frames = integrator.rollout(window, own.n, own.interval)
-            if frames.accepted.all() or 2 * length - 1 > most // 2:
+            if frames.accepted.all() or max(2 * length - 1, 3) > most // 2:
                 return own, window, frames
-            length = 2 * length - 1
+            length = max(2 * length - 1, 3)
 
     def _gates(
         self, integrator: Any, setting: Setting, window: Dataset, frames: Frames

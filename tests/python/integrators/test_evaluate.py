@@ -193,6 +193,12 @@ def test_dense_windows_grow_until_they_hold_two_periods() -> None:
 
 
 # -------------------------------------------------------------------------------------------- gaps
+def test_one_frame_given_grows_too() -> None:
+    data = md.sweep("double_well", {"x0": [2.0]}, dt=1e-3, time=40, every=500)
+    report = evaluate(VerletIntegrator(0.01), data, window=1, timing=False)
+    assert report["periodic"].values["error_10"].number is not None
+
+
 def test_without_velocities_rows_are_left_out_with_the_reason(liquid: md.Dataset) -> None:
     report = evaluate({"blind": Noisy(velocities=False)}, liquid, exponent=3.0, timing=False)
     values = report["blind"].values
