@@ -99,7 +99,9 @@ def verlet_seconds(system: System, x0: Array, v0: Array, mass: Array, dt: float)
 def acceptable(setting: Setting) -> float:
     """0.005 for Lennard-Jones particles of mass 1, else found from the runs' starts."""
     if setting.data.system == "lennard_jones" and (setting.data.masses == 1).all():
-        return float(_LENNARD_JONES_STEP * setting.system.parameters["sigma"])
+        told = setting.system.parameters
+        shallow = max(1.0, 1 / np.sqrt(max(told["epsilon"], 1e-12)))
+        return float(_LENNARD_JONES_STEP * told["sigma"] * shallow)
     runs = setting.groups[0][1][:4]
     first = setting.first
     return largest_acceptable_step(

@@ -35,6 +35,7 @@ __all__ = ["NBodyIntegrator", "StepQuality", "Thermostat"]
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
+_MOST_HALVINGS = 30
 _CANDIDATES = 20  # frames looked at for each one learned from
 _ROOM = (
     0.85  # of the closest distance in frames: splines end there; within a step pairs come closer
@@ -120,6 +121,8 @@ class NBodyIntegrator:
         )
         self.smoothness = positive("smoothness", smoothness)
         self.halvings, self.seed = _at_least("halvings", halvings, 0), _at_least("seed", seed, 0)
+        if self.halvings > _MOST_HALVINGS:
+            raise InvalidArgument(f"halvings must be at most {_MOST_HALVINGS}, got {halvings}")
         self.learned: PairKicks | None = None
         self.taught: tuple[float, ...] = ()
         self.masses: tuple[tuple[float, ...], ...] = ()

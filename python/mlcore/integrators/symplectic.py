@@ -218,7 +218,7 @@ class SymplecticIntegrator:
             whole = interval**2 / mass
             fewest = max(1, int(np.ceil(np.sqrt(whole / high) * (1 - _SAME))))
             most = max(fewest, int(np.sqrt(whole / low) * (1 + _SAME)))
-            counts = np.arange(fewest, most + 1)
+            counts = np.arange(fewest, min(most, fewest + _TRIED) + 1)
             fits = self._taught(whole / counts**2)
             refused.append("" if fits.any() else self._untaught(run, interval, mass))
             parts[run] = counts[fits.argmax()]
@@ -325,6 +325,7 @@ class SymplecticIntegrator:
         )
 
 
+_TRIED = 10_000  # numbers of steps that may make an interval
 _INTEGERS = ("kicks", "degree", "orders", "pairs", "iterations", "seed")
 _SETTINGS = (*_INTEGERS, "tolerance", "error", "system", "truth")
 

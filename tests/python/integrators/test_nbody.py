@@ -336,6 +336,8 @@ def test_bad_input(truth: md.Dataset) -> None:
         NBodyIntegrator(0)
     with pytest.raises(InvalidArgument, match="energy"):
         NBodyIntegrator(energy="magic")
+    with pytest.raises(InvalidArgument, match="halvings must be at most 30"):
+        NBodyIntegrator(halvings=31)
     with pytest.raises(InvalidArgument, match="exclude"):
         NBodyIntegrator(energy="rescale", thermostat=Thermostat(1.0, 1.0))
     with pytest.raises(InvalidArgument, match="frames"):
