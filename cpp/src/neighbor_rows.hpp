@@ -27,9 +27,9 @@ class NeighborRows {
     Writer& w = writers_[writer];
     const std::int64_t bytes = 8 * capacity;
     if (w.left < bytes) {
-      // small systems of a batch must not hold a large block each
-      const std::int64_t rest = particles() * kTypicalRow;
-      w.left = std::max(bytes, std::clamp(rest, kLeast, kBlock));
+      // small systems of a batch must not hold a large block each; large blocks are huge pages
+      const std::int64_t first = std::clamp(particles() * kTypicalRow, kLeast, kBlock);
+      w.left = std::max(bytes, w.blocks.empty() ? first : kBlock);
       w.blocks.emplace_back(static_cast<std::size_t>(w.left));
       w.next = static_cast<char*>(w.blocks.back().data());
     }
@@ -74,7 +74,7 @@ class NeighborRows {
  private:
   std::int64_t bytes_of(std::int64_t count) const { return (4 + image_bytes_) * count; }
 
-  static constexpr std::int64_t kBlock = 1 << 21, kLeast = 1 << 12, kTypicalRow = 1 << 8;
+  static constexpr std::int64_t kBlock = 1 << 21, kLeast = 1 << 12, kTypicalRow = 1 << 10;
   /// Apart, so that threads do not write to the same line.
   struct alignas(128) Writer {
     std::vector<Buffer> blocks;
