@@ -62,12 +62,7 @@ QUICK = Size(cells=4, frames=120, large_cells=6, time=40)
 
 def lmp(script: str, log: str, **variables: object) -> LogFile:
     """Runs one of the input scripts beside this program."""
-    words = ["-log", log, "-screen", "none", "-var", "folder", str(HERE)]
-    for name, value in variables.items():
-        words += ["-var", name, str(value)]
-    if lammps.run(HERE / script, args=words) != 0:
-        raise SystemExit(f"LAMMPS stopped: see {Path(log).resolve()}")
-    return LogFile(log)
+    return lammps.logged(HERE / script, log, {"folder": HERE, **variables})
 
 
 def record(name: str, size: Size, seed: int) -> data.Trajectory:

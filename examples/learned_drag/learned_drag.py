@@ -48,11 +48,7 @@ QUICK = Size(tracers=150, frames=40, epochs=150, tested=64)
 
 def lmp(script: str, log: str, **variables: object) -> None:
     """Runs one of the input scripts beside this program."""
-    words = ["-log", log, "-screen", "none", "-var", "folder", str(HERE)]
-    for name, value in variables.items():
-        words += ["-var", name, str(value)]
-    if lammps.run(HERE / script, args=words) != 0:
-        raise SystemExit(f"LAMMPS stopped: see {Path(log).resolve()}")
+    lammps.logged(HERE / script, log, {"folder": HERE, **variables})
 
 
 def frames_of(name: str, dt: float = DT) -> data.Trajectory:

@@ -62,12 +62,7 @@ QUICK = Size(frames=15, epochs=60, settle=1000, steps=2000)
 
 def lmp(script: str, log: str, **variables: object) -> LogFile:
     """Runs one of the input scripts beside this program."""
-    words = ["-log", log, "-screen", "none", "-var", "folder", str(HERE)]
-    for name, value in variables.items():
-        words += ["-var", name, str(value)]
-    if lammps.run(HERE / script, args=words) != 0:
-        raise SystemExit(f"LAMMPS stopped: see {Path(log).resolve()}")
-    return LogFile(log)
+    return lammps.logged(HERE / script, log, {"folder": HERE, **variables})
 
 
 def learn_pairs(size: Size) -> float:

@@ -17,7 +17,7 @@ import pytest
 import test_native_force as native
 import written_bundles as bundles
 from lammps_case import Case, system
-from mlcore.errors import BackendUnavailable, InvalidArgument
+from mlcore.errors import BackendUnavailable, Error, InvalidArgument
 from mlcore.lammps.environment import find_environment
 from mlcore.lammps.run import command
 from mlcore.paths import get_library
@@ -129,6 +129,20 @@ def test_run_returns_the_status_of_lammps(tmp_path: Path, monkeypatch: pytest.Mo
         mlcore.lammps.run("absent.lmp")
     with pytest.raises(InvalidArgument, match="ranks"):
         mlcore.lammps.run("good.lmp", ranks=0)
+
+
+def test_logged_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("good.lmp").write_text(
+        "region r block 0 5 0 5 0 5\ncreate_box 1 r\ncreate_atoms 1 single 1 1 1\nmass 1 1\n"
+        "velocity all set ${speed} 0 0\nfix m all nve\npair_style zero 1\npair_coeff * *\n"
+        "thermo 5\nvariable s equal vcm(all,x)\nthermo_style custom step v_s\nrun 10\n"
+    )
+    log = mlcore.lammps.logged("good.lmp", "good.log", {"speed": 2.0})
+    assert log.runs[-1]["Step"] == [0, 5, 10] and log.runs[-1]["v_s"] == [2, 2, 2]
+    Path("bad.lmp").write_text("nonsense\n")
+    with pytest.raises(Error, match=r"bad.lmp: ERROR: Unknown command: nonsense .*bad.log"):
+        mlcore.lammps.logged("bad.lmp", "bad.log")
 
 
 def test_import_is_light() -> None:

