@@ -1,0 +1,1 @@
+"""Force fields: from structures and properties to a potential that LAMMPS runs."""
