@@ -1,0 +1,149 @@
+"""Arithmetic written as text: ties between parameters, constraints, objectives of the user's own.
+
+The text is parsed and walked, never executed: numbers, names, + - * / **, comparisons and a few
+functions are all there is.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from mlcore.errors import InvalidArgument
+
+__all__ = ["FUNCTIONS", "Expression"]
+
+LONGEST = 2000
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "abs": np.abs,
+    "cos": np.cos,
+    "exp": np.exp,
+    "log": np.log,
+    "max": lambda *values: np.maximum.reduce(np.broadcast_arrays(*values)),
+    "min": lambda *values: np.minimum.reduce(np.broadcast_arrays(*values)),
+    "sin": np.sin,
+    "sqrt": np.sqrt,
+}
+
+_BINARY: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: np.divide,
+    ast.Pow: np.power,
+}
+# how much is missing until left stands to right as it should
+_MISSING: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
+    ast.Lt: lambda left, right: left - right,
+    ast.LtE: lambda left, right: left - right,
+    ast.Gt: lambda left, right: right - left,
+    ast.GtE: lambda left, right: right - left,
+    ast.Eq: lambda left, right: np.abs(left - right),
+}
+
+
+class Expression:
+    """Arithmetic over named numbers.
+
+    Args:
+        text: for example ``"chi*sqrt(B_Si*B_C)"``, or with comparison ``"R > D"``.
+        what: how errors call it.
+
+    Attributes:
+        names: the names it needs, sorted.
+        compares: whether it is one comparison.
+
+    Raises:
+        InvalidArgument: the text is no such arithmetic.
+    """
+
+    def __init__(self, text: str, what: str = "expression") -> None:
+        self.text = text
+        self.what = what
+        self._tree = _parsed(text, what)
+        self.compares = isinstance(self._tree, ast.Compare)
+        self.names = tuple(sorted(_checked(self._tree, text, what, top=True)))
+
+    def __repr__(self) -> str:
+        return f"Expression({self.text!r})"
+
+    def __call__(self, values: Mapping[str, Any]) -> Any:
+        """Its value; that of a comparison is what is missing until it holds, 0 where it does.
+
+        Args:
+            values: a number, or an array of any one shape, for each of `names`.
+
+        Returns:
+            float64, of the shape of the values. Where arithmetic has no answer (1/0, log(-1)) it
+            is infinite or NaN, as NumPy has it.
+
+        Raises:
+            InvalidArgument: a name has no value.
+        """
+        for name in self.names:
+            if name not in values:
+                raise InvalidArgument(f"{self.what} {self.text!r}: nothing is called {name}")
+        with np.errstate(all="ignore"):
+            return _value(self._tree, values)
+
+
+def _parsed(text: str, what: str) -> ast.expr:
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidArgument(f"{what} must be text such as 'sqrt(a*b)', got {text!r}")
+    if len(text) > LONGEST:
+        raise InvalidArgument(f"{what} must be at most {LONGEST} characters, got {len(text)}")
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise InvalidArgument(f"{what} {text!r} cannot be read: {error}") from None
+
+
+def _checked(node: ast.expr, text: str, what: str, top: bool = False) -> set[str]:
+    """The names below ``node``, all of which is arithmetic."""
+
+    def below(*nodes: ast.expr) -> set[str]:
+        return set().union(*(_checked(n, text, what) for n in nodes))
+
+    match node:
+        case ast.Constant(value=bool()):
+            pass
+        case ast.Constant(value=int() | float()):
+            return set()
+        case ast.Name():
+            return {node.id}
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd()):
+            return below(node.operand)
+        case ast.BinOp() if type(node.op) in _BINARY:
+            return below(node.left, node.right)
+        case ast.Compare(ops=[op]) if top and type(op) in _MISSING:
+            return below(node.left, *node.comparators)
+        case ast.Call(func=ast.Name(id=name), keywords=[]) if name in FUNCTIONS and node.args:
+            if name in ("max", "min") or len(node.args) == 1:
+                return below(*node.args)
+    raise InvalidArgument(
+        f"{what} {text!r}: {ast.unparse(node)!r} is not allowed; allowed are numbers, names, "
+        f"+ - * / **, {', '.join(FUNCTIONS)} and one comparison"
+    )
+
+
+def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Constant():
+            return float(node.value)  # type: ignore[arg-type]
+        case ast.Name():
+            return np.asarray(values[node.id], dtype=np.float64)[()]
+        case ast.UnaryOp():
+            inner = _value(node.operand, values)
+            return -inner if isinstance(node.op, ast.USub) else inner
+        case ast.BinOp():
+            return _BINARY[type(node.op)](_value(node.left, values), _value(node.right, values))
+        case ast.Compare():
+            left, right = _value(node.left, values), _value(node.comparators[0], values)
+            return np.maximum(_MISSING[type(node.ops[0])](left, right), 0.0)
+    assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    return FUNCTIONS[node.func.id](*(_value(argument, values) for argument in node.args))
