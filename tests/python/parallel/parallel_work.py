@@ -1,0 +1,106 @@
+"""What the workers of the tests do; they import it by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def square(x: float) -> float:
+    return x * x
+
+
+def add(a: float, b: float) -> float:
+    return a + b
+
+
+def fail_on_odd(x: int) -> int:
+    if x % 2:
+        raise ValueError(f"{x} is odd")
+    return x
+
+
+def leave(code: int) -> None:
+    raise SystemExit(code)
+
+
+def a_function(x: int) -> object:
+    return lambda: x
+
+
+def hang_on(x: int, which: int = 3) -> int:
+    while x == which:
+        time.sleep(60)
+    return x
+
+
+def wait(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def die_on(x: int, which: int = 3) -> int:
+    """Every worker that takes this item is killed."""
+    if x == which:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def die_once(item: tuple[str, int]) -> tuple[int, int]:
+    """The first worker that takes an item is killed; counts the attempts in a file."""
+    folder, x = item
+    log = Path(folder) / f"{x}"
+    with log.open("a") as file:
+        file.write("x")
+    if log.stat().st_size == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x, log.stat().st_size
+
+
+def abort(x: int) -> int:
+    os.write(2, b"LAMMPS would say why here\n")
+    os.abort()
+
+
+class Counter:
+    """A state that knows its process and how often it was called."""
+
+    def __init__(self, start: int) -> None:
+        self.pid = os.getpid()
+        self.calls = start
+
+    def __call__(self, x: int) -> tuple[int, int, int]:
+        self.calls += 1
+        return x, self.pid, self.calls
+
+
+def use_counter(counter: Counter, x: int) -> tuple[int, int, int]:
+    return counter(x)
+
+
+def broken_factory(text: str) -> None:
+    raise RuntimeError(text)
+
+
+def hanging_factory() -> None:
+    time.sleep(600)
+
+
+def leave_mark(item: tuple[str, int]) -> None:
+    """Write the process and one it started, then hang."""
+    import subprocess
+
+    folder, _ = item
+    sleeper = subprocess.Popen(["sleep", "600"])
+    mark = Path(folder) / f"{os.getpid()}"
+    mark.with_suffix(".new").write_text(str(sleeper.pid))
+    mark.with_suffix(".new").rename(mark)
+    time.sleep(600)
+
+
+def temporary_folder(_: int) -> str:
+    import tempfile
+
+    return tempfile.mkdtemp()
