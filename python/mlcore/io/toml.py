@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from mlcore.errors import FileFormatError
 
-__all__ = ["read_model"]
+__all__ = ["read_model", "wrong_fields"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -32,11 +32,11 @@ def read_model(path: str | Path, kind: type[Model]) -> Model:
     try:
         return kind.model_validate(table)
     except ValidationError as error:
-        raise FileFormatError(f"{path}: {_told(error)}") from None
+        raise FileFormatError(f"{path}: {wrong_fields(error)}") from None
 
 
-def _told(error: ValidationError) -> str:
-    """Every wrong field, one after the other."""
+def wrong_fields(error: ValidationError) -> str:
+    """Every wrong field, one after the other: its name and what would be right."""
     return "; ".join(_one(problem) for problem in error.errors())
 
 
