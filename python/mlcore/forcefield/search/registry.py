@@ -12,13 +12,31 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from mlcore.errors import InvalidArgument
-from mlcore.forcefield.search import covariance, leastsq, local, sampling
+from mlcore.forcefield.search import (
+    annealing,
+    covariance,
+    hoga,
+    leastsq,
+    local,
+    populations,
+    sampling,
+    tree,
+)
 from mlcore.forcefield.search.face import Jacobian, Search, Strategy
 
 __all__ = ["describe", "make", "names", "options_model", "strategy"]
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "cma": covariance.cma,
+    "ga": populations.ga,
+    "de": populations.de,
+    "pso": populations.pso,
+    "hoga": hoga.hoga,
+    "tree": tree.tree,
+    "nsga2": populations.nsga2,
+    "nsga3": populations.nsga3,
+    "dual_annealing": annealing.dual_annealing,
+    "basin_hopping": annealing.basin_hopping,
     "least_squares": leastsq.least_squares,
     "nelder_mead": local.nelder_mead,
     "powell": local.powell,
