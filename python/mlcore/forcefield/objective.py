@@ -1,0 +1,162 @@
+"""From evaluations to the score a search is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mlcore.errors import InvalidArgument
+from mlcore.forcefield.evaluate.evaluator import Evaluation
+from mlcore.forcefield.expressions import Expression
+from mlcore.forcefield.score import Score
+from mlcore.forcefield.targets.face import Target
+
+__all__ = ["KINDS", "Objective"]
+
+Array = npt.NDArray[np.float64]
+Kind = Literal["sse", "huber", "max", "logsumexp"]
+KINDS = ("sse", "huber", "max", "logsumexp")
+
+
+class Objective:
+    """What is minimised.
+
+    Terms are in tolerances: 1 is as far off as the target allows.
+
+    Args:
+        targets: what is measured.
+        kind: ``sse``, the weighted mean of squared terms; ``huber``, quadratic up to ``delta`` and
+            linear beyond; ``max``, the largest; ``logsumexp``, a smooth largest; arithmetic of
+            target names (the weighted mean square of each), such as ``"forces + 10*elastic"``; or
+            a function of term -> size.
+        delta: where ``huber`` becomes linear, and the softness of ``logsumexp``, in tolerances.
+        tolerances: level -> largest root mean square of its terms that passes; levels without one
+            are always passed. The order of candidates is then by levels passed, and by the error
+            of the first level not passed.
+        pareto: names of targets or groups whose weighted mean squares are minimised at once.
+
+    Raises:
+        InvalidArgument: an unknown kind, name or level.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        kind: Kind | str | Callable[[Mapping[str, float]], float] = "sse",
+        *,
+        delta: float = 1.0,
+        tolerances: Mapping[int, float] | None = None,
+        pareto: Sequence[str] = (),
+    ) -> None:
+        if not (math.isfinite(delta) and delta > 0):
+            raise InvalidArgument(f"delta must be positive, got {delta}")
+        self.targets = tuple(targets)
+        self.kind = kind
+        self.delta = delta
+        self.tolerances = dict(tolerances or {})
+        self.weights = {term: t.weight for t in targets for term in t.terms}
+        self.levels = sorted({target.level for target in targets})
+        self.pareto = {name: self._members(name) for name in pareto}
+        self._formula = self._parsed(kind)
+        for level in self.tolerances:
+            if level not in self.levels:
+                raise InvalidArgument(f"tolerances: no target has level {level}")
+
+    def passes(self, level: int, terms: Mapping[str, float]) -> bool:
+        """Whether a candidate with these terms of ``level`` goes on to the next."""
+        tolerance = self.tolerances.get(level)
+        return tolerance is None or math.sqrt(self._mean_square(terms)) <= tolerance
+
+    def score(self, evaluation: Evaluation, violation: float = 0.0) -> Score:
+        """What a search is told of a candidate."""
+        if evaluation.failed is not None:
+            return Score.failed(evaluation.failed, violation, len(self.pareto))
+        return Score(
+            total=self._total(evaluation),
+            residuals=self._residuals(evaluation),
+            objectives=tuple(
+                self._mean_square(
+                    {t: evaluation.terms[t] for t in members if t in evaluation.terms}
+                )
+                for members in self.pareto.values()
+            ),
+            violation=violation,
+            level=evaluation.level,
+        )
+
+    def contributions(self, evaluation: Evaluation) -> dict[str, float]:
+        """Part of the mean square each term has; they add up to that score."""
+        whole = math.fsum(self.weights[term] for term in evaluation.terms)
+        return {t: self.weights[t] * r * r / whole for t, r in evaluation.terms.items()}
+
+    def _total(self, evaluation: Evaluation) -> float:
+        terms = evaluation.terms
+        if self.tolerances:
+            level = self.levels[min(evaluation.level, len(self.levels) - 1)]
+            own = {t for target in self.targets if target.level == level for t in target.terms}
+            terms = {t: r for t, r in terms.items() if t in own}
+        if callable(self.kind):
+            return float(self.kind(terms))
+        if self._formula is not None:
+            return float(self._formula(self._squares(terms)))
+        size = np.abs(np.array(list(terms.values())))
+        weight = np.array([self.weights[term] for term in terms])
+        return _combined(self.kind, size, weight, self.delta)
+
+    def _residuals(self, evaluation: Evaluation) -> Array | None:
+        """Whose sum of squares is the weighted mean of squared terms."""
+        if len(evaluation.residuals) < len(self.targets):
+            return None
+        whole = math.fsum(self.weights.values())
+        return np.concatenate(
+            [evaluation.residuals[t.name] * math.sqrt(t.weight / whole) for t in self.targets]
+        )
+
+    def _mean_square(self, terms: Mapping[str, float]) -> float:
+        whole = math.fsum(self.weights[term] for term in terms)
+        if not whole:
+            return 0.0
+        return math.fsum(self.weights[t] * r * r for t, r in terms.items()) / whole
+
+    def _squares(self, terms: Mapping[str, float]) -> dict[str, float]:
+        return {
+            t.name: self._mean_square({k: terms[k] for k in t.terms if k in terms})
+            for t in self.targets
+        }
+
+    def _members(self, name: str) -> tuple[str, ...]:
+        found = [t for target in self.targets if name in (target.name, target.group)
+                 for t in target.terms]  # fmt: skip
+        if not found:
+            known = sorted({n for t in self.targets for n in (t.name, t.group)})
+            raise InvalidArgument(f"pareto: no target or group {name}; there are {known}")
+        return tuple(found)
+
+    def _parsed(self, kind: object) -> Expression | None:
+        if callable(kind) or kind in KINDS:
+            return None
+        formula = Expression(str(kind), "objective")
+        for name in formula.names:
+            if name not in {target.name for target in self.targets}:
+                raise InvalidArgument(
+                    f"objective {kind!r}: {name} is no target and no kind of {', '.join(KINDS)}"
+                )
+        return formula
+
+
+def _combined(kind: str, size: Array, weight: Array, delta: float) -> float:
+    if not len(size) or not weight.sum():
+        return 0.0
+    share = weight / weight.sum()
+    if kind == "max":
+        return float(np.max(np.where(weight > 0, size, 0.0)))
+    if kind == "logsumexp":
+        top = float(size[weight > 0].max())
+        return top + delta * math.log(float(share @ np.exp((size - top) / delta)))
+    if kind == "huber":
+        return float(share @ np.where(size <= delta, size**2, delta * (2 * size - delta)))
+    return math.fsum((share * size**2).tolist())
