@@ -88,6 +88,7 @@ _SUBMODULES = (
     "observables",
     "ops",
     "pair_potential",
+    "parallel",
     "random",
     "recurrent",
     "reference",

