@@ -81,6 +81,8 @@ class Free(_Record):
             found = np.exp(low + np.asarray(unit) * (high - low))
         else:
             found = self.lower + np.asarray(unit) * (self.upper - self.lower)
+        # a fit that stays where it began must not move its parameters by a rounding
+        found = np.where(unit == self.unit(self.initial), self.initial, found)
         return np.clip(found, self.lower, self.upper)
 
     def unit(self, value: float) -> float:
@@ -256,18 +258,24 @@ def _free(
     if isinstance(free, str):
         raise InvalidArgument(f"free must be a list of names, got the text {free!r}")
     if isinstance(free, Mapping):
+        for name in free:
+            _check_free(name, known)
         return {name: _one_free(name, told) for name, told in free.items()}
     found = {}
     for name in free:
         if name not in known:
             raise InvalidArgument(_unknown("free", name, known))
+        _check_free(name, known)
         record = known[name]
-        if record.whole:
-            raise InvalidArgument(f"free: {name} is a whole number and cannot be fitted")
         found[name] = Free(
             lower=record.lower, upper=record.upper, initial=record.default, scale=record.scale
         )
     return found
+
+
+def _check_free(name: str, known: Mapping[str, Parameter]) -> None:
+    if name in known and known[name].whole:
+        raise InvalidArgument(f"free: {name} is a whole number and cannot be fitted")
 
 
 def _one_free(name: str, told: Free | Mapping[str, Any]) -> Free:

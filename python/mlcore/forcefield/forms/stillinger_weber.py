@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mlcore.forcefield.forms.record import Form, FormParameter, Table
+from mlcore.forcefield.forms.record import Form, FormParameter, Known, Table
 
-__all__ = ["STILLINGER_WEBER"]
+__all__ = ["MW", "STILLINGER_WEBER"]
 
 _COLUMNS = ["epsilon", "sigma", "a", "lambda", "gamma", "cos0", "A", "B", "p", "q", "tol"]
 
@@ -17,11 +17,12 @@ def _parameter(
     )
 
 
+_SW = "F. H. Stillinger, T. A. Weber, Phys. Rev. B 31, 5262 (1985), doi:10.1103/PhysRevB.31.5262"
+
 STILLINGER_WEBER = Form(
     name="sw",
     title="Stillinger-Weber",
-    citation="F. H. Stillinger, T. A. Weber, Phys. Rev. B 31, 5262 (1985), "
-    "doi:10.1103/PhysRevB.31.5262",
+    citation=_SW,
     parameters=(
         _parameter("epsilon", 2.1683, 0.01, 20.0, "eV", "depth"),
         _parameter("sigma", 2.0951, 0.5, 5.0, "A", "length"),
@@ -39,4 +40,31 @@ STILLINGER_WEBER = Form(
     pair_coeff=("pair_coeff * * model.sw <species>",),
     table=Table(file="model.sw", slot="triplet", columns=tuple(_COLUMNS)),
     cutoff="a*sigma",
+    known=(
+        Known(
+            name="Si",
+            species=("Si",),
+            values={"Si_Si_Si": {"epsilon": 2.1683, "sigma": 2.0951, "lambda": 21.0}},
+            citation=_SW,
+        ),
+        Known(
+            name="mW",
+            species=("bead:W",),
+            # 6.189 kcal/mol
+            values={"W_W_W": {"epsilon": 6.189 / 23.060549, "sigma": 2.3925, "lambda": 23.15}},
+            citation="V. Molinero, E. B. Moore, J. Phys. Chem. B 113, 4008 (2009), "
+            "doi:10.1021/jp805227c",
+        ),
+    ),
+)
+
+MW = STILLINGER_WEBER.model_copy(
+    update={
+        "name": "mw",
+        "title": "Monatomic water, one bead a molecule (Stillinger-Weber)",
+        "citation": STILLINGER_WEBER.known[-1].citation,
+        "known": STILLINGER_WEBER.known[-1:],
+        "species": (1, 1),
+        "elements": ("bead:W",),
+    }
 )
