@@ -15,11 +15,13 @@ from mlcore.errors import InvalidArgument
 from mlcore.forcefield.search import (
     annealing,
     covariance,
+    default,
     hoga,
     leastsq,
     local,
     populations,
     sampling,
+    stages,
     tree,
 )
 from mlcore.forcefield.search.face import Jacobian, Search, Strategy
@@ -27,6 +29,8 @@ from mlcore.forcefield.search.face import Jacobian, Search, Strategy
 __all__ = ["describe", "make", "names", "options_model", "strategy"]
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
+    "default": default.default,
+    "two_stage": stages.two_stage,
     "cma": covariance.cma,
     "ga": populations.ga,
     "de": populations.de,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -16,23 +18,33 @@ __all__ = ["tree"]
 
 @dataclass(eq=False)
 class _Node:
-    """A point whose children are playouts around it.
+    """A point; its children are playouts around it that are better than it is.
 
     Attributes:
         value: its own merit.
         best: least merit of its subtree.
-        visits: expansions in its subtree.
-        reach: factor of the window of its playouts; grows with success, falls with failure.
+        depth: 0 for nodes of the first layer.
+        tries: batches of playouts around it.
+        visits: batches of playouts around it and all below it.
+        hint: a displacement worth trying first.
     """
 
     point: Points
     value: float
+    best: float
     depth: int
     parent: _Node | None = None
     children: list[_Node] = field(default_factory=list)
-    best: float = math.inf
-    visits: int = 0
-    reach: float = 1.0
+    tries: int = 1
+    visits: int = 1
+    hint: Points | None = None
+
+    def upward(self) -> Iterator[_Node]:
+        """It, its parent, and so on."""
+        node: _Node | None = self
+        while node is not None:
+            yield node
+            node = node.parent
 
 
 def tree(
@@ -40,82 +52,109 @@ def tree(
     *,
     start: Points | None = None,
     seed: int = 0,
-    roots: Annotated[int, Field(ge=1, description="nodes of the first layer, spread evenly")] = 20,
+    roots: Annotated[int, Field(ge=1, description="nodes of the first layer, spread evenly")] = 40,
     playouts: Annotated[int, Field(ge=1, description="points tried around a chosen node")] = 8,
     exploration: Annotated[
         float, Field(ge=0, description="weight of rarely visited nodes in the UCB")
     ] = 0.1,
     window: Annotated[
-        float, Field(gt=0, le=1, description="half width of the playouts around a root")
-    ] = 0.5,
+        float, Field(gt=0, le=1, description="width of the playouts around the first layer")
+    ] = 0.3,
     scaling: Annotated[
         float, Field(ge=0, description="the window falls as exp(-scaling depth)")
-    ] = 0.05,
-    widening: Annotated[
-        float, Field(gt=0, le=1, description="a node takes (visits)^widening children")
-    ] = 0.3,
+    ] = 0.01,
+    narrowest: Annotated[
+        float, Field(gt=0, le=1, description="part of the window that is always left")
+    ] = 0.03,
+    decades: Annotated[
+        float, Field(ge=0, description="distances of playouts within a window, in powers of ten")
+    ] = 1.0,
+    sparsity: Annotated[
+        float, Field(gt=0, description="less of it moves fewer coordinates in a playout")
+    ] = 0.2,
 ) -> Strategy:
     """c-MCTS: UCB selection, adaptive playouts, windows that narrow with depth.
 
-    S. Manna et al., Nat. Commun. 13, 368 (2022). A node's reward is the best merit of its subtree,
-    counted as its rank among all nodes, so that the scale of the totals does not matter. Playouts
-    move few coordinates or many, near or far, at random; their width follows their success.
+    S. Manna et al., Nat. Commun. 13, 368 (2022). The reward of a node is the best merit of its
+    subtree, counted by its rank among all nodes, so that the scale of the totals does not matter;
+    at every node going down competes with more playouts around the node itself. Playouts move few
+    coordinates or many, near or far; where several succeed at once, their sum is tried next.
     """
     random = np.random.default_rng(seed)
-    trunk = _Node(np.zeros(size), math.inf, -1)
+    trunk = _Node(np.zeros(size), math.inf, math.inf, -1)
+    order: list[float] = []
     points = opening(size, start, random, roots)
     for point, score in zip(points, (yield points), strict=True):
-        _grow(trunk, point, merit(score))
-    nodes = list(trunk.children)
+        _grow(trunk, point, merit(score), order)
     while True:
-        node = _select(trunk, nodes, exploration, widening)
-        width = window * node.reach * math.exp(-scaling * node.depth)
-        points = _playouts(node.point, width, playouts, random)
+        node = _select(trunk, order, exploration)
+        width = window * max(narrowest, math.exp(-scaling * node.depth))
+        moves = _moves(size, playouts, width, decades, sparsity, random)
+        if node.hint is not None:
+            moves[0], node.hint = node.hint, None
+        if node.parent is not trunk and node.parent is not None and playouts > 1:
+            moves[-1] += random.uniform(0, 2) * (node.point - node.parent.point)
+        points = inside(node.point + moves)
         values = [merit(score) for score in (yield points)]
-        first = int(np.argmin(values))
-        node.reach = _reached(node.reach, sum(v < node.value for v in values) / playouts)
-        nodes.append(_grow(node, points[first], values[first]))
+        _learn(node, points, values, order)
 
 
-def _grow(parent: _Node, point: Points, value: float) -> _Node:
-    """A new child, told to all above it."""
-    child = _Node(point, value, parent.depth + 1, parent, reach=parent.reach)
-    parent.children.append(child)
-    above: _Node | None = child
-    while above is not None:
-        above.best = min(above.best, value)
-        above.visits += 1
-        above = above.parent
-    return child
+def _select(trunk: _Node, order: list[float], exploration: float) -> _Node:
+    """Down the tree by upper confidence bounds, to where the node itself beats its children."""
 
+    def reward(value: float) -> float:
+        return 1 - math.log(1 + bisect_left(order, value)) / math.log(1 + len(order))
 
-def _select(trunk: _Node, nodes: list[_Node], exploration: float, widening: float) -> _Node:
-    """Down the tree by upper confidence bounds to a node that has room for a child."""
-    order = np.sort([node.best for node in nodes])
     node = trunk
-    while node is trunk or len(node.children) >= node.visits**widening:
-        if not node.children:
-            break
-        log = math.log(max(node.visits, 1))
+    while True:
+        log = math.log(node.visits + 1)
+        chosen, highest = node, -math.inf
+        if node is not trunk:
+            highest = reward(node.value) + exploration * math.sqrt(log / node.tries)
+        for child in node.children:
+            bound = reward(child.best) + exploration * math.sqrt(log / child.visits)
+            if bound > highest:
+                chosen, highest = child, bound
+        if chosen is node:
+            return node
+        node = chosen
 
-        def bound(child: _Node, log: float = log) -> float:
-            reward = 1 - np.searchsorted(order, child.best) / len(order)
-            return float(reward + exploration * math.sqrt(log / child.visits))
 
-        node = max(node.children, key=bound)
-    return node
-
-
-def _playouts(point: Points, width: float, count: int, random: np.random.Generator) -> Points:
-    """(count, n) points around one: of random sparsity, of random distance up to the width."""
-    size = len(point)
-    share = size ** -random.random((count, 1))
+def _moves(
+    size: int,
+    count: int,
+    width: float,
+    decades: float,
+    sparsity: float,
+    random: np.random.Generator,
+) -> Points:
+    """(count, n) displacements of random sparsity and of random distance up to the width."""
+    share = size ** -(random.random((count, 1)) ** sparsity)
     moved = random.random((count, size)) < share
     moved[np.arange(count), random.integers(size, size=count)] = True
-    far = width * random.random((count, 1)) ** 2
-    return inside(point + moved * far * random.standard_normal((count, size)))
+    far = width * 10 ** (-decades * random.random((count, 1)))
+    return np.asarray(moved * far * random.standard_normal((count, size)))
 
 
-def _reached(reach: float, success: float) -> float:
-    """One fifth of the playouts should succeed (I. Rechenberg)."""
-    return min(2.0, max(1e-3, reach * math.exp((success - 0.2) / 2)))
+def _learn(node: _Node, points: Points, values: list[float], order: list[float]) -> None:
+    """Better playouts become children; the best of them is to try the sum of all their moves."""
+    for above in node.upward():
+        above.visits += 1
+    node.tries += 1
+    better = sorted(
+        (k for k in range(len(values)) if values[k] < node.value), key=values.__getitem__
+    )
+    for rank, k in enumerate(better):
+        child = _grow(node, points[k], values[k], order)
+        if rank == 0 and len(better) > 1:
+            child.hint = (points[better[1:]] - node.point).sum(axis=0)
+
+
+def _grow(parent: _Node, point: Points, value: float, order: list[float]) -> _Node:
+    """A new child, told to all above it."""
+    child = _Node(point, value, value, parent.depth + 1, parent)
+    parent.children.append(child)
+    insort(order, value)
+    for above in parent.upward():
+        above.best = min(above.best, value)
+    return child
