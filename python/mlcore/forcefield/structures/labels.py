@@ -95,7 +95,7 @@ def labelled(
     """
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    copy = atoms.copy()
+    copy: Atoms = atoms.copy()
     results: dict[str, Any] = {}
     if energy is not None:
         results["energy"] = _energy(energy)
@@ -163,7 +163,7 @@ def take_labels(atoms: Atoms, key_map: Mapping[str, str] | None = None) -> tuple
     """
     found = dict(labels(atoms).__dict__) if key_map is None else {}
     found = {name: value for name, value in found.items() if value is not None}
-    copy = atoms.copy()
+    copy: Atoms = atoms.copy()
     notes: list[str] = []
     names = KEYS if key_map is None else {k: (v,) for k, v in _checked(key_map).items()}
     for label, candidates in names.items():
