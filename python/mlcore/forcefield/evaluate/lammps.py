@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class LammpsEngine:
         self._boxes: dict[bytes, Box] = {}
         self._ready: set[bytes] = set()
         self._rest: dict[bytes, Static] = {}
+        self._known: dict[Hashable, Any] = {}
         self._interaction: Interaction | None = None
         self._end = weakref.finalize(self, _end, self._boxes, self.folder)
 
@@ -53,6 +55,7 @@ class LammpsEngine:
         self._interaction = None
         self._ready.clear()
         self._rest.clear()
+        self._known.clear()
         interaction = self.model.render(values)
         check_reach(interaction.cutoff, self.cap)
         for name, text in interaction.files.items():
@@ -78,6 +81,12 @@ class LammpsEngine:
         if key not in self._rest:
             self._rest[key] = _static(*self.box(structure).static())
         return self._rest[key]
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What ``make`` returned under the candidate in use, where ``key`` was asked before."""
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
 
     def another(self, structure: Atoms) -> Box:
         """A new box of ``structure``, the caller's to close."""
@@ -115,6 +124,17 @@ class LammpsBoxes:
         box = self._engine.box(self.structures[k])
         box.reset()
         return box.lmp
+
+    @contextlib.contextmanager
+    def fresh(self, k: int) -> Iterator[Any]:
+        box = self._engine.another(self.structures[k])
+        try:
+            yield box.lmp
+        finally:
+            box.close()
+
+    def once(self, k: int, what: Hashable, make: Callable[[], Any]) -> Any:
+        return self._engine.once((structure_key(self.structures[k]), what), make)
 
 
 def check_reach(cutoff: float, cap: float) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -71,6 +72,15 @@ class Boxes(Protocol):
 
         It is as new: box, positions and velocities may be changed at will.
         """
+
+    def fresh(self, k: int) -> AbstractContextManager[Any]:
+        """As `lammps`, in a new object that ends with the context.
+
+        It costs some milliseconds, and what it computes does not depend on what was done before.
+        """
+
+    def once(self, k: int, what: Hashable, make: Callable[[], Any]) -> Any:
+        """``make()``, called once for each candidate, structure and ``what``."""
 
 
 @dataclass(frozen=True)
