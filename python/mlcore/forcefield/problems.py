@@ -77,7 +77,7 @@ def silicon_targets(model: Model, values: Mapping[str, float]) -> tuple[Target, 
     crystal = bulk("Si", "diamond", 5.431)
     nothing = (
         Energies(structures, np.zeros(len(structures))),
-        Forces(rattled, [np.zeros((len(a), 3)) for a in rattled], names=_of("forces", rattled)),
+        Forces(rattled, [np.zeros((len(a), 3)) for a in rattled]),
         CubicCrystal(crystal, dict.fromkeys(_ELASTIC, 0.0), name="diamond"),
     )
     with Evaluator(model, nothing) as evaluator:
@@ -87,12 +87,7 @@ def silicon_targets(model: Model, values: Mapping[str, float]) -> tuple[Target, 
     counts = [len(atoms) for atoms in structures]
     return (
         Energies(structures, found.values["energies"] * counts, sigma=0.02),
-        Forces(
-            rattled,
-            _split(found.values["forces"], rattled),
-            sigma=0.2,
-            names=_of("forces", rattled),
-        ),
+        Forces(rattled, _split(found.values["forces"], rattled), sigma=0.2),
         CubicCrystal(
             crystal,
             dict(zip(_ELASTIC, found.values["diamond"].tolist(), strict=True)),
@@ -134,10 +129,6 @@ def _free(value: float, u: float, logarithmic: bool) -> Free:
 def _named(name: str, atoms: Atoms) -> Atoms:
     atoms.info["name"] = name
     return atoms
-
-
-def _of(what: str, structures: list[Atoms]) -> list[str]:
-    return [f"{what} of {atoms.info['name']}" for atoms in structures]
 
 
 def _beta_tin() -> Atoms:

@@ -49,7 +49,7 @@ class Energies(Target):
             structures,
             self._referenced(whole / self.counts),
             sigma,
-            names or structure_names(structures),
+            names or structure_names(name, structures),
             unit="eV/atom",
             **options,
         )
@@ -95,7 +95,7 @@ class Forces(Target):
             structures,
             np.concatenate([row.ravel() for row in rows]),
             np.concatenate([np.full(size, sigma * np.sqrt(size)) for size in sizes]),
-            names or structure_names(structures),
+            names or structure_names(name, structures),
             np.repeat(np.arange(len(sizes)), sizes),
             unit="eV/A",
             **options,
@@ -140,7 +140,7 @@ class Stress(Target):
             structures,
             rows.ravel(),
             sigma * np.sqrt(6),
-            names or structure_names(structures),
+            names or structure_names(name, structures),
             np.repeat(np.arange(len(rows)), 6),
             unit="eV/A^3",
             **options,
@@ -151,11 +151,11 @@ class Stress(Target):
         return Measurement(np.concatenate([static.stress for static in found], axis=1))
 
 
-def structure_names(structures: Sequence[Atoms]) -> list[str]:
-    """What structures are called in reports: their ``info["name"]`` or formula, made unique."""
+def structure_names(target: str, structures: Sequence[Atoms]) -> list[str]:
+    """Names of terms: ``target`` of each structure's ``info["name"]`` or formula, made unique."""
     found: list[str] = []
     for k, atoms in enumerate(structures):
-        name = str(atoms.info.get("name") or atoms.get_chemical_formula())
+        name = f"{target} of {atoms.info.get('name') or atoms.get_chemical_formula()}"
         found.append(name if name not in found else f"{name} #{k}")
     return found
 

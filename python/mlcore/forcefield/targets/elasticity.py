@@ -1,0 +1,206 @@
+"""Where a crystal is at rest, and how it answers strain: what targets of crystals share.
+
+All of it is finite differences of stress and forces of C candidates at once; strains and shifts of
+1e-3 leave errors of 1e-6 relative, and central differences no first-order ones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from ase.units import GPa
+
+from mlcore.forcefield.targets.face import Boxes, Static
+
+__all__ = [
+    "elastic_constants",
+    "rest_scale",
+    "rest_strain",
+    "softening",
+    "stress_slope",
+]
+
+Array = npt.NDArray[np.float64]
+
+STRAIN = 1e-3
+SHIFT = 1e-3
+LARGEST = 0.35
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+def rest_scale(boxes: Boxes, k: int = 0, steps: int = 25) -> tuple[Array, Array, Array]:
+    """Where the pressure of structure ``k`` vanishes under an equal stretch of all directions.
+
+    Newton's steps on the mean stress by secants, each candidate by itself.
+
+    Returns:
+        (C,) stretch, NaN where there is none within a third; (C,) energy there, eV; (C,) bulk
+        modulus there, GPa.
+    """
+    scale = np.ones(boxes.candidates)
+    now, energy = _mean_stress(boxes, k, scale)
+    before, older = scale, now
+    slope = np.full_like(scale, np.nan)
+    scale = scale - 2e-3 * np.sign(now)
+    done = ~np.isfinite(scale)
+    for _ in range(steps):
+        now, new_energy = _mean_stress(boxes, k, scale)
+        energy = np.where(done, energy, new_energy)
+        with np.errstate(all="ignore"):
+            secant = (now - older) / (scale - before)
+            slope = np.where(done | ~np.isfinite(secant), slope, secant)
+            # where the stress falls as the crystal is stretched, rest lies the other way
+            step = np.where(slope > 0, -now / slope, -0.02 * np.sign(now))
+        step = np.clip(step, -0.03, 0.03)
+        done = done | (np.abs(step) < 1e-10) | ~np.isfinite(step)
+        before, older = np.where(done, before, scale), np.where(done, older, now)
+        scale = np.where(done, scale, scale + step)
+        if done.all():
+            break
+    # at the end of the cutoff the pressure vanishes too, but nothing holds the crystal there
+    down, up = (_mean_stress(boxes, k, scale * (1 + x))[0] for x in (-STRAIN, STRAIN))
+    good = done & np.isfinite(energy) & (np.abs(scale - 1) < LARGEST) & (down < 0) & (up > 0)
+    lost = np.where(good, 1.0, np.nan)
+    return scale * lost, energy * lost, (up - down) * lost / (6 * STRAIN * GPa)
+
+
+def rest_strain(
+    boxes: Boxes, k: int = 0, relax: bool = False, steps: int = 40, tolerance: float = 1e-7
+) -> tuple[Array, Static]:
+    """Where all six components of the stress of structure ``k`` vanish.
+
+    Newton's steps with the elastic constants of the start, made anew where they serve badly.
+
+    Args:
+        boxes: with the structure.
+        k: which structure.
+        relax: move the atoms to rest at every cell.
+        steps: at most so many.
+        tolerance: largest stress left, eV/A^3.
+
+    Returns:
+        (C, 3, 3) deformation gradient, symmetric, NaN where there is none within a third; what
+        the structure is like there.
+    """
+    f = np.broadcast_to(np.eye(3), (boxes.candidates, 3, 3)).copy()
+    found = _asked(boxes, k, f, relax)
+    stiffness = _stiffness(boxes, k, f, relax)
+    size = np.abs(found.stress).max(axis=1)
+    for step in range(steps):
+        if not np.any(size > tolerance):
+            break
+        f = np.where((size > tolerance)[:, None, None], _stepped(f, found, stiffness), f)
+        found = _asked(boxes, k, f, relax)
+        before, size = size, np.abs(found.stress).max(axis=1)
+        if step > 2 and np.any((size > tolerance) & (size > before / 4)):
+            stiffness = _stiffness(boxes, k, f, relax)
+    away = np.abs(f - np.eye(3)).max(axis=(1, 2))
+    good = (size <= tolerance) & (away < LARGEST)
+    return np.where(good[:, None, None], f, np.nan), found
+
+
+def stress_slope(boxes: Boxes, rest: Array, voigt: int, k: int = 0, relax: bool = False) -> Array:
+    """(C, 6) d stress / d strain, eV/A^3, about the cell ``rest`` of each candidate.
+
+    Args:
+        boxes: with the structure.
+        rest: (C, 3, 3) deformation gradient.
+        voigt: component of the strain, 0 to 5 for xx yy zz yz xz xy; of a shear, by gamma = 2 eps.
+        k: which structure.
+        relax: move the atoms to rest in the strained cells.
+    """
+    change = np.zeros((3, 3))
+    i, j = VOIGT[voigt]
+    change[i, j] = change[j, i] = STRAIN if i == j else STRAIN / 2
+    up = _asked(boxes, k, (np.eye(3) + change) @ rest, relax).stress
+    down = _asked(boxes, k, (np.eye(3) - change) @ rest, relax).stress
+    slope: Array = (up - down) / (2 * STRAIN)
+    return slope
+
+
+def softening(boxes: Boxes, rest: Array, k: int = 0) -> Array:
+    """(C, 6, 6) what the motion of atoms takes off elastic constants, eV/A^3: L K^-1 L^T / V.
+
+    K are the force constants, L the couplings of stress and displacements (M. Born, K. Huang,
+    Dynamical Theory of Crystal Lattices, 1954, section 11): the limit of small strains of relaxing
+    the atoms in every strained cell.
+
+    Args:
+        boxes: with the structure.
+        rest: (C, 3, 3) deformation gradient where its atoms are at rest.
+        k: which structure.
+    """
+    n, c = len(boxes.structures[k]), boxes.candidates
+    if n == 1:
+        return np.zeros((c, 6, 6))
+    volume = boxes.structures[k].get_volume() * np.abs(np.linalg.det(rest))[:, None]
+    stiffness = np.empty((c, 3 * (n - 1), 3 * n))
+    coupling = np.empty((c, 3 * (n - 1), 6))
+    for row in range(3 * (n - 1)):
+        move = np.zeros((c, n, 3))
+        move[:, 1 + row // 3, row % 3] = SHIFT
+        up, down = boxes.static(k, rest, move), boxes.static(k, rest, -move)
+        stiffness[:, row] = (down.forces - up.forces).reshape(c, -1) / (2 * SHIFT)
+        coupling[:, row] = (up.stress - down.stress) * volume / (2 * SHIFT)
+    answers = [_answer(a, b) for a, b in zip(stiffness[:, :, 3:], coupling, strict=True)]
+    found: Array = np.stack(answers) / volume[:, :, None]
+    return found
+
+
+def elastic_constants(boxes: Boxes, rest: Array, k: int = 0, relax: bool = True) -> Array:
+    """(C, 6, 6) elastic constants about the cell ``rest``, GPa.
+
+    Args:
+        boxes: with the structure.
+        rest: (C, 3, 3) deformation gradient where its atoms are at rest and the stress vanishes.
+        k: which structure.
+        relax: let the atoms move in the strained cells.
+    """
+    born = np.stack([stress_slope(boxes, rest, v, k) for v in range(6)], axis=2)
+    found = born - softening(boxes, rest, k) if relax else born
+    even: Array = (found + np.swapaxes(found, 1, 2)) / (2 * GPa)
+    return even
+
+
+def _asked(boxes: Boxes, k: int, f: Array, relax: bool) -> Static:
+    return boxes.relaxed(k, f) if relax else boxes.static(k, f)
+
+
+def _stiffness(boxes: Boxes, k: int, f: Array, relax: bool) -> Array:
+    rows = [stress_slope(boxes, f, v, k, relax) for v in range(6)]
+    return np.stack(rows, axis=2)
+
+
+def _stepped(f: Array, found: Static, stiffness: Array) -> Array:
+    """``f`` after the strain that would take the stress away, each part at most 0.03."""
+    after = np.empty_like(f)
+    for c in range(len(f)):
+        matrix, stress = stiffness[c], found.stress[c]
+        if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(stress))):
+            after[c] = f[c]
+            continue
+        strain = np.clip(-np.linalg.lstsq(matrix, stress, rcond=1e-8)[0], -0.03, 0.03)
+        change = np.zeros((3, 3))
+        for v, (i, j) in enumerate(VOIGT):
+            change[i, j] = change[j, i] = strain[v] if i == j else strain[v] / 2
+        moved = f[c] + change @ f[c]
+        after[c] = (moved + moved.T) / 2
+    return after
+
+
+def _mean_stress(boxes: Boxes, k: int, scale: Array) -> tuple[Array, Array]:
+    # candidates that were lost stay somewhere harmless
+    inside = np.isfinite(scale) & (np.abs(scale - 1) < LARGEST)
+    safe: Array = np.where(inside, scale, 1 + LARGEST)
+    static = boxes.static(k, safe[:, None, None] * np.eye(3))
+    return static.stress[:, :3].mean(axis=1), static.energy
+
+
+def _answer(stiffness: Array, coupling: Array) -> Array:
+    """(6, 6) L K^-1 L^T of one candidate, NaN where there is no answer."""
+    if not (np.all(np.isfinite(stiffness)) and np.all(np.isfinite(coupling))):
+        return np.full((6, 6), np.nan)
+    even = (stiffness + stiffness.T) / 2
+    moved = np.linalg.lstsq(even, coupling, rcond=1e-10)[0]
+    answer: Array = coupling.T @ moved
+    return answer
