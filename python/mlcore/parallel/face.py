@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickle
 import sys
@@ -24,7 +25,6 @@ __all__ = ["Engine", "fold"]
 
 Prepared = tuple[Callable[..., Any], Sequence[Any]]
 
-_ATTEMPTS = 3  # of a chunk whose worker or host was lost with all its children
 _BLOCK = 64  # items that one worker folds; a power of two, so that blocks are subtrees
 
 
@@ -36,10 +36,12 @@ class Engine(ABC):
         workers: how many items run at once, as far as it is known.
         chunk_seconds: what a chunk should take: little beside it is what sending it costs.
         chunks_each: chunks for each worker that are under way.
+        attempts: of a chunk whose worker was lost together with its child.
     """
 
     chunk_seconds = 0.05
     chunks_each = 4
+    attempts = 3
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
@@ -148,20 +150,21 @@ class Engine(ABC):
                 yield from map(opened, answer.payloads)
         finally:
             for _, future in under_way:
-                future.cancel()
+                with contextlib.suppress(NotImplementedError):  # Parsl's cannot be
+                    future.cancel()
 
     def _answer(self, task: Task, future: Future[Answer]) -> Answer:
         """The answer to a chunk; one whose host was lost is sent again."""
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, self.attempts + 1):
             try:
                 return future.result()
             except (Exception, CancelledError) as error:
                 if not self._open:
                     raise Error("the engine was closed while it worked") from None
                 last = error
-            if attempt < _ATTEMPTS:
+            if attempt < self.attempts:
                 future = self._submit(task)
-        text = f"given up after {_ATTEMPTS} attempts: {last}"
+        text = f"no worker answered: {last}"
         lost = failed(Failure(type(last).__name__, text))
         return Answer((lost,) * len(task.items), 0.0)
 

@@ -7,23 +7,26 @@ import atexit
 from mlcore.parallel.supervised import Children
 from mlcore.parallel.task import Answer, Task
 
-__all__ = ["close", "run"]
+__all__ = ["close", "reopen", "run"]
 
-_children: Children | None = None
+_children = Children()
 
 
 def run(task: Task) -> Answer:
     """Answer a chunk in a supervised child of this process."""
-    global _children
-    if _children is None:
-        _children = Children()
-        atexit.register(close)
     return _children.run(task)
 
 
 def close() -> None:
-    """End the children of this process; the next task starts new ones."""
+    """End the children of this process; what comes now is refused."""
+    _children.close()
+
+
+def reopen() -> None:
+    """Take tasks again after `close`."""
     global _children
-    if _children is not None:
-        _children.close()
-        _children = None
+    _children.close()
+    _children = Children()
+
+
+atexit.register(close)

@@ -24,7 +24,7 @@ def main(mode: str, folder: str) -> None:
         prepared = (work.Counter, (0,))
         said = {"workers": engine.workers}
         said["pids"] = told(engine.map(None, range(20), chunk=1, prepared=prepared))
-        said["hang"] = told(engine.map(work.hang_on, range(8), timeout=3.0, chunk=4))
+        said["hang"] = told(engine.map(work.hang_on, range(8), timeout=2.0, chunk=4))
         said["die"] = told(engine.map(work.die_on, range(6), chunk=3))
         said["once"] = told(engine.map(work.die_once, [(folder, x) for x in range(4)], chunk=2))
         said["failed"] = told(engine.map(work.fail_on_odd, range(4)))

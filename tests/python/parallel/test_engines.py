@@ -12,8 +12,10 @@ import pytest
 from mlcore import parallel
 
 
-@pytest.fixture(scope="module", params=["serial", "processes"])
+@pytest.fixture(scope="module", params=["serial", "processes", "parsl", "dask"])
 def engine(request: pytest.FixtureRequest) -> Iterator[parallel.Engine]:
+    if request.param in ("parsl", "dask"):
+        pytest.importorskip(request.param)
     with parallel.engine(request.param, workers=2) as started:
         yield started
 
@@ -75,9 +77,9 @@ def test_a_factory_that_fails_is_the_error_of_all_items(engine: parallel.Engine)
 
 
 def test_a_hanging_item_is_given_up_and_the_others_come(engine: parallel.Engine) -> None:
-    results = list(engine.map(work.hang_on, range(8), timeout=3.0, chunk=4))
+    results = list(engine.map(work.hang_on, range(8), timeout=2.0, chunk=4))
     assert [r.value for r in results] == [0, 1, 2, None, 4, 5, 6, 7]
-    assert results[3].error.type == "TimedOut" and "3 s" in results[3].error.message
+    assert results[3].error.type == "TimedOut" and "2 s" in results[3].error.message
 
 
 def test_reduction_has_the_same_bits_everywhere(engine: parallel.Engine) -> None:

@@ -56,7 +56,7 @@ def test_no_process_outlives_the_driver(tmp_path: Path, number: signal.Signals) 
 
 def test_what_a_killed_worker_started_and_wrote_goes_with_it(tmp_path: Path) -> None:
     with parallel.engine("processes", workers=1) as engine:
-        (result,) = engine.map(work.leave_mark, [(str(tmp_path), 1)], timeout=5.0)
+        (result,) = engine.map(work.leave_mark, [(str(tmp_path), 1)], timeout=3.0)
         assert result.error.type == "TimedOut"
         (mark,) = tmp_path.iterdir()
         assert wait_for(lambda: gone(int(mark.name)) and gone(int(mark.read_text())))
@@ -77,7 +77,7 @@ def test_a_worker_killed_from_outside_is_replaced() -> None:
 
 
 def test_a_factory_that_hangs_is_given_up_once() -> None:
-    settings = EngineSettings(name="processes", workers=1, startup=2.0)
+    settings = EngineSettings(name="processes", workers=1, startup=1.0)
     with parallel.engine(settings) as engine:
         results = list(engine.map(None, range(5), chunk=2, prepared=(work.hanging_factory, ())))
     assert {r.error.type for r in results} == {"TimedOut"} and len(results) == 5

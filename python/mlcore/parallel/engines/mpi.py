@@ -12,6 +12,7 @@ import atexit
 import sys
 import threading
 from concurrent.futures import Executor, Future, wait
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,7 +24,7 @@ from mlcore.parallel.task import Answer, Task
 
 __all__ = ["Mpi", "Options"]
 
-_PATIENCE = 3.0  # seconds the ranks have to finish when rank 0 ends
+_PATIENCE = 2.0  # seconds the ranks have to finish when rank 0 ends
 
 
 class Options(BaseModel):
@@ -69,7 +70,7 @@ class _Ranks:
 _ranks: _Ranks | None = None
 
 
-def _mpi():  # type: ignore[no-untyped-def]  # mpi4py is optional
+def _mpi() -> tuple[Any, Any]:
     try:
         from mpi4py import MPI
         from mpi4py.futures import MPICommExecutor
