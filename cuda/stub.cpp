@@ -9,6 +9,7 @@
 #include "neighbors_cuda.hpp"
 #include "noise_cuda.hpp"
 #include "pair_potential_cuda.hpp"
+#include "potentials_cuda.hpp"
 #include "random_cuda.hpp"
 #include "recurrent_cuda.hpp"
 #include "splitting_cuda.hpp"
@@ -293,6 +294,11 @@ void pair_run(const Context&, const PairModel&, std::shared_ptr<PairTableOnDevic
 
 void pair_derivatives(const Context&, const PairModel&, std::shared_ptr<PairTableOnDevice>&,
                       const PairRows&, const kernels::PairDerivatives&) {
+  unavailable();
+}
+
+void evaluate_potentials(const Context&, const PotentialModel&, const PotentialStructures&,
+                         const PotentialCandidates&, const PotentialResults&) {
   unavailable();
 }
 

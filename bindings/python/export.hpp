@@ -14,6 +14,7 @@ void export_noise(pybind11::module_& m);
 void export_dynamics(pybind11::module_& m);
 void export_recurrent(pybind11::module_& m);
 void export_pair_potential(pybind11::module_& m);
+void export_potentials(pybind11::module_& m);
 void export_mlp(pybind11::module_& m);
 void export_splitting(pybind11::module_& m);
 void export_voxels(pybind11::module_& m);

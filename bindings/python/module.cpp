@@ -65,6 +65,7 @@ PYBIND11_MODULE(_core, m) {
   mlcore::python::export_dynamics(m);
   mlcore::python::export_recurrent(m);
   mlcore::python::export_pair_potential(m);
+  mlcore::python::export_potentials(m);
   mlcore::python::export_mlp(m);
   mlcore::python::export_splitting(m);
   mlcore::python::export_voxels(m);

@@ -89,6 +89,7 @@ _SUBMODULES = (
     "ops",
     "pair_potential",
     "parallel",
+    "potentials",
     "random",
     "recurrent",
     "reference",

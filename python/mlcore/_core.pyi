@@ -28,6 +28,8 @@ __all__: list[str] = [
     "PairRows",
     "PairSplitting",
     "ParticleSystem",
+    "PotentialModel",
+    "PotentialStructures",
     "SplittingLists",
     "SplittingSystem",
     "SqrtOptions",
@@ -443,6 +445,52 @@ class PairPotential:
         by_weights: typing.Any,
         num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
         stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+
+class PotentialModel:
+    def __init__(
+        self,
+        form: typing.SupportsInt | typing.SupportsIndex,
+        species: typing.SupportsInt | typing.SupportsIndex,
+        shift: bool = False,
+        embedding_knots: typing.SupportsInt | typing.SupportsIndex = 0,
+        radial_knots: typing.SupportsInt | typing.SupportsIndex = 0,
+        density_spacing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        radial_spacing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        cutoff: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    ) -> None: ...
+    def evaluate(
+        self,
+        structures: ...,
+        parameters: typing.Any,
+        results: dict[str, typing.Any],
+        directions: typing.Any = None,
+        deformation: typing.Any = None,
+        displacements: typing.Any = None,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    def evaluate_reference(
+        self,
+        structures: ...,
+        parameters: typing.Any,
+        results: dict[str, typing.Any],
+        deformation: typing.Any = None,
+        displacements: typing.Any = None,
+    ) -> None: ...
+    @property
+    def parameters(self) -> int: ...
+
+class PotentialStructures:
+    def __init__(
+        self,
+        starts: typing.Any,
+        species: typing.Any,
+        offsets: typing.Any,
+        columns: typing.Any,
+        vectors: typing.Any,
+        volumes: typing.Any,
+        cutoff: typing.SupportsFloat | typing.SupportsIndex,
     ) -> None: ...
 
 class MlpFloat32:
