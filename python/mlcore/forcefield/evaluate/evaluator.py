@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +10,19 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from ase import Atoms
 
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.evaluate.box import CandidateFailed
-from mlcore.forcefield.evaluate.lammps import LammpsBoxes, LammpsEngine
+from mlcore.forcefield.evaluate.lammps import (
+    LammpsBoxes,
+    LammpsEngine,
+    check_reach,
+    structure_key,
+)
+from mlcore.forcefield.evaluate.native import NativeBoxes, NativeEngine, is_native
 from mlcore.forcefield.forms.record import Model
-from mlcore.forcefield.targets.face import Boxes, Measurement, Target
+from mlcore.forcefield.targets.face import Measurement, Target
 
 __all__ = ["CLIP", "Evaluation", "Evaluator"]
 
@@ -55,19 +63,21 @@ class Evaluator:
     """Measures all targets under candidates, with LAMMPS objects that stay.
 
     Targets of the lowest level come first, within a level the cheap ones. Where a ``gate`` turns a
-    candidate away after a level, the targets of higher levels are not measured.
+    candidate away after a level, the targets of higher levels are not measured. What a candidate
+    is told does not depend on those before it or beside it.
 
     Args:
         model: the form.
         targets: what is wanted; their names differ.
-        engine: ``native`` for the core's own kernels where they know the form (MD excepted),
-            ``lammps``, or ``auto``: native where it can be.
+        engine: ``native``: targets of structures at rest by the core's own kernels, many
+            candidates at once; ``lammps``: all of them by LAMMPS; ``auto``: native where the core
+            knows the form.
         cutoff_cap: largest cutoff a candidate may have, A.
         gate: called with a level and the terms of that level; whether the next is worth it.
 
     Raises:
-        InvalidArgument: two targets of one name, two terms of one name, no target, or a structure
-            that holds other species.
+        InvalidArgument: two targets of one name, two terms of one name, no target, or a form the
+            core does not know with ``native``.
     """
 
     def __init__(
@@ -83,13 +93,17 @@ class Evaluator:
             raise InvalidArgument("targets: name at least one")
         _differ("targets", [target.name for target in targets])
         _differ("terms", [term for target in targets for term in target.terms])
+        if engine not in ("auto", "native", "lammps"):
+            raise InvalidArgument(f"engine must be auto, native or lammps, got {engine!r}")
+        if engine == "native" and not is_native(model):
+            raise InvalidArgument(f"engine: the core does not know {model.form.name}; use lammps")
         self.model = model
         self.targets = tuple(targets)
         self.terms = tuple(term for target in targets for term in target.terms)
         self.cutoff_cap = cutoff_cap
         self.gate = gate
         self.levels = sorted({target.level for target in targets})
-        self._engine_name = engine
+        self._native = NativeEngine(model) if engine != "lammps" and is_native(model) else None
         self._lammps: LammpsEngine | None = None
 
     def __enter__(self) -> Self:
@@ -106,75 +120,123 @@ class Evaluator:
 
     def __call__(self, candidates: Sequence[Mapping[str, float]]) -> list[Evaluation]:
         """One evaluation for each candidate (name -> value of every parameter)."""
-        return [self._one(values) for values in candidates]
+        found = [_Candidate(values) for values in candidates]
+        for candidate in found:
+            candidate.try_to(lambda c: c.check_reach(self.model, self.cutoff_cap))
+        for level in self.levels:
+            here = [target for target in self.targets if target.level == level]
+            going = [c for c in found if c.goes_on]
+            self._measure(here, going)
+            for candidate in going:
+                if candidate.goes_on:
+                    candidate.pass_level(level, here, self.gate)
+        return [candidate.evaluation() for candidate in found]
 
     def weights(self) -> dict[str, float]:
         """Weight of each term."""
         return {term: target.weight for target in self.targets for term in target.terms}
 
-    def _one(self, values: Mapping[str, float]) -> Evaluation:
-        start = time.perf_counter()
-        found = _Gathered()
-        try:
-            self._engine().use(values)
-            self._measure(found)
-        except CandidateFailed as error:
-            return Evaluation(
-                failed=str(error), level=found.level, seconds=time.perf_counter() - start
-            )
-        return found.evaluation(time.perf_counter() - start)
+    def _measure(self, targets: Sequence[Target], going: Sequence[_Candidate]) -> None:
+        fast = [t for t in targets if t.tier == "static"] if self._native else []
+        slow = sorted((t for t in targets if t not in fast), key=_cost)
+        of_core = [c for c in going if is_native(self.model, c.values)]
+        if fast and of_core:
+            self._by_core(fast, of_core)
+        for candidate in going:
+            own = slow if candidate in of_core else sorted(targets, key=_cost)
+            if own and candidate.goes_on:
+                candidate.try_to(functools.partial(self._by_lammps, own))
 
-    def _engine(self) -> LammpsEngine:
+    def _by_core(self, targets: Sequence[Target], going: Sequence[_Candidate]) -> None:
+        """Targets of structures at rest, all candidates at once."""
+        assert self._native is not None
+        start = time.perf_counter()
+        self._native.use([c.values for c in going], max(c.reach for c in going))
+        self._native.prepare(_at_rest(targets))
+        for target in targets:
+            measured = target.measure(NativeBoxes(self._native, target.structures))
+            for k, candidate in enumerate(going):
+                candidate.add(target, measured, k)
+        share = (time.perf_counter() - start) / len(going)
+        for candidate, good in zip(going, self._native.good.tolist(), strict=True):
+            candidate.seconds += share
+            if not good:
+                candidate.failed = "an energy, force or stress is not finite"
+
+    def _by_lammps(self, targets: Sequence[Target], candidate: _Candidate) -> None:
         if self._lammps is None:
             self._lammps = LammpsEngine(self.model, self.cutoff_cap)
-        return self._lammps
-
-    def _measure(self, found: _Gathered) -> None:
-        for level in self.levels:
-            here = sorted((t for t in self.targets if t.level == level), key=_cost)
-            terms: dict[str, float] = {}
-            for target in here:
-                boxes: Boxes = LammpsBoxes(self._engine(), target.structures)
-                terms |= found.add(target, target.measure(boxes))
-            if self.gate is not None and not self.gate(level, terms):
-                return
-            found.level += 1
+        start = time.perf_counter()
+        try:
+            self._lammps.use(candidate.values)
+            for target in targets:
+                boxes = LammpsBoxes(self._lammps, target.structures)
+                candidate.add(target, target.measure(boxes))
+        finally:
+            candidate.seconds += time.perf_counter() - start
 
 
-class _Gathered:
-    """What the targets said so far of one candidate."""
+class _Candidate:
+    """What is known so far of one candidate."""
 
-    def __init__(self) -> None:
-        self.values: dict[str, Array] = {}
-        self.errors: dict[str, Array] = {}
-        self.residuals: dict[str, Array] = {}
-        self.terms: dict[str, float] = {}
-        self.notes: dict[str, str] = {}
+    def __init__(self, values: Mapping[str, float]) -> None:
+        self.values = values
+        self.reach = float("nan")
+        self.failed: str | None = None
+        self.turned_away = False
         self.level = 0
+        self.seconds = 0.0
+        self._measured: dict[str, Array] = {}
+        self._errors: dict[str, Array] = {}
+        self._residuals: dict[str, Array] = {}
+        self._terms: dict[str, float] = {}
+        self._notes: dict[str, str] = {}
 
-    def add(self, target: Target, measured: Measurement, c: int = 0) -> dict[str, float]:
-        """Takes candidate ``c`` of a measurement; returns the terms."""
+    @property
+    def goes_on(self) -> bool:
+        return self.failed is None and not self.turned_away
+
+    def try_to(self, what: Callable[[_Candidate], None]) -> None:
+        """Does it; a failure of the candidate is taken note of."""
+        try:
+            what(self)
+        except CandidateFailed as error:
+            self.failed = str(error)
+
+    def check_reach(self, model: Model, cap: float) -> None:
+        self.reach = model.form.reach(model, self.values)
+        check_reach(self.reach, cap)
+
+    def add(self, target: Target, measured: Measurement, c: int = 0) -> None:
+        """Takes candidate ``c`` of a measurement."""
         values = measured.values[c]
         residuals, terms = in_tolerances(target, values)
-        self.values[target.name] = values
-        self.residuals[target.name] = residuals
-        named = dict(zip(target.terms, terms.tolist(), strict=True))
-        self.terms |= named
+        self._measured[target.name] = values
+        self._residuals[target.name] = residuals
+        self._terms |= dict(zip(target.terms, terms.tolist(), strict=True))
         if measured.errors is not None:
-            self.errors[target.name] = measured.errors[c]
+            self._errors[target.name] = measured.errors[c]
         if measured.notes and measured.notes[c]:
-            self.notes[target.name] = measured.notes[c]
-        return named
+            self._notes[target.name] = measured.notes[c]
 
-    def evaluation(self, seconds: float) -> Evaluation:
+    def pass_level(self, level: int, targets: Sequence[Target], gate: Gate | None) -> None:
+        terms = {term: self._terms[term] for target in targets for term in target.terms}
+        if gate is not None and not gate(level, terms):
+            self.turned_away = True
+        else:
+            self.level += 1
+
+    def evaluation(self) -> Evaluation:
+        if self.failed is not None:
+            return Evaluation(failed=self.failed, level=self.level, seconds=self.seconds)
         return Evaluation(
-            values=self.values,
-            errors=self.errors,
-            residuals=self.residuals,
-            terms=self.terms,
+            values=self._measured,
+            errors=self._errors,
+            residuals=self._residuals,
+            terms=self._terms,
             level=self.level,
-            notes=self.notes,
-            seconds=seconds,
+            notes=self._notes,
+            seconds=self.seconds,
         )
 
 
@@ -196,6 +258,19 @@ def in_tolerances(target: Target, values: Array) -> tuple[Array, Array]:
     single = (counts == 1)[target.term_of]
     terms[target.term_of[single]] = residuals[single]
     return residuals, terms
+
+
+def _at_rest(targets: Sequence[Target]) -> dict[bytes, tuple[Atoms, bool]]:
+    """Structures that are asked for as they are, and whether their forces are."""
+    found: dict[bytes, tuple[Atoms, bool]] = {}
+    for target in targets:
+        if target.asks is None:
+            continue
+        for atoms in target.structures:
+            key = structure_key(atoms)
+            forces = target.asks == "forces" or (key in found and found[key][1])
+            found[key] = (atoms, forces)
+    return found
 
 
 def _cost(target: Target) -> int:

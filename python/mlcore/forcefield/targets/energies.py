@@ -29,6 +29,8 @@ class Energies(Target):
         **options: name, group, level, weight; see `Target`.
     """
 
+    asks = "energy"
+
     def __init__(
         self,
         structures: Sequence[Atoms],
@@ -77,6 +79,8 @@ class Forces(Target):
         **options: name, group, level, weight; see `Target`.
     """
 
+    asks = "forces"
+
     def __init__(
         self,
         structures: Sequence[Atoms],
@@ -119,6 +123,8 @@ class Stress(Target):
         names: of the terms.
         **options: name, group, level, weight; see `Target`.
     """
+
+    asks = "forces"
 
     def __init__(
         self,

@@ -109,6 +109,8 @@ class Target(ABC):
         name: unique in a fit.
         group: what reports gather it under.
         level: its rank in a hierarchical objective, from 0.
+        asks: what it asks of all its structures as they are: ``energy``, ``forces`` (and stress
+            and energy), or None.
         tier: what it costs: ``static`` (milliseconds), ``relaxed``, ``md`` (seconds and more).
         weight: of each of its terms.
         structures: what it needs a box of each of.
@@ -119,6 +121,7 @@ class Target(ABC):
     """
 
     tier: ClassVar[Tier] = "static"
+    asks: ClassVar[Literal["energy", "forces"] | None] = None
 
     def __init__(
         self,
