@@ -1,0 +1,167 @@
+"""Candidates evaluated here or by workers, in order; what went wrong comes back as words."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlcore.errors import BackendUnavailable, Error
+from mlcore.forcefield.evaluate import Evaluation, Evaluator
+from mlcore.forcefield.evaluate.evaluator import Gate
+
+if TYPE_CHECKING:
+    from mlcore.forcefield.forms import Model
+    from mlcore.forcefield.targets import Target
+    from mlcore.parallel import Engine, Result
+
+__all__ = ["Candidates", "Recipe", "worker"]
+
+# candidates a native evaluator is given at once
+BATCH = 64
+
+# names of a worker's own folders differ from run to run
+_FOLDER = re.compile(r"\S*/mlcore-[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*/")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an evaluator is made of, in a worker too.
+
+    Attributes:
+        model: the form.
+        targets: what is measured.
+        engine: ``auto``, ``native`` or ``lammps``; see `Evaluator`.
+        cutoff_cap: largest cutoff of a candidate, A.
+        gate: whether a candidate goes on to the next level.
+    """
+
+    model: Model
+    targets: tuple[Target, ...]
+    engine: Literal["auto", "native", "lammps"] = "auto"
+    cutoff_cap: float = 12.0
+    gate: Gate | None = None
+
+    def make(self) -> Evaluator:
+        return Evaluator(
+            self.model,
+            self.targets,
+            engine=self.engine,
+            cutoff_cap=self.cutoff_cap,
+            gate=self.gate,
+        )
+
+
+class _Worker:
+    """The evaluator of a worker; returns no more than is asked for: it all has to travel."""
+
+    def __init__(self, recipe: Recipe, residuals: bool, values: bool) -> None:
+        self._evaluator = recipe.make()
+        self._residuals = residuals
+        self._values = values
+
+    def __call__(self, candidate: Mapping[str, float]) -> Evaluation:
+        return slim(careful(self._evaluator, candidate), self._residuals, self._values)
+
+
+def worker(recipe: bytes, residuals: bool, values: bool) -> _Worker:
+    """The prepared state of a worker, from a pickled `Recipe`."""
+    return _Worker(pickle.loads(recipe), residuals, values)
+
+
+def careful(evaluator: Evaluator, candidate: Mapping[str, float]) -> Evaluation:
+    """The evaluation of one candidate; arithmetic it cannot go through is its failure."""
+    try:
+        return evaluator([candidate])[0]
+    except BackendUnavailable:
+        raise
+    except (Error, ArithmeticError, ValueError) as error:
+        return Evaluation(failed=f"{type(error).__name__}: {error}")
+
+
+def slim(found: Evaluation, residuals: bool, values: bool) -> Evaluation:
+    """Without what nobody needs."""
+    return Evaluation(
+        values=found.values if values else {},
+        errors=found.errors if values else {},
+        residuals=found.residuals if residuals else {},
+        terms=found.terms,
+        level=found.level,
+        failed=None if found.failed is None else words(found.failed),
+        notes=found.notes,
+        seconds=found.seconds,
+    )
+
+
+class Candidates:
+    """Evaluates candidates, in this process or by the workers of an engine.
+
+    Args:
+        recipe: of the evaluator.
+        engine: of `mlcore.parallel`; None: here, in one process, without supervision.
+        timeout: seconds for one candidate; then its worker is killed and the candidate failed.
+        residuals, values: what is wanted besides terms.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        engine: Engine | None = None,
+        timeout: float | None = None,
+        residuals: bool = True,
+        values: bool = False,
+    ) -> None:
+        self._engine = engine
+        self._timeout = timeout
+        self._wanted = (residuals, values)
+        self._here = recipe.make() if engine is None else None
+        # pickled once: it travels with every chunk
+        self._recipe = b"" if engine is None else pickle.dumps(recipe, pickle.HIGHEST_PROTOCOL)
+
+    def __call__(self, candidates: Sequence[Mapping[str, float]]) -> Iterator[Evaluation]:
+        """One evaluation for each, in order, each as soon as it and those before it are there."""
+        if self._here is not None:
+            return (slim(found, *self._wanted) for found in self._all_here(candidates))
+        assert self._engine is not None
+        prepared = (worker, (self._recipe, *self._wanted))
+        results = self._engine.map(None, candidates, timeout=self._timeout, prepared=prepared)
+        return map(evaluation, results)
+
+    def _all_here(self, candidates: Sequence[Mapping[str, float]]) -> Iterator[Evaluation]:
+        assert self._here is not None
+        size = BATCH if getattr(self._here, "batched", False) else 1
+        for k in range(0, len(candidates), size):
+            part = candidates[k : k + size]
+            try:
+                yield from self._here(part)
+            except BackendUnavailable:
+                raise
+            except (Error, ArithmeticError, ValueError):
+                for candidate in part:
+                    yield careful(self._here, candidate)
+
+    def close(self) -> None:
+        if self._here is not None:
+            self._here.close()
+
+
+def evaluation(result: Result) -> Evaluation:
+    """What a worker answered; an error of the worker is a failed candidate.
+
+    Raises:
+        Error: the evaluator could not be made, or has a defect: no candidate would do better.
+    """
+    if result.error is None:
+        found: Evaluation = result.value
+        return found
+    error: Any = result.error
+    if error.type in ("TimedOut", "WorkerDied"):
+        return Evaluation(failed=f"{error.type}: {error.message}")
+    raise Error(f"the evaluation stopped: {error}\n{error.traceback}")
+
+
+def words(text: str) -> str:
+    """The message without what differs from run to run."""
+    return _FOLDER.sub("", text)

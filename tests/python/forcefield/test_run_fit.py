@@ -1,0 +1,268 @@
+"""Fits: their folders, their ends, and that they go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fit_problems import run_small, small
+from mlcore.errors import Error, InvalidArgument
+from mlcore.forcefield.events import locked, read_events, read_state, write_state
+from mlcore.forcefield.history import HISTORY, Entry, History, read_history, same
+from mlcore.forcefield.parameters import Free, Space
+from mlcore.forcefield.result import Result
+from mlcore.forcefield.run import Fit, cancel, fit
+from mlcore.forcefield.score import Score
+
+HERE = Path(__file__).parent
+
+
+def child(code: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """One fit from begin to end, in this process."""
+    return run_small(tmp_path_factory.mktemp("fits") / "whole")
+
+
+def test_a_fit_finds_the_parameters_and_tells_all_of_it(whole: Result) -> None:
+    folder = whole.folder
+    told = json.loads((folder / "result.json").read_text())
+    assert whole.state == "done" and whole.total is not None
+    assert whole.total < 0.1 * read_history(folder)[0].score.total
+    assert told["total"] == whole.total
+    assert Result.load(folder) == whole
+    best = json.loads((folder / "best.json").read_text())
+    assert best["values"] == whole.values and best["total"] == whole.total
+    assert (folder / "model" / "model.tersoff").is_file()
+    kinds = [event["event"] for event in read_events(folder)]
+    assert kinds[0] == "started" and kinds[-1] == "finished"
+    assert {"stage", "batch", "best", "checkpoint"} <= set(kinds)
+    assert [e["stage"] for e in read_events(folder) if e["event"] == "stage"][:2] == [
+        "cma",
+        "least_squares",
+    ]
+
+
+def test_parts_add_up_to_the_score(whole: Result) -> None:
+    assert whole.total is not None
+    assert math.fsum(whole.contributions.values()) == pytest.approx(whole.total, rel=1e-14)
+
+
+def test_the_score_is_that_of_a_fresh_process(whole: Result) -> None:
+    assert whole.verified.agrees
+    assert whole.verified.total == pytest.approx(whole.total, rel=1e-8)
+
+
+def test_a_score_that_is_not_reproduced_is_told(tmp_path: Path, monkeypatch: Any) -> None:
+    from mlcore.forcefield.objective import Objective
+
+    told = Objective.score
+
+    def too_good(self: Objective, evaluation: Any, violation: float = 0.0) -> Score:
+        score = told(self, evaluation, violation)
+        # of the search alone: what is found again has values of its own
+        lie = 1.0 if evaluation.values else 0.5
+        return Score(score.total * lie, score.residuals, level=score.level)
+
+    monkeypatch.setattr(Objective, "score", too_good)
+    found = run_small(tmp_path / "fit", budget=20, search="cma")
+    assert not found.verified.agrees
+    assert "NOT REPRODUCED" in str(found)
+
+
+def test_histories_read_back_to_the_bit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    entries = [
+        Entry(0, 0, tuple(rng.random(3).tolist()), Score(0.1 + 0.2, rng.random(5), (1 / 3,)),
+              (1e-300, None, -2.5), 0.25, "cma", {"crystal": "melts"}),
+        Entry(1, 0, (0.0, 1.0, 5e-324), Score.failed("LAMMPS: \u201cno\u201d\n", 0.5, 2), (), 0.0),
+    ]  # fmt: skip
+    history = History(tmp_path)
+    history.append(entries)
+    history.close()
+    assert same(read_history(tmp_path), entries)
+    assert History(tmp_path).entries[0].notes == {"crystal": "melts"}
+    assert not same(read_history(tmp_path), entries[:1])
+    other = [entries[0], Entry(1, 0, (0.0, 1.0, 0.0), entries[1].score, (), 0.0)]
+    assert not same(read_history(tmp_path), other)
+
+
+@pytest.mark.parametrize("lost", [1, 7, 60])
+def test_what_is_torn_off_a_history_is_dropped(tmp_path: Path, lost: int) -> None:
+    entries = [Entry(k, k, (k / 7,), Score(1.0, np.full(4, k / 3)), (0.5,), 0.0) for k in range(5)]
+    history = History(tmp_path)
+    history.append(entries)
+    history.close()
+    os.truncate(tmp_path / HISTORY, (tmp_path / HISTORY).stat().st_size - lost)
+    again = History(tmp_path)
+    assert same(again.entries, entries[:4])
+    again.append(entries[4:])
+    again.close()
+    assert same(read_history(tmp_path), entries)
+
+
+def test_residuals_that_are_missing_take_their_lines_along(tmp_path: Path) -> None:
+    entries = [Entry(k, k, (0.5,), Score(1.0, np.full(4, 1.0)), (), 0.0) for k in range(3)]
+    history = History(tmp_path)
+    history.append(entries)
+    history.close()
+    os.truncate(tmp_path / "residuals.f64", 11 * 8)
+    assert same(read_history(tmp_path), entries[:2])
+
+
+@pytest.mark.parametrize(("count", "engine"), [(7, "None"), (31, "'processes'")])
+def test_a_killed_driver_is_resumed_to_the_same_history(
+    tmp_path: Path, whole: Result, count: int, engine: str
+) -> None:
+    folder = tmp_path / "fit"
+    options = f"{{'engine': {engine}, 'workers': None if {engine} is None else 2}}"
+    code = (
+        "from pathlib import Path; from fit_problems import killed_after; "
+        f"killed_after({count}, Path({str(folder)!r}), {options})"
+    )
+    assert child(code).wait() == -signal.SIGKILL
+    state = read_state(folder)
+    assert state is not None and state["state"] == "running" and not state["alive"]
+    assert count <= len(read_history(folder)) < 60
+    found = run_small(folder, resume=True)
+    assert found.total == whole.total
+    assert same(read_history(folder), read_history(whole.folder))
+    assert [e["resumed"] for e in read_events(folder) if e["event"] == "started"] == [False, True]
+
+
+@pytest.mark.parametrize("engine", ["serial", "processes"])
+def test_engines_make_the_same_history(tmp_path: Path, whole: Result, engine: str) -> None:
+    run_small(tmp_path / "fit", engine=engine, workers=2, timeout=60.0)
+    assert same(read_history(tmp_path / "fit"), read_history(whole.folder))
+
+
+def test_a_wish_to_cancel_leaves_what_can_be_resumed(tmp_path: Path, whole: Result) -> None:
+    folder = tmp_path / "fit"
+    asked = small()
+    task = fit_of(asked, folder)
+    task._progress = lambda event: event["event"] == "best" and task.cancel()
+    first = task.run()
+    state = read_state(folder)
+    assert first.state == "cancelled" and state is not None and state["state"] == "cancelled"
+    assert 0 < first.evaluations < 60
+    assert run_small(folder, resume=True).total == whole.total
+    assert same(read_history(folder), read_history(whole.folder))
+
+
+def fit_of(asked: Any, folder: Path) -> Fit:
+    from mlcore.forcefield.objective import Objective
+    from mlcore.forcefield.setup import Setup
+
+    setup = Setup(asked.model, asked.space, asked.targets, Objective(asked.targets), budget=60,
+                  seed=3)  # fmt: skip
+    return Fit(setup, folder)
+
+
+def test_ctrl_c_and_a_cancel_file(tmp_path: Path) -> None:
+    folder = tmp_path / "fit"
+    code = (
+        "from pathlib import Path; from fit_problems import run_small; "
+        f"run_small(Path({str(folder)!r}), budget=10**6, search='random', resume=True)"
+    )
+    for wish in ("signal", "file"):
+        driver = child(code)
+        before = len(read_history(folder)) if folder.is_dir() else 0
+        deadline = time.monotonic() + 60
+        while len(read_history(folder)) <= before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with pytest.raises(Error, match="at work"):
+            run_small(folder, budget=10**6, search="random", resume=True)
+        if wish == "file":
+            assert cancel(folder) == "cancelling"
+        else:
+            driver.send_signal(signal.SIGINT)
+        driver.wait(60)
+        state = read_state(folder)
+        assert state is not None and state["state"] == "cancelled" and not state["alive"]
+    assert driver.returncode == 0
+    with pytest.raises(InvalidArgument, match="cancelled already"):
+        cancel(folder)
+
+
+def test_a_folder_holds_one_fit(tmp_path: Path, whole: Result) -> None:
+    with pytest.raises(InvalidArgument, match="holds a fit"):
+        run_small(whole.folder)
+    with pytest.raises(Error, match="another search"):
+        run_small(whole.folder, resume=True, seed=4)
+    with pytest.raises(Error, match="another evaluator"):
+        run_small(whole.folder, resume=True, cutoff_cap=11.0)
+    with pytest.raises(InvalidArgument, match="holds no fit"):
+        cancel(tmp_path)
+
+
+def test_a_finished_fit_is_found_again(whole: Result) -> None:
+    before = (whole.folder / HISTORY).read_bytes()
+    assert run_small(whole.folder, resume=True).values == whole.values
+    assert (whole.folder / HISTORY).read_bytes() == before
+
+
+def test_states_follow_each_other(tmp_path: Path) -> None:
+    write_state(tmp_path, "queued")
+    write_state(tmp_path, "running")
+    write_state(tmp_path, "done")
+    with pytest.raises(Error, match="cannot become cancelling"):
+        write_state(tmp_path, "cancelling")
+    with locked(tmp_path), pytest.raises(Error, match="at work"), locked(tmp_path):
+        pass
+
+
+def test_candidates_that_fail_are_told_with_the_words_of_lammps(tmp_path: Path) -> None:
+    asked = small()
+    # n < 0 is nothing to LAMMPS, a cutoff beyond the cap nothing to us
+    free = {
+        "R": Free(lower=2.5, upper=16.0, initial=2.85),
+        "n": Free(lower=-1, upper=1, initial=0.7),
+    }
+    space = Space(asked.model.parameters, free)
+    options: dict[str, Any] = {"search": "random", "budget": 30, "evaluator": "lammps"}
+    found = fit(asked.model, space, asked.targets, folder=tmp_path, **options)
+    entries = read_history(tmp_path)
+    failed = [str(e.score.error) for e in entries if e.score.error]
+    assert any("cutoff" in words for words in failed)
+    assert any("ERROR" in words for words in failed)
+    assert sum(found.failures.values()) >= len(failed)
+    assert found.total is not None and math.isfinite(found.total)
+
+
+def test_points_that_violate_a_constraint_cost_nothing(tmp_path: Path) -> None:
+    asked = small()
+    space = Space(asked.model.parameters, asked.space.free, constraints=["A > 4*B"])
+    fit(asked.model, space, asked.targets, search="latin_hypercube", budget=20, folder=tmp_path)
+    entries = read_history(tmp_path)
+    violating = [e for e in entries if e.score.violation > 0]
+    assert 0 < len(violating) < 20
+    assert all(e.seconds == 0 and math.isinf(e.score.total) for e in violating)
+    for entry in entries:
+        values = space.values(entry.point)
+        assert (values["A"] > 4 * values["B"]) == (entry.score.violation == 0)
+
+
+def test_options_are_checked_before_anything_is_made(tmp_path: Path) -> None:
+    for options, word in (
+        ({"budget": 0}, "budget"),
+        ({"timeout": -1.0}, "timeout"),
+        ({"search": "no such"}, "no such"),
+        ({"options": {"popsize": "many"}, "search": "cma"}, "popsize"),
+        ({"engine": "cloud"}, "engine"),
+    ):
+        with pytest.raises(InvalidArgument, match=word):
+            run_small(tmp_path / "fit", **options)
+    assert not (tmp_path / "fit").exists()
