@@ -160,32 +160,6 @@ double cutoff_of(const PotentialModel& model, const double* p) {
   return 0;
 }
 
-/// What is known of a candidate before it is evaluated.
-struct Candidate {
-  bool usable = true;
-  double cutoff = 0;
-};
-
-std::vector<Candidate> judge(const PotentialModel& model, const View<const double, 2>& parameters) {
-  std::vector<Candidate> result(parameters.shape[0]);
-  if (model.form == PotentialForm::eam) {
-    for (Candidate& candidate : result) candidate.cutoff = model.cutoff;
-    return result;
-  }
-  const int columns = kColumns[static_cast<int>(model.form)];
-  for (std::int64_t c = 0; c < parameters.shape[0]; ++c) {
-    for (std::int64_t k = 0; k < parameters.shape[1]; k += columns) {
-      const double* p = &parameters(c, k);
-      MLCORE_CHECK(model.form != PotentialForm::tersoff || p[0] == 1 || p[0] == 3,
-                   "parameters: m must be 1 or 3, but in row ", k / columns, " of candidate ", c,
-                   " it is ", p[0]);
-      result[c].usable = result[c].usable && usable(model.form, p);
-      result[c].cutoff = std::max(result[c].cutoff, cutoff_of(model, p));
-    }
-  }
-  return result;
-}
-
 /// Smallest singular value of a matrix, from below, to rounding.
 double least_stretch(const double* F) {
   double c[6] = {};  // of F^T F: xx yy zz yz xz xy
@@ -218,8 +192,33 @@ const double* deformation_of(const View<const double, 4>& all, std::int64_t c, s
   return all.data + 9 * ((all.shape[0] > 1 ? c : 0) * all.shape[1] + (all.shape[1] > 1 ? s : 0));
 }
 
-void check_reach(const PotentialStructures& on, const PotentialCandidates& candidates,
-                 const std::vector<Candidate>& known) {
+}  // namespace
+
+namespace detail {
+
+std::vector<PotentialVerdict> judge_potentials(const PotentialModel& model,
+                                               View<const double, 2> parameters) {
+  std::vector<PotentialVerdict> result(parameters.shape[0]);
+  if (model.form == PotentialForm::eam) {
+    for (PotentialVerdict& candidate : result) candidate.cutoff = model.cutoff;
+    return result;
+  }
+  const int columns = kColumns[static_cast<int>(model.form)];
+  for (std::int64_t c = 0; c < parameters.shape[0]; ++c) {
+    for (std::int64_t k = 0; k < parameters.shape[1]; k += columns) {
+      const double* p = &parameters(c, k);
+      MLCORE_CHECK(model.form != PotentialForm::tersoff || p[0] == 1 || p[0] == 3,
+                   "parameters: m must be 1 or 3, but in row ", k / columns, " of candidate ", c,
+                   " it is ", p[0]);
+      result[c].usable = result[c].usable && usable(model.form, p);
+      result[c].cutoff = std::max(result[c].cutoff, cutoff_of(model, p));
+    }
+  }
+  return result;
+}
+
+void check_potential_reach(const PotentialStructures& on, const PotentialCandidates& candidates,
+                           const std::vector<PotentialVerdict>& known) {
   const std::int64_t M = on.starts.shape[0] - 1, N = on.species.shape[0];
   for (std::int64_t c = 0; c < static_cast<std::int64_t>(known.size()); ++c) {
     for (std::int64_t s = 0; s < M; ++s) {
@@ -242,6 +241,10 @@ void check_reach(const PotentialStructures& on, const PotentialCandidates& candi
     }
   }
 }
+
+}  // namespace detail
+
+namespace {
 
 // -------------------------------------------------------------------------------------- running
 
@@ -274,7 +277,7 @@ class Evaluation {
  public:
   Evaluation(const PotentialModel& model, const PotentialStructures& on,
              const PotentialCandidates& candidates, const PotentialResults& results,
-             const std::vector<Candidate>& known)
+             const std::vector<detail::PotentialVerdict>& known)
       : model_(model),
         on_(on),
         candidates_(candidates),
@@ -449,7 +452,7 @@ class Evaluation {
   const PotentialStructures& on_;
   const PotentialCandidates& candidates_;
   const PotentialResults& results_;
-  const std::vector<Candidate>& known_;
+  const std::vector<detail::PotentialVerdict>& known_;
   Lanes lanes_;
   std::int64_t structures_;
   bool derivatives_;
@@ -502,8 +505,9 @@ void evaluate_potentials(const Context& context, const PotentialModel& model,
   if (candidates.directions.data) check_finite("directions", candidates.directions);
   if (candidates.deformation.data) check_finite("deformation", candidates.deformation);
   if (candidates.displacements.data) check_finite("displacements", candidates.displacements);
-  const std::vector<Candidate> known = judge(model, candidates.parameters);
-  check_reach(structures, candidates, known);
+  const std::vector<detail::PotentialVerdict> known =
+      detail::judge_potentials(model, candidates.parameters);
+  detail::check_potential_reach(structures, candidates, known);
   Evaluation(model, structures, candidates, results, known).run(context);
 }
 
