@@ -122,7 +122,7 @@ class Evaluator:
         """One evaluation for each candidate (name -> value of every parameter)."""
         found = [_Candidate(values) for values in candidates]
         for candidate in found:
-            candidate.try_to(lambda c: c.check_reach(self.model, self.cutoff_cap))
+            candidate.try_to(lambda c: c.check(self.model, self.cutoff_cap))
         for level in self.levels:
             here = [target for target in self.targets if target.level == level]
             going = [c for c in found if c.goes_on]
@@ -203,7 +203,11 @@ class _Candidate:
         except CandidateFailed as error:
             self.failed = str(error)
 
-    def check_reach(self, model: Model, cap: float) -> None:
+    def check(self, model: Model, cap: float) -> None:
+        """Refuses what no engine could take."""
+        odd = [name for name in model.names if not np.isfinite(self.values[name])]
+        if odd:
+            raise CandidateFailed(f"{odd[0]} is {self.values[odd[0]]}")
         self.reach = model.form.reach(model, self.values)
         check_reach(self.reach, cap)
 
@@ -246,7 +250,8 @@ def in_tolerances(target: Target, values: Array) -> tuple[Array, Array]:
     A term is the root of the sum of its squared residuals, with their sign where it has only one.
     It is at most `CLIP`, as is what could not be measured; the residuals are shortened alike.
     """
-    raw = (values - target.reference) / target.sigma
+    # far enough for any clip, near enough to be squared
+    raw = np.clip((values - target.reference) / target.sigma, -1e100, 1e100)
     counts = np.bincount(target.term_of, minlength=len(target.terms))
     lost = np.bincount(target.term_of, weights=~np.isfinite(raw), minlength=len(counts)) > 0
     filled = np.where(lost[target.term_of], CLIP / np.sqrt(counts)[target.term_of], raw)

@@ -16,7 +16,7 @@ from ase import Atoms
 from mlcore.errors import Error
 from mlcore.forcefield.evaluate.box import Box, CandidateFailed, new_lammps
 from mlcore.forcefield.forms.record import Interaction, Model
-from mlcore.forcefield.targets.face import Array, Static
+from mlcore.forcefield.targets.face import Array, Change, Static
 
 __all__ = ["LammpsBoxes", "LammpsEngine"]
 
@@ -113,6 +113,9 @@ class LammpsBoxes:
             return self._engine.at_rest(self.structures[k])
         box = self._engine.box(self.structures[k])
         return _static(*box.static(_first(strain), _first(displacements)))
+
+    def deformed(self, k: int, changes: Sequence[Change]) -> list[Static]:
+        return [self.static(k, strain, displacements) for strain, displacements in changes]
 
     def statics(self, forces: Sequence[bool] | None = None) -> list[Static]:
         return [self._engine.at_rest(atoms) for atoms in self.structures]

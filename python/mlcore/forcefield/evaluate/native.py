@@ -13,7 +13,7 @@ from ase import Atoms
 from mlcore.errors import Error
 from mlcore.forcefield.evaluate.lammps import structure_key
 from mlcore.forcefield.forms.record import Model
-from mlcore.forcefield.targets.face import Static
+from mlcore.forcefield.targets.face import Change, Static
 from mlcore.potentials import COLUMNS, Structures, evaluate
 
 __all__ = ["NativeBoxes", "NativeEngine", "is_native"]
@@ -76,7 +76,9 @@ class NativeEngine:
         atoms = [one for one, _ in missing.values()]
         listed = self._listed(b"".join(missing), atoms, self._reach)
         wanted = np.array([flag for _, flag in missing.values()])
-        found = self._evaluate(listed, wanted)
+        found = evaluate(
+            self.model.form.name, listed, self._parameters, wanted=wanted, num_threads=1
+        )
         ends = listed.atoms
         for k, key in enumerate(missing):
             forces = found.forces[:, ends[k] : ends[k + 1]]
@@ -93,25 +95,35 @@ class NativeEngine:
             self.prepare({key: (structure, forces)})
         return self._rest[key]
 
-    def deformed(
-        self, structure: Atoms, strain: Array | None, displacements: Array | None
-    ) -> Static:
-        """``structure`` after a deformation of each candidate's own."""
+    def deformed(self, structure: Atoms, changes: Sequence[Change]) -> list[Static]:
+        """``structure`` after several deformations of each candidate's own, in one call."""
+        c, n, several = self.candidates, len(structure), len(changes)
+        strains: Array | None = None
+        displacements: Array | None = None
         reach = self._reach
-        if displacements is not None:
-            reach += 2 * float(np.sqrt((displacements**2).sum(axis=-1)).max())
-        if strain is not None:
-            reach /= float(np.linalg.svd(strain, compute_uv=False).min())
-        listed = self._listed(structure_key(structure), [structure], reach)
-        found = self._evaluate(
-            listed, np.ones(1, dtype=bool), deformation=strain, displacements=displacements
+        if any(u is not None for _, u in changes):
+            moves = np.zeros((several, c, n, 3))
+            for row, (_, u) in zip(moves, changes, strict=True):
+                row[...] = 0.0 if u is None else u
+            reach += 2 * float(np.sqrt((moves**2).sum(axis=-1)).max())
+            displacements = moves.reshape(-1, n, 3)
+        if any(f is not None for f, _ in changes):
+            strains = np.stack([np.broadcast_to(np.eye(3) if f is None else f, (c, 3, 3))
+                                for f, _ in changes]).reshape(-1, 3, 3)  # fmt: skip
+            reach /= float(np.linalg.svd(strains, compute_uv=False).min())
+        found = evaluate(
+            self.model.form.name,
+            self._listed(structure_key(structure), [structure], reach),
+            np.tile(self._parameters, (several, 1)),
+            deformation=strains,
+            displacements=displacements,
+            num_threads=1,
         )
-        return self._static(found.energies[:, 0], found.forces, found.stress[:, 0], True)
-
-    def _evaluate(self, listed: Structures, wanted: npt.NDArray[np.bool_], **options: Any) -> Any:
-        return evaluate(
-            self.model.form.name, listed, self._parameters, wanted=wanted, num_threads=1, **options
-        )
+        rows = [slice(k * c, (k + 1) * c) for k in range(several)]
+        return [
+            self._static(found.energies[at, 0], found.forces[at], found.stress[at, 0], True)
+            for at in rows
+        ]
 
     def _static(self, energy: Array, forces: Array, stress: Array, whole: bool) -> Static:
         """Takes note of candidates that gave what is no number."""
@@ -144,7 +156,10 @@ class NativeBoxes:
     ) -> Static:
         if strain is None and displacements is None:
             return self._engine.at_rest(self.structures[k], True)
-        return self._engine.deformed(self.structures[k], strain, displacements)
+        return self.deformed(k, [(strain, displacements)])[0]
+
+    def deformed(self, k: int, changes: Sequence[Change]) -> list[Static]:
+        return self._engine.deformed(self.structures[k], changes)
 
     def statics(self, forces: Sequence[bool] | None = None) -> list[Static]:
         flags = forces if forces is not None else [True] * len(self.structures)

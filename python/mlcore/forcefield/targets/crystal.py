@@ -16,7 +16,7 @@ from mlcore.forcefield.targets.elasticity import (
     rest_scale,
     rest_strain,
     softening,
-    stress_slope,
+    stress_slopes,
 )
 from mlcore.forcefield.targets.face import Array, Boxes, Measurement, Target
 
@@ -97,14 +97,13 @@ class CubicCrystal(Target):
         rest = np.where(np.isfinite(scale), scale, 1.0)[:, None, None] * np.eye(3)
         lost = np.where(np.isfinite(scale), 1 / GPa, np.nan)
         found: dict[str, Array] = {}
-        if {"C11", "C12"} & set(self.wanted):
-            along = stress_slope(boxes, rest, 0)
-            found |= {"C11": along[:, 0] * lost, "C12": along[:, 1:3].mean(axis=1) * lost}
-        if {"C44", "C44 unrelaxed"} & set(self.wanted):
-            shear = stress_slope(boxes, rest, 3)[:, 3]
-            found["C44 unrelaxed"] = shear * lost
-            if "C44" in self.wanted:
-                found["C44"] = (shear - softening(boxes, rest)[:, 3, 3]) * lost
+        if not any(key.startswith("C") for key in self.wanted):
+            return found
+        along, shear = stress_slopes(boxes, rest, (0, 3))
+        found["C11"], found["C12"] = along[:, 0] * lost, along[:, 1:3].mean(axis=1) * lost
+        found["C44 unrelaxed"] = shear[:, 3] * lost
+        if "C44" in self.wanted:
+            found["C44"] = (shear[:, 3] - softening(boxes, rest)[:, 3, 3]) * lost
         return found
 
 
@@ -166,8 +165,7 @@ class Crystal(Target):
 
     def _elastic(self, boxes: Boxes, f: Array) -> dict[str, Array]:
         if self.relax and len(self.structures[0]) > 1:
-            rows = [stress_slope(boxes, f, v, relax=True) for v in range(6)]
-            constants = np.stack(rows, axis=2) / GPa
+            constants = np.stack(stress_slopes(boxes, f, range(6), relax=True), axis=2) / GPa
         else:
             constants = elastic_constants(boxes, f, relax=False)
         return {f"C{i + 1}{j + 1}": constants[:, i, j] for i in range(6) for j in range(i, 6)}

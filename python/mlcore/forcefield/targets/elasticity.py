@@ -6,18 +6,20 @@ All of it is finite differences of stress and forces of C candidates at once; st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from ase.units import GPa
 
-from mlcore.forcefield.targets.face import Boxes, Static
+from mlcore.forcefield.targets.face import Boxes, Change, Static
 
 __all__ = [
     "elastic_constants",
     "rest_scale",
     "rest_strain",
     "softening",
-    "stress_slope",
+    "stress_slopes",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -58,7 +60,8 @@ def rest_scale(boxes: Boxes, k: int = 0, steps: int = 25) -> tuple[Array, Array,
         if done.all():
             break
     # at the end of the cutoff the pressure vanishes too, but nothing holds the crystal there
-    down, up = (_mean_stress(boxes, k, scale * (1 + x))[0] for x in (-STRAIN, STRAIN))
+    ends = [(_stretch(scale * (1 + x)), None) for x in (-STRAIN, STRAIN)]
+    down, up = (static.stress[:, :3].mean(axis=1) for static in boxes.deformed(k, ends))
     good = done & np.isfinite(energy) & (np.abs(scale - 1) < LARGEST) & (down < 0) & (up > 0)
     lost = np.where(good, 1.0, np.nan)
     return scale * lost, energy * lost, (up - down) * lost / (6 * STRAIN * GPa)
@@ -99,23 +102,27 @@ def rest_strain(
     return np.where(good[:, None, None], f, np.nan), found
 
 
-def stress_slope(boxes: Boxes, rest: Array, voigt: int, k: int = 0, relax: bool = False) -> Array:
-    """(C, 6) d stress / d strain, eV/A^3, about the cell ``rest`` of each candidate.
+def stress_slopes(
+    boxes: Boxes, rest: Array, voigt: Sequence[int], k: int = 0, relax: bool = False
+) -> list[Array]:
+    """(C, 6) d stress / d strain, eV/A^3, about the cell ``rest``, for each component asked.
 
     Args:
         boxes: with the structure.
         rest: (C, 3, 3) deformation gradient.
-        voigt: component of the strain, 0 to 5 for xx yy zz yz xz xy; of a shear, by gamma = 2 eps.
+        voigt: components of the strain, 0 to 5 for xx yy zz yz xz xy; of a shear, by gamma = 2 eps.
         k: which structure.
         relax: move the atoms to rest in the strained cells.
     """
-    change = np.zeros((3, 3))
-    i, j = VOIGT[voigt]
-    change[i, j] = change[j, i] = STRAIN if i == j else STRAIN / 2
-    up = _asked(boxes, k, (np.eye(3) + change) @ rest, relax).stress
-    down = _asked(boxes, k, (np.eye(3) - change) @ rest, relax).stress
-    slope: Array = (up - down) / (2 * STRAIN)
-    return slope
+    changes: list[Change] = []
+    for v in voigt:
+        i, j = VOIGT[v]
+        strain = np.zeros((3, 3))
+        strain[i, j] = strain[j, i] = STRAIN if i == j else STRAIN / 2
+        changes += [((np.eye(3) + strain) @ rest, None), ((np.eye(3) - strain) @ rest, None)]
+    found = [boxes.relaxed(k, f) for f, _ in changes] if relax else boxes.deformed(k, changes)
+    pairs = zip(found[::2], found[1::2], strict=True)
+    return [(up.stress - down.stress) / (2 * STRAIN) for up, down in pairs]
 
 
 def softening(boxes: Boxes, rest: Array, k: int = 0) -> Array:
@@ -136,15 +143,18 @@ def softening(boxes: Boxes, rest: Array, k: int = 0) -> Array:
     volume = boxes.structures[k].get_volume() * np.abs(np.linalg.det(rest))[:, None]
     stiffness = np.empty((c, 3 * (n - 1), 3 * n))
     coupling = np.empty((c, 3 * (n - 1), 6))
-    for row in range(3 * (n - 1)):
-        move = np.zeros((c, n, 3))
-        move[:, 1 + row // 3, row % 3] = SHIFT
-        up, down = boxes.static(k, rest, move), boxes.static(k, rest, -move)
+    moves = np.zeros((3 * (n - 1), n, 3))
+    moves[np.arange(len(moves)), 1 + np.arange(len(moves)) // 3, np.arange(len(moves)) % 3] = SHIFT
+    changes: list[Change] = [
+        (rest, np.broadcast_to(sign * move, (c, n, 3))) for move in moves for sign in (1, -1)
+    ]
+    found = boxes.deformed(k, changes)
+    for row, (up, down) in enumerate(zip(found[::2], found[1::2], strict=True)):
         stiffness[:, row] = (down.forces - up.forces).reshape(c, -1) / (2 * SHIFT)
         coupling[:, row] = (up.stress - down.stress) * volume / (2 * SHIFT)
     answers = [_answer(a, b) for a, b in zip(stiffness[:, :, 3:], coupling, strict=True)]
-    found: Array = np.stack(answers) / volume[:, :, None]
-    return found
+    softened: Array = np.stack(answers) / volume[:, :, None]
+    return softened
 
 
 def elastic_constants(boxes: Boxes, rest: Array, k: int = 0, relax: bool = True) -> Array:
@@ -156,7 +166,7 @@ def elastic_constants(boxes: Boxes, rest: Array, k: int = 0, relax: bool = True)
         k: which structure.
         relax: let the atoms move in the strained cells.
     """
-    born = np.stack([stress_slope(boxes, rest, v, k) for v in range(6)], axis=2)
+    born = np.stack(stress_slopes(boxes, rest, range(6), k), axis=2)
     found = born - softening(boxes, rest, k) if relax else born
     even: Array = (found + np.swapaxes(found, 1, 2)) / (2 * GPa)
     return even
@@ -167,8 +177,7 @@ def _asked(boxes: Boxes, k: int, f: Array, relax: bool) -> Static:
 
 
 def _stiffness(boxes: Boxes, k: int, f: Array, relax: bool) -> Array:
-    rows = [stress_slope(boxes, f, v, k, relax) for v in range(6)]
-    return np.stack(rows, axis=2)
+    return np.stack(stress_slopes(boxes, f, range(6), k, relax), axis=2)
 
 
 def _stepped(f: Array, found: Static, stiffness: Array) -> Array:
@@ -189,11 +198,15 @@ def _stepped(f: Array, found: Static, stiffness: Array) -> Array:
 
 
 def _mean_stress(boxes: Boxes, k: int, scale: Array) -> tuple[Array, Array]:
-    # candidates that were lost stay somewhere harmless
-    inside = np.isfinite(scale) & (np.abs(scale - 1) < LARGEST)
-    safe: Array = np.where(inside, scale, 1 + LARGEST)
-    static = boxes.static(k, safe[:, None, None] * np.eye(3))
+    static = boxes.static(k, _stretch(scale))
     return static.stress[:, :3].mean(axis=1), static.energy
+
+
+def _stretch(scale: Array) -> Array:
+    """(C, 3, 3); candidates that were lost stay somewhere harmless."""
+    inside = np.isfinite(scale) & (np.abs(scale - 1) < LARGEST)
+    stretched: Array = np.where(inside, scale, 1 + LARGEST)[:, None, None] * np.eye(3)
+    return stretched
 
 
 def _answer(stiffness: Array, coupling: Array) -> Array:

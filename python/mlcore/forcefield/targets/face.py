@@ -15,7 +15,7 @@ from ase import Atoms
 
 from mlcore.errors import InvalidArgument
 
-__all__ = ["Boxes", "Measurement", "Static", "Target", "Tier"]
+__all__ = ["Boxes", "Change", "Measurement", "Static", "Target", "Tier"]
 
 Array = npt.NDArray[np.float64]
 Tier = Literal["static", "relaxed", "md"]
@@ -39,6 +39,10 @@ class Static:
     displacements: Array | None = None
 
 
+Change = tuple[Array | None, Array | None]
+"""Strain (C, 3, 3) and displacements (C, n, 3), or None."""
+
+
 class Boxes(Protocol):
     """The structures of one target under the candidates of one call.
 
@@ -60,6 +64,9 @@ class Boxes(Protocol):
             strain: (C, 3, 3) deformation gradient F of each candidate: x -> F x, cell too.
             displacements: (C, n, 3) A, added after the deformation.
         """
+
+    def deformed(self, k: int, changes: Sequence[Change]) -> list[Static]:
+        """Structure ``k`` after each of several changes, as `static` has it."""
 
     def statics(self, forces: Sequence[bool] | None = None) -> list[Static]:
         """All structures as they are; ``forces`` says where forces and stress are wanted."""

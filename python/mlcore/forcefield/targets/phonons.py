@@ -89,14 +89,14 @@ class Phonons(Target):
     def _constants(self, boxes: Boxes, rest: Array) -> Array:
         """(C, 3 atoms, whole, 3) force constants, eV/A^2, of the first cell and the supercell."""
         n, whole = self.cell_atoms, len(self.structures[0])
-        found = np.empty((boxes.candidates, 3 * n, whole, 3))
-        for row in range(3 * n):
-            move = np.zeros((boxes.candidates, whole, 3))
-            move[:, row // 3, row % 3] = SHIFT
-            up = boxes.static(0, rest, move).forces
-            down = boxes.static(0, rest, -move).forces
-            found[:, row] = (down - up) / (2 * SHIFT)
-        return found
+        moves = np.zeros((3 * n, whole, 3))
+        moves[np.arange(3 * n), np.arange(3 * n) // 3, np.arange(3 * n) % 3] = SHIFT
+        rows = []
+        for move in moves:
+            ends = [(rest, np.broadcast_to(x * move, (len(rest), whole, 3))) for x in (-1, 1)]
+            down, up = boxes.deformed(0, ends)
+            rows.append((down.forces - up.forces) / (2 * SHIFT))
+        return np.stack(rows, axis=1)
 
     def _frequencies(self, constants: Array) -> Array:
         """(n, 3 atoms) THz at every wave vector."""
