@@ -1,13 +1,16 @@
 """Arithmetic written as text: ties between parameters, constraints, objectives of the user's own.
 
 The text is parsed and walked, never executed: numbers, names, + - * / **, comparisons and a few
-functions are all there is.
+functions are all there is. ``where(r < c, a, b)`` is a where the comparison holds, elsewhere b.
 """
 
 from __future__ import annotations
 
 import ast
+import keyword
 import operator
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,6 +31,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": lambda *values: np.minimum.reduce(np.broadcast_arrays(*values)),
     "sin": np.sin,
     "sqrt": np.sqrt,
+    "tanh": np.tanh,
+    "where": np.where,
 }
 
 _BINARY: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
@@ -45,6 +50,16 @@ _MISSING: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.GtE: lambda left, right: right - left,
     ast.Eq: lambda left, right: np.abs(left - right),
 }
+_HOLDS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+}
+# parameters may be called lambda, which Python's own grammar keeps for itself
+_RESERVED = re.compile(rf"\b({'|'.join(keyword.kwlist)})\b")
+_ESCAPE = "_escaped_"
 
 
 class Expression:
@@ -97,10 +112,20 @@ def _parsed(text: str, what: str) -> ast.expr:
         raise InvalidArgument(f"{what} must be text such as 'sqrt(a*b)', got {text!r}")
     if len(text) > LONGEST:
         raise InvalidArgument(f"{what} must be at most {LONGEST} characters, got {len(text)}")
+    if _ESCAPE in text:
+        raise InvalidArgument(f"{what} {text!r}: nothing may be called {_ESCAPE}...")
+    escaped = _RESERVED.sub(rf"{_ESCAPE}\1", text.strip())
     try:
-        return ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise InvalidArgument(f"{what} {text!r} cannot be read: {error}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return ast.parse(escaped, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError, Warning) as error:
+        reason = str(error).replace(_ESCAPE, "")
+        raise InvalidArgument(f"{what} {text!r} cannot be read: {reason}") from None
+
+
+def _named(node: ast.Name) -> str:
+    return node.id.removeprefix(_ESCAPE)
 
 
 def _checked(node: ast.expr, text: str, what: str, top: bool = False) -> set[str]:
@@ -115,18 +140,22 @@ def _checked(node: ast.expr, text: str, what: str, top: bool = False) -> set[str
         case ast.Constant(value=int() | float()):
             return set()
         case ast.Name():
-            return {node.id}
+            return {_named(node)}
         case ast.UnaryOp(op=ast.USub() | ast.UAdd()):
             return below(node.operand)
         case ast.BinOp() if type(node.op) in _BINARY:
             return below(node.left, node.right)
         case ast.Compare(ops=[op]) if top and type(op) in _MISSING:
             return below(node.left, *node.comparators)
+        case ast.Call(func=ast.Name(id="where"), args=[ast.Compare() as test, yes, no]):
+            if not node.keywords:
+                return _checked(test, text, what, top=True) | below(yes, no)
         case ast.Call(func=ast.Name(id=name), keywords=[]) if name in FUNCTIONS and node.args:
-            if name in ("max", "min") or len(node.args) == 1:
+            if name in ("max", "min") or (len(node.args) == 1 and name != "where"):
                 return below(*node.args)
+    shown = ast.unparse(node).replace(_ESCAPE, "")
     raise InvalidArgument(
-        f"{what} {text!r}: {ast.unparse(node)!r} is not allowed; allowed are numbers, names, "
+        f"{what} {text!r}: {shown!r} is not allowed; allowed are numbers, names, "
         f"+ - * / **, {', '.join(FUNCTIONS)} and one comparison"
     )
 
@@ -136,7 +165,7 @@ def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
         case ast.Constant():
             return float(node.value)  # type: ignore[arg-type]
         case ast.Name():
-            return np.asarray(values[node.id], dtype=np.float64)[()]
+            return np.asarray(values[_named(node)], dtype=np.float64)[()]
         case ast.UnaryOp():
             inner = _value(node.operand, values)
             return -inner if isinstance(node.op, ast.USub) else inner
@@ -146,4 +175,13 @@ def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
             left, right = _value(node.left, values), _value(node.comparators[0], values)
             return np.maximum(_MISSING[type(node.ops[0])](left, right), 0.0)
     assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    if node.func.id == "where":
+        test, yes, no = node.args
+        return np.where(_holds(test, values), _value(yes, values), _value(no, values))[()]
     return FUNCTIONS[node.func.id](*(_value(argument, values) for argument in node.args))
+
+
+def _holds(test: ast.expr, values: Mapping[str, Any]) -> Any:
+    assert isinstance(test, ast.Compare)
+    left, right = _value(test.left, values), _value(test.comparators[0], values)
+    return _HOLDS[type(test.ops[0])](left, right)

@@ -30,8 +30,8 @@ def test_lammps_takes_every_form(name: str, tmp_path: Path) -> None:
     assert np.isfinite(found)
     assert np.isfinite(forces).all()
     assert interaction.cutoff > 0
-    # some parameter matters, so that there is something to fit
-    assert abs(found) > 1e-6 or name == "zbl"
+    # linear models begin with nothing, and nuclei are further apart than they repel
+    assert abs(found) > 1e-6 or name in ("zbl", "snap", "mliap/linear")
 
 
 @pytest.mark.parametrize("name", forms())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mlcore.forcefield.forms.family import Family, Options
 from mlcore.forcefield.forms.kinds import form_of, schema
+from mlcore.forcefield.forms.overlay import overlay
 from mlcore.forcefield.forms.record import (
     Form,
     FormParameter,
@@ -30,5 +31,6 @@ __all__ = [
     "form_of",
     "forms",
     "model",
+    "overlay",
     "schema",
 ]

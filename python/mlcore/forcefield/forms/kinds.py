@@ -8,11 +8,22 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlcore.errors import InvalidArgument
+from mlcore.forcefield.forms.documents import Document
+from mlcore.forcefield.forms.eam import Eam, EamTable
+from mlcore.forcefield.forms.overlay import Overlay
 from mlcore.forcefield.forms.record import Form
+from mlcore.forcefield.forms.snap import Bispectrum
 
 __all__ = ["KINDS", "form_of", "schema"]
 
-KINDS: dict[str, type[Form]] = {"record": Form}
+KINDS: dict[str, type[Form]] = {
+    "record": Form,
+    "eam": Eam,
+    "eam/table": EamTable,
+    "bispectrum": Bispectrum,
+    "document": Document,
+    "overlay": Overlay,
+}
 
 
 def form_of(record: Mapping[str, Any], where: str = "form") -> Form:

@@ -23,6 +23,11 @@ _SHIPPED = {
     "pairs": ("LJ_CUT", "LJ_CUT_COUL_LONG", "MORSE", "BUCK", "BUCK_COUL_LONG", "ZBL"),
     "stillinger_weber": ("STILLINGER_WEBER", "MW"),
     "tersoff": ("TERSOFF", "TERSOFF_MOD", "ML_BOP"),
+    "eam": ("ZHOU", "FINNIS_SINCLAIR", "GUPTA", "TABLE"),
+    "meam": ("MEAM",),
+    "reaxff": ("REAXFF",),
+    "overlay": ("OVERLAY",),
+    "snap": ("SNAP", "MLIAP_LINEAR", "MLIAP_NN"),
 }
 ENTRY_POINTS = "mlcore.forms"
 FOLDERS = "MLCORE_FORMS"
@@ -45,11 +50,16 @@ def forms() -> dict[str, Form]:
             found[name] = one
             continue
         try:
-            found[name] = one.form(one.example)
+            found[name] = _example(one)
         except BackendUnavailable:
             # its example is a file of LAMMPS, which is not installed
             continue
     return found
+
+
+@functools.cache
+def _example(family: Family) -> Form:
+    return family.form(family.example)
 
 
 def families() -> dict[str, Family]:
@@ -145,10 +155,10 @@ def _of_packages() -> tuple[tuple[str, Form | Family], ...]:
         where = f"entry point {entry.name} ({entry.value})"
         try:
             told = entry.load()
-            if callable(told) and not isinstance(told, (Form)):
+            if callable(told) and not isinstance(told, (Form, Family)):
                 told = told()
-            several = [told] if isinstance(told, (Form)) else list(told)
-            if not all(isinstance(one, (Form)) for one in several):
+            several = [told] if isinstance(told, (Form, Family)) else list(told)
+            if not all(isinstance(one, (Form, Family)) for one in several):
                 raise InvalidArgument("is no form and no list of forms")
         # a broken package must not keep the other forms away
         except Exception as error:
