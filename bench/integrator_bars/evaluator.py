@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from integrator_bars import Measured
+from bars import Measured
 from mlcore import md
 from mlcore.integrators import Report, VerletIntegrator, evaluate, lyapunov
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-from integrator_bars import Measured
+from bars import Measured
 from mlcore import md
 from mlcore.integrators import LSTMIntegrator
 from mlcore.integrators.metrics import horizon, separation

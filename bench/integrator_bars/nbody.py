@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import mlcore
 import numpy as np
-from integrator_bars import Measured
+from bars import Measured
 from mlcore import md
 from mlcore.integrators.baselines import VerletIntegrator
 from mlcore.integrators.costs import verlet_seconds

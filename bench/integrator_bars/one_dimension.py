@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from integrator_bars import Measured
+from bars import Measured
 from mlcore import md
 from mlcore.integrators import ActionAngleIntegrator, PeriodicContinuation, starts
 

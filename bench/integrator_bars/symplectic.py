@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from integrator_bars import Measured
+from bars import Measured
 from mlcore import md
 from mlcore.integrators.symplectic import SymplecticIntegrator
 
