@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ class Simulation:
     most: float = 1e9
 
     def __post_init__(self) -> None:
+        self._plain()
         for name in ("timestep", "thermostat", "barostat", "most"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise InvalidArgument(f"{name}: must be positive, got {getattr(self, name)}")
@@ -112,6 +114,17 @@ class Simulation:
             raise InvalidArgument(
                 f"steps: {self.steps} leave less than 4 samples, one every {self.every}"
             )
+
+    def _plain(self) -> None:
+        """Numbers of other libraries as Python's own: LAMMPS reads no other."""
+        whole = ("equilibrate", "steps", "every", "frames", "seed", "repeats")
+        for name in ("timestep", "pressure", "thermostat", "barostat", "most", *whole):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, (int if name in whole else float)(value))
+        if self.melt is not None:
+            kelvin, steps = self.melt
+            object.__setattr__(self, "melt", (float(kelvin), int(steps)))
 
     def check_cost(self, atoms: int, temperatures: int) -> None:
         """Refuses what would take for ever.
@@ -239,7 +252,7 @@ class Live:
             rows = self.lmp.numpy.extract_atom(name, dim=columns)[: self.count]
         else:
             rows = self.lmp.numpy.extract_atom(name)[: self.count]
-        found = np.empty_like(rows)
+        found: npt.NDArray[Any] = np.empty_like(rows)
         found[self.lmp.numpy.extract_atom("id")[: self.count] - 1] = rows
         return found
 
@@ -249,6 +262,17 @@ class Live:
         images = np.stack([packed & 1023, packed >> 10 & 1023, packed >> 20], axis=1) - 512
         moved: Array = self.atoms("x") + images @ self.cell() - self.lmp.extract_box()[0]
         return moved
+
+    def place(self, positions: Array, cell: Array) -> None:
+        """Box and atoms as `cell` and `positions` gave them."""
+        low = np.asarray(self.lmp.extract_box()[0], dtype=np.float64)
+        ends = [(float(a), float(a + cell[k, k])) for k, a in enumerate(low)]
+        sides = " ".join(f"{x} final {a!r} {b!r}" for x, (a, b) in zip("xyz", ends, strict=True))
+        tilts = ((1, 0, "xy"), (2, 0, "xz"), (2, 1, "yz"))
+        leaning = "".join(f" {name} final {float(cell[i, j])!r}" for i, j, name in tilts)
+        self.command(f"change_box all {sides}{leaning} units box")
+        flat = np.ascontiguousarray(positions + low, dtype=np.float64).ravel()
+        self.lmp.scatter_atoms("x", 1, 3, flat.ctypes.data_as(ctypes.POINTER(ctypes.c_double)))
 
     def types(self) -> npt.NDArray[np.int64]:
         return self.atoms("type", 1).astype(np.int64) - 1
@@ -295,7 +319,9 @@ def simulate(
             return error
         return [list(of_temperature) for of_temperature in zip(*runs, strict=True)]
 
-    found = boxes.once(k, (tuple(temperatures), simulation), all_of_it)
+    found: list[list[Trajectory]] | Exploded = boxes.once(
+        k, (tuple(temperatures), simulation), all_of_it
+    )
     if isinstance(found, Exploded):
         raise found
     return found
@@ -354,8 +380,13 @@ def _stage(at_work: Live, temperature: float, simulation: Simulation, seed: int)
     )
 
 
-def settle(at_work: Live, temperature: float, simulation: Simulation, seed: int) -> None:
-    """The steps before samples are taken; ends in the volume the sampled ones begin with."""
+def settle(
+    at_work: Live, temperature: float, simulation: Simulation, seed: int, keep: bool = False
+) -> None:
+    """The steps before samples are taken; ends in the volume the sampled ones begin with.
+
+    With ``keep`` that is the mean volume, whatever the ensemble.
+    """
     limit = hottest(temperature)
     at_work.warm(temperature, seed)
     if simulation.pressure is None:
@@ -364,7 +395,7 @@ def settle(at_work: Live, temperature: float, simulation: Simulation, seed: int)
         return
     with fixed(at_work, motion("npt", temperature, simulation)):
         volumes = at_work.pass_time(simulation.equilibrate, limit)
-    if simulation.ensemble != "npt" and len(volumes) > 1:
+    if (keep or simulation.ensemble != "npt") and len(volumes) > 1:
         mean = float(volumes[len(volumes) // 2 :].mean())
         scale = (mean / at_work.volume()) ** (1 / 3)
         sides = " ".join(f"{axis} scale {scale!r}" for axis in "xyz")
@@ -383,10 +414,11 @@ def motion(ensemble: str, temperature: float, simulation: Simulation) -> str:
 
 
 @contextlib.contextmanager
-def fixed(at_work: Live, words: str) -> Iterator[None]:
-    at_work.command(f"fix motion all {words}")
+def fixed(at_work: Live, words: str, name: str = "motion", group: str = "all") -> Iterator[None]:
+    """A ``fix`` for as long as the context lasts."""
+    at_work.command(f"fix {name} {group} {words}")
     yield
-    at_work.command("unfix motion")
+    at_work.command(f"unfix {name}")
 
 
 def checked(name: str, structure: Atoms, temperatures: Sequence[float]) -> None:
