@@ -106,10 +106,11 @@ def _read_descriptor(found: _Found, names: Sequence[str], rows: list[list[str]])
     for name in _NUMBERS:
         if name in told:
             found.values[""][name] = float(told[name][0])
-    for word in set(told) - {"twojmax", "nelems", "elems", "radelems", "welems", *_NUMBERS}:
-        found.flags[word] = " ".join(told[word])
-    for name in set(names) & set(told.get("elems", ())):
-        at = told["elems"].index(name)
+    taken = {"twojmax", "nelems", "elems", "radelems", "welems", *_NUMBERS}
+    found.flags = {word: " ".join(rest) for word, rest in told.items() if word not in taken}
+    for at, name in enumerate(told.get("elems", ())):
+        if name not in names:
+            continue
         found.values[name] = {
             "radius": float(told["radelems"][at]), "weight": float(told["welems"][at])
         }  # fmt: skip
@@ -159,7 +160,6 @@ def _check_elements(found: _Found, names: Sequence[str], elements: int) -> None:
     told = [n for n in found.values if n]
     if sorted(told) != sorted(names) or elements != len(names):
         raise ValueError(f"is for {elements} elements, of which {', '.join(told)} are wanted")
-    found.values = {"": found.values[""]} | {name: found.values[name] for name in names}
 
 
 _READERS = {"snap": _read_snap, "linear": _read_linear, "nn": _read_nn}
