@@ -21,6 +21,7 @@ from mlcore.errors import InvalidArgument
 __all__ = ["FUNCTIONS", "Expression"]
 
 LONGEST = 2000
+DEEPEST = 100
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": np.abs,
@@ -118,10 +119,22 @@ def _parsed(text: str, what: str) -> ast.expr:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            return ast.parse(escaped, mode="eval").body
+            tree = ast.parse(escaped, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError, Warning) as error:
         reason = str(error).replace(_ESCAPE, "")
         raise InvalidArgument(f"{what} {text!r} cannot be read: {reason}") from None
+    if _depth(tree) > DEEPEST:
+        raise InvalidArgument(f"{what} is nested more than {DEEPEST} deep")
+    return tree
+
+
+def _depth(tree: ast.AST) -> int:
+    deepest, left = 0, [(tree, 1)]
+    while left:
+        node, depth = left.pop()
+        deepest = max(deepest, depth)
+        left += [(below, depth + 1) for below in ast.iter_child_nodes(node)]
+    return deepest
 
 
 def _named(node: ast.Name) -> str:

@@ -240,8 +240,16 @@ class Space:
                 raise InvalidArgument(f"ties: {name} is fixed already")
             if name not in known:
                 raise InvalidArgument(_unknown("ties", name, known))
+            if known[name].whole:
+                raise InvalidArgument(f"ties: {name} is a whole number and cannot be tied")
 
     def _check_uses(self) -> None:
+        for name, tie in self.ties.items():
+            if tie.compares:
+                raise InvalidArgument(f"ties: {name}: {tie.text!r} is a comparison")
+        for constraint in self.constraints:
+            if not constraint.compares:
+                raise InvalidArgument(f"constraints: {constraint.text!r} is no comparison")
         used = {name for e in (*self.ties.values(), *self.constraints) for name in e.names}
         there = self._constants.keys() | self.free.keys() | self.ties.keys()
         for name in sorted(used - there):
