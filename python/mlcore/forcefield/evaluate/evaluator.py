@@ -105,6 +105,7 @@ class Evaluator:
         self.levels = sorted({target.level for target in targets})
         self._native = NativeEngine(model) if engine != "lammps" and is_native(model) else None
         self._lammps: LammpsEngine | None = None
+        self._keys = {t.name: [structure_key(atoms) for atoms in t.structures] for t in targets}
 
     def __enter__(self) -> Self:
         return self
@@ -152,9 +153,11 @@ class Evaluator:
         assert self._native is not None
         start = time.perf_counter()
         self._native.use([c.values for c in going], max(c.reach for c in going))
-        self._native.prepare(_at_rest(targets))
+        self._native.prepare(self._at_rest(targets))
         for target in targets:
-            measured = target.measure(NativeBoxes(self._native, target.structures))
+            measured = target.measure(
+                NativeBoxes(self._native, target.structures, self._keys[target.name])
+            )
             for k, candidate in enumerate(going):
                 candidate.add(target, measured, k)
         share = (time.perf_counter() - start) / len(going)
@@ -169,11 +172,23 @@ class Evaluator:
         start = time.perf_counter()
         try:
             self._lammps.use(candidate.values)
+            self._lammps.prepare(self._at_rest(targets))
             for target in targets:
-                boxes = LammpsBoxes(self._lammps, target.structures)
+                boxes = LammpsBoxes(self._lammps, target.structures, self._keys[target.name])
                 candidate.add(target, target.measure(boxes))
         finally:
             candidate.seconds += time.perf_counter() - start
+
+    def _at_rest(self, targets: Sequence[Target]) -> dict[bytes, tuple[Atoms, bool]]:
+        """Structures that are asked for as they are, and whether their forces are."""
+        found: dict[bytes, tuple[Atoms, bool]] = {}
+        for target in targets:
+            if target.asks is None:
+                continue
+            for key, atoms in zip(self._keys[target.name], target.structures, strict=True):
+                known = found.get(key)
+                found[key] = (atoms, target.asks == "forces" or (known is not None and known[1]))
+        return found
 
 
 class _Candidate:
@@ -263,19 +278,6 @@ def in_tolerances(target: Target, values: Array) -> tuple[Array, Array]:
     single = (counts == 1)[target.term_of]
     terms[target.term_of[single]] = residuals[single]
     return residuals, terms
-
-
-def _at_rest(targets: Sequence[Target]) -> dict[bytes, tuple[Atoms, bool]]:
-    """Structures that are asked for as they are, and whether their forces are."""
-    found: dict[bytes, tuple[Atoms, bool]] = {}
-    for target in targets:
-        if target.asks is None:
-            continue
-        for atoms in target.structures:
-            key = structure_key(atoms)
-            forces = target.asks == "forces" or (key in found and found[key][1])
-            found[key] = (atoms, forces)
-    return found
 
 
 def _cost(target: Target) -> int:

@@ -21,6 +21,7 @@ from mlcore.forcefield.targets.face import Array, Change, Static
 __all__ = ["LammpsBoxes", "LammpsEngine"]
 
 _MEMORY = Path("/dev/shm")
+_NOTHING = np.empty((1, 0))
 
 
 class LammpsEngine:
@@ -62,11 +63,11 @@ class LammpsEngine:
             (self.folder / name).write_text(text)
         self._interaction = interaction
 
-    def box(self, structure: Atoms) -> Box:
+    def box(self, structure: Atoms, key: bytes | None = None) -> Box:
         """The box of ``structure`` under the candidate in use."""
         if self._interaction is None:
             raise Error("no candidate is in use")
-        key = structure_key(structure)
+        key = key or structure_key(structure)
         if key not in self._boxes:
             self._boxes[key] = Box(structure, self.model, self._interaction.atom_style)
         box = self._boxes[key]
@@ -75,12 +76,20 @@ class LammpsEngine:
             self._ready.add(key)
         return box
 
-    def at_rest(self, structure: Atoms) -> Static:
+    def at_rest(self, structure: Atoms, forces: bool = True, key: bytes | None = None) -> Static:
         """``structure`` as it is; asked of LAMMPS once for each candidate."""
-        key = structure_key(structure)
-        if key not in self._rest:
-            self._rest[key] = _static(*self.box(structure).static())
+        key = key or structure_key(structure)
+        known = self._rest.get(key)
+        if known is None or (forces and not known.forces.size):
+            self._rest[key] = _static(*self.box(structure, key).static())
         return self._rest[key]
+
+    def prepare(self, structures: Mapping[bytes, tuple[Atoms, bool]]) -> None:
+        """Structures that will be asked for as they are; with forces where the flag says so."""
+        for key, (structure, forces) in structures.items():
+            if not forces and key not in self._rest:
+                energy = np.array([self.box(structure, key).energy()])
+                self._rest[key] = Static(energy, _NOTHING, _NOTHING)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What ``make`` returned under the candidate in use, where ``key`` was asked before."""
@@ -102,29 +111,34 @@ class LammpsBoxes:
 
     candidates = 1
 
-    def __init__(self, engine: LammpsEngine, structures: Sequence[Atoms]) -> None:
+    def __init__(
+        self, engine: LammpsEngine, structures: Sequence[Atoms], keys: Sequence[bytes]
+    ) -> None:
         self._engine = engine
         self.structures = structures
+        self._keys = keys
 
     def static(
         self, k: int, strain: Array | None = None, displacements: Array | None = None
     ) -> Static:
         if strain is None and displacements is None:
-            return self._engine.at_rest(self.structures[k])
-        box = self._engine.box(self.structures[k])
+            return self._engine.at_rest(self.structures[k], True, self._keys[k])
+        box = self._box(k)
         return _static(*box.static(_first(strain), _first(displacements)))
 
     def deformed(self, k: int, changes: Sequence[Change]) -> list[Static]:
         return [self.static(k, strain, displacements) for strain, displacements in changes]
 
     def statics(self, forces: Sequence[bool] | None = None) -> list[Static]:
-        return [self._engine.at_rest(atoms) for atoms in self.structures]
+        flags = [True] * len(self.structures) if forces is None else forces
+        rows = zip(self.structures, flags, self._keys, strict=True)
+        return [self._engine.at_rest(*row) for row in rows]
 
     def relaxed(self, k: int, strain: Array | None = None) -> Static:
-        return _static(*self._engine.box(self.structures[k]).relaxed(_first(strain)))
+        return _static(*self._box(k).relaxed(_first(strain)))
 
     def lammps(self, k: int) -> Any:
-        box = self._engine.box(self.structures[k])
+        box = self._box(k)
         box.reset()
         return box.lmp
 
@@ -137,7 +151,10 @@ class LammpsBoxes:
             box.close()
 
     def once(self, k: int, what: Hashable, make: Callable[[], Any]) -> Any:
-        return self._engine.once((structure_key(self.structures[k]), what), make)
+        return self._engine.once((self._keys[k], what), make)
+
+    def _box(self, k: int) -> Box:
+        return self._engine.box(self.structures[k], self._keys[k])
 
 
 def check_reach(cutoff: float, cap: float) -> None:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from ase import Atoms
 
 from mlcore.errors import Error
-from mlcore.forcefield.evaluate.lammps import structure_key
 from mlcore.forcefield.forms.record import Model
 from mlcore.forcefield.targets.face import Change, Static
 from mlcore.potentials import COLUMNS, Structures, evaluate
@@ -86,16 +85,15 @@ class NativeEngine:
                 found.energies[:, k], forces, found.stress[:, k], bool(wanted[k])
             )
 
-    def at_rest(self, structure: Atoms, forces: bool) -> Static:
+    def at_rest(self, structure: Atoms, forces: bool, key: bytes) -> Static:
         """``structure`` as it is."""
-        key = structure_key(structure)
         known = self._rest.get(key)
         if known is None or (forces and np.isnan(known.forces).all()):
             self._rest.pop(key, None)
             self.prepare({key: (structure, forces)})
         return self._rest[key]
 
-    def deformed(self, structure: Atoms, changes: Sequence[Change]) -> list[Static]:
+    def deformed(self, structure: Atoms, changes: Sequence[Change], key: bytes) -> list[Static]:
         """``structure`` after several deformations of each candidate's own, in one call."""
         c, n, several = self.candidates, len(structure), len(changes)
         strains: Array | None = None
@@ -113,7 +111,7 @@ class NativeEngine:
             reach /= float(np.linalg.svd(strains, compute_uv=False).min())
         found = evaluate(
             self.model.form.name,
-            self._listed(structure_key(structure), [structure], reach),
+            self._listed(key, [structure], reach),
             np.tile(self._parameters, (several, 1)),
             deformation=strains,
             displacements=displacements,
@@ -146,27 +144,28 @@ class NativeEngine:
 class NativeBoxes:
     """The structures of one target under the candidates of a `NativeEngine`."""
 
-    def __init__(self, engine: NativeEngine, structures: Sequence[Atoms]) -> None:
+    def __init__(
+        self, engine: NativeEngine, structures: Sequence[Atoms], keys: Sequence[bytes]
+    ) -> None:
         self._engine = engine
         self.structures = structures
+        self._keys = keys
         self.candidates = engine.candidates
 
     def static(
         self, k: int, strain: Array | None = None, displacements: Array | None = None
     ) -> Static:
         if strain is None and displacements is None:
-            return self._engine.at_rest(self.structures[k], True)
+            return self._engine.at_rest(self.structures[k], True, self._keys[k])
         return self.deformed(k, [(strain, displacements)])[0]
 
     def deformed(self, k: int, changes: Sequence[Change]) -> list[Static]:
-        return self._engine.deformed(self.structures[k], changes)
+        return self._engine.deformed(self.structures[k], changes, self._keys[k])
 
     def statics(self, forces: Sequence[bool] | None = None) -> list[Static]:
-        flags = forces if forces is not None else [True] * len(self.structures)
-        return [
-            self._engine.at_rest(atoms, flag)
-            for atoms, flag in zip(self.structures, flags, strict=True)
-        ]
+        flags = [True] * len(self.structures) if forces is None else forces
+        rows = zip(self.structures, flags, self._keys, strict=True)
+        return [self._engine.at_rest(*row) for row in rows]
 
     def relaxed(self, k: int, strain: Array | None = None) -> Static:
         raise Error(_NO_LAMMPS)

@@ -146,7 +146,7 @@ class Target(ABC):
     ) -> None:
         self.name = name
         self.group = group or name
-        self.structures = tuple(structures)
+        self.structures = tuple(atoms.copy() for atoms in structures)
         self.reference = np.atleast_1d(np.asarray(reference, dtype=np.float64))
         self.sigma = np.broadcast_to(
             np.asarray(sigma, dtype=np.float64), self.reference.shape
