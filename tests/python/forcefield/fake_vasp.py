@@ -142,12 +142,14 @@ def main(folder: Path) -> int:
         print(" Found some non-integer element in rotation matrix        3", file=sys.stderr)
         return 139
     step = computed(folder)
-    step["scsteps"] = 60 if mode == "unconverged" else 9
-    text = vasprun([step])
+    incar = dict(line.split(" = ", 1) for line in (folder / "INCAR").read_text().splitlines())
+    nelm = int(incar.get("NELM", "60"))
+    step["scsteps"] = nelm if mode == "unconverged" else 9
+    text = vasprun([step], nelm)
     if mode == "cut":
         text = text[: text.index("<calculation>") + 300]
     (folder / "vasprun.xml").write_text(text)
-    (folder / "OUTCAR").write_text(outcar([step]))
+    (folder / "OUTCAR").write_text(outcar([step], nelm))
     return 0
 
 

@@ -298,7 +298,7 @@ def test_references_make_lone_beads_zero() -> None:
 def test_references_of_two_kinds() -> None:
     def beads(names: list[str], energy: float) -> Atoms:
         atoms = Atoms("X" * len(names), positions=3 * np.arange(3 * len(names)).reshape(-1, 3))
-        atoms.set_array("bead", np.array(names))
+        atoms.set_array("species", np.array(names))
         return labelled(atoms, energy)
 
     rows = [beads(["A"] * a + ["B"] * b, -2.0 * a - 5.0 * b) for a, b in ((1, 0), (2, 1), (1, 3))]

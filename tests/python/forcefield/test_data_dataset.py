@@ -319,7 +319,7 @@ def test_what_is_printed(data: Dataset) -> None:
 
 def test_beads_are_species() -> None:
     atoms = Atoms("X2", positions=[[0, 0, 0], [0, 0, 3]])
-    atoms.set_array("bead", np.array(["W", "Na"]))
+    atoms.set_array("species", np.array(["W", "Na"]))
     assert species(atoms) == ["W", "Na"]
     assert Dataset({"a": [atoms]}).species == ("Na", "W")
 

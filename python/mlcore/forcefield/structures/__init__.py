@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from mlcore.forcefield.structures.ase_db import read_ase_db, write_ase_db
-from mlcore.forcefield.structures.beads import ByFormula, ByIndex, ByMolecule, coarse_grained, mapped
+from mlcore.forcefield.structures.beads import (
+    ByFormula,
+    ByIndex,
+    ByMolecule,
+    coarse_grained,
+    mapped,
+)
 from mlcore.forcefield.structures.checks import Finding, Findings, check
 from mlcore.forcefield.structures.dataset import Dataset, Group, species
 from mlcore.forcefield.structures.importers import FORMATS, read_group, write_structures

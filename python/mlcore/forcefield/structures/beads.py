@@ -237,7 +237,7 @@ class Beads:
             references: energy of each kind of bead that is taken off the energy, eV.
 
         Returns:
-            one atom X per bead, with an array `bead` of their names, their masses, and what is
+            one atom X per bead, with an array `species` of their names, their masses, and what is
             labelled: the energy less the references, forces summed, the stress of the beads (that
             of the atoms without what acts inside beads). Beads are wrapped into the cell.
 
@@ -256,7 +256,7 @@ class Beads:
         beads = Atoms(numbers=np.zeros(len(self), int), positions=centers, cell=atoms.cell)
         beads.pbc = atoms.pbc
         beads.set_masses(self.masses)
-        beads.set_array("bead", np.array(self.names))
+        beads.set_array("species", np.array(self.names))
         beads.info.update(atoms.info)
         if "momenta" in atoms.arrays:
             momenta = np.zeros((len(self), 3))

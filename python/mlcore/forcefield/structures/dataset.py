@@ -61,9 +61,9 @@ class Group:
 
 
 def species(atoms: Atoms) -> list[str]:
-    """What each atom is: the name of its bead where there is an array `bead`, else its symbol."""
-    if "bead" in atoms.arrays:
-        return [str(name) for name in atoms.arrays["bead"]]
+    """What each atom is: the array `species` where there is one (names of beads), else its symbol."""
+    if "species" in atoms.arrays:
+        return [str(name) for name in atoms.arrays["species"]]
     return list(atoms.symbols)
 
 

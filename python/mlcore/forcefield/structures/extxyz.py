@@ -29,6 +29,9 @@ MOST_ATOMS = 10_000_000
 MOST_BYTES = 4 << 30
 """Longest text accepted (after decompression), in bytes."""
 
+BEAD = "bead"
+"""Column of names of beads; in memory they are the array `species`."""
+
 _SPECIES = ("species", "symbols", "element")
 _POSITIONS = ("pos", "positions")
 _OWN = ("Lattice", "Properties", "pbc", "energy", "stress")
@@ -83,7 +86,7 @@ def _atoms(source: TextSource, rows: list[str], info: dict[str, Any]) -> Atoms:
     cell, pbc = _box(source, info)
     atoms = Atoms(numbers=numbers, positions=positions, cell=cell, pbc=pbc)
     for name, array in arrays.items():
-        atoms.set_array(name, array)
+        atoms.set_array("species" if name == BEAD else name, array)
     atoms.info.update(info)
     return atoms
 
@@ -207,7 +210,9 @@ def frame_text(atoms: Atoms) -> tuple[str, list[str]]:
     for name, array in atoms.arrays.items():
         if name in ("numbers", "positions"):
             continue
-        if name in ("forces", "species", "pos", "Z", *_SPECIES, *_POSITIONS):
+        if name == "species":
+            name = BEAD
+        elif name in ("forces", "pos", "Z", BEAD, *_SPECIES, *_POSITIONS):
             raise InvalidArgument(f"atoms: array {name!r} has the name of a column of the format")
         if _fits(name, array):
             arrays[name] = array

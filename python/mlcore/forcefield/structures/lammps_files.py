@@ -15,6 +15,7 @@ from mlcore.data.source import TextSource
 from mlcore.data.trajectory import Frame
 from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.forcefield.structures.ase_files import sized
+from mlcore.forcefield.structures.dataset import species
 from mlcore.forcefield.structures.labels import labelled
 from mlcore.io.atomic import write_text
 
@@ -67,23 +68,39 @@ def _by_mass(path: PathLike) -> list[str]:
     return [found[k + 1] for k in range(len(found))]
 
 
-def write_data(path: PathLike, atoms: Atoms, elements: Sequence[str] | None = None) -> list[str]:
-    """Writes a data file (atom style atomic, metal units, all digits); returns the elements of types.
+def write_data(
+    path: PathLike,
+    atoms: Atoms,
+    elements: Sequence[str] | None = None,
+    *,
+    masses: Sequence[float] | None = None,
+    charges: bool = False,
+) -> tuple[str, ...]:
+    """Writes a data file with all digits; returns what types 1, 2, .. are.
 
-    The cell is turned to what LAMMPS wants where it is not so already.
+    The cell is turned to what LAMMPS wants where it is not so already (`ase.calculators.lammps.Prism`
+    turns vectors back).
+
+    Args:
+        path: the file.
+        atoms: with a cell; beads are told by an array `species`.
+        elements: elements or beads of types 1, 2, ..; left out, in the order they occur.
+        masses: of the types, g/mol; left out, those of the elements or of the atoms.
+        charges: atom style charge with the atoms' initial charges, e; else atomic.
 
     Raises:
-        InvalidArgument: no cell, or an element that is not among `elements`.
+        InvalidArgument: no cell, or a species that is not among `elements`.
     """
     from ase.calculators.lammps import Prism
-    from ase.data import atomic_masses, atomic_numbers
 
-    told = list(elements or dict.fromkeys(atoms.symbols))
-    strange = sorted(set(atoms.symbols) - set(told))
+    kinds = species(atoms)
+    told = tuple(elements or dict.fromkeys(kinds))
+    strange = sorted(set(kinds) - set(told))
     if strange:
         raise InvalidArgument(f"elements: {', '.join(strange)} is not in {', '.join(told)}")
     if not abs(np.linalg.det(np.asarray(atoms.cell))) > 0:
         raise InvalidArgument("atoms: a data file needs a cell with a volume")
+    weights = _masses(atoms, kinds, told) if masses is None else [float(m) for m in masses]
     prism = Prism(np.asarray(atoms.cell), pbc=atoms.pbc)
     turned = prism.vector_to_lammps(atoms.positions, wrap=False)
     lx, ly, lz, xy, xz, yz = (float(v) for v in prism.get_lammps_prism())
@@ -92,13 +109,22 @@ def write_data(path: PathLike, atoms: Atoms, elements: Sequence[str] | None = No
     if prism.is_skewed():
         rows.append(f"{xy!r} {xz!r} {yz!r} xy xz yz")
     rows += ["", "Masses", ""]
-    masses = (float(atomic_masses[atomic_numbers[s]]) for s in told)
-    rows += [f"{k} {m!r} # {s}" for k, (s, m) in enumerate(zip(told, masses, strict=True), 1)]
-    rows += ["", "Atoms # atomic", ""]
-    for k, (symbol, place) in enumerate(zip(atoms.symbols, turned.tolist(), strict=True), 1):
-        rows.append(f"{k} {told.index(symbol) + 1} {' '.join(map(repr, place))}")
+    rows += [f"{k} {m!r} # {s}" for k, (s, m) in enumerate(zip(told, weights, strict=True), 1)]
+    rows += ["", f"Atoms # {'charge' if charges else 'atomic'}", ""]
+    charge = atoms.get_initial_charges().tolist()
+    number = {name: k for k, name in enumerate(told, 1)}
+    for k, (kind, place) in enumerate(zip(kinds, turned.tolist(), strict=True)):
+        q = f" {charge[k]!r}" if charges else ""
+        rows.append(f"{k + 1} {number[kind]}{q} {' '.join(map(repr, place))}")
     write_text(path, "\n".join(rows) + "\n")
     return told
+
+
+def _masses(atoms: Atoms, kinds: Sequence[str], told: Sequence[str]) -> list[float]:
+    from ase.data import atomic_masses, atomic_numbers
+
+    own = dict(zip(kinds, atoms.get_masses().tolist(), strict=True))
+    return [own[s] if s in own else float(atomic_masses[atomic_numbers[s]]) for s in told]
 
 
 def read_dump(
