@@ -293,7 +293,10 @@ __device__ double eam_energy(const Center& at) {
     sum +=
         spline(density + (at.kind_of(e) * s + at.kind()) * n, n, r / model.radial_spacing, slope);
   }
-  const double largest = static_cast<double>(model.embedding_knots - 1) * model.density_spacing;
+  const double largest =
+      model.largest_density > 0
+          ? model.largest_density
+          : static_cast<double>(model.embedding_knots - 1) * model.density_spacing;
   const double* embedding = at.parameters + at.kind() * model.embedding_knots;
   energy += spline(embedding, model.embedding_knots, sum / model.density_spacing, rise);
   rise /= model.density_spacing;

@@ -113,7 +113,7 @@ void export_potentials(py::module_& m) {
   py::class_<PotentialModel>(m, "PotentialModel")
       .def(py::init([](int form, std::int64_t species, bool shift, std::int64_t embedding_knots,
                        std::int64_t radial_knots, double density_spacing, double radial_spacing,
-                       double cutoff) {
+                       double cutoff, double largest_density) {
              return PotentialModel{static_cast<PotentialForm>(form),
                                    species,
                                    shift,
@@ -121,12 +121,13 @@ void export_potentials(py::module_& m) {
                                    radial_knots,
                                    density_spacing,
                                    radial_spacing,
-                                   cutoff};
+                                   cutoff,
+                                   largest_density};
            }),
            py::arg("form"), py::arg("species"), py::arg("shift") = false,
            py::arg("embedding_knots") = 0, py::arg("radial_knots") = 0,
            py::arg("density_spacing") = 0.0, py::arg("radial_spacing") = 0.0,
-           py::arg("cutoff") = 0.0)
+           py::arg("cutoff") = 0.0, py::arg("largest_density") = 0.0)
       .def_property_readonly("parameters", &potential_parameters)
       .def("evaluate", &evaluate, py::arg("structures"), py::arg("parameters"), py::arg("results"),
            py::arg("directions") = py::none(), py::arg("deformation") = py::none(),

@@ -37,6 +37,8 @@ void check_model(const PotentialModel& model) {
     MLCORE_CHECK(std::isfinite(spacing) && spacing > 0,
                  "spacings and cutoff must be positive and finite, got ", spacing);
   }
+  MLCORE_CHECK(std::isfinite(model.largest_density) && model.largest_density >= 0,
+               "largest_density must be finite and not negative, got ", model.largest_density);
 }
 
 template <class T, int Rank>
@@ -121,8 +123,8 @@ void check_structures(const PotentialModel& model, const PotentialStructures& on
   check_finite("volumes", on.volumes);
 }
 
-/// Whether LAMMPS would take a row of parameters.
-bool usable(PotentialForm form, const double* p) {
+/// Whether LAMMPS would take a row of parameters, that of a pair or a triplet alone.
+bool usable(PotentialForm form, const double* p, bool two_body) {
   const auto none_negative = [p](std::initializer_list<int> which) {
     return std::all_of(which.begin(), which.end(), [p](int k) { return p[k] >= 0; });
   };
@@ -136,7 +138,8 @@ bool usable(PotentialForm form, const double* p) {
     case PotentialForm::stillinger_weber:
       return none_negative({0, 1, 2, 3, 4, 6, 7, 8, 9});
     case PotentialForm::tersoff:
-      return none_negative({1, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13}) && p[6] > 0 && p[11] <= p[10];
+      return none_negative({1, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13}) && (p[6] > 0 || !two_body) &&
+             p[11] <= p[10];
     case PotentialForm::eam:
       return true;
   }
@@ -210,7 +213,9 @@ std::vector<PotentialVerdict> judge_potentials(const PotentialModel& model,
       MLCORE_CHECK(model.form != PotentialForm::tersoff || p[0] == 1 || p[0] == 3,
                    "parameters: m must be 1 or 3, but in row ", k / columns, " of candidate ", c,
                    " it is ", p[0]);
-      result[c].usable = result[c].usable && usable(model.form, p);
+      result[c].usable = result[c].usable && usable(model.form, p,
+                                                    k / columns / model.species % model.species ==
+                                                        k / columns % model.species);
       result[c].cutoff = std::max(result[c].cutoff, cutoff_of(model, p));
     }
   }

@@ -458,6 +458,7 @@ class PotentialModel:
         density_spacing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
         radial_spacing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
         cutoff: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        largest_density: typing.SupportsFloat | typing.SupportsIndex = 0.0,
     ) -> None: ...
     def evaluate(
         self,

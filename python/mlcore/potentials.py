@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ import numpy.typing as npt
 
 from mlcore import _core
 from mlcore.arrays import Kind, box, flag, host, is_atoms, number, one_of, positive, thread_count
-from mlcore.errors import BackendUnavailable, InvalidArgument
+from mlcore.errors import BackendUnavailable, FileFormatError, InvalidArgument
 from mlcore.neighbors import neighbor_batch
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Tables:
         product: (C, pairs, nr) or (pairs, nr) r phi(r) of the pairs (0, 0), (0, 1), .., (1, 1), ..
         density_spacing, radial_spacing: drho, dr.
         cutoff: of the file.
+        largest_density: beyond it energies follow the line of the last knot; 0: that of this knot.
     """
 
     embedding: Any
@@ -77,6 +79,7 @@ class Tables:
     density_spacing: float
     radial_spacing: float
     cutoff: float
+    largest_density: float = 0.0
 
     def flat(self) -> Array:
         """(C, P) F, rho and r phi, each row one candidate."""
@@ -102,6 +105,25 @@ class Tables:
             parts.append(np.broadcast_to(rows, (count, rows.shape[1])))
         return np.concatenate(parts, axis=1)
 
+    @classmethod
+    def read(cls, path: str | Path, form: str, species: Sequence[str] = ()) -> Tables:
+        """One candidate from a file of LAMMPS.
+
+        Args:
+            path: the file.
+            form: "eam" (funcfl, one element), "eam/alloy" or "eam/fs" (setfl).
+            species: elements to take, in the order wanted; none: all of the file.
+
+        Raises:
+            FileFormatError: it holds something else, or lacks an element.
+        """
+        one_of("form", form, "eam", "eam/alloy", "eam/fs")
+        lines = Path(path).read_text().splitlines()
+        try:
+            return _read_funcfl(lines) if form == "eam" else _read_setfl(lines, form, species)
+        except (IndexError, ValueError) as error:
+            raise FileFormatError(f"{path}: no {form} tables: {error}") from None
+
     def model(self, species: int) -> Any:
         """The core's record of the form."""
         shapes = [np.shape(table) for table in (self.embedding, self.density, self.product)]
@@ -115,6 +137,7 @@ class Tables:
             density_spacing=positive("density_spacing", self.density_spacing),
             radial_spacing=positive("radial_spacing", self.radial_spacing),
             cutoff=positive("cutoff", self.cutoff),
+            largest_density=number("largest_density", self.largest_density),
         )
 
 
@@ -219,7 +242,8 @@ class Structures:
                 self.volumes,
             )
             placed: Any = arrays if kind.on_cpu else map(kind.array, arrays)
-            self._cores[where] = _core.PotentialStructures(*placed, self.cutoff + self.skin)
+            reach: Any = [self.cutoff + self.skin]
+            self._cores[where] = _core.PotentialStructures(*placed, *reach)
         return self._cores[where]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -269,8 +293,8 @@ class Results(NamedTuple):
     """
 
     energies: Any
-    forces: Any
-    stress: Any
+    forces: Any = None
+    stress: Any = None
     d_energies: Any = None
     d_forces: Any = None
     d_stress: Any = None
@@ -318,7 +342,7 @@ def evaluate(
             cutoff of a candidate, named by its number, reaches beyond that of the structures.
         BackendUnavailable: derivatives on the GPU.
     """
-    call = _Call(form, structures, parameters, shift)
+    call = Call(form, structures, parameters, shift)
     return call.run(
         deformation=call.deformation(deformation),
         displacements=call.displacements(displacements),
@@ -330,7 +354,7 @@ def evaluate(
     )
 
 
-class _Call:
+class Call:
     """Arguments of `evaluate` as the core reads them."""
 
     def __init__(self, form: str, structures: Structures, parameters: Any, shift: bool) -> None:
@@ -358,14 +382,16 @@ class _Call:
     def run(
         self,
         *,
-        deformation: Any,
-        displacements: Any,
-        directions: Any,
-        forces: bool,
-        stress: bool,
-        wanted: Any,
-        num_threads: int,
+        deformation: Any = None,
+        displacements: Any = None,
+        directions: Any = None,
+        forces: bool = True,
+        stress: bool = True,
+        wanted: Any = None,
+        num_threads: int = 0,
+        reference: bool = False,
     ) -> Results:
+        """What `evaluate` returns, of arguments that the other methods made."""
         M, N, C = len(self.structures), int(self.structures.atoms[-1]), self.count
         shapes: dict[str, tuple[int, ...]] = {"energies": (C, M)}
         if forces:
@@ -379,19 +405,13 @@ class _Call:
         filled = {name: array for name, (array, _) in outputs.items()}
         if wanted is not None:
             filled["wanted"] = wanted
-        self.model.evaluate(
-            self.structures.core(self.kind),
-            self.parameters,
-            filled,
-            directions=directions,
-            deformation=deformation,
-            displacements=displacements,
-            num_threads=num_threads,
-            stream=self.kind.stream(),
-        )
-        named = {name: result for name, (_, result) in outputs.items()}
-        return Results(named["energies"], named.get("forces"), named.get("stress"),
-                       *(named.get(f"d_{name}") for name in ("energies", "forces", "stress")))  # fmt: skip
+        core, moved = self.structures.core(self.kind), (deformation, displacements)
+        if reference:
+            self.model.evaluate_reference(core, self.parameters, filled, *moved)
+        else:
+            threads, stream = num_threads, self.kind.stream()
+            self.model.evaluate(core, self.parameters, filled, directions, *moved, threads, stream)
+        return Results(**{name: result for name, (_, result) in outputs.items()})
 
     def deformation(self, given: Any) -> Any:
         """(1 or C, 1 or M, 3, 3) or None."""
@@ -467,6 +487,59 @@ class _Call:
             return self.kind.array(kind.take(name, values))
         kind.require_device_of(self.kind, name, "parameters")
         return kind.take(name, values)
+
+
+_HARTREE_BOHR = 27.2 * 0.529  # eV A, as LAMMPS has it
+
+
+def _read_funcfl(lines: list[str]) -> Tables:
+    """LAMMPS leaves the last knot of each table out, and F flat where that was."""
+    words = lines[2].split()
+    nrho, nr, spacings = int(words[0]), int(words[2]), (float(words[1]), float(words[3]))
+    numbers = np.array(" ".join(lines[3:]).split()[: nrho + 2 * nr], dtype=np.float64)
+    embedding, charge, density = np.split(numbers, [nrho, nrho + nr])
+    if len(density) != nr:
+        raise ValueError(f"{nrho} + 2 x {nr} numbers wanted, {len(numbers)} found")
+    product = _HARTREE_BOHR * charge * charge
+    return Tables(
+        embedding[None, :-1],
+        density[None, :-1],
+        product[None, :-1],
+        *spacings,
+        cutoff=float(words[4]),
+        largest_density=(nrho - 1) * spacings[0],
+    )
+
+
+def _read_setfl(lines: list[str], form: str, species: Sequence[str]) -> Tables:
+    count, *names = lines[3].split()
+    n = int(count)
+    words = lines[4].split()
+    nrho, nr = int(words[0]), int(words[2])
+    stream = iter(" ".join(lines[5:]).split())
+
+    def take(length: int) -> Array:
+        return np.array([next(stream) for _ in range(length)], dtype=np.float64)
+
+    embedding, density = [], []
+    try:
+        for _ in range(n):
+            for _ in range(4):  # number, mass, lattice constant and type
+                next(stream)
+            embedding.append(take(nrho))
+            density.append([take(nr) for _ in range(n)] if form == "eam/fs" else [take(nr)] * n)
+        product = {(a, b): take(nr) for a in range(n) for b in range(a + 1)}
+    except (StopIteration, RuntimeError):
+        raise ValueError("it ends too early") from None
+    chosen = [names.index(name) for name in (species or names)]
+    return Tables(
+        np.array([embedding[a] for a in chosen]),
+        np.array([[density[a][b] for b in chosen] for a in chosen])[None],
+        np.array([product[max(a, b), min(a, b)] for k, a in enumerate(chosen) for b in chosen[k:]]),
+        float(words[1]),
+        float(words[3]),
+        float(words[4]),
+    )
 
 
 def _model(form: str, species: int, shift: bool) -> Any:

@@ -22,6 +22,7 @@ from mlcore.dynamics import (
 )
 from mlcore.mlp import MLP
 from mlcore.pair_potential import PairPotential, PairResults
+from mlcore.potentials import Call, Results, Structures
 from mlcore.random import checked_tags
 from mlcore.recurrent import LSTM
 from mlcore.splitting import PairSplitting
@@ -51,6 +52,7 @@ __all__ = [
     "normal",
     "pair_potential",
     "position_gradient",
+    "potentials",
     "rasterize",
     "scatter3d",
     "scatter3d_active",
@@ -278,6 +280,24 @@ def pair_potential(
     rows = _core.PairRows(offsets, j, D, types=kinds)
     potential.core.evaluate(rows, forces, energies, virial, reference=True)
     return PairResults(float(energies.sum()), energies, forces, virial)
+
+
+def potentials(
+    form: str,
+    structures: Structures,
+    parameters: Any,
+    *,
+    deformation: Any = None,
+    displacements: Any = None,
+    shift: bool = False,
+) -> Results:
+    """`mlcore.potentials.evaluate` in extended precision, forces and stress by differences."""
+    call = Call(form, structures, parameters, shift)
+    return call.run(
+        deformation=call.deformation(deformation),
+        displacements=call.displacements(displacements),
+        reference=True,
+    )
 
 
 def splitting_step(

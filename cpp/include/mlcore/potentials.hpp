@@ -29,6 +29,8 @@ struct PotentialModel {
   std::int64_t embedding_knots = 0, radial_knots = 0;  ///< >= 5
   double density_spacing = 0, radial_spacing = 0;      ///< > 0
   double cutoff = 0;                                   ///< > 0
+  double largest_density =
+      0;  ///< beyond it energies follow the line of the last knot; 0: from there
 };
 
 /// P, the parameters of a candidate.

