@@ -103,6 +103,14 @@ def test_energies_of_a_group_in_other_units(factor: float, unit: str) -> None:
     assert set(found.flagged) >= set(range(12, 18))
 
 
+def test_the_work_of_forces_tells_which_of_two_groups_is_wrong() -> None:
+    """The larger group is in hartree; its forces prove the smaller one right."""
+    other = [changed(a, energy=1 / 27.211386) for a in WARM]
+    found = check(Dataset({"warm": other, "curve": CURVE[:4]}))
+    assert [(f.kind, f.group) for f in found.errors] == [("units", "warm")]
+    assert "energies per atom are" in found.errors[0].message
+
+
 def test_one_energy_in_other_units() -> None:
     data = Dataset({"cold": COLD, "warm": [*WARM[:5], changed(WARM[5], energy=1 / 27.211386)]})
     slips = check(data).of("units")

@@ -180,9 +180,25 @@ class _Seen:
         self.kinds = [species(a) for a in self.structures]
         self.sound = [_is_finite(a) for a in self.structures]
         self.shortest = np.full(len(self.structures), np.inf)
+        self.slip: dict[str, float] = {}
         self.members: dict[str, list[int]] = {}
         for k, name in enumerate(self.group):
             self.members.setdefault(name, []).append(k)
+
+    @cached_property
+    def slopes(self) -> dict[str, dict[str, float]]:
+        """Energy difference per work of forces and of stress, by group, where it can be told."""
+        found: dict[str, dict[str, float]] = {}
+        for name, members in self.members.items():
+            rows = _pairs(self, members)
+            told = {label: _slope(rows, k) for k, label in ((1, "forces"), (2, "stress"))}
+            found[name] = {label: slope for label, slope in told.items() if slope is not None}
+        return found
+
+    def consistent(self, name: str) -> bool:
+        """Whether energies of a group are proved by its forces or stresses."""
+        slopes = self.slopes[name].values()
+        return bool(slopes) and all(0.3 < slope < 3 for slope in slopes)
 
     def one(self, kind: str, severity: Severity, k: int, message: str) -> Finding:
         return Finding(kind, severity, k, self.group[k], message)
@@ -275,7 +291,8 @@ def _energies(seen: _Seen, outlier: float) -> list[Finding]:
     if len(ks) < 4:
         return []
     energy = np.array([seen.labels[k].energy for k in ks])
-    base = _baseline([seen.kinds[k] for k in ks], energy)
+    good = np.array([seen.consistent(seen.group[k]) for k in ks])
+    base = _baseline([seen.kinds[k] for k in ks], energy, good)
     sizes = np.array([len(seen.kinds[k]) for k in ks])
     with np.errstate(divide="ignore", invalid="ignore"):
         found = _slips(seen, ks, energy / base)
@@ -306,17 +323,22 @@ def _usable(value: float | None) -> bool:
     return value is not None and bool(np.isfinite(value))
 
 
-def _baseline(kinds: list[list[str]], energy: FloatArray) -> FloatArray:
-    """Least absolute deviations of energies per atom, by reweighted least squares."""
+def _baseline(
+    kinds: list[list[str]], energy: FloatArray, good: npt.NDArray[np.bool_]
+) -> FloatArray:
+    """Least absolute deviations of energies per atom, by reweighted least squares.
+
+    Energies that are proved to be in eV decide alone, where they know every species.
+    """
     names = sorted({s for kind in kinds for s in kind})
     counts = np.array([[kind.count(s) for s in names] for kind in kinds], dtype=float)
     sizes = counts.sum(axis=1)
     share, y = counts / sizes[:, None], energy / sizes
-    weight = np.ones(len(y))
-    start = np.median(y)
+    use = good if (counts[good] > 0).any(axis=0).all() else np.ones(len(y), dtype=bool)
+    start = np.median(y[use])
     rest = y - start
     for _ in range(100):
-        weight = 1 / np.maximum(np.abs(rest), 1e-6 * max(1.0, abs(start)))
+        weight = use / np.maximum(np.abs(rest), 1e-6 * max(1.0, abs(start)))
         root = np.sqrt(weight)
         mu = np.linalg.lstsq(share * root[:, None], (y - start) * root, rcond=None)[0]
         rest = y - start - share @ mu
@@ -349,6 +371,7 @@ def _slips(seen: _Seen, ks: list[int], ratios: FloatArray) -> list[Finding]:
             ratio = float(np.median(held))
             unit = _unit(ratio, _ENERGY, 1.6)
             if unit:
+                seen.slip[name] = ratio
                 message = f"energies per atom are {ratio:.4g} times the others': {unit}?"
                 found.append(Finding("units", "error", None, name, message))
                 continue
@@ -364,16 +387,14 @@ def _slips(seen: _Seen, ks: list[int], ratios: FloatArray) -> list[Finding]:
 def _work(seen: _Seen) -> list[Finding]:
     """Energy differences of near structures against the work of their forces and stresses."""
     found = []
-    for name, members in seen.members.items():
-        rows = _pairs(seen, members)
-        for column, label, units in ((1, "forces", _FORCE), (2, "stress", _STRESS)):
-            slope = _slope(rows, column)
-            if slope is None:
-                continue
+    for name, slopes in seen.slopes.items():
+        for label, slope in slopes.items():
             if slope < 0:
                 message = f"energies rise where {label} say they fall (slope {slope:.2f})"
                 found.append(Finding("sign", "error", None, name, f"{label}: {message}"))
-            ratio = abs(slope)
+            # energies that are known to be in another unit are told already
+            ratio = abs(slope) / seen.slip.get(name, 1.0)
+            units = _FORCE if label == "forces" else _STRESS
             unit = _unit(ratio, units, 1.5) if ratio < 0.2 or ratio > 5 else ""
             if unit:
                 off = "large" if ratio < 1 else "small"
