@@ -20,10 +20,10 @@ from mlcore.parallel.callables import find
 from mlcore.parallel.payload import answer, prepared_call, raised
 from mlcore.parallel.task import Call, Task
 
-__all__ = ["READY", "States", "main"]
+__all__ = ["KEPT", "READY", "States", "main"]
 
 READY = b"ready"
-_KEPT = 4  # prepared states of the last calls
+KEPT = 4  # prepared states of the last calls
 
 
 class States:
@@ -43,9 +43,10 @@ class States:
             return None
         if call.key not in self._made:
             name, arguments = call.factory
+            assert arguments is not None, "the parent has lost count of the states here"
             self._made[call.key] = find(name)(*pickle.loads(arguments))
         self._made.move_to_end(call.key)
-        while len(self._made) > _KEPT:
+        while len(self._made) > KEPT:
             self._made.popitem(last=False)
         return self._made[call.key]
 
@@ -66,6 +67,11 @@ def _end_with_parent(descriptor: int) -> None:
     poll = select.poll()
     poll.register(descriptor, 0)
     poll.poll()
+    _vanish()
+
+
+def _vanish() -> None:
+    """End this process and all it started, and leave nothing in its temporary folder."""
     shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
 
@@ -73,8 +79,9 @@ def _end_with_parent(descriptor: int) -> None:
 def _received(connection: Connection) -> Task | None:
     try:
         task: Task | None = connection.recv()
-    except EOFError:
-        return None
+    except (EOFError, OSError):
+        _vanish()
+        raise
     return task
 
 

@@ -121,7 +121,7 @@ class Engine(ABC):
         name = None if function is None else name_of(function, "function")
         factory = None if prepared is None else _packed_factory(prepared)
         return Call(
-            key="" if factory is None else hashlib.sha256(repr(factory).encode()).hexdigest(),
+            key="" if factory is None else _key(*factory),
             function=name,
             factory=factory,
             paths=tuple(path for path in sys.path if path),
@@ -219,6 +219,12 @@ def _packed_factory(prepared: Prepared) -> tuple[str, bytes]:
         return name, pickle.dumps(tuple(arguments), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         raise InvalidArgument(f"prepared: arguments that cannot be pickled: {error}") from None
+
+
+def _key(name: str, arguments: bytes) -> str:
+    digest = hashlib.sha256(name.encode() + b"\0")
+    digest.update(arguments)
+    return digest.hexdigest()
 
 
 def fold(operation: Callable[[Any, Any], Any], values: Sequence[Any]) -> Any:

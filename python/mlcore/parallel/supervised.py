@@ -18,14 +18,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import BinaryIO
 
 from mlcore.errors import Error
-from mlcore.parallel.child import READY
+from mlcore.parallel.child import KEPT, READY
 from mlcore.parallel.payload import Failure, failed
-from mlcore.parallel.task import Answer, Task
+from mlcore.parallel.task import Answer, Call, Task
 
 __all__ = ["Child", "Children", "child_environment"]
 
@@ -63,7 +64,7 @@ class Child:
     """One process that answers items."""
 
     def __init__(self) -> None:
-        self.key = ""
+        self._keys: list[str] = []  # states it keeps, as it counts them itself
         self._folder = Path(tempfile.mkdtemp(prefix="mlcore-worker-"))
         self._log = self._folder / "output.log"
         self._ended = False
@@ -101,7 +102,7 @@ class Child:
             Lost: the child hung or died; `answered` holds what came before.
         """
         call = task.call
-        rest = Task(call, task.items[len(answered) :])
+        rest = Task(self._short(call), task.items[len(answered) :])
         try:
             self._connection.send(rest)
         except OSError:
@@ -109,10 +110,21 @@ class Child:
         ready = self._next(call.startup, preparing=True)
         if ready != READY:
             return ready
-        self.key = call.key
+        if call.factory is not None:
+            self._keys = [*(key for key in self._keys if key != call.key), call.key][-KEPT:]
         for _ in rest.items:
             answered.append(self._next(call.timeout, preparing=False))
         return None
+
+    def _short(self, call: Call) -> Call:
+        """The call without the arguments of a state that the child has: they may be large."""
+        if call.factory is None or not self.has(call.key):
+            return call
+        return replace(call, factory=(call.factory[0], None))
+
+    def has(self, key: str) -> bool:
+        """Whether the child has prepared this state."""
+        return key in self._keys
 
     def _next(self, seconds: float | None, preparing: bool) -> bytes:
         end = None if seconds is None else time.monotonic() + seconds
@@ -241,7 +253,7 @@ class Children:
             if self._closed:
                 raise Error("the engine was closed while it worked")
             self._idle = [child for child in self._idle if child.lives]
-            self._idle.sort(key=lambda child: child.key == key)
+            self._idle.sort(key=lambda child: child.has(key))
             child = self._idle.pop() if self._idle else Child()
             self._busy.add(child)
             return child

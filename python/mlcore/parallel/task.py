@@ -14,7 +14,8 @@ class Call:
     Attributes:
         key: the same for calls that can share a prepared state.
         function: name of the function, None: the prepared state itself is called.
-        factory: name of the factory of the prepared state and its pickled arguments, or None.
+        factory: name of the factory of the prepared state and its pickled arguments, or None; the
+            arguments are None where the state is there already.
         paths: where the driver finds modules; workers look there too, after their own places.
         timeout: seconds for one item, None: as long as it takes.
         startup: seconds to start a child, import the function and prepare the state.
@@ -23,7 +24,7 @@ class Call:
 
     key: str
     function: str | None
-    factory: tuple[str, bytes] | None
+    factory: tuple[str, bytes | None] | None
     paths: tuple[str, ...]
     timeout: float | None
     startup: float

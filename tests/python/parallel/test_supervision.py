@@ -138,3 +138,20 @@ def test_wrong_settings_are_named() -> None:
         parallel.engine("serial", workers=0)
     with pytest.raises(parallel.InvalidArgument, match="options of processes: nodes"):
         parallel.engine("processes", nodes=3)
+
+
+def test_more_states_than_are_kept_are_made_again() -> None:
+    with parallel.engine("processes", workers=1) as engine:
+        counted = []
+        for start in (0, 10, 20, 30, 40, 50, 0, 10, 10):
+            (result,) = engine.map(None, [1], prepared=(work.Counter, (start,)))
+            counted.append(result.value[2])
+    assert counted == [1, 11, 21, 31, 41, 51, 1, 11, 12]
+
+
+def test_a_broken_state_is_tried_again() -> None:
+    with parallel.engine("processes", workers=1) as engine:
+        prepared = (work.broken_factory, ("no licence",))
+        for _ in range(2):
+            (result,) = engine.map(None, [1], prepared=prepared)
+            assert result.error.message == "no licence"

@@ -177,7 +177,7 @@ def _executor(parsl: Any, provider: Any, settings: EngineSettings, options: Opti
     share = math.floor(1000 * len(os.sched_getaffinity(0)) / settings.count) / 1000
     cores = options.cores_per_worker or (min(1.0, share) if local else 1.0)
     python = shlex.quote(options.python or sys.executable)
-    pool = f"{python} -m parsl.executors.high_throughput.process_worker_pool "
+    pool = f"{python} -m mlcore.parallel.engines.manager "
     return HighThroughputExecutor(
         label="mlcore",
         provider=provider,
