@@ -76,6 +76,7 @@ class Conductivity(Sampled):
         slabs: int = 20,
         swap: int = 50,
         simulation: Simulation | None = None,
+        supercell: tuple[int, int, int] = (1, 1, 1),
         **options: Any,
     ) -> None:
         name = options.pop("name", f"conductivity of {structure.info.get('name', 'structure')}")
@@ -90,7 +91,7 @@ class Conductivity(Sampled):
         terms = [f"{name} at {t:g} K" for t in temperatures]
         super().__init__(
             name, structure, temperatures, simulation, wanted, sigma, terms, unit="W/(m K)",
-            **options,
+            supercell=supercell, **options,
         )  # fmt: skip
         if self.simulation.steps < 2 * BLOCKS * self.simulation.every:
             raise InvalidArgument(f"{name}: simulation: steps must be {2 * BLOCKS} every at least")

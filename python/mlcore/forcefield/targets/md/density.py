@@ -42,6 +42,7 @@ class Density(Sampled):
         *,
         sigma: npt.ArrayLike = 0.01,
         simulation: Simulation | None = None,
+        supercell: tuple[int, int, int] = (1, 1, 1),
         **options: Any,
     ) -> None:
         name = options.pop("name", f"density of {structure.info.get('name', 'structure')}")
@@ -54,7 +55,7 @@ class Density(Sampled):
         terms = [f"{name} at {t:g} K" for t in temperatures]
         super().__init__(
             name, structure, temperatures, simulation, wanted, sigma, terms, unit="g/cm^3",
-            **options,
+            supercell=supercell, **options,
         )  # fmt: skip
 
     def found(self, runs: Sequence[Runs]) -> tuple[Array, Array]:

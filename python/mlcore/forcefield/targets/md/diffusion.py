@@ -59,6 +59,7 @@ class Diffusion(Sampled):
         species: str | None = None,
         viscosity: float | None = None,
         simulation: Simulation | None = None,
+        supercell: tuple[int, int, int] = (1, 1, 1),
         **options: Any,
     ) -> None:
         name = options.pop("name", f"diffusion in {structure.info.get('name', 'structure')}")
@@ -78,7 +79,7 @@ class Diffusion(Sampled):
         terms = [f"{name} at {t:g} K" for t in temperatures]
         super().__init__(
             name, structure, temperatures, simulation, wanted, sigma, terms,
-            unit="1e-5 cm^2/s", **options,
+            unit="1e-5 cm^2/s", supercell=supercell, **options,
         )  # fmt: skip
         self._chosen = chosen(name, self.structures[0], species)
 

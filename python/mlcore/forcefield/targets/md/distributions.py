@@ -53,6 +53,7 @@ class RadialDistribution(Sampled):
         sigma: float = 0.1,
         pair: tuple[str, str] | None = None,
         simulation: Simulation | None = None,
+        supercell: tuple[int, int, int] = (1, 1, 1),
         **options: Any,
     ) -> None:
         name = options.pop("name", f"g(r) of {structure.info.get('name', 'structure')}")
@@ -60,7 +61,7 @@ class RadialDistribution(Sampled):
         wanted = _same(name, g, len(self.edges) - 1)
         super().__init__(
             name, structure, [temperature], simulation, wanted, sigma * np.sqrt(len(wanted)),
-            [name], np.zeros(len(wanted), dtype=np.int64), unit="", **options,
+            [name], np.zeros(len(wanted), dtype=np.int64), unit="", supercell=supercell, **options,
         )  # fmt: skip
         atoms = self.structures[0]
         self._around, self._of = (
@@ -104,6 +105,7 @@ class AngleDistribution(Sampled):
         sigma: float = 1e-3,
         centre: str | None = None,
         simulation: Simulation | None = None,
+        supercell: tuple[int, int, int] = (1, 1, 1),
         **options: Any,
     ) -> None:
         name = options.pop("name", f"angles of {structure.info.get('name', 'structure')}")
@@ -114,7 +116,7 @@ class AngleDistribution(Sampled):
         self.cutoff = float(cutoff)
         super().__init__(
             name, structure, [temperature], simulation, wanted, sigma * np.sqrt(len(wanted)),
-            [name], np.zeros(len(wanted), dtype=np.int64), unit="1/degree", **options,
+            [name], np.zeros(len(wanted), dtype=np.int64), unit="1/degree", supercell=supercell, **options,
         )  # fmt: skip
         self._centre = chosen(name, self.structures[0], centre)
 

@@ -43,6 +43,7 @@ class Enthalpy(Sampled):
         *,
         sigma: npt.ArrayLike = 0.01,
         simulation: Simulation | None = None,
+        supercell: tuple[int, int, int] = (1, 1, 1),
         **options: Any,
     ) -> None:
         name = options.pop("name", f"enthalpy of {structure.info.get('name', 'structure')}")
@@ -50,7 +51,7 @@ class Enthalpy(Sampled):
         terms = [f"{name} at {t:g} K" for t in temperatures]
         super().__init__(
             name, structure, temperatures, simulation, wanted, sigma, terms, unit="eV/atom",
-            **options,
+            supercell=supercell, **options,
         )  # fmt: skip
 
     def found(self, runs: Sequence[Runs]) -> tuple[Array, Array]:
@@ -90,6 +91,7 @@ class HeatCapacity(Sampled):
         method: Literal["difference", "fluctuations"] = "difference",
         step: float = 20.0,
         simulation: Simulation | None = None,
+        supercell: tuple[int, int, int] = (1, 1, 1),
         **options: Any,
     ) -> None:
         name = options.pop("name", f"heat capacity of {structure.info.get('name', 'structure')}")
@@ -104,7 +106,7 @@ class HeatCapacity(Sampled):
         terms = [f"{name} at {t:g} K" for t in wanted_at]
         super().__init__(
             name, structure, self._visited(), simulation, wanted, sigma, terms,
-            unit="J/(mol K)", **options,
+            unit="J/(mol K)", supercell=supercell, **options,
         )  # fmt: skip
 
     def found(self, runs: Sequence[Runs]) -> tuple[Array, Array]:

@@ -88,6 +88,7 @@ class Melting(Sampled):
         hot: float = 4.0,
         sigma: float = 5.0,
         simulation: Simulation | None = None,
+        supercell: tuple[int, int, int] = (1, 1, 1),
         **options: Any,
     ) -> None:
         name = options.pop("name", f"melting of {structure.info.get('name', 'structure')}")
@@ -104,7 +105,7 @@ class Melting(Sampled):
             raise InvalidArgument(f"{name}: needs ensemble npt, got {simulation.ensemble}")
         super().__init__(
             name, structure, [temperature], simulation, [temperature], sigma, [name], unit="K",
-            **options,
+            supercell=supercell, **options,
         )  # fmt: skip
         self.simulation.check_cost(len(self.structures[0]), halvings + 3)
 
