@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
+from mlcore import parallel
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.codes import CodeFailed, Command, Json, LammpsCommand, Pattern, label
 from mlcore.forcefield.codes.process import execute, last_lines
@@ -121,9 +121,12 @@ def test_several_at_once(tmp_path: Path) -> None:
     structures = [argon() for _ in range(3)]
     for k, atoms in enumerate(structures):
         atoms.rattle(0.02, seed=k)
-    with ThreadPoolExecutor(2) as pool:
-        found = list(label(ARGON, structures, tmp_path, pool.map))
-    for atoms, done in zip(structures, found, strict=True):
+    structures.append(Atoms("Xe", cell=[9, 9, 9], pbc=True))
+    with parallel.engine("processes", workers=2) as engine:
+        *found, last = label(ARGON, structures, tmp_path, engine)
+    assert isinstance(last, CodeFailed)
+    assert "Xe is not in Ar" in str(last)
+    for atoms, done in zip(structures[:3], found, strict=True):
         assert labels(done).energy == pytest.approx(pair_energy(atoms), rel=1e-12)
 
 

@@ -11,13 +11,13 @@ import json
 import os
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from mlcore.errors import FileFormatError
+from mlcore.errors import Error, FileFormatError
 from mlcore.forcefield.codes.process import CodeFailed, execute, last_lines
 from mlcore.forcefield.structures.extxyz import frame_text, read_frames
 from mlcore.forcefield.structures.labels import labelled, labels, take_labels
@@ -25,6 +25,8 @@ from mlcore.io.atomic import write_text
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from mlcore.parallel import Engine
 
 __all__ = ["Code", "label"]
 
@@ -173,7 +175,7 @@ def label(
     code: Code,
     structures: Iterable[Atoms],
     folder: str | os.PathLike[str],
-    map: Callable[..., Iterable[Any]] = map,
+    engine: Engine | None = None,
 ) -> Iterator[Atoms | CodeFailed]:
     """Labels many structures, each in a folder of its own, named by its number.
 
@@ -183,14 +185,23 @@ def label(
         code: the program.
         structures: what to label.
         folder: what the folders are made in.
-        map: how the work is done, such as the `map` of an executor; in order.
+        engine: of `mlcore.parallel`; left out, one structure after the other in this process.
 
     Returns:
-        of each structure the labelled one, or the error.
+        of each structure the labelled one, or the error: one that fails does not stop the others.
     """
     place = Path(folder)
     tasks = ((code, atoms, place / f"{k:06d}") for k, atoms in enumerate(structures))
-    yield from map(_one, tasks)
+    if engine is None:
+        yield from map(_one, tasks)
+        return
+    # the code's own clock ends its program, so it must strike first
+    results = engine.map(_one, tasks, timeout=code.timeout + 60.0, chunk=1)
+    for k, result in enumerate(results):
+        if result.error is None:
+            yield cast("Atoms | CodeFailed", result.value)
+        else:
+            yield CodeFailed(code.name, place / f"{k:06d}", f"its worker: {result.error.message}")
 
 
 def _one(task: tuple[Code, Atoms, Path]) -> Atoms | CodeFailed:
@@ -199,3 +210,5 @@ def _one(task: tuple[Code, Atoms, Path]) -> Atoms | CodeFailed:
         return code.label(atoms, folder)
     except CodeFailed as error:
         return error
+    except Error as error:
+        return CodeFailed(code.name, folder, str(error))

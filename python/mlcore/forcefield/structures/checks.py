@@ -543,8 +543,8 @@ def _alike(seen: _Seen, ks: list[int], tolerance: float) -> list[tuple[int, int]
             continue
         names = sorted(set(seen.kinds[members[0]]))
         around = {k: _surroundings(seen.structures[k], seen.kinds[k], names) for k in members}
-        means = np.array([_mean(around[k], seen.kinds[k], names) for k in members])
-        near = cKDTree(means).query_pairs(2 * tolerance, p=np.inf)
+        ranges = np.array([_range(around[k], seen.kinds[k], names) for k in members])
+        near = cKDTree(ranges).query_pairs(tolerance, p=np.inf)
         taken: set[int] = set()
         for i, j in sorted(near):
             a, b = members[i], members[j]
@@ -578,9 +578,11 @@ def _surroundings(atoms: Atoms, kinds: list[str], names: list[str]) -> FloatArra
     return out.reshape(len(atoms), -1)
 
 
-def _mean(around: FloatArray, kinds: list[str], names: list[str]) -> FloatArray:
+def _range(around: FloatArray, kinds: list[str], names: list[str]) -> FloatArray:
+    """Least and largest of each distance over the atoms of each species: near where `_match` holds."""
     mask = np.array(kinds)
-    return np.concatenate([around[mask == n].mean(axis=0) for n in names])
+    parts = [around[mask == n] for n in names]
+    return np.concatenate([part for x in parts for part in (x.min(axis=0), x.max(axis=0))])
 
 
 def _match(seen: _Seen, around: dict[int, FloatArray], a: int, b: int, tolerance: float) -> bool:
