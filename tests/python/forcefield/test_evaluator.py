@@ -19,7 +19,7 @@ from mlcore.forcefield.evaluate import CLIP, Evaluation, Evaluator
 from mlcore.forcefield.forms import model
 from mlcore.forcefield.objective import Objective
 from mlcore.forcefield.problems import Problem, silicon, silicon_structures
-from mlcore.forcefield.targets import Boxes, Energies, Forces, Measurement, Target
+from mlcore.forcefield.targets import Boxes, CubicCrystal, Energies, Forces, Measurement, Target
 from mlcore.lammps.run import command, environment_variables
 
 ENGINES = ("native", "lammps")
@@ -69,6 +69,66 @@ def test_the_core_agrees_with_lammps(problem: Problem) -> None:
         np.testing.assert_allclose(
             fast.values["diamond"], slow.values["diamond"], rtol=1e-7, atol=1e-6
         )
+
+
+@pytest.mark.parametrize(
+    ("form", "species", "lattice", "a"),
+    [
+        ("eam/zhou", ["Cu", "Al"], "fcc", 3.7),
+        ("eam/finnis-sinclair", ["W"], "bcc", 3.165),
+        ("eam/gupta", ["Cu"], "fcc", 3.615),
+        ("lj/cut", ["Ar"], "fcc", 5.3),
+        ("morse", ["Cu"], "fcc", 3.615),
+    ],
+)
+def test_the_core_agrees_with_lammps_on_other_forms(
+    form: str, species: list[str], lattice: str, a: float
+) -> None:
+    made = model(form, species)
+    crystal = bulk(species[0], lattice, a)
+    atoms = bulk(species[0], lattice, a, cubic=True) * (2, 2, 2)
+    atoms.symbols[::2] = species[-1]
+    atoms.positions += np.random.default_rng(0).normal(0, 0.08, atoms.positions.shape)
+    targets = [
+        CubicCrystal(crystal, {"a": a, "C11": 100.0, "C44": 50.0}, name="crystal"),
+        Energies([atoms], [0.0]),
+        Forces([atoms], [np.zeros((len(atoms), 3))]),
+    ]
+    start = made.complete({"cutoff": 8.0} if form in ("lj/cut", "morse") else {})
+    # the last two have cutoffs, and so tables, of their own
+    longest = next(
+        name for name in ("cutoff", "r0", "d") if name in {p.name for p in made.form.parameters}
+    )
+    wanted = [
+        start | {name: value * scale for name, value in start.items() if name.startswith(change)}
+        for change, scale in (
+            ("none", 1.0),
+            ("A", 1.01),
+            ("e", 0.99),
+            (longest, 0.98),
+            (longest, 1.01),
+        )
+    ]
+    with (
+        Evaluator(made, targets, engine="native") as native,
+        Evaluator(made, targets, engine="lammps") as lammps,
+    ):
+        pairs = list(zip(native(wanted), lammps(wanted), strict=True))
+    for fast, slow in pairs:
+        assert fast.failed is None and slow.failed is None, (fast.failed, slow.failed)
+        np.testing.assert_allclose(fast.values["energies"], slow.values["energies"], atol=1e-10)
+        np.testing.assert_allclose(fast.values["forces"], slow.values["forces"], atol=1e-9)
+        np.testing.assert_allclose(fast.values["crystal"], slow.values["crystal"], rtol=1e-7)
+
+
+def test_a_candidate_without_functions_fails_by_itself() -> None:
+    made = model("eam/zhou", ["Cu"])
+    targets = [Energies([bulk("Cu", "fcc", 3.6)], [0.0])]
+    for engine in ENGINES:
+        with Evaluator(made, targets, engine=engine) as evaluator:
+            good, bad = evaluator([made.defaults, made.defaults | {"rhoe": -1.0}])
+        assert good.failed is None
+        assert "density_max" in str(bad.failed)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -161,10 +161,11 @@ class Evaluator:
             for k, candidate in enumerate(going):
                 candidate.add(target, measured, k)
         share = (time.perf_counter() - start) / len(going)
-        for candidate, good in zip(going, self._native.good.tolist(), strict=True):
+        for k, candidate in enumerate(going):
             candidate.seconds += share
-            if not good:
-                candidate.failed = "an energy, force or stress is not finite"
+            if not self._native.good[k]:
+                words = "an energy, force or stress is not finite"
+                candidate.failed = self._native.words.get(k, words)
 
     def _by_lammps(self, targets: Sequence[Target], candidate: _Candidate) -> None:
         if self._lammps is None:

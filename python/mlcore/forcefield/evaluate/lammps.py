@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mlcore.errors import Error
+from mlcore.errors import Error, InvalidArgument
 from mlcore.forcefield.evaluate.box import Box, CandidateFailed, new_lammps
 from mlcore.forcefield.forms.record import Interaction, Model
 from mlcore.forcefield.targets.face import Array, Change, Static
@@ -57,7 +57,10 @@ class LammpsEngine:
         self._ready.clear()
         self._rest.clear()
         self._known.clear()
-        interaction = self.model.render(values)
+        try:
+            interaction = self.model.render(values)
+        except InvalidArgument as error:
+            raise CandidateFailed(str(error)) from error
         check_reach(interaction.cutoff, self.cap)
         for name, text in interaction.files.items():
             (self.folder / name).write_text(text)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 
-from mlcore.errors import Error
+from mlcore.errors import Error, InvalidArgument
+from mlcore.forcefield.forms.eam import Eam, Functions
 from mlcore.forcefield.forms.record import Model
 from mlcore.forcefield.targets.face import Change, Static
-from mlcore.potentials import COLUMNS, Structures, evaluate
+from mlcore.potentials import COLUMNS, Results, Structures, Tables, evaluate
 
 __all__ = ["NativeBoxes", "NativeEngine", "is_native"]
 
@@ -27,6 +29,8 @@ GROWTH = 1.2
 
 def is_native(model: Model, values: Mapping[str, float] | None = None) -> bool:
     """Whether the core knows the form (and ``values``, where LAMMPS knows more than the core)."""
+    if isinstance(model.form, Eam):
+        return True
     columns = COLUMNS.get(model.form.name)
     known = {p.name for p in model.form.parameters}
     if columns is None or not set(columns) <= known or model.form.commands:
@@ -41,17 +45,21 @@ class NativeEngine:
 
     Args:
         model: of a form the core knows.
+
+    Attributes:
+        good: (C,) whether all a candidate gave so far are numbers.
+        words: why a candidate gave nothing, where that is known.
     """
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.names = _parameter_names(model)
         self.candidates = 0
-        self._parameters = np.empty((0, len(self.names)))
+        self._batches: list[_Batch] = []
         self._reach = 0.0
         self._lists: dict[bytes, Structures] = {}
         self._rest: dict[bytes, Static] = {}
         self.good: npt.NDArray[np.bool_] = np.empty(0, dtype=bool)
+        self.words: dict[int, str] = {}
 
     def use(self, values: Sequence[Mapping[str, float]], reach: float) -> None:
         """From now on everything asked is of the candidates ``values``, in their order.
@@ -60,12 +68,12 @@ class NativeEngine:
             values: name -> value of every parameter.
             reach: the largest of their cutoffs, A.
         """
-        rows = [[candidate[name] for name in self.names] for candidate in values]
-        self._parameters = np.array(rows, dtype=np.float64).reshape(len(rows), len(self.names))
-        self.candidates = len(rows)
+        self.words = {}
+        self._batches = _batches(self.model, values, self.words)
+        self.candidates = len(values)
         self._reach = reach
         self._rest.clear()
-        self.good = np.ones(len(rows), dtype=bool)
+        self.good = np.ones(len(values), dtype=bool)
 
     def prepare(self, structures: Mapping[bytes, tuple[Atoms, bool]]) -> None:
         """Structures as they are, in one call; with forces and stress where the flag says so."""
@@ -75,9 +83,7 @@ class NativeEngine:
         atoms = [one for one, _ in missing.values()]
         listed = self._listed(b"".join(missing), atoms, self._reach)
         wanted = np.array([flag for _, flag in missing.values()])
-        found = evaluate(
-            self.model.form.name, listed, self._parameters, wanted=wanted, num_threads=1
-        )
+        found = self._evaluate(listed, 1, wanted=wanted)
         ends = listed.atoms
         for k, key in enumerate(missing):
             forces = found.forces[:, ends[k] : ends[k + 1]]
@@ -109,19 +115,27 @@ class NativeEngine:
             strains = np.stack([np.broadcast_to(np.eye(3) if f is None else f, (c, 3, 3))
                                 for f, _ in changes]).reshape(-1, 3, 3)  # fmt: skip
             reach /= float(np.linalg.svd(strains, compute_uv=False).min())
-        found = evaluate(
-            self.model.form.name,
-            self._listed(key, [structure], reach),
-            np.tile(self._parameters, (several, 1)),
-            deformation=strains,
-            displacements=displacements,
-            num_threads=1,
-        )
+        listed = self._listed(key, [structure], reach)
+        found = self._evaluate(listed, several, deformation=strains, displacements=displacements)
         rows = [slice(k * c, (k + 1) * c) for k in range(several)]
         return [
             self._static(found.energies[at, 0], found.forces[at], found.stress[at, 0], True)
             for at in rows
         ]
+
+    def _evaluate(self, listed: Structures, several: int, **options: Any) -> Results:
+        """All candidates, ``several`` times over; options with a row for each are shared out."""
+        if len(self._batches) == 1 and not self.words:
+            return self._batches[0].evaluate(listed, several, options)
+        shape = (several * self.candidates, len(listed))
+        energies, stress = np.full(shape, np.nan), np.full((*shape, 6), np.nan)
+        forces = np.full((shape[0], int(listed.atoms[-1]), 3), np.nan)
+        for batch in self._batches:
+            rows = batch.rows(several, self.candidates)
+            own = {key: _of_rows(value, rows, shape[0]) for key, value in options.items()}
+            found = batch.evaluate(listed, several, own)
+            energies[rows], forces[rows], stress[rows] = found[:3]
+        return Results(energies, forces, stress)
 
     def _static(self, energy: Array, forces: Array, stress: Array, whole: bool) -> Static:
         """Takes note of candidates that gave what is no number."""
@@ -178,6 +192,89 @@ class NativeBoxes:
 
     def once(self, k: int, what: Hashable, make: Callable[[], Any]) -> Any:
         raise Error(_NO_LAMMPS)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Candidates the core takes in one call.
+
+    Attributes:
+        form: as the core calls it.
+        which: their numbers.
+        parameters: (C, P), or tables of all of them.
+    """
+
+    form: str
+    which: npt.NDArray[np.int64]
+    parameters: Array | Tables
+
+    def rows(self, several: int, candidates: int) -> npt.NDArray[np.int64]:
+        """Where they stand among ``several`` times all ``candidates``."""
+        return (np.arange(several)[:, None] * candidates + self.which).ravel()
+
+    def evaluate(self, listed: Structures, several: int, options: Mapping[str, Any]) -> Results:
+        given = self.parameters
+        if isinstance(given, Tables):
+            told: Any = replace(
+                given,
+                embedding=_tiled(given.embedding, several),
+                density=_tiled(given.density, several),
+                product=_tiled(given.product, several),
+            )
+        else:
+            told = _tiled(given, several)
+        return evaluate(self.form, listed, told, num_threads=1, **options)
+
+
+def _batches(
+    model: Model, values: Sequence[Mapping[str, float]], words: dict[int, str]
+) -> list[_Batch]:
+    """All of ``values`` but those that have no functions, about which there are ``words`` then."""
+    if isinstance(model.form, Eam):
+        return _embedded(model, model.form, values, words)
+    names = _parameter_names(model)
+    rows = [[candidate[name] for name in names] for candidate in values]
+    parameters = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
+    return [_Batch(model.form.name, np.arange(len(rows)), parameters)]
+
+
+def _embedded(
+    model: Model, form: Eam, values: Sequence[Mapping[str, float]], words: dict[int, str]
+) -> list[_Batch]:
+    """Candidates whose tables have the same grids go together."""
+    made: dict[int, Functions] = {}
+    alike: dict[tuple[float, float, float], list[int]] = {}
+    for k, candidate in enumerate(values):
+        try:
+            made[k] = form.functions(model, candidate)
+        except InvalidArgument as error:
+            words[k] = str(error)
+            continue
+        alike.setdefault((made[k].cutoff, made[k].dr, made[k].drho), []).append(k)
+    upper = np.triu_indices(len(model.species))
+    found = []
+    for (cutoff, dr, drho), which in alike.items():
+        r = dr * np.arange(made[which[0]].pair.shape[-1])
+        tables = Tables(
+            np.stack([made[k].embedding for k in which]),
+            # the core's first species gives, the form's first receives
+            np.stack([np.swapaxes(made[k].density, 0, 1) for k in which]),
+            np.stack([r * made[k].pair[upper] for k in which]),
+            float(drho),
+            float(dr),
+            float(cutoff),
+        )
+        found.append(_Batch("eam", np.array(which), tables))
+    return found
+
+
+def _tiled(rows: Array, several: int) -> Array:
+    return rows if several == 1 else np.tile(rows, (several,) + (1,) * (rows.ndim - 1))
+
+
+def _of_rows(value: Any, rows: npt.NDArray[np.int64], whole: int) -> Any:
+    is_of_rows = isinstance(value, np.ndarray) and value.ndim == 3 and len(value) == whole
+    return value[rows] if is_of_rows else value
 
 
 def _parameter_names(model: Model) -> list[str]:
