@@ -104,9 +104,9 @@ def publish(folder: str | Path, library: str | Path, *, replace: bool = False) -
         FileFormatError: the folder is not what its card says.
         Error: the library cannot be written.
     """
-    folder, library = Path(folder), Path(library)
     if "://" in str(library):
         raise InvalidArgument(f"library: publish to a folder, got the address {library}")
+    folder, library = Path(folder), Path(library)
     _, _, card = load(folder)
     missing = card.missing()
     if missing:
