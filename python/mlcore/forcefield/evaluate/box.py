@@ -24,6 +24,9 @@ Array = npt.NDArray[np.float64]
 
 # LAMMPS' own constant of metal units, so that its virial comes back to the last digit
 BAR = 1.6021765e6
+BAR_PER_ATM = 1.01325
+# LAMMPS' own figure
+KCAL_PER_EV = 23.060549
 EMPTY = 12.0
 _QUIET = ["-log", "none", "-screen", "none", "-nocite"]
 # Voigt order of ASE in LAMMPS' pxx pyy pzz pxy pxz pyz
@@ -79,6 +82,10 @@ class Box:
         self._start = np.ascontiguousarray(self._positions @ self._turn.T)
         self._now: Array | None = None
         self._told: Interaction | None = None
+        self._units = model.form.units
+        # LAMMPS reads ReaxFF in its real units alone: kcal/mol, atm
+        self._energy_unit = 1.0 if self._units == "metal" else KCAL_PER_EV
+        self._pressure_unit = BAR if self._units == "metal" else BAR / BAR_PER_ATM
         self.lmp = new_lammps()
         self._create(model, atom_style)
 
@@ -95,8 +102,11 @@ class Box:
         told = self._told
         with self._explained():
             self._told = None
-            if told is None or told.pair_style != interaction.pair_style:
-                self.lmp.command(f"pair_style {interaction.pair_style}")
+            same = told is not None and told.pair_style == interaction.pair_style
+            # a style that names files has read those of the candidate before
+            if not same or interaction.style_reads_files:
+                style = _with_folder(interaction.pair_style, interaction, folder)
+                self.lmp.command(f"pair_style {style}")
             for line in interaction.pair_coeff:
                 self.lmp.command(_with_folder(line, interaction, folder))
             if told is None or told.commands != interaction.commands:
@@ -148,7 +158,8 @@ class Box:
             start = self._gathered("x")
             # a hundredth of an Angstrom at a time: a candidate's forces may be absurd
             self.lmp.command("min_modify dmax 0.05")
-            self.lmp.command(f"minimize 0.0 {tolerance!r} {steps} {4 * steps}")
+            small = tolerance * self._energy_unit
+            self.lmp.command(f"minimize 0.0 {small!r} {steps} {4 * steps}")
             moved = self._gathered("x") - start
             box = _lower(self._cell if strain is None else self._cell @ strain.T)[0]
             images = np.rint(np.linalg.solve(box.T, moved.T).T)
@@ -157,7 +168,13 @@ class Box:
             return (*self._results(turn, volume), moved @ turn)
 
     def reset(self) -> None:
-        """Box, positions and velocities as they were, time 0; for molecular dynamics."""
+        """Box, positions and velocities as they were, time 0; for molecular dynamics.
+
+        Raises:
+            InvalidArgument: the form is not in metal units, which dynamics here are run in.
+        """
+        if self._units != "metal":
+            raise InvalidArgument(f"molecular dynamics wants metal units, not {self._units}")
         self._now = None
         with self._explained():
             self._place(None, None)
@@ -166,7 +183,7 @@ class Box:
 
     def _create(self, model: Model, atom_style: str) -> None:
         command = self.lmp.command
-        command("units metal")
+        command(f"units {self._units}")
         command(f"atom_style {atom_style}")
         command("atom_modify map array sort 0 0.0")
         command("boundary " + " ".join("p" if p else "f" for p in self.structure.pbc))
@@ -220,18 +237,18 @@ class Box:
         self._now = box
 
     def _energy(self) -> float:
-        energy = float(self.lmp.extract_compute("thermo_pe", 0, 0))
+        energy = float(self.lmp.extract_compute("thermo_pe", 0, 0)) / self._energy_unit
         if not math.isfinite(energy):
             raise CandidateFailed("LAMMPS found an energy that is not finite")
         return energy
 
     def _results(self, turn: Array, volume: float) -> tuple[float, Array, Array]:
         energy = self._energy()
-        forces = self._gathered("f") @ turn
+        forces = self._gathered("f") @ turn / self._energy_unit
         stress = np.full(6, np.nan)
         if self.periodic:
             pressure = self.lmp.extract_compute("thermo_press", 0, 1)
-            stress = _turned([-pressure[k] / BAR for k in _VOIGT], turn)
+            stress = _turned([-pressure[k] / self._pressure_unit for k in _VOIGT], turn)
         # a sum is finite where all its parts are
         if not math.isfinite(forces.sum() + (stress.sum() if self.periodic else 0.0)):
             raise CandidateFailed("LAMMPS found a force or stress that is not finite")
