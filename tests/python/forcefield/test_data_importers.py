@@ -195,6 +195,26 @@ def test_entities_in_xml_are_refused(tmp_path: Path, head: str) -> None:
         read_group(tmp_path / "vasprun.xml")
 
 
+def test_atoms_that_are_announced_only(tmp_path: Path) -> None:
+    """They would fill the memory before anything else is read."""
+    for name, old, new in (
+        ("POSCAR", "     1     1\n", "     1     9999999999\n"),
+        ("OUTCAR", "              1    1\n", "   1 9999999999\n"),
+    ):
+        text = (RECORDED / name).read_text()
+        assert old in text
+        (tmp_path / name).write_text(text.replace(old, new, 1))
+        with pytest.raises(FileFormatError, match="announces 10000000000 atoms"):
+            read_group(tmp_path / name)
+
+
+def test_an_encoding_that_is_none(tmp_path: Path) -> None:
+    text = (RECORDED / "vasprun.xml").read_text().replace("ISO-8859-1", "ISO-0")
+    (tmp_path / "vasprun.xml").write_text(text)
+    with pytest.raises(FileFormatError, match="not XML"):
+        read_group(tmp_path / "vasprun.xml")
+
+
 def test_damaged_vasp_files(tmp_path: Path) -> None:
     path = tmp_path / "vasprun.xml"
     for text, message in (

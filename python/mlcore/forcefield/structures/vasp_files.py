@@ -27,7 +27,18 @@ PathLike = str | os.PathLike[str]
 
 def read_poscar(path: PathLike) -> list[Atoms]:
     """The structure of a POSCAR or CONTCAR file, without labels."""
+    sized(path)
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    head = text.split("\n", 7)[:7]
+    _few(path, [line.split("!")[0].split() for line in head[5:7]], text)
     return by_ase(path, "vasp")
+
+
+def _few(path: PathLike, rows: list[list[str]], text: str) -> None:
+    """ASE makes as many atoms as a file announces; there cannot be more than it has lines."""
+    announced = sum(int(w) for row in rows for w in row if re.fullmatch(r"\d{1,18}", w))
+    if announced > text.count("\n") + 1:
+        raise FileFormatError(f"{path}: announces {announced} atoms, which it has not; is it cut?")
 
 
 def read_vasprun(path: PathLike) -> list[Atoms]:
@@ -82,7 +93,7 @@ def plain_xml(path: PathLike) -> None:
             parser.ParseFile(stream)
         except Begun:
             return
-        except expat.ExpatError as error:
+        except (expat.ExpatError, LookupError, ValueError) as error:
             raise FileFormatError(f"{path}: not XML: {error}") from error
     raise FileFormatError(f"{path}: not XML: no element")
 
@@ -114,8 +125,10 @@ def read_outcar(path: PathLike) -> list[Atoms]:
     Raises:
         FileFormatError: absent, cut, or not of VASP.
     """
-    frames = by_ase(path, "vasp-out")
+    sized(path)
     text = Path(path).read_text(encoding="utf-8", errors="replace")
+    _few(path, [row.split() for row in re.findall(r"ions per type =([ \d]*)", text)[:1]], text)
+    frames = by_ase(path, "vasp-out")
     ends = re.findall(r"aborting loop (because|EDIFF was not)", text)
     done = [_labelled(atoms) for atoms in frames]
     for atoms, end in zip(done, ends, strict=False):
