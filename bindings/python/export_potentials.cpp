@@ -110,6 +110,11 @@ void evaluate_reference(const PotentialModel& model, const OwnedStructures& owne
 }  // namespace
 
 void export_potentials(py::module_& m) {
+  py::class_<OwnedStructures>(m, "PotentialStructures")
+      .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&,
+                    const py::object&, const py::object&, double>(),
+           py::arg("starts"), py::arg("species"), py::arg("offsets"), py::arg("columns"),
+           py::arg("vectors"), py::arg("volumes"), py::arg("cutoff"));
   py::class_<PotentialModel>(m, "PotentialModel")
       .def(py::init([](int form, std::int64_t species, bool shift, std::int64_t embedding_knots,
                        std::int64_t radial_knots, double density_spacing, double radial_spacing,
@@ -135,11 +140,6 @@ void export_potentials(py::module_& m) {
       .def("evaluate_reference", &evaluate_reference, py::arg("structures"), py::arg("parameters"),
            py::arg("results"), py::arg("deformation") = py::none(),
            py::arg("displacements") = py::none());
-  py::class_<OwnedStructures>(m, "PotentialStructures")
-      .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&,
-                    const py::object&, const py::object&, double>(),
-           py::arg("starts"), py::arg("species"), py::arg("offsets"), py::arg("columns"),
-           py::arg("vectors"), py::arg("volumes"), py::arg("cutoff"));
 }
 
 }  // namespace mlcore::python

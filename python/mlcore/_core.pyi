@@ -447,6 +447,18 @@ class PairPotential:
         stream: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> None: ...
 
+class PotentialStructures:
+    def __init__(
+        self,
+        starts: typing.Any,
+        species: typing.Any,
+        offsets: typing.Any,
+        columns: typing.Any,
+        vectors: typing.Any,
+        volumes: typing.Any,
+        cutoff: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None: ...
+
 class PotentialModel:
     def __init__(
         self,
@@ -462,7 +474,7 @@ class PotentialModel:
     ) -> None: ...
     def evaluate(
         self,
-        structures: ...,
+        structures: PotentialStructures,
         parameters: typing.Any,
         results: dict[str, typing.Any],
         directions: typing.Any = None,
@@ -473,7 +485,7 @@ class PotentialModel:
     ) -> None: ...
     def evaluate_reference(
         self,
-        structures: ...,
+        structures: PotentialStructures,
         parameters: typing.Any,
         results: dict[str, typing.Any],
         deformation: typing.Any = None,
@@ -481,18 +493,6 @@ class PotentialModel:
     ) -> None: ...
     @property
     def parameters(self) -> int: ...
-
-class PotentialStructures:
-    def __init__(
-        self,
-        starts: typing.Any,
-        species: typing.Any,
-        offsets: typing.Any,
-        columns: typing.Any,
-        vectors: typing.Any,
-        volumes: typing.Any,
-        cutoff: typing.SupportsFloat | typing.SupportsIndex,
-    ) -> None: ...
 
 class MlpFloat32:
     def __init__(

@@ -85,21 +85,7 @@ MLCORE_LANES Doubles sine(Doubles v) {
 
 /// Cosine of 0 <= v <= pi / 2.
 MLCORE_LANES Doubles cosine(Doubles v) {
-  constexpr double kTerms[] = {1.0 / 1124000727777607680000.0,
-                               -1.0 / 2432902008176640000.0,
-                               1.0 / 6402373705728000.0,
-                               -1.0 / 20922789888000.0,
-                               1.0 / 87178291200.0,
-                               -1.0 / 479001600,
-                               1.0 / 3628800,
-                               -1.0 / 40320,
-                               1.0 / 720,
-                               -1.0 / 24,
-                               0.5};
-  const Doubles square = v * v;
-  Doubles sum = all(-kTerms[0]);
-  for (int k = 1; k < 11; ++k) sum = fma(sum, square, all(-kTerms[k]));
-  return fma(square, sum, all(1.0));
+  return sine((1.57079632679489661923 - v) + 6.12323399573676603587e-17);
 }
 
 }  // namespace

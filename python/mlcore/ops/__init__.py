@@ -17,6 +17,7 @@ from mlcore.ops.mobility import mobility_apply, mobility_matrix
 from mlcore.ops.neighbors import neighbor_list
 from mlcore.ops.noise import cholesky, sqrt_apply
 from mlcore.ops.pair_potential import pair_potential
+from mlcore.ops.potentials import potential_energies, potential_forces
 from mlcore.ops.recurrent import lstm
 from mlcore.ops.splitting import splitting_step
 from mlcore.ops.stencil import conv3d, gradient, laplacian, scatter3d
@@ -39,6 +40,8 @@ __all__ = [
     "pair_force",
     "pair_potential",
     "position_gradient",
+    "potential_energies",
+    "potential_forces",
     "rasterize",
     "scatter3d",
     "scatter3d_active",
