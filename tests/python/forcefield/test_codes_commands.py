@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms, units
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from mlcore import parallel
@@ -17,6 +17,7 @@ from mlcore.errors import InvalidArgument
 from mlcore.forcefield.codes import CodeFailed, Command, Json, LammpsCommand, Pattern, label
 from mlcore.forcefield.codes.process import execute, last_lines
 from mlcore.forcefield.codes.templates import names, render
+from mlcore.forcefield.evaluate.box import Box
 from mlcore.forcefield.forms import model
 from mlcore.forcefield.structures import labels
 from mlcore.neighbors import neighbor_list
@@ -49,7 +50,7 @@ def test_lammps_agrees_with_ase(tmp_path: Path) -> None:
 
 
 def test_other_units(tmp_path: Path) -> None:
-    kcal = EPSILON / (units.kcal / units.mol)
+    kcal = EPSILON * 23.060549  # LAMMPS' own constant
     real = LammpsCommand(
         "lj/cut 7.0", (f"pair_coeff 1 1 {kcal!r} 3.4",), ("Ar",), units="real", cutoff=7.0
     )
@@ -102,6 +103,37 @@ def test_a_model_of_the_library(tmp_path: Path) -> None:
     assert -4.7 < found.energy / 8 < -4.5
     assert np.abs(found.forces).max() < 1e-8
     assert np.ptp(found.stress[:3]) < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("form", "species"),
+    [
+        ("sw", ["Si"]),
+        ("tersoff", ["Si"]),
+        ("lj/cut/coul/long", ["O", "H"]),
+        ("eam/zhou", ["Cu"]),
+        ("ml-bop", ["bead:W"]),
+    ],
+)
+def test_the_program_and_the_library_agree(tmp_path: Path, form: str, species: list[str]) -> None:
+    masses = {"W": 18.0153} if form == "ml-bop" else {}
+    known = model(form, species, masses=masses)
+    atoms = bulk("NaCl", "rocksalt", a=5.4) * (2, 3, 2)
+    atoms.rattle(0.05, seed=1)
+    names = [s.name for s in known.species]
+    atoms.numbers[:] = 0
+    atoms.set_array("species", np.array([names[k % len(names)] for k in range(len(atoms))]))
+    told = known.render(known.defaults)
+    for name, content in told.files.items():
+        (tmp_path / name).write_text(content)
+    box = Box(atoms, known, told.atom_style)
+    box.use(told, tmp_path)
+    energy, forces, stress = box.static()
+    box.close()
+    found = labels(LammpsCommand.of(known, known.defaults).label(atoms, tmp_path / "run"))
+    assert found.energy == pytest.approx(energy, rel=1e-12)
+    np.testing.assert_allclose(found.forces, forces, atol=1e-11 * np.abs(forces).max())
+    np.testing.assert_allclose(found.stress, stress, atol=1e-11 * np.abs(stress).max())
 
 
 def test_what_lammps_says_is_told(tmp_path: Path) -> None:

@@ -46,6 +46,14 @@ def test_every_unit_is_that_of_ase() -> None:
     assert factor("forces", "kJ/mol/nm") == pytest.approx(1 / 964.85332, rel=1e-7)
     assert factor("stress", "GPa") == pytest.approx(1 / 160.21766, rel=1e-7)
     assert factor("stress", "-bar") == pytest.approx(-1 / 1602176.6, rel=1e-7)
+    for quantity, unit in (
+        ("energy", "kcal/mol"),
+        ("forces", "kcal/mol/Angstrom"),
+        ("stress", "bar"),
+        ("stress", "atm"),
+    ):
+        known = factor(quantity, unit)
+        assert factor(quantity, f"lammps {unit}") == pytest.approx(known, rel=2e-7)
     assert factor("stress", "atm") == pytest.approx(1.01325 * factor("stress", "bar"), rel=1e-9)
     for quantity, names in UNITS.items():
         assert all(factor(quantity, name) > 0 for name in names)
@@ -294,7 +302,7 @@ def test_lammps_dump_and_log(tmp_path: Path, style: str) -> None:
     options = {"elements": ["Ar"], "log": tmp_path / "log.lammps", "units": style}
     group = read_group(tmp_path / "run.dump", **options)
     assert [a.info["step"] for a in group.structures] == [0, 1, 2]
-    assert group.provenance.units["stress"] == ("-bar" if style == "metal" else "-atm")
+    assert group.provenance.units["stress"] == f"-lammps {'bar' if style == 'metal' else 'atm'}"
     for atoms in group.structures:
         check = atoms.copy()
         check.calc = LennardJones(sigma=3.4, epsilon=0.0104, rc=7.0)

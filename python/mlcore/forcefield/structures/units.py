@@ -25,6 +25,7 @@ UNITS: dict[str, dict[str, float]] = {
         "rydberg": u.Rydberg,
         "kcal/mol": u.kcal / u.mol,
         "kJ/mol": u.kJ / u.mol,
+        "lammps kcal/mol": 1 / 23.060549,
         "J": u.J,
     },
     "forces": {
@@ -35,6 +36,7 @@ UNITS: dict[str, dict[str, float]] = {
         "hartree/Angstrom": u.Hartree,
         "kcal/mol/Angstrom": u.kcal / u.mol,
         "kJ/mol/nm": u.kJ / u.mol / 10,
+        "lammps kcal/mol/Angstrom": 1 / 23.060549,
     },
     "stress": {
         "eV/Angstrom^3": 1.0,
@@ -43,13 +45,16 @@ UNITS: dict[str, dict[str, float]] = {
         "bar": 1e-4 * u.GPa,
         "atm": 101325 * u.Pascal,
         "Pa": u.Pascal,
+        "lammps bar": 1 / 1.6021765e6,
+        "lammps atm": 1 / 23.060549 / 68568.415,
         "hartree/bohr^3": u.Hartree / u.Bohr**3,
         "rydberg/bohr^3": u.Rydberg / u.Bohr**3,
     },
 }
 """What one of each unit is in Angstrom, eV, eV/Angstrom and eV/Angstrom^3 (CODATA as in ASE).
 
-A stress may have a minus in front of its unit, such as `-kbar`: positive under compression.
+The units `lammps ..` are by the constants that LAMMPS itself converts with, so that what it computed
+in other units inside comes back to the last digits. A stress may have a minus in front of its unit, such as `-kbar`: positive under compression.
 """
 
 LAMMPS: dict[str, dict[str, str]] = {
@@ -57,13 +62,13 @@ LAMMPS: dict[str, dict[str, str]] = {
         "length": "Angstrom",
         "energy": "eV",
         "forces": "eV/Angstrom",
-        "stress": "-bar",
+        "stress": "-lammps bar",
     },
     "real": {
         "length": "Angstrom",
-        "energy": "kcal/mol",
-        "forces": "kcal/mol/Angstrom",
-        "stress": "-atm",
+        "energy": "lammps kcal/mol",
+        "forces": "lammps kcal/mol/Angstrom",
+        "stress": "-lammps atm",
     },
 }
 """Units of LAMMPS' styles; its pressures are positive under compression."""
