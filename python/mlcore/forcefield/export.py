@@ -218,6 +218,7 @@ def load(folder: str | Path) -> tuple[Model, dict[str, float], Card]:
             raise FileFormatError(f"{folder / CARD}: files: {name} is missing")
         if _words((folder / name).read_text()) != _words(text):
             raise FileFormatError(f"{folder / name}: is not what the card's values give")
+    _check_snippet(folder / SNIPPET, snippet(model, interaction, ""))
     return model, values, card
 
 
@@ -290,7 +291,7 @@ def snippet(model: Model, interaction: Interaction, title: str) -> str:
         return " ".join(f"{folder}/{w}" if w in interaction.files else w for w in line.split())
 
     lines = [
-        f"# {' '.join(title.split())}",
+        f"# {' '.join(title.replace('&', 'and').split())}",
         "# alone: lmp -in in.lammps",
         "# in an input of your own, once there is a box: variable folder index PATH",
         "#                                               include ${folder}/in.lammps",
@@ -358,6 +359,16 @@ def _check_file(path: Path, expected: FileOf) -> None:
         raise FileFormatError(f"{path}: cannot be read: {error.strerror}") from None
     if found != expected:
         raise FileFormatError(f"{path}: was changed: its hash is not that of the card")
+
+
+def _check_snippet(path: Path, expected: str) -> None:
+    """An input of somebody else could do anything: it must be the very one we would write."""
+    try:
+        first, _, rest = path.read_text().partition("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"{path}: cannot be read: {error}") from None
+    if not re.match(r"^#[^&]*$", first) or rest != expected.partition("\n")[2]:
+        raise FileFormatError(f"{path}: is not the input of this potential")
 
 
 def _versions() -> dict[str, str]:

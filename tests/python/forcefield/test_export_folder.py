@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -241,3 +243,30 @@ def test_what_the_data_covered() -> None:
     water.set_array("species", np.array(["W"]))
     bead = model("ml-bop", ["bead:W"], {"W": 18.0153})
     assert validity([water], bead).densities == pytest.approx([1.108, 1.108], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text + "shell touch harm\n",
+        lambda text: "shell touch harm\n" + text,
+        lambda text: text.replace("mass 1", "shell touch harm # mass 1"),
+        lambda text: text.replace("run 0", "shell touch harm"),
+        lambda text: "# a &" + text[text.index("\n") :],
+        lambda text: "",
+    ],
+)
+def test_an_input_that_does_more(change: Callable[[str], str], tmp_path: Path) -> None:
+    """Even where card and hashes are made to fit."""
+    folder = tmp_path / "p"
+    export(model("tersoff", ["Si"]), {}, folder)
+    told = json.loads((folder / "card.json").read_text())
+    data = change((folder / "in.lammps").read_text()).encode()
+    (folder / "in.lammps").write_bytes(data)
+    told["files"]["in.lammps"] = {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+    }
+    (folder / "card.json").write_text(json.dumps(told))
+    with pytest.raises(FileFormatError, match="is not the input of this potential"):
+        load(folder)
