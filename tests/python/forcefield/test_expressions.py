@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.expressions import FUNCTIONS, Expression
@@ -179,6 +179,7 @@ TREES = st.recursive(
 )
 
 
+@settings(derandomize=True, deadline=None, max_examples=60)
 @given(TREES)
 def test_the_same_as_python(text: str) -> None:
     """Trusted text of the same grammar, evaluated by Python itself, is the oracle."""

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.forms import model
@@ -36,6 +36,7 @@ def test_outside_is_moved_to_the_bound() -> None:
     assert space.unit({"A": 1000.0, "R": 2.0})[0] == pytest.approx(1.5)
 
 
+@settings(derandomize=True, deadline=None, max_examples=60)
 @given(
     st.floats(1e-8, 1e8),
     st.floats(1.001, 1e6),
@@ -53,6 +54,7 @@ def test_begins_exactly_where_it_was_told(low: float, ratio: float, u: float, sc
     assert low <= table.min() <= table.max() <= high
 
 
+@settings(derandomize=True, deadline=None, max_examples=60)
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_there_and_back(u: float, v: float) -> None:
     space = Space(P, ["A", "R"])
