@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.constraints import FixAtoms
 from ase.io import read as ase_read
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.forcefield.structures import (
     Dataset,
@@ -112,6 +115,61 @@ def test_everything_else_is_kept_or_told(tmp_path: Path) -> None:
         np.testing.assert_array_equal(back.arrays[key], atoms.arrays[key])
     notes = Dataset.load(tmp_path / "set").groups["a"].provenance.notes
     assert tuple(f"group a, {note}" for note in notes) == tuple(lost)
+
+
+LETTERS = "aT1 ={}[]\"\\',_\n\r\x85é\u2028\ud800"
+PLAIN = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.text(LETTERS, max_size=8),
+    st.sampled_from(["T", "F", "1e5", "nan", "_JSON 1", "a=b", "[1]"]),
+)
+VALUES = st.recursive(
+    PLAIN,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.text(LETTERS, max_size=2), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+
+
+def same(a: object, b: object) -> bool:
+    """Whether two values are one; arrays are lists, and in one of reals 1 is 1.0."""
+    b = b.tolist() if isinstance(b, np.generic | np.ndarray) else b
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return isinstance(b, list) and len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, bool) or isinstance(b, bool) or isinstance(a, str) or a is None:
+        return type(a) is type(b) and a == b
+    return isinstance(b, int | float) and (a == b or (a != a and b != b))
+
+
+@settings(derandomize=True, deadline=None, max_examples=80)
+@given(value=VALUES, number=st.floats(allow_nan=True))
+def test_whatever_info_holds_is_kept_or_told(value: object, number: float) -> None:
+    atoms = labelled(Atoms("H", positions=[[0.1, 0.2, 0.3]]), number)
+    atoms.info["key"] = value
+    text, lost = frame_text(atoms)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.xyz"
+        path.write_bytes(text.encode())
+        (back,) = read_frames(path)
+    assert same(number, take_labels(back)[0].calc.results["energy"])
+    if lost:
+        assert "key" not in back.info
+    else:
+        assert same(value, back.info["key"])
+
+
+def test_files_with_carriage_returns(tmp_path: Path) -> None:
+    text, _ = frame_text(crystal(0))
+    (tmp_path / "a.xyz").write_bytes(text.replace("\n", "\r\n").encode())
+    (back,) = read_frames(tmp_path / "a.xyz")
+    assert bits(take_labels(back)[0]) == bits(crystal(0))
 
 
 def test_ase_reads_the_files(data: Dataset, tmp_path: Path) -> None:

@@ -141,14 +141,27 @@ def _wait(
     except OSError as error:
         raise CodeFailed(name, folder, f"cannot be started: {error.strerror or error}") from error
     try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return None
+        ended = _ended(process.pid, timeout)
     finally:
-        # children that outlive a launcher would hold the machine; also after Ctrl-C
+        # children that outlive a launcher would hold the machine; also after Ctrl-C. The program is
+        # not waited for before, so that its number cannot be somebody else's by now.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        status = process.wait()
+    return status if ended else None
+
+
+def _ended(pid: int, timeout: float) -> bool:
+    """Whether a process ended in time; it is left to be waited for."""
+    last = time.monotonic() + timeout
+    pause = 0.001
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        left = last - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, 0.05)
+    return True
 
 
 def last_lines(folder: str | os.PathLike[str], names: Sequence[str], count: int = 12) -> str:

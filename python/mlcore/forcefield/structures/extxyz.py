@@ -250,7 +250,10 @@ def _fits(name: str, array: npt.NDArray[Any]) -> bool:
     if not _NAME.fullmatch(name) or array.ndim not in (1, 2) or 0 in array.shape:
         return False
     if array.dtype.kind in "US":
-        return array.dtype.kind == "U" and all(re.fullmatch(r"\S+", w) for w in array.ravel())
+        words = array.ravel().tolist()
+        return array.dtype.kind == "U" and all(
+            re.fullmatch(r"\S+", w) and _is_text(w) for w in words
+        )
     return array.dtype.kind in "bi" or array.dtype in (np.float64, np.float32)
 
 
@@ -312,10 +315,15 @@ def _json(value: Any) -> str | None:
         return None
 
 
+def _is_text(word: str) -> bool:
+    """Whether UTF-8 can hold it: half a surrogate pair it cannot."""
+    return not re.search("[\ud800-\udfff]", word)
+
+
 def _survives(key: str, value: Any, word: str) -> bool:
     from ase.io.extxyz import key_val_str_to_dict
 
-    if "\n" in word or "\r" in word:
+    if "\n" in word or "\r" in word or not _is_text(word):
         return False
     try:
         back = key_val_str_to_dict(word)
@@ -325,19 +333,17 @@ def _survives(key: str, value: Any, word: str) -> bool:
 
 
 def _alike(a: Any, b: Any) -> bool:
+    """Whether `b` is `a`; lists and arrays of the same numbers are, and so is 1 in a list of reals."""
+    a, b = (v.tolist() if isinstance(v, np.ndarray | np.generic) else v for v in (a, b))
     if isinstance(a, dict):
         return isinstance(b, dict) and a.keys() == b.keys() and all(_alike(a[k], b[k]) for k in a)
-    if isinstance(a, str) or isinstance(b, str) or a is None or b is None:
-        return type(a) is type(b) and bool(a == b)
-    if isinstance(a, list | tuple) and isinstance(b, list):
-        return len(a) == len(b) and all(_alike(x, y) for x, y in zip(a, b, strict=True))
-    try:
-        x, y = np.asarray(a), np.asarray(b)
-    except ValueError:
-        return False
-    kinds = {"u": "i"}
-    if kinds.get(x.dtype.kind, x.dtype.kind) != y.dtype.kind or x.shape != y.shape:
-        return False
-    if x.dtype.kind == "f":
-        return bool(np.array_equal(x, y, equal_nan=True))
-    return x.dtype.kind in "bi" and bool(np.array_equal(x, y))
+    if isinstance(a, list | tuple):
+        return (
+            isinstance(b, list)
+            and len(a) == len(b)
+            and all(_alike(x, y) for x, y in zip(a, b, strict=True))
+        )
+    numbers = (int, float)
+    if isinstance(a, numbers) and isinstance(b, numbers):
+        return isinstance(a, bool) == isinstance(b, bool) and (a == b or (a != a and b != b))
+    return type(a) is type(b) and bool(a == b)

@@ -54,7 +54,8 @@ UNITS: dict[str, dict[str, float]] = {
 """What one of each unit is in Angstrom, eV, eV/Angstrom and eV/Angstrom^3 (CODATA as in ASE).
 
 The units `lammps ..` are by the constants that LAMMPS itself converts with, so that what it computed
-in other units inside comes back to the last digits. A stress may have a minus in front of its unit, such as `-kbar`: positive under compression.
+in other units inside comes back to the last digits. A stress may have a minus in front of its unit,
+such as `-kbar`: positive under compression.
 """
 
 LAMMPS: dict[str, dict[str, str]] = {
