@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mlcore.errors import Error
 
-__all__ = ["main"]
+__all__ = ["guarded", "main"]
 
 DEBUG = "MLCORE_DEBUG"
 
@@ -25,8 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from mlcore.cli.app import app
 
+    return guarded(
+        lambda: app(args=None if arguments is None else list(arguments), prog_name="mlcore")
+    )
+
+
+def guarded(run: Callable[[], object]) -> int:
+    """Runs an app; returns its exit code, errors told as one line."""
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="mlcore")
+        run()
     except SystemExit as leaving:
         return _exit_code(leaving)
     except KeyboardInterrupt:

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from mlcore.forcefield.setup import Setup
     from mlcore.forcefield.targets import Target
 
-__all__ = ["MEASURED", "finish", "fresh", "write_potential"]
+__all__ = ["MEASURED", "export_result", "finish", "fresh", "write_potential"]
 
 MEASURED = "measured.json"
 MODEL = "model"
 _AGREE = 1e-8  # relative, of what is measured at rest
 _ERRORS = 3.0  # standard errors, of what is measured by dynamics
-_AT_BOUND = 1e-6  # part of a range
+_AT_BOUND = 1e-3  # part of a range
 
 
 def finish(
@@ -78,6 +78,21 @@ def write_potential(
     except InvalidArgument:
         found = dict(values)
     return [*paths, script], found
+
+
+def export_result(setup: Setup, result: Result, folder: Path) -> list[str]:
+    """Write the potential of a result in another folder; returns the names of the files.
+
+    Raises:
+        InvalidArgument: the folder holds files, or the fit found nothing.
+    """
+    if result.total is None:
+        raise InvalidArgument(f"{result.folder}: no candidate could be evaluated")
+    if folder.exists() and any(folder.iterdir()):
+        raise InvalidArgument(f"folder: {folder} holds files already")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths, _ = write_potential(setup, result.values, folder)
+    return [path.name for path in paths]
 
 
 def fresh(

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from mlcore.forcefield.targets import Target
     from mlcore.parallel import Engine, EngineSettings
 
-__all__ = ["Fit", "Setup", "cancel", "fit"]
+__all__ = ["Fit", "Setup", "cancel", "fit", "ranks_apart", "resume"]
 
 CONFIG, VERSIONS, BEST, CANCEL = "config.json", "versions.json", "best.json", "cancel"
 Listener = Callable[[Mapping[str, Any]], None]
@@ -148,6 +148,29 @@ def _settings(
     return EngineSettings(name=engine, workers=workers)
 
 
+def resume(folder: str | Path, *, progress: bool | Listener = False) -> Result:
+    """Go on with the fit in a folder that was made from a config.
+
+    Raises:
+        FileFormatError: there is none, or it was made by a Python program: run `fit` again with
+            ``resume=True``.
+    """
+    from mlcore.forcefield.config import load
+
+    return Fit(load(folder).setup(folder), folder, resume=True, progress=progress).run()
+
+
+def ranks_apart(settings: EngineSettings | None) -> None:
+    """Under ``mpiexec`` all ranks run the program: from here on rank 0 goes on alone.
+
+    The others work for it, and their programs end with it. To be called before anything is written.
+    """
+    if settings is not None and settings.name == "mpi":
+        from mlcore import parallel
+
+        parallel.engine(settings).close()
+
+
 def cancel(folder: str | Path) -> str:
     """Ask the driver of a fit to stop; what is done is kept, and the fit can be resumed.
 
@@ -198,6 +221,7 @@ class Fit:
         resume: bool = False,
         progress: bool | Listener = False,
     ) -> None:
+        ranks_apart(setup.engine)
         if setup.budget < 1:
             raise InvalidArgument(f"budget: {setup.budget}, must be at least 1")
         if setup.timeout is not None and not setup.timeout > 0:
@@ -262,8 +286,13 @@ class Fit:
             {
                 "fingerprint": self._mark,
                 "seed": self.setup.seed,
-                "parameters": self.setup.space.names,
-                "terms": self.setup.terms,
+                "space": self.setup.space.record(),
+                "terms": {
+                    term: {"target": target.name, "group": target.group}
+                    for target in self.setup.targets
+                    for term in target.terms
+                },
+                "objectives": list(self.setup.objective.pareto),
                 "versions": versions(),
             },
         )

@@ -1,0 +1,258 @@
+"""The command line of force-field fitting: every command answers in JSON and fails with a word."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from ase.build import bulk
+from ase.io import write
+from mlcore.cli import main
+from mlcore.cli.forcefield import app, engines
+from mlcore.forcefield.entry import ENTRIES
+
+TINY = """
+model: {form: tersoff, species: [Si]}
+parameters: {free: {A: {within: 0.2}, B: {within: 0.2}}, start: {A: 2000.0}}
+targets:
+  - {type: cubic_crystal, name: crystal, structure: {crystal: diamond, a: 5.43},
+     values: {a: 5.432, energy: -4.63, bulk: 97.7}}
+  - {type: energies, name: volumes, energies: [-9.15, -9.2],
+     structures: [{crystal: diamond, a: 5.3}, {crystal: diamond, a: 5.5, name: large}]}
+run: {budget: 30, engine: here}
+"""
+
+
+def leaves(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if hasattr(command, "commands"):
+        for name, inner in command.commands.items():
+            yield from leaves(inner, (*words, name))
+    else:
+        yield words, command
+
+
+COMMANDS = dict(leaves(typer.main.get_command(app), ("forcefield",)))
+
+
+def run(capsys: Any, *words: object) -> tuple[int, str, str]:
+    code = main([str(word) for word in words])
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small fit that is done."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "tiny.yaml").write_text(TINY)
+    assert main(["forcefield", "fit", str(folder / "tiny.yaml"), "--no-report", "--quiet"]) == 0
+    return folder / "tiny"
+
+
+def test_there_are_the_commands_that_were_promised() -> None:
+    names = {" ".join(words[1:]) for words in COMMANDS}
+    assert {"model list", "model show", "model read", "data import", "data check", "data pull",
+            "data map", "data export", "fit", "resume", "validate", "uq", "export", "report",
+            "init", "schema", "status", "cancel"} <= names  # fmt: skip
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_has_help_and_json(words: tuple[str, ...], capsys: Any) -> None:
+    command = COMMANDS[words]
+    options = {name for p in command.params for name in p.opts}
+    assert "--json" in options
+    assert command.help and len(command.help) > 20
+    assert all(getattr(p, "help", None) for p in command.params)
+    code, out, _ = run(capsys, *words, "--help")
+    assert code == 0 and "--json" in out
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_fails_with_a_word(
+    words: tuple[str, ...], capsys: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLCORE_FORCEFIELD_WORKERS", "none")
+    (tmp_path / "data").mkdir()
+    given: list[str] = []
+    for p in COMMANDS[words].params:
+        if p.required:
+            named = p.param_type_name == "option"
+            given += [p.opts[0], "/no/such/place"] if named else ["/no/such/thing"]
+    if words[-2:] == ("model", "list"):
+        monkeypatch.setenv("MLCORE_FORMS", "/no/such/folder")
+    if words[-1] == "schema":
+        given = ["--search", "no such"]
+    if words[-1] == "init":
+        given = [str(tmp_path)]
+    code, out, error = run(capsys, *words, *given, "--json")
+    assert code not in (0, None), (out, error)
+    assert "error: " in error and "defect of mlcore" not in error, error
+
+
+def test_forms_are_told_as_records(capsys: Any, tmp_path: Path) -> None:
+    from mlcore.forcefield.forms import form_of, model
+
+    code, out, _ = run(capsys, "forcefield", "model", "list", "--json")
+    records = json.loads(out)
+    assert code == 0 and "tersoff" in [form_of(record).name for record in records]
+    code, out, _ = run(
+        capsys,
+        "forcefield",
+        "model",
+        "show",
+        "sw",
+        "--species",
+        "bead:W",
+        "--mass",
+        "W=18",
+        "--json",
+    )
+    assert code == 0 and {p["name"] for p in json.loads(out)["made out"]} >= {"epsilon", "sigma"}
+    made = model("tersoff", ["Si"])
+    ((name, text),) = made.render({**made.defaults, "A": 1234.5}).files.items()
+    (tmp_path / name).write_text(text)
+    words = ("forcefield", "model", "read", "tersoff", tmp_path / name, "--species", "Si")
+    assert json.loads(run(capsys, *words, "--json")[1])["A"] == 1234.5
+    assert "1234.5" in run(capsys, *words)[1]
+
+
+def test_data_goes_in_and_out(capsys: Any, tmp_path: Path) -> None:
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    frames = []
+    for a in (5.3, 5.4, 5.5):
+        atoms = bulk("Si", "diamond", a)
+        atoms.calc = SinglePointCalculator(atoms, energy=-9.0 - a / 10, forces=np.zeros((2, 3)))
+        frames.append(atoms)
+    write(tmp_path / "si.xyz", frames, format="extxyz")
+    data = tmp_path / "data"
+    code, out, _ = run(
+        capsys, "forcefield", "data", "import", tmp_path / "si.xyz", "--out", data, "--json"
+    )
+    assert code == 0 and json.loads(out)["structures"] == 3
+    code, out, _ = run(capsys, "forcefield", "data", "import", tmp_path / "si.xyz", "--out", data,
+                       "--group", "again")  # fmt: skip
+    assert code == 0 and "6 structures" in out
+    code, out, _ = run(capsys, "forcefield", "data", "check", data, "--json")
+    assert {f["kind"] for f in json.loads(out)["findings"]} >= {"duplicate"}
+    assert code == (1 if "error" in out else 0)
+    code, out, _ = run(
+        capsys,
+        "forcefield",
+        "data",
+        "export",
+        data,
+        tmp_path / "out.xyz",
+        "--group",
+        "si",
+        "--json",
+    )
+    assert code == 0 and json.loads(out)["structures"] == 3
+    assert json.loads(run(capsys, "forcefield", "data", "show", data, "--json")[1])["species"] == [
+        "Si"
+    ]
+
+
+def test_molecules_become_beads(capsys: Any, tmp_path: Path) -> None:
+    from ase.build import molecule
+
+    water = molecule("H2O")
+    water.set_cell([8, 8, 8])
+    water.pbc = True
+    write(tmp_path / "w.xyz", water, format="extxyz")
+    code, out, _ = run(capsys, "forcefield", "data", "map", tmp_path / "w.xyz", "--bead", "W=H2O",
+                       "--out", tmp_path / "beads", "--json")  # fmt: skip
+    assert code == 0 and json.loads(out)["species"] == ["W"]
+
+
+def test_a_fit_streams_its_events(capsys: Any, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    code, out, _ = run(capsys, "forcefield", "fit", tmp_path / "tiny.yaml", "--budget", 25, "--seed",
+                       2, "--out", tmp_path / "fit", "--json", "--no-report")  # fmt: skip
+    events = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert events[0]["event"] == "started" and events[-1]["event"] == "result"
+    assert events[-1]["verified"]["agrees"] and events[-1]["evaluations"] == 25
+
+
+def test_a_fit_is_looked_at_resumed_and_exported(tiny: Path, capsys: Any, tmp_path: Path) -> None:
+    told = json.loads(run(capsys, "forcefield", "status", tiny, "--json")[1])
+    assert told["state"] == "done" and told["evaluations"] == 30
+    assert "state done" in run(capsys, "forcefield", "status", tiny)[1]
+    code, _, error = run(capsys, "forcefield", "cancel", tiny)
+    assert code == 1 and "done already" in error
+    code, _, error = run(capsys, "forcefield", "fit", tiny.with_suffix(".yaml"))
+    assert code == 1 and "holds a fit" in error
+    code, out, _ = run(capsys, "forcefield", "resume", tiny, "--no-report")
+    assert code == 0 and "reproduced" in out
+    code, out, _ = run(capsys, "forcefield", "export", tiny, tmp_path / "potential", "--json")
+    files = json.loads(out)["files"]
+    assert code == 0 and all((tmp_path / "potential" / name).is_file() for name in files)
+
+
+def test_a_fit_is_judged(tiny: Path, capsys: Any) -> None:
+    code, out, error = run(capsys, "forcefield", "validate", tiny, "--hold-out", "large", "--json")
+    assert code == 0, error
+    assert json.loads(out)["refits"][0]["held_out"] == ["volumes of large"]
+    code, out, error = run(capsys, "forcefield", "uq", tiny, "--json")
+    assert code == 0, error
+    low, high = json.loads(out)["intervals"]["A"]
+    assert low < json.loads((tiny / "result.json").read_text())["values"]["A"] < high
+    code, _, error = run(capsys, "forcefield", "validate", tiny, "--groups", "--folds", 3)
+    assert code == 1 and "one of --folds" in error
+
+
+def test_the_environment_goes_before_the_config(tmp_path: Path, monkeypatch: Any) -> None:
+    from mlcore.cli.forcefield.fits import _changed
+    from mlcore.forcefield.config import load
+
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    config = load(tmp_path / "tiny.yaml")
+    assert _changed(config, {}, None, None).run.engine == "here"
+    (tmp_path / "mlcore").mkdir()
+    (tmp_path / "mlcore" / "forcefield.toml").write_text('engine = "dask"\nworkers = 3\n')
+    told = _changed(config, {}, None, None).run
+    assert (told.engine, told.workers) == ("here", 3)
+    monkeypatch.setenv("MLCORE_FORCEFIELD_ENGINE", "serial")
+    assert _changed(config, {}, None, None).run.engine == "serial"
+    told = _changed(config, {"budget": 7, "seed": None}, "processes", 2).run
+    assert (told.engine, told.workers, told.budget, told.seed) == ("processes", 2, 7, 0)
+
+
+def test_modules_are_entry_points(capsys: Any) -> None:
+    listed = subprocess.run(
+        [sys.executable, "-m", "mlcore.forcefield", "--json"], capture_output=True, check=True
+    )
+    assert json.loads(listed.stdout) == ENTRIES
+    for name in list(ENTRIES)[1:]:
+        done = subprocess.run(
+            [sys.executable, "-m", name, "no such command"], capture_output=True, check=False
+        )
+        assert done.returncode == 2 and b"No such command" in done.stderr
+    made = subprocess.run(
+        [sys.executable, "-m", "mlcore.forcefield.parallel", "check", "serial", "--json"],
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(made.stdout) == {"engine": "serial", "workers": 1, "items": 100}
+    assert {words[-1] for words, _ in leaves(typer.main.get_command(engines.app), ())} == {
+        "list", "check"
+    }  # fmt: skip
+
+
+def test_the_function_stays_what_the_package_calls_model() -> None:
+    import importlib
+
+    import mlcore.forcefield as ff
+
+    importlib.import_module("mlcore.forcefield.model")
+    assert ff.model("tersoff", ["Si"]).names
