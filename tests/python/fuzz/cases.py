@@ -41,6 +41,7 @@ from mlcore.mobility.tensors import (
     RegularizedOseen,
     WallRPY,
 )
+from mlcore.potentials import Structures, evaluate, parameter_count
 from mlcore.stencil_active import ActiveSet, conv3d_active, scatter3d_active
 from mlcore.voxels import Gaussian, Kernel, Sphere, VoxelGrid
 
@@ -270,6 +271,41 @@ def pair_potential(rng: np.random.Generator) -> Results:
     found = potential.evaluate(places(rng, n, cell), cell, bool(rng.integers(2)), types=kinds)
     curve = dict(zip(("u", "slope"), potential.pair(rng.uniform(0, 3, n)), strict=True))
     return found._asdict() | curve
+
+
+@operation(rtol=1e-9, atol=1e-9)
+def candidates(rng: np.random.Generator) -> Results:
+    """Of a potential, on structures that may be empty and cutoffs that may be too long."""
+    typical = {
+        "lj/cut": [0.3, 2.2, 4.4],
+        "morse": [1.0, 1.4, 2.4, 4.4],
+        "buck": [900, 0.3, 9, 4.4],
+        "sw": [2.2, 2.1, 1.8, 21, 1.2, -0.3, 7, 0.6, 4, 0.2],
+        "tersoff": [3, 1, 0.5, 1e5, 16, -0.6, 0.8, 1e-6, 1.7, 471, 2.85, 0.15, 2.5, 1830],
+    }
+    form = str(rng.choice(list(typical)))
+    names = ["Si", "C"][: int(rng.integers(1, 3))]
+    made = []
+    for _ in range(rng.integers(0, 4)):
+        n = size(rng, 40)
+        x, edge = spread_out(rng, n, 1.7)
+        made.append((x, np.eye(3) * max(edge, 4.0), True, rng.choice(names, n)))
+    structures = Structures(made, names, 4.5, 0.5)
+    p = np.tile(typical[form], parameter_count(form, len(names)) // len(typical[form]))
+    directions = rng.normal(size=(len(p), int(rng.integers(1, 5)))) * np.abs(p)[:, None]
+    p = p * rng.uniform(0.95, 1.0, (size(rng, 20), len(p)))
+    if form == "tersoff":
+        p[:, ::14] = rng.choice([1.0, 3.0], p[:, ::14].shape)
+    found = evaluate(
+        form,
+        structures,
+        p,
+        deformation=np.eye(3) + rng.normal(0, 0.02, (3, 3)) if rng.random() < 0.5 else None,
+        gradient=directions if rng.random() < 0.5 else False,
+        stress=bool(rng.integers(2)),
+        shift=bool(rng.integers(2)),
+    )
+    return {name: values for name, values in found._asdict().items() if values is not None}
 
 
 def networks(rng: np.random.Generator, dtype: type) -> Results:
