@@ -47,8 +47,8 @@ def ase_velocities(atoms: Atoms, units: str) -> NDArray[np.float64]:
     """
     from ase.calculators.lammps import convert
 
-    held = atoms.get_velocities()  # type: ignore[no-untyped-call]
+    held = atoms.get_velocities()
     v = np.asarray(held, dtype=np.float64)
     if checked_style(units) == "lj":
         return v
-    return np.asarray(convert(v, "velocity", "ASE", units))  # type: ignore[no-untyped-call]
+    return np.asarray(convert(v, "velocity", "ASE", units))

@@ -44,7 +44,7 @@ def _header(source: TextSource, comment: str) -> dict[str, Any]:
     from ase.io.extxyz import key_val_str_to_dict
 
     try:
-        info = key_val_str_to_dict(comment)  # type: ignore[no-untyped-call]
+        info = key_val_str_to_dict(comment)
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         source.fail(f"the comment line cannot be parsed: {error}")
     return dict(info)

@@ -174,7 +174,7 @@ def _dump_box(source: TextSource) -> tuple[FloatArray, FloatArray, NDArray[np.bo
     from ase.io.lammpsrun import construct_cell
 
     tilt = rows[:, 2] if tilted else np.zeros(3)
-    cell, origin = construct_cell(rows[:, :2].reshape(-1), tilt)  # type: ignore[no-untyped-call]
+    cell, origin = construct_cell(rows[:, :2].reshape(-1), tilt)
     return _volume(source, np.asarray(cell, float)), np.asarray(origin, float), pbc
 
 

@@ -201,8 +201,8 @@ def _measured(atoms: Atoms, name: str, otherwise: Any) -> Any:
 
     try:
         if name == "forces":
-            return atoms.get_forces(apply_constraint=False)  # type: ignore[no-untyped-call]
-        return atoms.get_potential_energy()  # type: ignore[no-untyped-call]
+            return atoms.get_forces(apply_constraint=False)
+        return atoms.get_potential_energy()
     except PropertyNotImplementedError:
         return otherwise
 

@@ -79,9 +79,9 @@ def label(
         energies = _lmp(work / "in.label", Path(folder), ranks, len(given), progress)
         labelled = []
         for k, (atoms, turn) in enumerate(zip(given, turns, strict=True)):
-            copy = atoms.copy()  # type: ignore[no-untyped-call]
+            copy = atoms.copy()
             forces = _forces(work / f"{k}.forces", k, len(atoms), energies[k]) @ turn.T
-            copy.calc = SinglePointCalculator(copy, energy=energies[k], forces=forces)  # type: ignore[no-untyped-call]
+            copy.calc = SinglePointCalculator(copy, energy=energies[k], forces=forces)
             labelled.append(copy)
     return labelled
 
@@ -134,7 +134,7 @@ def _box(atoms: Atoms, number: int) -> tuple[tuple[Array, Array], Array, Array]:
     from ase.geometry import complete_cell
 
     periodic = np.where(atoms.pbc[:, None], atoms.cell, 0.0)
-    cell: Array = np.array(complete_cell(periodic), np.float64)  # type: ignore[no-untyped-call]
+    cell: Array = np.array(complete_cell(periodic), np.float64)
     if abs(np.linalg.det(cell)) < 1e-12 * np.prod(np.linalg.norm(cell, axis=1)):
         raise InvalidArgument(f"frames: frame {number} has a cell without volume")
     turn, rows = _lower_triangle(cell)
