@@ -56,7 +56,7 @@ def default(
     """A short global stage, least squares from its best distinct points, restarts until the end.
 
     The best candidate goes on for as long as it gains; whenever it is slow or at rest, a new one is
-    begun from the best of some random points. Where scores have no residuals the simplex of Nelder
+    begun from the best of some random points and from a single one in turns. Where scores have no residuals the simplex of Nelder
     and Mead takes the place of least squares.
     """
     random = np.random.default_rng(seed)
@@ -90,6 +90,7 @@ def _refined(
     size, most = len(points[0]), len(points)
     least = steps * (1 if smooth and jacobian is not None else size + 1)
     climbs: list[Search] = []
+    lonely = False  # whether a new start is taken as it falls: the best of many is biased
     try:
         for point in points:
             climbs.append(_begun(point, smooth, jacobian))
@@ -97,7 +98,8 @@ def _refined(
         while _total(_ordered(climbs, most)[0]) > target:
             if (yield from _gained(climbs, least)):
                 continue
-            fresh = opening(size, None, random, 5 * size)
+            lonely = not lonely
+            fresh = opening(size, None, random, 1 if lonely else 5 * size)
             scores = yield fresh
             best = min(range(len(fresh)), key=lambda k: (*key(scores[k]), k))
             climbs.append(_begun(fresh[best], smooth, jacobian))
