@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["draw"]
 
+_SMALL = 1e-5
+"""Forces below are drawn as this, eV/Angstrom."""
+
 
 def draw(
     findings: Findings, shortest: npt.NDArray[np.float64], path: str | os.PathLike[str]
@@ -74,15 +77,16 @@ def _forces(axes: Any, findings: Findings) -> None:
         forces = labels(atoms).forces
         if forces is not None:
             (odd if k in flagged else sound).append(np.linalg.norm(forces, axis=1))
-    for rows, color, label in ((sound, "tab:blue", "sound"), (odd, "red", "findings")):
-        values = np.concatenate(rows) if rows else np.zeros(0)
-        values = values[np.isfinite(values) & (values > 0)]
-        if len(values):
-            bins = np.logspace(
-                np.floor(np.log10(values.min())), np.ceil(np.log10(values.max())), 50
-            )
-            axes.hist(values, bins=bins, color=color, alpha=0.6, label=label)
-            axes.set_xscale("log")
+    values = [np.concatenate(rows) if rows else np.zeros(0) for rows in (sound, odd)]
+    values = [np.maximum(v[np.isfinite(v)], _SMALL) for v in values]
+    largest = max((v.max() for v in values if len(v)), default=0.0)
+    if largest > 0:
+        bins = np.geomspace(_SMALL, max(2 * largest, 10 * _SMALL), 60)
+        for rows, color, label in zip(
+            values, ("tab:blue", "red"), ("sound", "findings"), strict=True
+        ):
+            axes.hist(rows, bins=bins, color=color, alpha=0.6, label=label)
+        axes.set_xscale("log")
     if axes.has_data():
         axes.legend(fontsize=7)
     axes.set(xlabel="force on an atom (eV/Å)", ylabel="atoms")

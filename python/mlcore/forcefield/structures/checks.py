@@ -44,6 +44,7 @@ _FORCE = ("hartree/bohr", "rydberg/bohr", "kcal/mol", "kJ/mol", "kJ/mol/nm", "me
 _STRESS = ("GPa", "kbar", "bar")
 _CUTOFF = 6.0
 _NEAREST = 24
+_REACH = 5.0
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ def _short(seen: _Seen) -> list[Finding]:
         if not seen.sound[k]:
             continue
         radii = np.where(atoms.numbers > 0, covalent_radii[atoms.numbers], 0.35)
-        i, j, d = neighbor_list("ijd", atoms, 3.5, half=True)
+        i, j, d = neighbor_list("ijd", atoms, _REACH, half=True)
         if not len(d):
             continue
         seen.shortest[k] = d.min()
