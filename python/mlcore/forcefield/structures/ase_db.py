@@ -71,7 +71,7 @@ def _of_ase(path: str | os.PathLike[str]) -> None:
             tables = {name for (name,) in database.execute("select name from sqlite_master")}
         finally:
             database.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise FileFormatError(f"{path}: is not an SQLite file: {error}") from error
     if "systems" not in tables:
         raise FileFormatError(f"{path}: is not of ASE: no table systems")

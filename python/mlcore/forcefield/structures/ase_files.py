@@ -75,7 +75,7 @@ def read_cif(path: str | os.PathLike[str]) -> list[Atoms]:
     frames = by_ase(path, "cif")
     for atoms in frames:
         for site in (atoms.info.get("occupancy") or {}).values():
-            if len(site) > 1 or any(abs(filled - 1) > 1e-6 for filled in site.values()):
+            if len(site) != 1 or not all(_full(filled) for filled in site.values()):
                 raise FileFormatError(f"{path}: a site is filled by {site}; choose one structure")
         group = atoms.info.get("spacegroup")
         atoms.info.clear()
@@ -83,3 +83,7 @@ def read_cif(path: str | os.PathLike[str]) -> list[Atoms]:
         if group is not None:
             atoms.info["spacegroup"] = str(getattr(group, "symbol", group))
     return frames
+
+
+def _full(filled: object) -> bool:
+    return isinstance(filled, int | float) and abs(filled - 1) <= 1e-6
