@@ -6,31 +6,40 @@ import dataclasses
 import json
 import math
 import pickle
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlcore.errors import InvalidArgument
+from mlcore.errors import BackendUnavailable, Error, InvalidArgument
 from mlcore.forcefield.candidates import Recipe, evaluation, worker
+from mlcore.forcefield.evaluate.lammps import structure_key
 from mlcore.forcefield.events import write_json
+from mlcore.forcefield.export import CARD, SNIPPET, STRUCTURE, export, load, validity
 from mlcore.forcefield.result import Result, Verified
+from mlcore.forcefield.structures import labels
+from mlcore.forcefield.targets import Energies
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from mlcore.forcefield.evaluate import Evaluation
     from mlcore.forcefield.history import Entry
     from mlcore.forcefield.score import Score
     from mlcore.forcefield.setup import Setup
     from mlcore.forcefield.targets import Target
 
-__all__ = ["MEASURED", "export_result", "finish", "fresh", "write_potential"]
+__all__ = ["MEASURED", "export_result", "finish", "fresh"]
 
 MEASURED = "measured.json"
 MODEL = "model"
 _AGREE = 1e-8  # relative, of what is measured at rest
 _ERRORS = 3.0  # standard errors, of what is measured by dynamics
 _AT_BOUND = 1e-3  # part of a range
+_COVERED = 200  # structures a card tells the distances of
+_PROGRAMS = 3  # structures that lmp itself is asked about
 
 
 def finish(
@@ -46,53 +55,146 @@ def finish(
     found = dataclasses.replace(found, failures=dict(failures), front=_front(setup, front))
     if best is None or found.total is None:
         return dataclasses.replace(found, verified=Verified(False, words="nothing to compare"))
-    paths, values = write_potential(setup, found.values, folder / MODEL)
+    card = card_of(setup, found.values)
+    written(setup, found.values, folder / MODEL, card)
+    values = read_back(setup, folder / MODEL)
     again, test = fresh(setup, values)
     verified = _compared(setup, best, again)
     if again.failed is None:
         write_json(folder / MEASURED, measured(setup, again, test))
+        verified = by_program(setup, values, again, verified)
+    files = written(
+        setup, found.values, folder / MODEL, card | {"errors": _errors(setup, again, test)}
+    )
     return dataclasses.replace(
         found,
         verified=verified,
         at_bounds=_at_bounds(setup, best.point),
         test=_sizes(setup.held_out, test),
-        model=tuple(str(path.relative_to(folder)) for path in paths),
+        model=tuple(f"{MODEL}/{name}" for name in files),
     )
 
 
-def write_potential(
-    setup: Setup, values: Mapping[str, float], folder: Path
-) -> tuple[list[Path], dict[str, float]]:
-    """Write the potential as LAMMPS reads it; returns the files, and the values read back."""
-    told = setup.model.render(values)
-    folder.mkdir(exist_ok=True)
-    paths = [folder / name for name in told.files]
-    for path in paths:
-        path.write_text(told.files[path.name], encoding="utf-8")
-    lines = [f"pair_style {told.pair_style}", *told.pair_coeff]
-    script = folder / "potential.in"
-    script.write_text("\n".join([*lines, *told.commands, ""]), encoding="utf-8")
-    write_json(folder / "values.json", dict(values))
+def card_of(setup: Setup, values: Mapping[str, float]) -> dict[str, Any]:
+    """What is known of a potential by how it was fitted."""
+    structures = _structures(setup.targets)
+    told = setup.config or {}
+    groups = sorted({target.group for target in setup.targets})
+    search = setup.search if isinstance(setup.search, str) else "a search of the user's"
+    space = setup.space
+    return {
+        "title": str(told.get("title", "")),
+        "provenance": {
+            "method": f"{search}, {setup.budget} evaluations, seed {setup.seed}, mlcore.forcefield",
+            "data": [f"{len(structures)} structures; {', '.join(groups)}"],
+        },
+        "validity": validity(structures[:_COVERED], setup.model),
+        "bounds": {
+            name: {"lower": free.lower, "upper": free.upper, "scale": free.scale, "free": True}
+            for name, free in space.free.items()
+            if name in setup.model.names
+        },
+    }
+
+
+def _structures(targets: Sequence[Target]) -> list[Atoms]:
+    """All of them, each once."""
+    found = {structure_key(atoms): atoms for target in targets for atoms in target.structures}
+    return list(found.values())
+
+
+def written(
+    setup: Setup, values: Mapping[str, float], folder: Path, card: Mapping[str, Any]
+) -> list[str]:
+    """Write the potential as LAMMPS reads it, with its card; returns the names of the files."""
+    example = _structures(setup.targets)
+    made = export(setup.model, values, folder, card=card, structure=example[0] if example else None)
+    return [*made.files, CARD]
+
+
+def read_back(setup: Setup, folder: Path) -> dict[str, float]:
+    """The values in the files of a potential."""
+    model, values, card = load(folder)
+    paths = [folder / name for name in card.files if name not in (SNIPPET, STRUCTURE)]
     try:
-        found = setup.model.read(*(paths or [script]))
+        return model.read(*paths) if paths else values
     except InvalidArgument:
-        found = dict(values)
-    return [*paths, script], found
+        # the form keeps its numbers in files that no other program has to read
+        return values
 
 
-def export_result(setup: Setup, result: Result, folder: Path) -> list[str]:
+def export_result(
+    setup: Setup, result: Result, folder: Path, card: Mapping[str, Any] | None = None
+) -> list[str]:
     """Write the potential of a result in another folder; returns the names of the files.
 
+    Args:
+        setup: of the fit.
+        result: of the fit.
+        folder: to be made.
+        card: what is known besides the fit: ``name``, ``title``, ``license``, ``citation``,
+            ``authors``.
+
     Raises:
-        InvalidArgument: the folder holds files, or the fit found nothing.
+        InvalidArgument: the folder holds files, the fit found nothing, or the card is wrong.
     """
     if result.total is None:
         raise InvalidArgument(f"{result.folder}: no candidate could be evaluated")
     if folder.exists() and any(folder.iterdir()):
         raise InvalidArgument(f"folder: {folder} holds files already")
-    folder.mkdir(parents=True, exist_ok=True)
-    paths, _ = write_potential(setup, result.values, folder)
-    return [path.name for path in paths]
+    told = card_of(setup, result.values)
+    more = dict(card or {})
+    told["provenance"]["authors"] = more.pop("authors", ())
+    known = load(result.folder / MODEL)[2] if (result.folder / MODEL).is_dir() else None
+    told["errors"] = {} if known is None else known.errors
+    return written(setup, result.values, folder, told | more)
+
+
+def _errors(
+    setup: Setup, train: Evaluation, test: Evaluation | None
+) -> dict[str, dict[str, float | str | None]]:
+    """Target -> root mean square errors, in units and in tolerances."""
+    found: dict[str, dict[str, float | str | None]] = {}
+    for word, targets, told in (("", setup.targets, train), (" (held out)", setup.held_out, test)):
+        if told is None or told.failed is not None:
+            continue
+        for target in targets:
+            off = np.asarray(told.values[target.name]) - target.reference
+            rms = float(np.sqrt(np.mean(off**2)))
+            found[target.name + word] = {
+                "rmse": rms if math.isfinite(rms) else None,
+                "tolerances": _size(target, told),
+                "unit": target.unit,
+            }
+    return found
+
+
+def by_program(
+    setup: Setup, values: Mapping[str, float], found: Evaluation, verified: Verified
+) -> Verified:
+    """The same of some structures by ``lmp``, a program of its own: a process for each."""
+    from mlcore.forcefield.codes.lammps_command import LammpsCommand
+
+    told = [t for t in setup.targets if type(t) is Energies and t.relative_to is None]
+    picks = [(t, k) for t in told for k in range(len(t.structures))]
+    picks = picks[:: max(1, -(-len(picks) // _PROGRAMS))]
+    if not picks or not verified.agrees:
+        return verified
+    code = LammpsCommand.of(setup.model, values)
+    worst = 0.0
+    try:
+        for target, k in picks:
+            atoms = target.structures[k]
+            with tempfile.TemporaryDirectory(prefix="mlcore-lmp-") as place:
+                energy = labels(code.label(atoms, place)).energy
+            known = float(found.values[target.name][k]) * len(atoms)
+            worst = max(worst, abs(float(energy or math.nan) - known) / max(1.0, abs(known)))
+    except BackendUnavailable as error:
+        return dataclasses.replace(verified, words=f"{verified.words}; no lmp program: {error}")
+    except Error as error:
+        return dataclasses.replace(verified, agrees=False, words=f"lmp stopped: {error}")
+    words = f"{verified.words}; {len(picks)} energies by lmp differ by {worst:.1e}, relative"
+    return dataclasses.replace(verified, agrees=worst <= _AGREE, words=words)
 
 
 def fresh(
@@ -176,10 +278,11 @@ def _sizes(targets: Sequence[Target], found: Evaluation | None) -> dict[str, flo
     """Root mean square of the terms of each target, in tolerances."""
     if found is None or found.failed is not None:
         return {}
-    return {
-        target.name: math.sqrt(sum(found.terms[t] ** 2 for t in target.terms) / len(target.terms))
-        for target in targets
-    }
+    return {target.name: _size(target, found) for target in targets}
+
+
+def _size(target: Target, found: Evaluation) -> float:
+    return math.sqrt(sum(found.terms[t] ** 2 for t in target.terms) / len(target.terms))
 
 
 def measured(setup: Setup, train: Evaluation, test: Evaluation | None) -> dict[str, Any]:
