@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mlcore.forcefield.targets.crystal import Crystal, CubicCrystal
 from mlcore.forcefield.targets.defects import Defect, Surface
+from mlcore.forcefield.targets.elasticity import elastic_constants, rest_scale, rest_strain
 from mlcore.forcefield.targets.energies import Energies, Forces, Stress
 from mlcore.forcefield.targets.face import Boxes, Measurement, Static, Target
 from mlcore.forcefield.targets.phonons import Phonons
@@ -23,4 +24,7 @@ __all__ = [
     "Stress",
     "Surface",
     "Target",
+    "elastic_constants",
+    "rest_scale",
+    "rest_strain",
 ]
