@@ -74,6 +74,7 @@ _SUBMODULES = (
     "dynamics",
     "errors",
     "export",
+    "forcefield",
     "forces",
     "integrators",
     "io",
