@@ -39,7 +39,7 @@ def form_of(record: Mapping[str, Any], where: str = "form") -> Form:
     if not isinstance(record, Mapping):
         raise InvalidArgument(f"{where}: must be a record with names, got {type(record).__name__}")
     kind = record.get("kind", "record")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InvalidArgument(f"{where}: kind must be one of {', '.join(KINDS)}, got {kind!r}")
     try:
         return KINDS[kind].model_validate(record)

@@ -5,6 +5,7 @@ Baskes, Phys. Rev. B 46, 2727 (1992), doi:10.1103/PhysRevB.46.2727.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -98,9 +99,12 @@ class _Meam(Family):
 
 def _number(word: str) -> float:
     try:
-        return float(word.replace("d", "e"))
+        found = float(word.replace("d", "e"))
     except ValueError:
         raise FileFormatError(f"{word!r} is no number") from None
+    if not math.isfinite(found):
+        raise FileFormatError(f"{word!r} is not finite")
+    return found
 
 
 def _library(path: Path) -> dict[str, list[str]]:

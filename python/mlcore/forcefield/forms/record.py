@@ -30,7 +30,7 @@ from mlcore.forcefield.expressions import Expression
 from mlcore.forcefield.forms.lines import check_lines, read_lines, read_text, type_range
 from mlcore.forcefield.forms.species import Species, atomic_number, make_species
 from mlcore.forcefield.forms.templates import check_template, fill
-from mlcore.forcefield.parameters import Parameter
+from mlcore.forcefield.parameters import Number, Parameter
 
 __all__ = ["Form", "FormParameter", "Interaction", "Known", "Model", "Species", "Table"]
 
@@ -75,7 +75,7 @@ class Known(_Part):
 
     name: str
     species: tuple[str, ...]
-    values: dict[str, dict[str, float]]
+    values: dict[str, dict[str, Number]]
     citation: str = ""
 
 
@@ -472,7 +472,11 @@ class Model:
             FileFormatError: the file is no such file, or a species is missing in it.
             InvalidArgument: the form keeps its parameters in no file.
         """
-        return self.form.read(self, *(Path(path) for path in paths))
+        found = self.form.read(self, *(Path(path) for path in paths))
+        for name, value in found.items():
+            if not math.isfinite(value):
+                raise FileFormatError(f"{paths[0]}: {name} is {value}")
+        return found
 
     def record(self) -> dict[str, Any]:
         """All of it as JSON can hold it; `from_record` makes it anew."""

@@ -108,8 +108,8 @@ def model(
     Raises:
         InvalidArgument: as `form` and `Model`.
     """
-    if isinstance(species, str):
-        raise InvalidArgument(f"species must be a list of names, got the text {species!r}")
+    if isinstance(species, str) or not isinstance(species, Sequence):
+        raise InvalidArgument(f"species must be a list of names, got {species!r}")
     made = name if isinstance(name, Form) else form(name, species, options)
     return Model(made, species, masses, known)
 

@@ -5,6 +5,7 @@ Thompson et al., J. Comput. Phys. 285, 316 (2015), doi:10.1016/j.jcp.2014.12.018
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ __all__ = ["MLIAP_LINEAR", "MLIAP_NN", "SNAP", "Bispectrum", "components"]
 
 _CITATION = "A. P. Thompson et al., J. Comput. Phys. 285, 316 (2015), doi:10.1016/j.jcp.2014.12.018"
 _FLAGS = {"switchflag": 1, "bzeroflag": 1, "quadraticflag": 0}
-_NUMBERS = ("rcutfac", "rfac0", "rmin0")
+_OF_ALL = ("rcutfac", "rfac0", "rmin0")
 
 
 def components(twojmax: int) -> int:
@@ -103,10 +104,12 @@ def _rows(path: Path) -> list[list[str]]:
 def _read_descriptor(found: _Found, names: Sequence[str], rows: list[list[str]]) -> None:
     told = {row[0]: row[1:] for row in rows}
     found.twojmax = int(told["twojmax"][0])
-    for name in _NUMBERS:
+    if not 0 <= found.twojmax <= 20:
+        raise ValueError(f"twojmax is {found.twojmax}")
+    for name in _OF_ALL:
         if name in told:
             found.values[""][name] = float(told[name][0])
-    taken = {"twojmax", "nelems", "elems", "radelems", "welems", *_NUMBERS}
+    taken = {"twojmax", "nelems", "elems", "radelems", "welems", *_OF_ALL}
     found.flags = {word: " ".join(rest) for word, rest in told.items() if word not in taken}
     for at, name in enumerate(told.get("elems", ())):
         if name not in names:
@@ -121,7 +124,7 @@ def _read_snap(found: _Found, names: Sequence[str], words: list[str]) -> None:
     for k in range(elements):
         at = 2 + k * (count + 3)
         if words[at] in names:
-            numbers = [float(w) for w in words[at + 3 : at + 3 + count]]
+            numbers = _numbers(words, at + 3, count)
             found.values[words[at]] = {
                 "radius": float(words[at + 1]), "weight": float(words[at + 2])
             } | {f"beta_{n}": value for n, value in enumerate(numbers)}  # fmt: skip
@@ -135,8 +138,8 @@ def _read_linear(found: _Found, names: Sequence[str], words: list[str]) -> None:
     _check_elements(found, names, elements)
     # the model's file knows elements by their order in the descriptor's
     for k, name in enumerate(n for n in found.values if n):
-        numbers = words[2 + k * count : 2 + (k + 1) * count]
-        found.values[name] |= {f"beta_{n}": float(w) for n, w in enumerate(numbers)}
+        numbers = _numbers(words, 2 + k * count, count)
+        found.values[name] |= {f"beta_{n}": value for n, value in enumerate(numbers)}
 
 
 def _read_nn(found: _Found, names: Sequence[str], words: list[str]) -> None:
@@ -148,12 +151,24 @@ def _read_nn(found: _Found, names: Sequence[str], words: list[str]) -> None:
     found.activation = shape[0] if layers > 1 else "tanh"
     if shape[-2] != "linear" or len(set(shape[:-2:2])) > 1:
         raise ValueError("only networks with one activation and a linear end are taken")
-    numbers = [float(w) for w in words[5 + 2 * layers :]]
+    widths = (inputs, *found.layers)
+    expected = sum((a + 1) * b for a, b in itertools.pairwise(widths))
+    # before anything is made as large as a file says
+    if min(widths) < 1 or count != expected or expected + 2 * inputs > len(words):
+        raise ValueError(f"has {count} weights of a network of {expected}")
+    labels = [f"scale{n}_{k}" for n in (0, 1) for k in range(inputs)]
+    labels += list(_weights(inputs, found.layers))
     for k, name in enumerate(n for n in found.values if n):
-        own = numbers[k * (2 * inputs + count) :]
-        labels = [f"scale0_{n}" for n in range(inputs)] + [f"scale1_{n}" for n in range(inputs)]
-        labels += list(_weights(inputs, found.layers))
-        found.values[name] |= dict(zip(labels, own, strict=False))
+        numbers = _numbers(words, 5 + 2 * layers + k * len(labels), len(labels))
+        found.values[name] |= dict(zip(labels, numbers, strict=True))
+
+
+def _numbers(words: Sequence[str], at: int, count: int) -> list[float]:
+    """The next ``count`` numbers, all of which there must be."""
+    found = [float(word) for word in words[at : at + count]]
+    if len(found) < count:
+        raise ValueError(f"ends after {len(words)} words")
+    return found
 
 
 def _check_elements(found: _Found, names: Sequence[str], elements: int) -> None:

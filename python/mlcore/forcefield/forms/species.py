@@ -37,8 +37,10 @@ def make_species(names: Sequence[str], masses: Mapping[str, float]) -> tuple[Spe
     Raises:
         InvalidArgument: an unknown element, a bead without a mass, a name given twice.
     """
-    if isinstance(names, str):
-        raise InvalidArgument(f"species must be a list of names, got the text {names!r}")
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise InvalidArgument(f"species must be a list of names, got {names!r}")
+    if not isinstance(masses, Mapping):
+        raise InvalidArgument(f"masses must be a mapping of names to g/mol, got {masses!r}")
     found = tuple(_one(name, masses) for name in names)
     bare = [s.name for s in found]
     for name in bare:
