@@ -88,13 +88,22 @@ def card_of(setup: Setup, values: Mapping[str, float]) -> dict[str, Any]:
             "method": f"{search}, {setup.budget} evaluations, seed {setup.seed}, mlcore.forcefield",
             "data": [f"{len(structures)} structures; {', '.join(groups)}"],
         },
-        "validity": validity(structures[:_COVERED], setup.model),
+        "validity": validity(structures[:_COVERED], setup.model, _temperatures(setup.targets)),
         "bounds": {
             name: {"lower": free.lower, "upper": free.upper, "scale": free.scale, "free": True}
             for name, free in space.free.items()
             if name in setup.model.names
         },
     }
+
+
+def _temperatures(targets: Sequence[Target]) -> tuple[float, float]:
+    """Lowest and highest that targets are measured at; 0 K for structures at rest."""
+    found = [0.0]
+    for target in targets:
+        told = getattr(target, "temperatures", getattr(target, "temperature", ()))
+        found += np.atleast_1d(np.asarray(told, dtype=np.float64)).tolist()
+    return min(found), max(found)
 
 
 def _structures(targets: Sequence[Target]) -> list[Atoms]:

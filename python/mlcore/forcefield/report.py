@@ -322,15 +322,22 @@ def _ends(fit: _Fit) -> Iterator[page.Section]:
         rows = [[words, str(count)] for words, count in most]
         yield page.Section("Failures", "", (), [page.Table(["what was said", "times"], rows)])
     if result.model:
-        folder = result.folder / "model"
-        rows = [[name, str((result.folder / name).stat().st_size)] for name in result.model
-                if (result.folder / name).is_file()]  # fmt: skip
-        script = folder / "potential.in"
-        text = (
-            "Copy the files of the folder model beside your input of LAMMPS (units metal) and write "
-            "there, after the box is made:"
-        )
-        lines = script.read_text(encoding="utf-8").splitlines() if script.is_file() else []
-        tables = [page.Table(["input"], [[line] for line in lines]),
-                  page.Table(["file", "bytes"], rows)]  # fmt: skip
-        yield page.Section("How to run it", text, (), tables)
+        yield _how(result)
+
+
+def _how(result: Result) -> page.Section:
+    folder = result.folder / "model"
+    files = [path for name in result.model if (path := result.folder / name).is_file()]
+    rows = [[path.name, f"{path.stat().st_size} bytes"] for path in files]
+    script = folder / "in.lammps"
+    lines = script.read_text(encoding="utf-8").splitlines() if script.is_file() else []
+    told = [line for line in lines if line.startswith(("pair_style", "pair_coeff"))]
+    text = (
+        "The folder model runs as it is: lmp -in in.lammps. In an input of your own, once there is "
+        "a box:\n\nvariable folder index PATH\n\ninclude ${folder}/in.lammps"
+    )
+    tables = [
+        page.Table(["what it says"], [[line] for line in told]),
+        page.Table(["file", ""], rows),
+    ]
+    return page.Section("How to run it", text, (), tables)

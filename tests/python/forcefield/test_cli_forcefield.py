@@ -60,7 +60,8 @@ def test_there_are_the_commands_that_were_promised() -> None:
     names = {" ".join(words[1:]) for words in COMMANDS}
     assert {"model list", "model show", "model read", "data import", "data check", "data pull",
             "data map", "data export", "fit", "resume", "validate", "uq", "export", "report",
-            "init", "schema", "status", "cancel"} <= names  # fmt: skip
+            "init", "schema", "status", "cancel", "active", "library publish", "library search",
+            "library download"} <= names  # fmt: skip
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -196,6 +197,46 @@ def test_a_fit_is_looked_at_resumed_and_exported(tiny: Path, capsys: Any, tmp_pa
     code, out, _ = run(capsys, "forcefield", "export", tiny, tmp_path / "potential", "--json")
     files = json.loads(out)["files"]
     assert code == 0 and all((tmp_path / "potential" / name).is_file() for name in files)
+
+
+def test_a_potential_is_published_and_brought_back(tiny: Path, capsys: Any, tmp_path: Path) -> None:
+    potential, library = tmp_path / "potential", tmp_path / "library"
+    told = ["--name", "si-tiny", "--title", "Silicon, tiny", "--license", "CC0-1.0", "--author",
+            "A. Tester", "--citation", "none yet"]  # fmt: skip
+    assert run(capsys, "forcefield", "export", tiny, potential, *told)[0] == 0
+    words = ("--library", library, "--json")
+    code, out, error = run(capsys, "forcefield", "library", "publish", potential, *words)
+    assert code == 0, error
+    code, out, _ = run(capsys, "forcefield", "library", "search", "--species", "Si", *words)
+    assert [one["name"] for one in json.loads(out)] == ["si-tiny"]
+    code, _, _ = run(
+        capsys, "forcefield", "library", "download", "si-tiny", tmp_path / "mine", *words
+    )
+    mine = (tmp_path / "mine" / "model.tersoff").read_text()
+    assert code == 0 and mine == (potential / "model.tersoff").read_text()
+
+
+def test_labels_are_asked_for_where_the_fit_knows_least(capsys: Any, tmp_path: Path) -> None:
+    from mlcore.forcefield.active import potential_label
+    from mlcore.forcefield.forms import model
+    from mlcore.forcefield.structures import Dataset
+
+    made = model("tersoff", ["Si"])
+    label = potential_label(made, made.defaults)
+    known = [label(bulk("Si", "diamond", a)) for a in (5.3, 5.4, 5.5, 5.6)]
+    Dataset({"start": known[:1]}).save(tmp_path / "start")
+    Dataset({"pool": known[1:]}).save(tmp_path / "pool")
+    (tmp_path / "a.yaml").write_text(
+        "model: {form: tersoff, species: [Si]}\n"
+        "parameters: {free: {A: {within: 0.2}, B: {within: 0.2}}}\ndata: {folder: start}\n"
+    )
+    words = ("forcefield", "active", tmp_path / "a.yaml", "--pool", tmp_path / "pool", "--rounds", 1,
+             "--members", 2, "--pick", "dopt")  # fmt: skip
+    code, out, error = run(capsys, *words, "--json")
+    assert code == 0, error
+    rounds = json.loads(out)["rounds"]
+    assert [r["labelled"] for r in rounds] == [1, 3] and len(rounds[0]["picked"]) == 2
+    assert run(capsys, *words)[0] == 0
 
 
 def test_a_fit_is_judged(tiny: Path, capsys: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mlcore.cli.forcefield import data, fits, forms, judge
+from mlcore.cli.forcefield import active, data, fits, forms, judge, library
 
 __all__ = ["app", "learn"]
 
@@ -14,6 +14,7 @@ learn = typer.Typer(help="Fit potentials, judge and export them.", **_KEYS)  # t
 app = typer.Typer(help="Fit force fields that LAMMPS runs.", **_KEYS)  # type: ignore[arg-type]
 app.add_typer(forms.app, name="model")
 app.add_typer(data.app, name="data")
+app.add_typer(library.app, name="library")
 for part in (learn, app):
-    for command in (*fits.COMMANDS, *judge.COMMANDS):
+    for command in (*fits.COMMANDS, *judge.COMMANDS, *active.COMMANDS):
         part.command(command.__name__.strip("_"))(command)

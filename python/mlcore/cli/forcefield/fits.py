@@ -106,6 +106,17 @@ def cancel(folder: Folder, as_json: AsJson = False) -> None:
 def export(
     folder: Folder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the potential.")],
+    name: Annotated[str | None, typer.Option("--name", help="Of the potential.")] = None,
+    title: Annotated[str | None, typer.Option("--title", help="What it is, in a line.")] = None,
+    license_: Annotated[
+        str | None, typer.Option("--license", help="Such as CC-BY-4.0; for a library.")
+    ] = None,
+    author: Annotated[
+        list[str] | None, typer.Option("--author", help="May be repeated; for a library.")
+    ] = None,
+    citation: Annotated[
+        list[str] | None, typer.Option("--citation", help="May be repeated; for a library.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the potential of a fit as LAMMPS reads it, with its card."""
@@ -113,7 +124,10 @@ def export(
     from mlcore.forcefield.finish import export_result
     from mlcore.forcefield.result import Result
 
-    files = export_result(load(folder).setup(folder), Result.load(folder), out)
+    told = {"name": name, "title": title, "license": license_, "authors": author,
+            "citation": citation}  # fmt: skip
+    card = {key: value for key, value in told.items() if value}
+    files = export_result(load(folder).setup(folder), Result.load(folder), out, card)
     say({"folder": out, "files": files}, "\n".join(str(out / file) for file in files), as_json)
 
 
