@@ -9,8 +9,11 @@ import pytest
 from ase.build import bulk
 from interactions import crystal, rendered_energy
 from mlcore.errors import InvalidArgument
+from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.evaluate.box import Box
+from mlcore.forcefield.evaluate.native import is_native
 from mlcore.forcefield.forms import Model, model, overlay
+from mlcore.forcefield.targets import Energies
 
 KCAL_PER_EV = 23.060549
 
@@ -33,6 +36,29 @@ def test_a_style_that_names_files_reads_those_of_each_candidate(tmp_path: Path) 
         assert used(box, potential, shifted, tmp_path) == pytest.approx(first + 2.0, rel=1e-12)
         assert used(box, potential, potential.defaults, tmp_path) == first
         box.close()
+
+
+@pytest.mark.parametrize("name", ["ml-bop", "mw"])
+def test_water_is_evaluated_by_the_core(name: str) -> None:
+    potential = model(name, ["bead:W"], {"W": 18.0153})
+    assert is_native(potential)
+    ice = bulk("Si", "diamond", 6.3)
+    ice.set_array("species", np.array(["W"] * len(ice)))
+    found = [
+        Evaluator(potential, [Energies([ice], [-0.9])], engine=engine)([potential.defaults])[0]
+        for engine in ("native", "lammps")
+    ]
+    ours, theirs = (next(iter(one.values.values())) for one in found)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+def test_the_core_goes_by_what_lammps_is_told() -> None:
+    shipped = model("morse", ["Cu"]).form
+    assert is_native(Model(shipped.model_copy(update={"name": "mine"}), ["Cu"]))
+    other = shipped.model_copy(update={"pair_style": "morse/soft"})
+    assert not is_native(Model(other, ["Cu"]))
+    shifted = shipped.model_copy(update={"commands": ("pair_modify shift yes",)})
+    assert not is_native(Model(shifted, ["Cu"]))
 
 
 def test_reaxff_in_a_box_gives_metal_units(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from ase import Atoms
 
 from mlcore.errors import Error, InvalidArgument
 from mlcore.forcefield.forms.eam import Eam, Functions
-from mlcore.forcefield.forms.record import Model
+from mlcore.forcefield.forms.record import Form, Model
 from mlcore.forcefield.targets.face import Change, Static
 from mlcore.potentials import COLUMNS, Results, Structures, Tables, evaluate
 
@@ -31,13 +31,20 @@ def is_native(model: Model, values: Mapping[str, float] | None = None) -> bool:
     """Whether the core knows the form (and ``values``, where LAMMPS knows more than the core)."""
     if isinstance(model.form, Eam):
         return True
-    columns = COLUMNS.get(model.form.name)
-    known = {p.name for p in model.form.parameters}
-    if columns is None or not set(columns) <= known or model.form.commands:
+    if not _core_knows(model.form):
         return False
     # the core leaves out no small term
-    rest = [name for name in model.names if name.partition("_")[0] in known - set(columns)]
+    known = {p.name for p in model.form.parameters} - set(COLUMNS[model.form.pair_style])
+    rest = [name for name in model.names if name.partition("_")[0] in known]
     return values is None or all(values[name] == 0 for name in rest)
+
+
+def _core_knows(form: Form) -> bool:
+    """Whether a form tells LAMMPS the core's columns of the same style, and nothing else."""
+    told = form.table.columns if form.table else form.coefficients
+    columns = COLUMNS.get(form.pair_style)
+    plain = form.kind == "record" and not (form.commands or form.files or form.pair_coeff[1:])
+    return plain and columns is not None and set(columns) <= set(told)
 
 
 class NativeEngine:
@@ -235,7 +242,7 @@ def _batches(
     names = _parameter_names(model)
     rows = [[candidate[name] for name in names] for candidate in values]
     parameters = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
-    return [_Batch(model.form.name, np.arange(len(rows)), parameters)]
+    return [_Batch(model.form.pair_style, np.arange(len(rows)), parameters)]
 
 
 def _embedded(
@@ -279,7 +286,7 @@ def _of_rows(value: Any, rows: npt.NDArray[np.int64], whole: int) -> Any:
 
 def _parameter_names(model: Model) -> list[str]:
     """Of a candidate's row, in the order the core reads them."""
-    columns = COLUMNS[model.form.name]
+    columns = COLUMNS[model.form.pair_style]
     slot = next(p.slot for p in model.form.parameters if p.name == columns[0])
     entries = model.form.entries(model.species, slot)
     return [model.name(column, entry) for entry in entries for column in columns]
