@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -179,3 +181,21 @@ def test_what_cannot_be_done_is_said(data: list[Atoms], monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(BackendUnavailable, match="torch"):
         train(NETWORK, data)
+
+
+def test_the_example_trains_and_runs(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    example = Path(__file__).parents[3] / "examples" / "snap_neural" / "snap_neural.py"
+    done = subprocess.run(
+        [sys.executable, str(example), "--quick", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads((tmp_path / "results.json").read_text())
+    for name in ("linear", "network"):
+        assert told[name]["forces"] < 0.4 * told["spread"]
+        assert told[name]["energy"] < 0.03
+    assert told["drift"] < 1e-3
+    assert (tmp_path / "network" / "energies.txt").exists()

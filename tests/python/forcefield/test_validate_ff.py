@@ -11,6 +11,7 @@ from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.misfit import Misfit, jacobian, local_fit
 from mlcore.forcefield.problems import FREE, Problem, silicon, silicon_structures
+from mlcore.forcefield.targets import Energies
 from mlcore.forcefield.validate import (
     Refit,
     Validation,
@@ -75,14 +76,25 @@ def test_a_fit_to_one_crystal_alone_is_reported_as_overfit(misfit: Problem) -> N
         assert refit.errors[term] == pytest.approx(abs(error), rel=1e-9, abs=1e-12)
 
 
+def test_too_few_data_for_a_form_are_seen_by_folds(misfit: Problem) -> None:
+    """Energies and elastic constants, no forces and no vacancy: 19 numbers for 8 parameters."""
+    energies, _, crystal = misfit.targets
+    keep = [k for k, a in enumerate(energies.structures) if a.info["name"] != "vacancy"]
+    structures = [energies.structures[k] for k in keep]
+    whole = [energies.reference[k] * len(energies.structures[k]) for k in keep]
+    few = (Energies(structures, whole, sigma=0.02), crystal)
+    found = cross_validate(misfit.model, misfit.space, few, k_fold(few, 3, seed=1))
+    assert found.test >= 2 * found.train
+    assert found.overfit
+    assert len(found.refits) == 3
+
+
 def test_a_true_form_is_not_reported_as_overfit() -> None:
     fit = silicon("sw", seed=1)
     structures = [a for a in silicon_structures() if len(a) <= 16]
     energies = fit.targets[0]
     keep = [k for k, a in enumerate(energies.structures) if len(a) <= 16]
     noisy = energies.reference + np.random.default_rng(2).normal(0, 0.02, len(energies.reference))
-    from mlcore.forcefield.targets import Energies
-
     counts = [len(a) for a in structures]
     targets = (Energies(structures, noisy[keep] * counts, sigma=0.02), fit.targets[2])
     few = type(fit.space)(fit.model.parameters, {n: fit.space.free[n] for n in FREE["sw"][:2]})
