@@ -52,7 +52,8 @@ def test_a_report_is_one_file_with_all_of_it(folder: Path) -> None:
     assert html.count("data:image/png") == 4
     result = json.loads((folder / "result.json").read_text())
     for words in ("Convergence", "Parity", "Residuals", "held out", "Parameters", "How to run it",
-                  "pair_coeff * * ${folder}/model.tersoff Si", "reproduced yes", "stiffness C11"):  # fmt: skip
+                  "pair_coeff * * ${folder}/model.tersoff Si", "reproduced yes",
+                  "stiffness C11"):  # fmt: skip
         assert words in text, words
     for name in ("A", "B"):
         assert f"{result['values'][name]:.10g}" in text
