@@ -9,7 +9,7 @@ import pytest
 from ase.build import bulk
 from interactions import POTENTIALS, crystal, energy, rendered_energy
 from mlcore.errors import InvalidArgument
-from mlcore.forcefield.forms import Model, form, form_of, model
+from mlcore.forcefield.forms import Model, form_of, model
 from mlcore.forcefield.forms.eam import Eam
 
 COHESIVE = [
@@ -138,8 +138,14 @@ def test_functions_that_have_no_value() -> None:
         potential.render(potential.defaults)
 
 
-def test_points_cost_nothing_at_zero() -> None:
-    """At no distance the pair may diverge: no atoms are there."""
-    made = form("eam/gupta").model_copy(update={"pair": "A/r"})
+def test_at_no_distance_functions_may_diverge() -> None:
+    first = model("eam/gupta", ["Cu"])
+    assert isinstance(first.form, Eam)
+    before = first.form.functions(first, first.defaults).pair[0, 0]
+    made = first.form.model_copy(update={"pair": "A/r"})
     potential = Model(made, ["Cu"])
-    assert potential.render(potential.defaults).files
+    found = made.functions(potential, potential.defaults)
+    after = found.pair[0, 0]
+    assert after[0] == after[1]
+    np.testing.assert_allclose(after[1:] * found.dr * np.arange(1, len(after)), 0.0855)
+    assert not np.allclose(before[1:], after[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,12 @@ def test_records_survive_json(name: str) -> None:
     potential = made(name, list(form.elements) or ["Si", "Ge"])
     again = Model.from_record(json.loads(json.dumps(potential.record())))
     assert again.parameters == potential.parameters
-    assert again.render(again.defaults) == potential.render(potential.defaults)
+    expected = potential.render(potential.defaults)
+    assert again.render(again.defaults) == expected
+    # as workers get it, and after it was used
+    other = pickle.loads(pickle.dumps(potential))
+    assert other.render(other.defaults) == expected
+    assert other.form == potential.form
 
 
 @pytest.mark.parametrize("name", forms())

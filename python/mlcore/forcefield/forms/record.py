@@ -192,6 +192,14 @@ class Form(_Part):
         if self.kind != "record":
             raise ValueError(f"kind: {self.kind!r} is unknown")
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, with other values of some fields (which are not validated)."""
+        copied = super().model_copy(update=update, deep=deep)
+        # what was made of the old fields
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
+
     @functools.cached_property
     def _own(self) -> dict[str, FormParameter]:
         return {p.name: p for p in self.parameters}
