@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from interactions import POTENTIALS, crystal, energy, rendered_energy
 from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.forcefield.forms import Form, Model, form_of, forms, model, schema
@@ -149,6 +150,37 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         model("lj/cut", ["Ar"]).read(file)
     with pytest.raises(InvalidArgument, match="no file of their own"):
         model("zbl", ["Si"]).read(file)
+
+
+# lattice constants and energies per atom of LAMMPS runs of these potentials
+ENERGIES = [
+    ("sw", "Si", None, "diamond", 5.43095, -4.33660),
+    ("tersoff", "Si", "Si 1988", "diamond", 5.43123, -4.63041),
+    ("tersoff", "Si", None, "diamond", 5.43211, -4.62887),
+    ("tersoff", "C", None, "diamond", 3.56584, -7.36819),
+    ("tersoff/mod", "Si", None, "diamond", 5.42900, -4.63000),
+    ("lj/cut", "Ar", None, "fcc", 5.26865, -0.08424),
+    ("ml-bop", "bead:W", None, "diamond", 6.3015, -0.464192),
+    ("mw", "bead:W", None, "diamond", 6.2019, -0.536761),
+]
+
+
+@pytest.mark.parametrize(("name", "species", "known", "lattice", "a", "expected"), ENERGIES)
+def test_energies_of_the_literature(
+    name: str,
+    species: str,
+    known: str | None,
+    lattice: str,
+    a: float,
+    expected: float,
+    tmp_path: Path,
+) -> None:
+    beads = {"W": 18.0153} if species == "bead:W" else None
+    potential = model(name, [species], beads, known=known)
+    atoms = bulk("Si", lattice, a=a, cubic=True)
+    atoms.set_array("kind", np.ones(len(atoms), int))
+    found = rendered_energy(atoms, potential, potential.render(potential.defaults), tmp_path)[0]
+    assert found / len(atoms) == pytest.approx(expected, abs=1e-5)
 
 
 def test_values_of_the_literature() -> None:
