@@ -17,7 +17,7 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr std::int64_t kMostSpecies = 64, kMostKnots = 1 << 24;
-constexpr std::int64_t kWorth = 4000;  // vectors of pairs worth waking a thread for
+constexpr std::int64_t kWorth = 500;  // vectors of pairs worth waking a thread for
 constexpr int kColumns[] = {3, 4, 4, 10, 14};
 
 // ------------------------------------------------------------------------------------- checking
@@ -290,7 +290,13 @@ class Evaluation {
         known_(known),
         lanes_(static_cast<std::int64_t>(known.size()), directions_of(candidates)),
         structures_(on.starts.shape[0] - 1),
-        derivatives_(lanes_.directions > 0) {
+        derivatives_(lanes_.directions > 0),
+        order_(known.size()) {
+    // Like cutoffs side by side: a vector works as far as that of its longest lane.
+    std::iota(order_.begin(), order_.end(), std::int64_t{0});
+    std::stable_sort(order_.begin(), order_.end(), [&](std::int64_t a, std::int64_t b) {
+      return known[a].cutoff < known[b].cutoff;
+    });
     for (std::int64_t i = 0; i < on.species.shape[0]; ++i) {
       longest_row_ = std::max(longest_row_, on.offsets(i + 1) - on.offsets(i));
     }
@@ -338,7 +344,7 @@ class Evaluation {
   bool with_forces() const { return results_.forces.data || results_.d_forces.data; }
   bool with_stress() const { return results_.stress.data || results_.d_stress.data; }
   std::int64_t candidate(std::int64_t block, std::int64_t lane) const {
-    return lanes_.job(block, lane) / lanes_.groups;
+    return order_[lanes_.job(block, lane) / lanes_.groups];
   }
   std::int64_t first_direction(std::int64_t block, std::int64_t lane) const {
     return lanes_.job(block, lane) % lanes_.groups * kernels::kPotentialDirections;
@@ -461,6 +467,7 @@ class Evaluation {
   Lanes lanes_;
   std::int64_t structures_;
   bool derivatives_;
+  std::vector<std::int64_t> order_;  // candidates as they are put into lanes
   std::int64_t longest_row_ = 0, largest_ = 0, stride_ = 0;
   detail::Scratch<double> prepared_;
 };

@@ -221,13 +221,17 @@ struct StillingerWeber {
     }
     for (std::int64_t j = 0; j < count; ++j) {
       if (!alive[j]) continue;
+      T by_first[3] = {};
       for (std::int64_t k = j + 1; k < count; ++k) {
         if (!(alive[j] & alive[k])) continue;
         const std::int64_t first = near[j].species, second = near[k].species;
         const Row& row = first <= second ? of_center[first * species + second]
                                          : of_center[second * species + first];
-        triplet<kSlopes>(row, near[j], near[k], tails[j], tails[k], slopes + 3 * j, slopes + 3 * k,
+        triplet<kSlopes>(row, near[j], near[k], tails[j], tails[k], by_first, slopes + 3 * k,
                          energy);
+      }
+      if constexpr (kSlopes) {
+        for (int a = 0; a < 3; ++a) slopes[3 * j + a] += by_first[a];
       }
     }
   }
@@ -375,11 +379,13 @@ struct Tersoff {
       const T by_zeta =
           bond<kSlopes>(of_bond[s], near[j], cuts[j * species + s], zeta, slopes + 3 * j, energy);
       if constexpr (kSlopes) {
+        T by_bond[3] = {};
         for (std::int64_t k = 0; k < count; ++k) {
           if (k == j || !(alive[j * species + s] & alive[k * species + s])) continue;
-          push(near[j], near[k], cuts[k * species + s], angles[k], by_zeta, slopes + 3 * j,
+          push(near[j], near[k], cuts[k * species + s], angles[k], by_zeta, by_bond,
                slopes + 3 * k);
         }
+        for (int a = 0; a < 3; ++a) slopes[3 * j + a] += by_bond[a];
       }
     }
   }
@@ -451,7 +457,7 @@ struct Tersoff {
   }
 
   MLCORE_INLINE void push(const Near& bond, const Near& third, const Cut& cut, const Angle& angle,
-                          const T& by_zeta, T* by_bond, T* by_third) const {
+                          const T& by_zeta, T (&by_bond)[3], T* by_third) const {
     T factor = by_zeta * cut.f, fall = by_zeta * cut.slope * angle.g;
     T stretch{};
     if (!symmetric) {

