@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,12 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore.errors import BackendUnavailable, Error, FileFormatError, InvalidArgument
+from mlcore.forcefield.evaluate import Evaluation
 from mlcore.forcefield.fisher import Fisher, quantile
 from mlcore.forcefield.misfit import Evaluate, Fit, Residuals, local_fit
 from mlcore.forcefield.parameters import Space
 from mlcore.io.atomic import atomic_path, write_text
 
-__all__ = ["Distribution", "Ensemble", "gaussian", "mcmc", "natural_temperature", "pops", "refits"]
+__all__ = [
+    "Distribution",
+    "Ensemble",
+    "cascade",
+    "gaussian",
+    "mcmc",
+    "natural_temperature",
+    "pops",
+    "refits",
+]
 
 Array = npt.NDArray[np.float64]
 _FORMAT = "mlcore ensemble 1"
@@ -344,6 +354,48 @@ def pops(fisher: Fisher, count: int = 100, seed: int = 0) -> Ensemble:
     draws = low + rng.random((count, len(low))) * (high - low)
     points = np.clip(fisher.point + draws @ axes, 0, 1)
     return Ensemble(fisher.names, points, "pops", {"seed": seed})
+
+
+def cascade(
+    members: Ensemble,
+    space: Space,
+    evaluate: Evaluate,
+    coarse: Space,
+    residuals: Callable[[Evaluation], Residuals],
+    *,
+    start: npt.ArrayLike | None = None,
+    fit: Fit = local_fit,
+) -> Ensemble:
+    """A coarser model fitted to what each member of an ensemble says, so that errors go along.
+
+    Of a first-principles fit with its ensemble comes an ensemble of the coarse-grained model that
+    is fitted to it; `Ensemble.propagate` then tells how uncertain coarse-grained properties are.
+
+    Args:
+        members: of the finer model.
+        space: theirs.
+        evaluate: an `Evaluator` of what the coarser model is fitted to, under the finer one.
+        coarse: free parameters of the coarser model.
+        residuals: one evaluation of the finer model -> residuals of the coarser one.
+        start: (n,) where every fit starts; the coarse space's start where left out.
+        fit: residuals and start -> best point.
+
+    Raises:
+        Error: fewer than two members could be evaluated and fitted.
+    """
+    first = coarse.initial if start is None else np.asarray(start, dtype=np.float64)
+    points = []
+    for evaluation in evaluate(members.candidates(space)):
+        if evaluation.failed is not None:
+            continue
+        try:
+            points.append(fit(residuals(evaluation), first))
+        except Error:
+            continue
+    if len(points) < 2:
+        raise Error(f"of {len(members)} members {len(points)} could be fitted to")
+    details = {"of": members.method, "failed": len(members) - len(points)}
+    return Ensemble(coarse.names, np.array(points), "cascade", details)
 
 
 def linear_spread(slope: Array, covariance: Array, level: float = 0.9) -> Array:

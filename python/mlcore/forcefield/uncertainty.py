@@ -21,6 +21,7 @@ from mlcore.errors import Error, InvalidArgument
 from mlcore.forcefield.ensembles import (
     Distribution,
     Ensemble,
+    cascade,
     gaussian,
     linear_spread,
     mcmc,
@@ -39,6 +40,7 @@ __all__ = [
     "Ensemble",
     "Fisher",
     "Misfit",
+    "cascade",
     "coverage",
     "fisher",
     "gaussian",

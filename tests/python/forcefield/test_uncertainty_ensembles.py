@@ -14,6 +14,7 @@ from mlcore.forcefield.misfit import Misfit, local_fit
 from mlcore.forcefield.parameters import Free, Parameter, Space
 from mlcore.forcefield.problems import silicon
 from mlcore.forcefield.uncertainty import (
+    cascade,
     coverage,
     fisher,
     gaussian,
@@ -175,6 +176,59 @@ def test_an_ensemble_tells_the_spread_of_other_properties() -> None:
     assert 0.1 < found.spread[[x.info["name"] for x in energies.structures].index("fcc")] < 1
     assert found.covers(np.concatenate([energies.reference, crystal.reference])).all()
     assert "energies [0]" in found.table()
+
+
+def lennard_jones() -> Space:
+    parameters = [Parameter(name=n, default=1.0, lower=0.01, upper=10.0) for n in "es"]
+    return Space(
+        parameters,
+        {
+            "e": Free(lower=0.1, upper=3.0, initial=0.7),
+            "s": Free(lower=1.5, upper=3.5, initial=2.4),
+        },
+    )
+
+
+def test_errors_go_along_to_a_coarser_model() -> None:
+    """Noisy energies -> Morse -> Lennard-Jones -> its energy elsewhere: intervals hold the truth."""
+    fine, coarse = morse(), lennard_jones()
+    grid, elsewhere = np.linspace(2.5, 4.5, 9), np.array([2.7, 5.0])
+    energies = curve(fine, grid)
+
+    def say(candidates):  # type: ignore[no-untyped-def]
+        points = np.array([fine.unit(values) for values in candidates])
+        return [Evaluation(values={"e": row}) for row in energies(points)]
+
+    def well(points: np.ndarray, r: np.ndarray) -> np.ndarray:
+        depth, size = (x[:, None] for x in coarse.table(points, coarse.names).T)
+        return 4 * depth * ((size / r) ** 12 - (size / r) ** 6)
+
+    def residuals(told: Evaluation):  # type: ignore[no-untyped-def]
+        return lambda points: (well(points, grid) - told.values["e"]) / 0.01
+
+    true = local_fit(residuals(say([fine.values(fine.initial)])[0]), coarse.initial)
+    wanted = well(true[None], elsewhere)[0]
+    held = []
+    for seed in range(20):
+        data = noisy(fine, fine.initial, 0.02, seed)
+        point = local_fit(data, fine.initial, tolerance=1e-8)
+        members = gaussian(fisher(data, fine, point), 24, seed)
+        found = cascade(
+            members,
+            fine,
+            say,
+            coarse,
+            residuals,
+            start=true,
+            fit=lambda r, start: local_fit(r, start, tolerance=1e-6),
+        )
+        assert (found.method, found.details["of"]) == ("cascade", "gaussian")
+        told = Distribution(("near", "far"), well(found.points, elsewhere))
+        held.append(np.abs(told.mean - wanted) <= 1.645 * told.spread)
+    assert 0.75 <= np.mean(held) <= 1.0
+    assert 0.0005 < told.spread[0] < 0.05
+    with pytest.raises(Error, match="could be fitted"):
+        cascade(members, fine, lambda c: [Evaluation(failed="no")] * len(c), coarse, residuals)
 
 
 def test_members_that_fail_are_counted() -> None:
