@@ -56,8 +56,8 @@ def default(
     """A short global stage, least squares from its best distinct points, restarts until the end.
 
     The best candidate goes on for as long as it gains; whenever it is slow or at rest, a new one is
-    begun from the best of some random points and from a single one in turns. Where scores have no residuals the simplex of Nelder
-    and Mead takes the place of least squares.
+    begun, from the best of some random points and from a single one in turns. Where scores have no
+    residuals the simplex of Nelder and Mead takes the place of least squares.
     """
     random = np.random.default_rng(seed)
     begun = (cma if first == "cma" else ga)(size, start=start, seed=int(random.integers(2**31)))

@@ -6,14 +6,18 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from mlcore.forcefield.search.face import Points, Strategy, inside, merit, opening
 
 __all__ = ["tree"]
+
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(eq=False)
@@ -71,18 +75,20 @@ def tree(
     ] = 1.0,
     sparsity: Annotated[
         float, Field(gt=0, description="less of it moves fewer coordinates in a playout")
-    ] = 0.2,
+    ] = 0.1,
 ) -> Strategy:
     """c-MCTS: UCB selection, adaptive playouts, windows that narrow with depth.
 
     S. Manna et al., Nat. Commun. 13, 368 (2022). The reward of a node is the best merit of its
     subtree, counted by its rank among all nodes, so that the scale of the totals does not matter;
     at every node going down competes with more playouts around the node itself. Playouts move few
-    coordinates or many, near or far; where several succeed at once, their sum is tried next.
+    coordinates or many, near or far, or repeat sums of the moves that led to the node, whichever
+    succeeded more often; where several succeed at once, their sum is tried next.
     """
     random = np.random.default_rng(seed)
     trunk = _Node(np.zeros(size), math.inf, math.inf, -1)
     order: list[float] = []
+    success = _Success()
     points = opening(size, start, random, roots)
     for point, score in zip(points, (yield points), strict=True):
         _grow(trunk, point, merit(score), order)
@@ -90,13 +96,44 @@ def tree(
         node = _select(trunk, order, exploration)
         width = window * max(narrowest, math.exp(-scaling * node.depth))
         moves = _moves(size, playouts, width, decades, sparsity, random)
+        again = _repeated(moves, node, success, random)
         if node.hint is not None:
             moves[0], node.hint = node.hint, None
-        if node.parent is not trunk and node.parent is not None and playouts > 1:
-            moves[-1] += random.uniform(0, 2) * (node.point - node.parent.point)
         points = inside(node.point + moves)
         values = [merit(score) for score in (yield points)]
+        success.learn(again, np.array(values) < node.value)
         _learn(node, points, values, order)
+
+
+class _Success:
+    """How often playouts of new moves and of repeated moves were better than their node."""
+
+    def __init__(self) -> None:
+        self._rates = [0.2, 0.1]
+
+    @property
+    def share(self) -> float:
+        """Of the playouts, that should repeat moves."""
+        return self._rates[1] / sum(self._rates)
+
+    def learn(self, again: Mask, better: Mask) -> None:
+        """The running means; none falls so low that it is never tried again."""
+        for kind, which in enumerate((~again, again)):
+            if which.any():
+                mean = 0.9 * self._rates[kind] + 0.1 * float(better[which].mean())
+                self._rates[kind] = max(0.005, mean)
+
+
+def _repeated(moves: Points, node: _Node, success: _Success, random: np.random.Generator) -> Mask:
+    """Makes some of the moves random sums of the last eight that led to the node; which ones."""
+    path = [above for above in node.upward() if above.depth >= 0][:9]
+    again = random.random(len(moves)) < success.share
+    if len(path) < 2:
+        return np.zeros(len(moves), dtype=np.bool_)
+    past = np.array([a.point - b.point for a, b in pairwise(path)])
+    mixed = random.standard_normal((len(moves), len(past))) @ past
+    moves[again] = (mixed + 0.1 * moves)[again]
+    return again
 
 
 def _select(trunk: _Node, order: list[float], exploration: float) -> _Node:
