@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from mlcore.errors import InvalidArgument
 from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.evaluate.box import Box
 from mlcore.forcefield.evaluate.native import is_native
-from mlcore.forcefield.forms import Model, model, overlay
+from mlcore.forcefield.forms import Model, forms, model, overlay
 from mlcore.forcefield.targets import Energies
 
 KCAL_PER_EV = 23.060549
@@ -24,6 +25,38 @@ def used(box: Box, potential: Model, values: dict[str, float], folder: Path) -> 
         (folder / name).write_text(text)
     box.use(interaction, folder)
     return box.static()[0]
+
+
+ONE = {"buck/coul/long": ["Si", "O"], "lj/cut/coul/long": ["O", "H"], "ml-bop": ["bead:W"]}
+ONE["mw"] = ONE["ml-bop"]
+
+
+@pytest.mark.parametrize("name", forms())
+def test_boxes_that_stay_forget_candidates(name: str, tmp_path: Path) -> None:
+    """Another candidate between two of the same, and that one as in a box of its own."""
+    form = forms()[name]
+    species = list(form.elements) or ONE.get(name, ["Si", "Ge"])
+    potential = Model(form, species, {"W": 18.0} if species == ["bead:W"] else None)
+    atoms = crystal([s.name for s in potential.species], "diamond", 5.6)
+    names = np.array([s.name for s in potential.species])
+    atoms.set_array("species", names[atoms.arrays["kind"] - 1])
+    # everything a little larger, but for what must stay whole
+    other = {
+        p.name: p.default if p.whole else min(1.02 * p.default + 1e-3, p.upper)
+        for p in potential.parameters
+    }
+    if "general_boc1" in other:
+        other = potential.defaults | {"atom_C_D": 0.2, "angle_C_C_C_theta0": 70.0}
+    box = Box(atoms, potential, form.atom_style)
+    first = used(box, potential, potential.defaults, tmp_path)
+    second = used(box, potential, other, tmp_path)
+    assert used(box, potential, potential.defaults, tmp_path) == pytest.approx(first, rel=1e-9)
+    box.close()
+    alone = Box(atoms, potential, form.atom_style)
+    expected = used(alone, potential, other, tmp_path)
+    alone.close()
+    assert second == pytest.approx(expected, rel=1e-9)
+    assert name == "zbl" or abs(second - first) > 1e-9
 
 
 def test_a_style_that_names_files_reads_those_of_each_candidate(tmp_path: Path) -> None:
@@ -59,6 +92,24 @@ def test_the_core_goes_by_what_lammps_is_told() -> None:
     assert not is_native(Model(other, ["Cu"]))
     shifted = shipped.model_copy(update={"commands": ("pair_modify shift yes",)})
     assert not is_native(Model(shifted, ["Cu"]))
+
+
+def resident() -> float:
+    """Memory of this process, MB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def test_candidates_of_snap_leave_no_memory_behind(tmp_path: Path) -> None:
+    potential = model("snap", ["Ta"])
+    box = Box(bulk("Ta", "bcc", 3.3), potential)
+    for k in range(20):
+        used(box, potential, potential.defaults | {"beta_1": 1e-3 * k}, tmp_path)
+    before = resident()
+    for k in range(150):
+        used(box, potential, potential.defaults | {"beta_1": 1e-3 * k}, tmp_path)
+    box.close()
+    # LAMMPS would keep 140 kB of each
+    assert resident() - before < 10
 
 
 def test_reaxff_in_a_box_gives_metal_units(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from interactions import POTENTIALS, crystal, energy, rendered_energy
 from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.forcefield.forms import Model, families, form, forms, model, overlay
+from mlcore.forcefield.forms.eam import EamTable
 
 P = POTENTIALS
 
@@ -52,7 +53,8 @@ def test_tables(
     style: str, file: str, species: list[str], lattice: str, a: float, tmp_path: Path
 ) -> None:
     potential = model("eam/table", species, options={"source": str(P / file)})
-    assert potential.form.pair_style == style
+    assert isinstance(potential.form, EamTable)
+    assert potential.form.style == style
     names = "" if style == "eam" else " ".join(species)
     lines = [f"pair_style {style}", f"pair_coeff * * {P / file} {names}"]
     same(potential, potential.defaults, lines, a, lattice, tmp_path)

@@ -103,6 +103,9 @@ class Box:
         with self._explained():
             self._told = None
             same = told is not None and told.pair_style == interaction.pair_style
+            if interaction.style_must_end:
+                self.lmp.command("pair_style none")
+                same = False
             # a style that names files has read those of the candidate before
             if not same or interaction.style_reads_files:
                 style = _with_folder(interaction.pair_style, interaction, folder)

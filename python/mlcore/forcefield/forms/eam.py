@@ -238,35 +238,40 @@ def _setfl(model: Model, made: Functions, fs: bool, title: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+Style = Literal["eam", "eam/alloy", "eam/fs"]
+
+
 class EamTable(Form):
     """A file of embedded atoms, its functions scaled.
 
     Attributes:
         source: content of the file.
+        style: LAMMPS' style of such files. One of ``eam`` is told as ``eam/alloy``, for LAMMPS
+            reads a file of ``eam`` once and never again, however it changes.
     """
 
     kind: Literal["eam/table"] = "eam/table"
     source: str = Field(repr=False)
+    style: Style
 
     def _check_kind(self) -> None:
-        if self.pair_style not in ("eam", "eam/alloy", "eam/fs"):
-            raise ValueError("pair_style must be eam, eam/alloy or eam/fs")
+        if self.pair_style != ("eam/fs" if self.style == "eam/fs" else "eam/alloy"):
+            raise ValueError("pair_style must be eam/fs for files of eam/fs, else eam/alloy")
         if [p.name for p in self.parameters] != ["embedding", "density", "pair", "stretch"]:
             raise ValueError("parameters must be embedding, density, pair and stretch")
         try:
-            _parsed(self.source, self.pair_style)
+            _parsed(self.source, self.style)
         except FileFormatError as error:
             raise ValueError(str(error)) from None
 
     def reach(self, model: Model, values: Mapping[str, float]) -> float:
-        return _parsed(self.source, self.pair_style).cutoff * float(values["stretch"])
+        return _parsed(self.source, self.style).cutoff * float(values["stretch"])
 
     def render(self, model: Model, values: Mapping[str, float]) -> Interaction:
         file = f"model.{self.pair_style.replace('/', '.')}"
         names = " ".join(s.name for s in model.species)
-        text = _single(self, model, values) if self.pair_style == "eam" else None
-        text = text or _several(self, model, values)
-        coeff = f"pair_coeff * * {file}" + ("" if self.pair_style == "eam" else f" {names}")
+        coeff = f"pair_coeff * * {file} {names}"
+        text = _several(self, model, values)
         return Interaction(
             self.pair_style, (coeff,), {file: text}, cutoff=self.reach(model, values)
         )
@@ -279,7 +284,7 @@ class _Tables:
     Attributes:
         heads: per element, its line.
         embedding: per element. ``density``: per element, one or (fs) as many as elements.
-        pairs: phi r of each pair i >= j; of a single element the charge Z.
+        pairs: phi r of each pair i >= j.
     """
 
     names: tuple[str, ...]
@@ -333,7 +338,9 @@ def _read_single(words: _Words) -> _Tables:
     head = " ".join(words.take(4))
     n_rho, drho, n_r, dr, cutoff = _sizes(words)
     embedding, charge, density = words.numbers(n_rho), words.numbers(n_r), words.numbers(n_r)
-    return _Tables((), drho, dr, cutoff, (head,), (embedding,), ((density,),), (charge,))
+    # LAMMPS' own factors of Hartree and Bohr
+    pair = 27.2 * 0.529 * charge * charge
+    return _Tables((), drho, dr, cutoff, (head,), (embedding,), ((density,),), (pair,))
 
 
 def _read_several(words: _Words, fs: bool) -> _Tables:
@@ -357,47 +364,30 @@ def _scaled(source: str, style: str, what: str, at: tuple[int, ...], scale: floa
     return _column(block * scale)
 
 
-def _single(form: EamTable, model: Model, values: Mapping[str, float]) -> str:
-    told = _parsed(form.source, form.pair_style)
-    stretch, pair = float(values["stretch"]), float(values["pair"])
-    if pair < 0:
-        raise InvalidArgument(f"pair: a single element's file has no negative one, got {pair:g}")
-    block = functools.partial(_scaled, form.source, form.pair_style)
-    lines = [
-        f"UNITS: metal {form.title}",
-        told.heads[0],
-        f"{len(told.embedding[0])} {told.drho!r} {len(told.pairs[0])} {told.dr * stretch!r} "
-        f"{told.cutoff * stretch!r}",
-        block("embedding", (0,), float(values["embedding"])),
-        # phi r is the charge squared
-        block("pairs", (0,), float(np.sqrt(pair * stretch))),
-        block("density", (0, 0), float(values["density"])),
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def _several(form: EamTable, model: Model, values: Mapping[str, float]) -> str:
-    told = _parsed(form.source, form.pair_style)
+    told = _parsed(form.source, form.style)
+    # a file of a single element does not name it
+    names = told.names or (model.species[0].name,)
     stretch = float(values["stretch"])
     own = {s.name: k for k, s in enumerate(model.species)}
-    block = functools.partial(_scaled, form.source, form.pair_style)
+    block = functools.partial(_scaled, form.source, form.style)
 
     def scale(parameter: str, *names: str) -> float:
         if not own.keys() >= set(names):
             return 1.0
         return float(values[model.name(parameter, sorted(own[name] for name in names))])
 
-    lines = [f"UNITS: metal {form.title}", "", "", f"{len(told.names)} {' '.join(told.names)}"]
+    lines = [f"UNITS: metal {form.title}", "", "", f"{len(names)} {' '.join(names)}"]
     lines += [
         f"{len(told.embedding[0])} {told.drho!r} {len(told.pairs[0])} {told.dr * stretch!r} "
         f"{told.cutoff * stretch!r}"
     ]
-    for k, name in enumerate(told.names):
+    for k, name in enumerate(names):
         lines += [told.heads[k], block("embedding", (k,), scale("embedding", name))]
         lines += [
             block("density", (k, j), scale("density", name)) for j in range(len(told.density[k]))
         ]
-    couples = [(a, b) for i, a in enumerate(told.names) for b in told.names[: i + 1]]
+    couples = [(a, b) for i, a in enumerate(names) for b in names[: i + 1]]
     lines += [
         block("pairs", (k,), scale("pair", *couple) * stretch) for k, couple in enumerate(couples)
     ]
@@ -406,7 +396,7 @@ def _several(form: EamTable, model: Model, values: Mapping[str, float]) -> str:
 
 class _TableOptions(Options):
     source: str | None = Field(None, description="path of a file, funcfl or setfl")
-    style: Literal["eam", "eam/alloy", "eam/fs"] | None = Field(
+    style: Style | None = Field(
         None, description="pair_style; by the file's name where nothing is said"
     )
 
@@ -428,9 +418,10 @@ class _TableFamily(Family):
             title=f"Embedded atoms, {path.name} scaled",
             citation=_citation(source),
             parameters=_scales(),
-            pair_style=style,
+            pair_style="eam/fs" if style == "eam/fs" else "eam/alloy",
             cutoff="0",
             source=source,
+            style=style,
             species=(1, len(told.names) or 1),
             elements=tuple(species) if not told.names else (),
         )
@@ -459,7 +450,7 @@ def _single_of(species: Sequence[str]) -> Path:
         ) from None
 
 
-def _style(path: Path) -> Literal["eam", "eam/alloy", "eam/fs"]:
+def _style(path: Path) -> Style:
     name = path.name
     if name.endswith((".fs", ".eamfs")):
         return "eam/fs"

@@ -37,7 +37,6 @@ _FITTED = {
     "alat": (1.0, 12.0, "A", "lattice constant of the reference"),
     "esub": (0.01, 20.0, "eV", "energy of the reference"),
     "asub": (0.05, 4.0, "", "embedding"),
-    "t0": (0.0, 2.0, "", "weight of the density"),
     "t1": (-60.0, 60.0, "", "weight of its angular part 1"),
     "t2": (-60.0, 60.0, "", "weight of its angular part 2"),
     "t3": (-60.0, 60.0, "", "weight of its angular part 3"),

@@ -106,6 +106,11 @@ class Interaction:
         """Whether ``pair_style`` itself names files, so that it is to be said anew for new ones."""
         return not self.files.keys().isdisjoint(self.pair_style.split())
 
+    @property
+    def style_must_end(self) -> bool:
+        """Whether LAMMPS frees what it made of ``pair_coeff`` with the style alone."""
+        return "snap" in self.pair_style.split()
+
 
 class Form(_Part):
     """A functional form.
