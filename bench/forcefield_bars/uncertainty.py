@@ -15,14 +15,16 @@ from mlcore.forcefield.active import active_learning, potential_label
 from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.evaluate.box import new_lammps
 from mlcore.forcefield.evaluate.lammps import LammpsEngine
+from mlcore.forcefield.fisher import quantile
 from mlcore.forcefield.forms import model
 from mlcore.forcefield.gradients import check_gradients
+from mlcore.forcefield.misfit import local_fit
 from mlcore.forcefield.neural import predict, train
 from mlcore.forcefield.parameters import Free, Space
 from mlcore.forcefield.problems import silicon
 from mlcore.forcefield.structures.labels import labelled
 from mlcore.forcefield.targets import Energies
-from mlcore.forcefield.uncertainty import Misfit, coverage, fisher
+from mlcore.forcefield.uncertainty import Misfit, cascade, coverage, fisher, gaussian
 from mlcore.forcefield.validate import cross_validate, hold_out, k_fold
 
 
@@ -78,6 +80,58 @@ def covered() -> Iterator[Measured]:
     yield Measured("parameters inside", found.overall, least=0.80, most=0.97)
     yield Measured("properties inside", found.of_properties, least=0.80, most=0.97)
     yield Measured("worst parameter", min(found.parameters.values()))
+
+
+def carried() -> Iterator[Measured]:
+    """50 noisy fits of Stillinger-Weber; a Tersoff form is fitted to each, with its uncertainty."""
+    fit, form = silicon("sw"), model("tersoff", ["Si"])
+    energies, _, crystal = fit.targets
+    fine = Space(
+        fit.model.parameters, {n: fit.space.free[n] for n in ("epsilon", "sigma", "lambda")}
+    )
+    free = {
+        n: Free(
+            lower=0.9 * form.defaults[n], upper=1.1 * form.defaults[n], initial=form.defaults[n]
+        )
+        for n in ("A", "lam1", "lam2")
+    }
+    coarse = Space(form.parameters, free)
+    volumes = Energies(
+        energies.structures[:5], energies.reference[:5] * 8, sigma=0.02, name="volumes"
+    )
+    with (
+        Evaluator(fit.model, [energies, crystal]) as data,
+        Evaluator(fit.model, [volumes]) as between,
+        Evaluator(form, [volumes]) as again,
+        Evaluator(form, [crystal]) as asked,
+    ):
+        misfit = Misfit(data, fine, [energies, crystal])
+        coarse_misfit = Misfit(again, coarse, [volumes])
+
+        def residuals(told):  # type: ignore[no-untyped-def]
+            shift = (told.values["volumes"] - volumes.reference) / volumes.sigma
+            return lambda points: coarse_misfit(points) - shift
+
+        truth = fine.unit(fit.answer)
+        best = local_fit(residuals(between([fine.values(truth)])[0]), coarse.initial)
+        wanted = np.array(asked([coarse.values(best)])[0].values["diamond"])
+        there, rng = misfit(truth[None])[0], np.random.default_rng(3)
+        held = []
+        for seed in range(50):
+            shift = there + rng.normal(size=len(there))
+
+            def noisy(points, shift=shift):  # type: ignore[no-untyped-def]
+                return misfit(points) - shift
+
+            point = local_fit(noisy, truth, tolerance=1e-8)
+            members = gaussian(fisher(noisy, fine, point), 24, seed)
+            made = cascade(
+                members, fine, between, coarse, residuals, start=best,
+                fit=lambda r, start: local_fit(r, start, tolerance=1e-6),
+            )  # fmt: skip
+            found = made.propagate(asked, coarse)
+            held.append(np.abs(found.mean - wanted) <= quantile(0.9) * found.spread)
+    yield Measured("lattice, energy, elastic constants inside", float(np.mean(held)), 0.97, 0.80)
 
 
 def derivatives() -> Iterator[Measured]:
@@ -250,6 +304,7 @@ bars = {
     "cross-validation finds overfit": overfit,
     "sloppy directions by name": sloppy,
     "intervals hold the truth": covered,
+    "errors go along to a coarser model": carried,
     "forces and stress are derivatives": derivatives,
     "functional derivatives of averages": functional,
     "active learning against chance": chosen,
