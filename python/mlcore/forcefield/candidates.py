@@ -62,13 +62,29 @@ class _Worker:
         self._residuals = residuals
         self._values = values
 
-    def __call__(self, candidate: Mapping[str, float]) -> Evaluation:
-        return slim(careful(self._evaluator, candidate), self._residuals, self._values)
+    def __call__(self, candidates: Sequence[Mapping[str, float]]) -> list[Evaluation]:
+        found = all_careful(self._evaluator, candidates)
+        return [slim(one, self._residuals, self._values) for one in found]
+
+    def close(self) -> None:
+        self._evaluator.close()
 
 
 def worker(recipe: bytes, residuals: bool, values: bool) -> _Worker:
     """The prepared state of a worker, from a pickled `Recipe`."""
     return _Worker(pickle.loads(recipe), residuals, values)
+
+
+def all_careful(
+    evaluator: Evaluator, candidates: Sequence[Mapping[str, float]]
+) -> list[Evaluation]:
+    """Evaluations of candidates, at once where that goes well."""
+    try:
+        return evaluator(candidates)
+    except BackendUnavailable:
+        raise
+    except (Error, ArithmeticError, ValueError):
+        return [careful(evaluator, candidate) for candidate in candidates]
 
 
 def careful(evaluator: Evaluator, candidate: Mapping[str, float]) -> Evaluation:
@@ -116,49 +132,60 @@ class Candidates:
         self._engine = engine
         self._timeout = timeout
         self._wanted = (residuals, values)
-        self._here = recipe.make() if engine is None else None
+        self._together = _together(recipe)
+        self._here = _Worker(recipe, residuals, values) if engine is None else None
         # pickled once: it travels with every chunk
         self._recipe = b"" if engine is None else pickle.dumps(recipe, pickle.HIGHEST_PROTOCOL)
 
     def __call__(self, candidates: Sequence[Mapping[str, float]]) -> Iterator[Evaluation]:
         """One evaluation for each, in order, each as soon as it and those before it are there."""
+        workers = 1 if self._engine is None else self._engine.workers
+        size = min(self._together, -(-len(candidates) // workers))
+        parts = [candidates[k : k + size] for k in range(0, len(candidates), size)]
         if self._here is not None:
-            return (slim(found, *self._wanted) for found in self._all_here(candidates))
+            for part in parts:
+                yield from self._here(part)
+            return
+        for part, result in zip(parts, self._mapped(parts), strict=True):
+            if result.error is not None and len(part) > 1:
+                # one of them did it, and the others are to have their scores
+                singles = self._mapped([[candidate] for candidate in part])
+                yield from (evaluations(one)[0] for one in singles)
+            else:
+                yield from evaluations(result)
+
+    def _mapped(self, parts: Sequence[Sequence[Mapping[str, float]]]) -> Iterator[Result]:
         assert self._engine is not None
         prepared = (worker, (self._recipe, *self._wanted))
-        results = self._engine.map(None, candidates, timeout=self._timeout, prepared=prepared)
-        return map(evaluation, results)
-
-    def _all_here(self, candidates: Sequence[Mapping[str, float]]) -> Iterator[Evaluation]:
-        assert self._here is not None
-        size = BATCH if getattr(self._here, "batched", False) else 1
-        for k in range(0, len(candidates), size):
-            part = candidates[k : k + size]
-            try:
-                yield from self._here(part)
-            except BackendUnavailable:
-                raise
-            except (Error, ArithmeticError, ValueError):
-                for candidate in part:
-                    yield careful(self._here, candidate)
+        seconds = self._timeout and self._timeout * max(len(part) for part in parts)
+        return self._engine.map(None, parts, timeout=seconds, prepared=prepared)
 
     def close(self) -> None:
         if self._here is not None:
             self._here.close()
 
 
-def evaluation(result: Result) -> Evaluation:
+def _together(recipe: Recipe) -> int:
+    """How many candidates are evaluated at once: many by the core's kernels, else each alone."""
+    from mlcore.forcefield.evaluate.native import is_native
+
+    if recipe.engine == "lammps" or not is_native(recipe.model):
+        return 1
+    return BATCH if all(target.tier == "static" for target in recipe.targets) else 1
+
+
+def evaluations(result: Result) -> list[Evaluation]:
     """What a worker answered; an error of the worker is a failed candidate.
 
     Raises:
         Error: the evaluator could not be made, or has a defect: no candidate would do better.
     """
     if result.error is None:
-        found: Evaluation = result.value
+        found: list[Evaluation] = result.value
         return found
     error: Any = result.error
     if error.type in ("TimedOut", "WorkerDied"):
-        return Evaluation(failed=f"{error.type}: {error.message}")
+        return [Evaluation(failed=f"{error.type}: {error.message}")]
     raise Error(f"the evaluation stopped: {error}\n{error.traceback}")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlcore.errors import BackendUnavailable, Error, InvalidArgument
-from mlcore.forcefield.candidates import Recipe, evaluation, worker
+from mlcore.forcefield.candidates import Recipe, evaluations, worker
 from mlcore.forcefield.evaluate.lammps import structure_key
 from mlcore.forcefield.events import write_json
 from mlcore.forcefield.export import CARD, SNIPPET, STRUCTURE, export, load, validity
@@ -220,11 +220,11 @@ def fresh(
             recipe = pickle.dumps(Recipe(setup.model, targets, "lammps", setup.cutoff_cap))
             results = engine.map(
                 None,
-                [values],
+                [[values]],
                 timeout=seconds or setup.timeout or 86400.0,  # a timeout makes it another process
                 prepared=(worker, (recipe, True, True)),
             )
-            found += map(evaluation, results)
+            found += [one for result in results for one in evaluations(result)]
     return found[0], found[1] if len(found) > 1 else None
 
 
