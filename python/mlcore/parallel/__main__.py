@@ -51,7 +51,7 @@ def run(
     workers: Annotated[int | None, typer.Option(min=1, help="How many run at once.")] = None,
     options: Annotated[str, typer.Option(help="The engine's options, a JSON object.")] = "{}",
     file: Annotated[
-        Path | None, typer.Option(help="A fit's YAML or JSON file: its `engine` section is tried.")
+        Path | None, typer.Option(help="A fit's YAML or JSON file: its `run: engine:` is tried.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -85,9 +85,10 @@ def _section(file: Path) -> dict[str, Any]:
         content = yaml.safe_load(file.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise InvalidArgument(f"--file {file}: {error}") from None
-    section = content.get("engine") if isinstance(content, dict) else None
+    run = content.get("run", content) if isinstance(content, dict) else None
+    section = run.get("engine") if isinstance(run, dict) else None
     if not isinstance(section, dict):
-        raise InvalidArgument(f"--file {file}: it has no section `engine`")
+        raise InvalidArgument(f"--file {file}: it has no section `run: engine:`")
     return section
 
 

@@ -25,6 +25,7 @@ __all__ = ["Engine", "fold"]
 
 Prepared = tuple[Callable[..., Any], Sequence[Any]]
 
+_LOOK = 0.5  # seconds between looks whether the engine is open
 _BLOCK = 64  # items that one worker folds; a power of two, so that blocks are subtrees
 
 
@@ -157,7 +158,7 @@ class Engine(ABC):
         """The answer to a chunk; one whose host was lost is sent again."""
         for attempt in range(1, self.attempts + 1):
             try:
-                return future.result()
+                return self._waited(future)
             except (Exception, CancelledError) as error:
                 if not self._open:
                     raise Error("the engine was closed while it worked") from None
@@ -167,6 +168,15 @@ class Engine(ABC):
         text = f"no worker answered: {last}"
         lost = failed(Failure(type(last).__name__, text))
         return Answer((lost,) * len(task.items), 0.0)
+
+    def _waited(self, future: Future[Answer]) -> Answer:
+        """The answer; not waited for when another thread closes the engine."""
+        while True:
+            try:
+                return future.result(timeout=_LOOK)
+            except TimeoutError:
+                if future.done() or not self._open:
+                    raise
 
     def reduce(
         self,

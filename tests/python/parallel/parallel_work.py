@@ -129,9 +129,16 @@ def crystal_energy(a: float) -> float:
         lmp.close()
 
 
-def note_parents(item: tuple[str, int]) -> tuple[int, int]:
-    """Take a while; returns the item and the worker that watches this process."""
-    folder, x = item
-    (Path(folder) / f"{x}-{os.getppid()}-{os.getpid()}").touch()
+def tell_watcher(item: tuple[str, int, bool]) -> tuple[int, int]:
+    """Take a while; returns the item and the worker that watches this process.
+
+    Where the item says so, that worker is killed, the first time.
+    """
+    folder, x, deadly = item
     time.sleep(0.2)
+    mark = Path(folder) / f"{x}.killed"
+    if deadly and not mark.exists():
+        mark.touch()
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(600)
     return x, os.getppid()

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,18 @@ from pathlib import Path
 import parallel_work as work
 import pytest
 from mlcore import parallel
+
+
+@contextmanager
+def given_up(engine: parallel.Engine, after: float = 240.0) -> Iterator[None]:
+    """A map that waits for ever becomes an error."""
+    timer = threading.Timer(after, engine.close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager
@@ -63,16 +76,13 @@ def run_while_hosts_change(
 ) -> None:
     """One host works, a second joins, the first is killed; nothing is lost.
 
-    `lose_worker`: the first host's worker is killed before that, and its manager starts another.
+    `lose_worker`: the first host's worker is killed by its third item, and the host starts another.
     """
-    items = ((str(folder), x) for x in itertools.count())
-    results = engine.map(work.note_parents, items, chunk=1)
-    got = [next(results)]
-    assert group(got[0].value[1]) == first.pid
-    if lose_worker:
-        os.kill(got[0].value[1], signal.SIGKILL)
-        got += itertools.islice(results, 2 * engine.chunks_each)
-        assert got[-1].value[1] != got[0].value[1] and group(got[-1].value[1]) == first.pid
+    items = ((str(folder), x, lose_worker and x == 2) for x in itertools.count())
+    results = engine.map(work.tell_watcher, items, chunk=1)
+    got = list(itertools.islice(results, 2 * engine.chunks_each))
+    assert {group(pid) for _, pid in (r.value for r in got[-2:])} == {first.pid}
+    assert len({r.value[1] for r in got}) == 1 + lose_worker
     second = join()
     while group(got[-1].value[1]) != second.pid and len(got) < 500:
         got.append(next(results))
@@ -87,8 +97,12 @@ def run_while_hosts_change(
 def test_hosts_join_and_leave_parsl(tmp_path: Path) -> None:
     pytest.importorskip("parsl")
     provider = {"kind": "local", "init_blocks": 0, "min_blocks": 0, "max_blocks": 0}
-    options = {"provider": provider, "heartbeat": 1, "lost_after": 5}
-    with parallel.engine("parsl", workers=1, **options) as engine, started() as start:
+    options = {"provider": provider, "heartbeat": 1, "lost_after": 8}
+    with (
+        parallel.engine("parsl", workers=1, **options) as engine,
+        given_up(engine),
+        started() as start,
+    ):
         join = lambda: start(shlex.split(engine.worker_command))  # noqa: E731
         run_while_hosts_change(engine, tmp_path, join(), join, lose_worker=True)
 
@@ -103,6 +117,6 @@ def test_hosts_join_and_leave_dask(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "dask", "worker", cluster.scheduler_address, "--no-nanny"]
         command += ["--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path)]
         first = start(command)
-        with parallel.engine("dask", address=cluster.scheduler_address) as engine:
+        with parallel.engine("dask", address=cluster.scheduler_address) as engine, given_up(engine):
             assert engine.workers == 1
             run_while_hosts_change(engine, tmp_path / "notes", first, lambda: start(command))

@@ -74,7 +74,7 @@ def test_a_wrong_try_fails(arguments: list[str]) -> None:
 
 def test_the_engine_of_a_file_is_tried(tmp_path: Path) -> None:
     file = tmp_path / "fit.yaml"
-    file.write_text("engine:\n  name: parsl\n  workers: 1\n")
+    file.write_text("run:\n  engine:\n    name: parsl\n    workers: 1\n")
     said = CliRunner().invoke(app, ["run", "serial", "--file", str(file), "--json"])
     assert json.loads(said.stdout)["passed"]
     for text in ("fit: {}\n", "engine: {workers: none}\n", "a: [\n"):
@@ -123,7 +123,9 @@ def test_the_example_for_slurm_is_understood() -> None:
     import parsl
     from mlcore.parallel.engines.parsl import Options, _provider
 
-    settings = parallel.EngineSettings.model_validate(yaml.safe_load(EXAMPLE.read_text())["engine"])
+    settings = parallel.EngineSettings.model_validate(
+        yaml.safe_load(EXAMPLE.read_text())["run"]["engine"]
+    )
     assert settings.name == "parsl"
     options = Options.model_validate(settings.options)
     provider = _provider(parsl, options.provider)

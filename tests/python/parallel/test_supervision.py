@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -99,6 +100,20 @@ def test_a_closed_engine_says_so() -> None:
         next(results)
     with pytest.raises(parallel.Error, match="closed"):
         engine.map(work.square, [1])
+
+
+@pytest.mark.parametrize("name", ["processes", "dask"])
+def test_another_thread_may_close(name: parallel.EngineName) -> None:
+    if name == "dask":
+        pytest.importorskip("distributed")
+    engine = parallel.engine(name, workers=1)
+    results = engine.map(work.wait, [0.0, 600.0, 600.0], chunk=1)
+    assert next(results).value == 0.0
+    closing = threading.Timer(0.2, engine.close)
+    closing.start()
+    with pytest.raises(parallel.Error, match="closed"):
+        next(results)
+    closing.join()
 
 
 def test_children_are_no_part_of_an_mpi_job() -> None:
