@@ -56,8 +56,8 @@ def volume(found: search.Search) -> float:
 
 @pytest.mark.parametrize("name", ["nsga2", "nsga3"])
 def test_a_front_is_nondominated_and_nearly_whole(name: str) -> None:
-    """A run of 1500 evaluations against one of 6000, both over a problem that fails somewhere."""
-    short, long = (search.make(name, 3, seed=4, budget=budget) for budget in (1500, 6000))
+    """A run of 1200 evaluations against one of 4800, both over a problem that fails somewhere."""
+    short, long = (search.make(name, 3, seed=4, budget=budget) for budget in (1200, 4800))
     for found in (short, long):
         run(found, problems.two_objectives)
         values = np.array([score.objectives for _, score in found.front])
@@ -106,7 +106,7 @@ class Levels:
 def test_hoga_pays_little_for_the_dear_level() -> None:
     """As good as an order of one weighted sum that always pays, for less than half the price."""
     hierarchical, weighted = [], []
-    for seed in range(5):
+    for seed in range(3):
         goal = Levels()
         found = search.make("hoga", 6, seed=seed, budget=1000)
         run(found, goal)
@@ -152,7 +152,7 @@ def test_tree_search_beats_random_and_ga(problem: problems.Problem) -> None:
     def median(name: str) -> float:
         totals = []
         for seed in range(3):
-            found = search.make(name, 20, seed=seed, budget=1500)
+            found = search.make(name, 20, seed=seed, budget=1200)
             run(found, problem)
             assert found.best is not None
             totals.append(found.best[1].total)

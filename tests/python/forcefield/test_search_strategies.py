@@ -24,7 +24,7 @@ SMALL = {
 }
 
 
-def make(name: str, seed: int = 5, budget: int | None = 600, size: int = 4) -> search.Search:
+def make(name: str, seed: int = 5, budget: int | None = 400, size: int = 4) -> search.Search:
     start = np.full(size, 0.4)
     return search.make(
         name, size, start=start, seed=seed, budget=budget, options=SMALL.get(name, {})
@@ -42,12 +42,12 @@ def test_sphere(name: str) -> None:
     assert found.best is not None
     start = problems.sphere(np.full(4, 0.4)).total
     assert found.best[1].total < (0.7 * start if name in BLIND else 0.05 * start)
-    assert found.evaluations <= 600
+    assert found.evaluations <= 400
 
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_rosenbrock(name: str) -> None:
-    found = make(name, budget=2000)
+    found = make(name, budget=1200)
     run(found, problems.rosenbrock)
     assert found.best is not None
     assert found.best[1].total < (30 if name in BLIND else 4.5)  # a second minimum has 3.7
@@ -55,18 +55,18 @@ def test_rosenbrock(name: str) -> None:
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_a_failing_region_is_survived(name: str) -> None:
-    found = make(name, budget=1000)
+    found = make(name, budget=600)
     run(found, problems.failing)
     assert found.best is not None and found.best[1].error is None
     assert found.best[1].total < problems.failing(np.full(4, 0.4)).total
 
 
-@pytest.mark.parametrize("problem", [problems.nowhere, problems.nan])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [(name, problems.nowhere) for name in NAMES] + [(name, problems.nan) for name in SINGLE],
+)
 def test_a_goal_that_never_works_is_survived(name: str, problem: problems.Problem) -> None:
-    if problem is problems.nan and name in SEVERAL:
-        pytest.skip("has one objective")
-    found = make(name, budget=300)
+    found = make(name, budget=200)
     asked = run(found, problem)
     assert all(np.isfinite(points).all() for points in asked)
     assert all(points.min() >= 0 and points.max() <= 1 for points in asked)
@@ -84,7 +84,7 @@ def test_constraints_are_kept(name: str) -> None:
 def test_replay_asks_the_same_bits(name: str) -> None:
     first = make(name)
     asked = run(first, goal(name))
-    assert sum(map(len, asked)) == first.evaluations <= 600
+    assert sum(map(len, asked)) == first.evaluations <= 400
     told = [goal(name)(point) for points in asked for point in points]
     half = len(told) // 2
     again = make(name)
@@ -100,8 +100,8 @@ def test_replay_asks_the_same_bits(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_others_do_not_disturb(name: str) -> None:
     """Two searches in turns while the global generator is busy, against one alone."""
-    alone = bits(run(make(name), goal(name)))
-    one, other = make(name), make(name, seed=6)
+    alone = bits(run(make(name, budget=200), goal(name)))
+    one, other = make(name, budget=200), make(name, seed=6, budget=200)
     asked = []
     while not one.done:
         for search_ in (one, other):
@@ -119,7 +119,7 @@ def digest() -> str:
     """Of all that every search asks for."""
     found = hashlib.sha256()
     for name in NAMES:
-        for points in bits(run(make(name, budget=200), goal(name))):
+        for points in bits(run(make(name, budget=120), goal(name))):
             found.update(points)
     return found.hexdigest()
 
@@ -140,7 +140,7 @@ def test_a_fresh_process_asks_the_same_bits() -> None:
 def test_seeds_differ(name: str) -> None:
     """Except where nothing is random."""
     sure = {"geodesic", "least_squares", "nelder_mead", "powell", "lbfgsb"}
-    one, other = (bits(run(make(name, seed), goal(name), 300)) for seed in (0, 1))
+    one, other = (bits(run(make(name, seed), goal(name), 100)) for seed in (0, 1))
     assert (one == other) == (name in sure)
 
 
@@ -163,9 +163,9 @@ def test_budget_is_never_exceeded(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("size", [1, 2, 13])
+@pytest.mark.parametrize("size", [1, 13])
 def test_any_number_of_parameters(name: str, size: int) -> None:
-    found = make(name, budget=150, size=size)
+    found = make(name, budget=100, size=size)
     assert all(points.shape[1] == size for points in run(found, problems.two_objectives))
     assert found.best is not None
 
