@@ -57,6 +57,22 @@ def test_what_flies_apart_ends_at_once(evaluated: list, which: int) -> None:
     assert lost.terms["ice at 200 K"] == 1000.0
 
 
+def test_hostile_candidates_come_to_an_end() -> None:
+    random = np.random.default_rng(0)
+    names = ("c", "d", "n", "beta", "lam2", "B", "lam1", "A")
+    wild = [
+        WATER.defaults
+        | {name: WATER.defaults[name] * np.exp(random.normal(0, 0.7)) for name in names}
+        for _ in range(40)
+    ]
+    short = Simulation(timestep=0.01, equilibrate=100, steps=200)
+    with Evaluator(WATER, [density(simulation=short)], cutoff_cap=5.0) as evaluator:
+        before, *found, after = evaluator([WATER.defaults, *wild, WATER.defaults])
+    lost = [one for one in found if np.isnan(one.values["ice"]).any()]
+    assert len(lost) > 10 and all(one.notes["ice"] for one in lost)
+    assert before.values["ice"].tobytes() == after.values["ice"].tobytes()
+
+
 def test_repeats_are_pooled() -> None:
     def one(**change: int) -> tuple[np.ndarray, np.ndarray]:
         short = Simulation(timestep=0.01, equilibrate=200, steps=400, **change)

@@ -202,7 +202,9 @@ class Live:
         try:
             self.lmp.command(line)
         except Exception as error:
-            raise Exploded(f"LAMMPS: {' '.join(str(error).split())}") from error
+            words = " ".join(str(error).split())
+            # of `run`, whose own limit this is
+            raise Exploded("it heated up" if "Fix halt" in words else f"LAMMPS: {words}") from error
 
     def warm(self, temperature: float, seed: int) -> None:
         """New velocities; of an atom's number, not its place, so that candidates share them."""
@@ -216,12 +218,16 @@ class Live:
         Raises:
             Exploded: lost atoms, a temperature above ``hottest``, a volume out of range.
         """
+        # at every step: LAMMPS would never end folding back an atom that flew beyond all bounds
+        self.command("variable hot equal temp")
+        self.command(f"fix hot all halt 1 v_hot > {hottest!r} error hard message no")
         first = "yes"
         for _ in range(steps // every):
             self.command(f"run {every} pre {first} post no")
             first = "no"
             self._check(hottest)
             yield
+        self.command("unfix hot")
 
     def pass_time(self, steps: int, hottest: float) -> Array:
         """Runs; returns the volumes on the way, one for every ten steps."""
