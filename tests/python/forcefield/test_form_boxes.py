@@ -27,7 +27,12 @@ def used(box: Box, potential: Model, values: dict[str, float], folder: Path) -> 
     return box.static()[0]
 
 
-ONE = {"buck/coul/long": ["Si", "O"], "lj/cut/coul/long": ["O", "H"], "ml-bop": ["bead:W"]}
+ONE = {
+    "buck/coul/long": ["Si", "O"],
+    "coul/streitz": ["Al", "O"],
+    "lj/cut/coul/long": ["O", "H"],
+    "ml-bop": ["bead:W"],
+}
 ONE["mw"] = ONE["ml-bop"]
 
 

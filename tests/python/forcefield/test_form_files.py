@@ -273,6 +273,24 @@ def test_overlay_of_snap_and_nuclei(tmp_path: Path) -> None:
     assert potential.render(values).cutoff == 4.8
 
 
+def test_alumina_with_charges_that_vary(tmp_path: Path) -> None:
+    potential = model(
+        "hybrid/overlay",
+        ["Al", "O"],
+        options={
+            "parts": {"charges": "coul/streitz", "eam": "eam/table"},
+            "options": {"eam": {"source": str(P / "AlO.eam.alloy")}},
+        },
+    )
+    lines = [
+        "pair_style hybrid/overlay coul/streitz 12.0 wolf 0.3 eam/alloy",
+        f"pair_coeff * * coul/streitz {P / 'AlO.streitz'} Al O",
+        f"pair_coeff * * eam/alloy {P / 'AlO.eam.alloy'} Al O",
+        "fix charges all qeq/slater 1 12.0 1.0e-10 400 coul/streitz",
+    ]
+    same(potential, potential.defaults, lines, 4.6, "diamond", tmp_path)
+
+
 def test_an_overlay_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     parts = {"a": form("sw"), "b": form("sw"), "c": form("lj/cut"), "d": form("buck/coul/long")}
     potential = Model(overlay(parts), ["Si", "Ge"])

@@ -19,7 +19,7 @@ def made(name: str, species: list[str]) -> Model:
     return model(name, species, beads)
 
 
-ONE = {"buck/coul/long": ["Si", "O"], "lj/cut/coul/long": ["O", "H"]}
+ONE = {"coul/streitz": ["Al", "O"], "buck/coul/long": ["Si", "O"], "lj/cut/coul/long": ["O", "H"]}
 
 
 @pytest.mark.parametrize("name", forms())
@@ -71,6 +71,10 @@ FILES = [
     ("tersoff", "tersoff", "SiC.tersoff", ["C"], "diamond", 3.57),
     ("tersoff", "tersoff", "GaN.tersoff", ["Ga", "N"], "diamond", 4.9),
     ("tersoff/mod", "tersoff/mod", "Si.tersoff.mod", ["Si"], "diamond", 5.43),
+    ("edip", "edip/multi", "Si.edip", ["Si"], "diamond", 5.43),
+    ("edip", "edip/multi", "SiC.edip", ["Si", "C"], "diamond", 4.36),
+    ("vashishta", "vashishta", "SiC.vashishta", ["Si", "C"], "diamond", 4.36),
+    ("vashishta", "vashishta", "SiO.1990.vashishta", ["Si", "O"], "diamond", 4.6),
 ]
 
 
@@ -184,6 +188,14 @@ def test_energies_of_the_literature(
 
 
 def test_values_of_the_literature() -> None:
+    for name, species, file in (
+        ("vashishta", ["Si", "C"], "SiC.vashishta"),
+        ("edip", ["Si"], "Si.edip"),
+        ("tersoff/mod", ["Si"], "Si.tersoff.mod"),
+        ("coul/streitz", ["Al", "O"], "AlO.streitz"),
+    ):
+        potential = model(name, species)
+        assert potential.read(POTENTIALS / file) == potential.defaults
     assert model("lj/cut", ["Ar"]).defaults == {"epsilon": 0.0104, "sigma": 3.40, "cutoff": 8.5}
     assert model("tersoff", ["Si"]).defaults["lam2"] == 1.73222
     assert model("tersoff", ["Si"], known="Si 1988").defaults["n"] == 22.956

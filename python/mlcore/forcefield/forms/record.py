@@ -59,7 +59,7 @@ class Table(_Part):
     """
 
     file: str = Field(pattern=_FILE)
-    slot: Literal["pair", "triplet"]
+    slot: Literal["element", "pair", "triplet"]
     columns: tuple[str, ...]
 
 

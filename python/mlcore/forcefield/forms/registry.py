@@ -23,6 +23,7 @@ _SHIPPED = {
     "pairs": ("LJ_CUT", "LJ_CUT_COUL_LONG", "MORSE", "BUCK", "BUCK_COUL_LONG", "ZBL"),
     "stillinger_weber": ("STILLINGER_WEBER", "MW"),
     "tersoff": ("TERSOFF", "TERSOFF_MOD", "ML_BOP"),
+    "ceramics": ("EDIP", "VASHISHTA", "STREITZ"),
     "eam": ("ZHOU", "FINNIS_SINCLAIR", "GUPTA", "TABLE"),
     "meam": ("MEAM",),
     "reaxff": ("REAXFF",),
