@@ -159,7 +159,8 @@ def dynamics(
         seed: of velocities and bath; the round is added.
 
     Returns:
-        A function of values and round. Where LAMMPS stops, the frames before it are what there is.
+        A function of values and round. Where LAMMPS stops, the frames before it are what there is;
+        it raises `Error` where there are none.
     """
 
     def explore(values: Mapping[str, float], number: int) -> list[Atoms]:
@@ -182,9 +183,10 @@ def dynamics(
                 for _ in range(frames):
                     box.lmp.command(f"run {every} post no")
                     found.append(_frame(box.lmp, structure))
-            except Exception:
+            except Exception as error:
                 # a poor model blows its box up: what it met on the way is worth a label
-                pass
+                if not found:
+                    raise Error(f"dynamics: LAMMPS stopped at once: {error}") from None
             finally:
                 box.close()
         finally:

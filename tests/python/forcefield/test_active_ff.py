@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from mlcore.errors import InvalidArgument
+from mlcore.errors import Error, InvalidArgument
 from mlcore.forcefield.active import (
     ActiveRun,
     Pick,
@@ -140,6 +140,13 @@ def test_structures_come_from_the_models_own_dynamics(tmp_path: Path) -> None:
     assert [r.labelled for r in found.rounds] == [3, 5]
     assert found.rounds[0].grades[0] > 0
     assert found.rounds[1].errors["score"] < found.rounds[0].errors["score"]
+
+
+def test_dynamics_that_stop_at_once_say_why() -> None:
+    crystal = bulk("Si", "diamond", 5.43, cubic=True)
+    explore = dynamics(SW, crystal, 300.0, frames=2, every=50, timestep=50.0)
+    with pytest.raises(Error, match=r"dynamics: LAMMPS stopped at once: .*\w"):
+        explore(SW.defaults, 0)
 
 
 def test_a_program_labels_each_structure_once_in_a_folder_of_its_own(tmp_path: Path) -> None:
