@@ -2,8 +2,8 @@
 
 Fits of potentials are sloppy: their valleys are long, narrow and bent, and a trust region of
 straight steps creeps along them. The second derivative along a step costs one evaluation more and
-bends it with the valley. On the reference fits of silicon that takes a half to a tenth of the
-evaluations of scipy's trust region (docs/forcefield/search.md).
+bends it with the valley. On the reference fits of silicon that takes between two thirds and less
+than a third of the evaluations of scipy's trust region (docs/forcefield/search.md).
 """
 
 from __future__ import annotations
