@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import platform
@@ -86,7 +87,34 @@ def _told(target: Target) -> dict[str, Any]:
         "unit": target.unit,
         "terms": list(target.terms),
         "structures": len(target.structures),
+        "settings": _settings(target),
     }
+
+
+def _settings(target: Target) -> dict[str, Any]:
+    """All else a target was told, such as the steps of its runs."""
+    told = {"name", "group", "level", "weight", "unit", "terms"}
+    hashed = {"structures", "reference", "sigma", "term_of"}
+    return {
+        name: _plain(value)
+        for name, value in sorted(vars(target).items())
+        if name not in told | hashed
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it; of what has no such form, its type."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return type(value).__name__
 
 
 def _targets_hash(targets: Iterable[Target]) -> str:

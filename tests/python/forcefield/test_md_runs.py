@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -9,6 +11,7 @@ from ase.build import bulk
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield import forms
 from mlcore.forcefield.evaluate import Evaluator
+from mlcore.forcefield.lock import _targets_hash
 from mlcore.forcefield.targets import Energies
 from mlcore.forcefield.targets.md import Density, Simulation
 from mlcore.forcefield.targets.md.averages import block_error, inefficiency, mean_error
@@ -127,3 +130,15 @@ def test_errors_know_of_correlation() -> None:
     assert block_error(blocks) == pytest.approx(10 / np.sqrt(count), rel=0.25)
     assert inefficiency(noise) == pytest.approx(1.0, abs=0.05)
     assert inefficiency(np.ones(100)) == 1.0
+
+
+def test_a_fit_with_other_runs_is_another_fit() -> None:
+    """What fingerprints hash of a target: a resumed fit must not mix runs of different lengths."""
+    one, same, other = (
+        density(simulation=Simulation(timestep=0.01, steps=steps)) for steps in (100, 100, 200)
+    )
+    assert _targets_hash([one]) == _targets_hash([same])
+    assert _targets_hash([one]) != _targets_hash([other])
+    travelled = pickle.loads(pickle.dumps(one))
+    assert travelled.simulation == one.simulation
+    assert _targets_hash([travelled]) == _targets_hash([one])
