@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlcore.forcefield import forms, search, structures, targets
-    from mlcore.forcefield.config import Config, load
+    from mlcore.forcefield.config import Config
     from mlcore.forcefield.evaluate import Evaluation, Evaluator
+    from mlcore.forcefield.events import read_events
+    from mlcore.forcefield.export import load
     from mlcore.forcefield.forms import Form, Model, form
     from mlcore.forcefield.forms import model as model
     from mlcore.forcefield.history import read_history
@@ -51,6 +53,7 @@ __all__ = [
     "forms",
     "load",
     "model",
+    "read_events",
     "read_history",
     "resume",
     "search",
@@ -59,8 +62,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "config": ("Config", "load"),
+    "config": ("Config",),
     "evaluate": ("Evaluation", "Evaluator"),
+    "events": ("read_events",),
+    "export": ("load",),
     "forms": ("Form", "Model", "form", "model"),
     "history": ("read_history",),
     "objective": ("Objective",),

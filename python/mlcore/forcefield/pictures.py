@@ -157,6 +157,8 @@ def front(rows: Sequence[Mapping[str, Any]]) -> Figure:
                           markerfacecolor="none", color=plots.VERMILION, label="knee")  # fmt: skip
         axes.set(xlabel=one, ylabel=other)
         _logarithmic(axes)
+        if min(x) > 0 and max(x) > 30 * min(x):
+            axes.set_xscale("log")
         axes.legend(frameon=False, fontsize=8)
     return figure
 
