@@ -10,7 +10,7 @@ import pytest
 from interactions import POTENTIALS, crystal, energy, rendered_energy
 from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.forcefield.forms import Model, families, form, forms, model, overlay
-from mlcore.forcefield.forms.eam import EamTable
+from mlcore.forcefield.forms.eam_table import EamTable
 
 P = POTENTIALS
 

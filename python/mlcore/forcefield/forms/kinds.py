@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.forms.documents import Document
-from mlcore.forcefield.forms.eam import Eam, EamTable
+from mlcore.forcefield.forms.eam import Eam
+from mlcore.forcefield.forms.eam_table import EamTable
 from mlcore.forcefield.forms.overlay import Overlay
 from mlcore.forcefield.forms.record import Form
 from mlcore.forcefield.forms.snap import Bispectrum
