@@ -24,4 +24,4 @@ def test_elastic_constants_are_met_and_the_embedding_has_no_jumps(tmp_path: Path
         measured, start, fitted, _ = found[name]
         assert abs(fitted - measured) < tolerance < abs(start - measured)
     assert (tmp_path / "copper.png").read_bytes()[:4] == b"\x89PNG"
-    assert (tmp_path / "fit" / "model" / "potential.in").is_file()
+    assert (tmp_path / "fit" / "model" / "in.lammps").is_file()
