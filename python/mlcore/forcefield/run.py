@@ -296,6 +296,7 @@ class Fit:
                 "versions": versions(),
             },
         )
+        write_state(self.folder, "queued", budget=self.setup.budget)
 
     def _check_same(self, known: Path) -> None:
         import json
@@ -311,7 +312,8 @@ class Fit:
         append_events(self.folder, [self._event("cancelled")])
         write_state(self.folder, "cancelled", **self._facts())
         (self.folder / CANCEL).unlink(missing_ok=True)
-        return Result.unfinished(self.setup, self.folder, self._best, self._count, "cancelled")
+        found = Result.unfinished(self.setup, self.folder, self._best, self._count, "cancelled")
+        return dataclasses.replace(found, seconds=self._facts()["elapsed"])
 
     def _failed(self, error: BaseException) -> None:
         message = f"{type(error).__name__}: {error}"

@@ -171,6 +171,51 @@ def fit_of(asked: Any, folder: Path) -> Fit:
     return Fit(setup, folder)
 
 
+def test_a_fit_that_waits_can_be_cancelled_and_run(tmp_path: Path) -> None:
+    folder = tmp_path / "fit"
+    task = fit_of(small(), folder)
+    state = read_state(folder)
+    assert state is not None and (state["state"], state["alive"]) == ("queued", False)
+    assert cancel(folder) == "cancelled"
+    task.cancel()
+    assert task.run().state == "done"
+
+
+def test_a_wish_to_cancel_ends_what_workers_do(tmp_path: Path) -> None:
+    folder = tmp_path / "fit"
+    options: dict[str, Any] = {"engine": "processes", "workers": 1, "search": "random"}
+
+    def watch(event: Any) -> None:
+        if event["event"] == "best" and not (folder / "cancel").exists():
+            cancel(folder)
+
+    found = run_small(folder, budget=10**6, progress=watch, **options)
+    state = read_state(folder)
+    assert found.state == "cancelled" and state is not None and state["state"] == "cancelled"
+    assert found.evaluations == len(read_history(folder)) < 10**6
+    assert [e["event"] for e in read_events(folder)][-1] == "cancelled"
+
+
+def test_levels_are_paid_for_one_after_the_other(tmp_path: Path) -> None:
+    from mlcore.forcefield.objective import Objective
+
+    asked = small()
+    for target, level in zip(asked.targets, (0, 1, 2), strict=True):
+        target.level = level
+    objective = Objective(asked.targets, tolerances={0: 30.0, 1: 30.0})
+    options: dict[str, Any] = {"search": "hoga", "options": {"popsize": 10}, "budget": 50}
+    found = fit(asked.model, asked.space, asked.targets, objective=objective, folder=tmp_path,
+                **options)  # fmt: skip
+    entries = read_history(tmp_path)
+    levels = {entry.score.level for entry in entries}
+    assert len(levels) > 1 and found.verified.agrees
+    for entry in entries:
+        measured = [term is not None for term in entry.terms]
+        assert measured == [True] * 3 + [entry.score.level >= 1] + [entry.score.level >= 2] * 2
+    best = max(entries, key=lambda e: (e.score.level, -e.score.total))
+    assert found.evaluation == best.number
+
+
 def test_ctrl_c_and_a_cancel_file(tmp_path: Path) -> None:
     folder = tmp_path / "fit"
     code = (
