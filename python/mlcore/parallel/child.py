@@ -23,6 +23,7 @@ from mlcore.parallel.task import Call, Task
 __all__ = ["KEPT", "READY", "States", "main"]
 
 READY = b"ready"
+_LAST = threading.Lock()
 KEPT = 4  # prepared states of the last calls
 
 
@@ -72,8 +73,9 @@ def _end_with_parent(descriptor: int) -> None:
 
 def _vanish() -> None:
     """End this process and all it started, and leave nothing in its temporary folder."""
-    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
-    os.killpg(0, signal.SIGKILL)
+    with _LAST:  # both threads may come here
+        shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+        os.killpg(0, signal.SIGKILL)
 
 
 def _received(connection: Connection) -> Task | None:

@@ -142,3 +142,8 @@ def tell_watcher(item: tuple[str, int, bool]) -> tuple[int, int]:
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(600)
     return x, os.getppid()
+
+
+def namespace_of(x: int) -> tuple[int, str]:
+    """The item and the network it is in."""
+    return x, str(Path("/proc/self/ns/net").readlink())
