@@ -74,7 +74,7 @@ def uq(
     with Evaluator(setup.model, setup.targets, cutoff_cap=setup.cutoff_cap) as evaluator:
         found = fisher(Misfit(evaluator, setup.space, setup.targets), setup.space, point)
     found.save(folder / "fisher.json")
-    intervals = found.intervals(level, scaled=scaled)
+    intervals = found.intervals(level, scaled=scaled, prior=True)
     content = {"level": level, "intervals": intervals, **found.record()}
     say(content, found.table(scaled=scaled), as_json)
 
