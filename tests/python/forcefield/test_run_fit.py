@@ -196,6 +196,37 @@ def test_a_wish_to_cancel_ends_what_workers_do(tmp_path: Path) -> None:
     assert [e["event"] for e in read_events(folder)][-1] == "cancelled"
 
 
+def test_a_worker_that_is_killed_loses_no_candidate(
+    tmp_path: Path, whole: Result, monkeypatch: Any
+) -> None:
+    append, killed = History.append, []
+
+    def kill(self: History, entries: Any) -> None:
+        append(self, entries)
+        if len(killed) < 2:
+            killed.append(workers()[0])
+            os.kill(killed[-1], signal.SIGKILL)
+
+    monkeypatch.setattr(History, "append", kill)
+    run_small(tmp_path / "fit", engine="processes", workers=1)
+    assert len(set(killed)) == 2
+    assert same(read_history(tmp_path / "fit"), read_history(whole.folder))
+
+
+def workers() -> list[int]:
+    """Supervised children of this process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (path / "cmdline").read_bytes()
+        except (OSError, ValueError):
+            continue
+        if parent == os.getpid() and b"mlcore.parallel.child" in words:
+            found.append(int(path.name))
+    return found
+
+
 def test_levels_are_paid_for_one_after_the_other(tmp_path: Path) -> None:
     from mlcore.forcefield.objective import Objective
 
