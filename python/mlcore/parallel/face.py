@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import CancelledError, Future
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -125,7 +126,7 @@ class Engine(ABC):
             key="" if factory is None else _key(*factory),
             function=name,
             factory=factory,
-            paths=tuple(path for path in sys.path if path),
+            paths=tuple(path or str(Path.cwd()) for path in sys.path),
             timeout=timeout,
             startup=self.settings.startup,
             retries=self.settings.retries,
