@@ -99,19 +99,27 @@ def nsga2(
     *,
     start: Points | None = None,
     seed: int = 0,
-    popsize: Population = 60,
+    popsize: Population = 30,
+    mating: Annotated[
+        Literal["differential", "sbx"],
+        Field(description="by differences of points, or by binary crossover, axis by axis"),
+    ] = "differential",
     crossover: Sharpness = 15.0,
     mutation: Mutation = 20.0,
 ) -> Strategy:
     """Pareto front by ranks and crowding, for two or three objectives.
 
-    K. Deb et al., IEEE Trans. Evol. Comput. 6, 182 (2002).
+    K. Deb et al., IEEE Trans. Evol. Comput. 6, 182 (2002). Parameters of potentials are correlated:
+    differences of points follow their valleys, as in S. Kukkonen and J. Lampinen's GDE3 (2005).
     """
 
     def make(first: Any, objectives: int) -> Any:
         from pymoo.algorithms.moo.nsga2 import NSGA2
 
-        return NSGA2(pop_size=popsize, sampling=first, **_operators(crossover, mutation))
+        own = (
+            _differences(mutation) if mating == "differential" else _operators(crossover, mutation)
+        )
+        return NSGA2(pop_size=popsize, sampling=first, **own)
 
     yield from _evolve(make, size, start, seed, popsize, several=True)
 
@@ -152,6 +160,17 @@ def _operators(crossover: float, mutation: float) -> dict[str, Any]:
     from pymoo.operators.mutation.pm import PM
 
     return {"crossover": SBX(prob=0.9, eta=crossover), "mutation": PM(eta=mutation)}
+
+
+def _differences(mutation: float) -> dict[str, Any]:
+    from pymoo.algorithms.soo.nonconvex.de import Variant
+    from pymoo.operators.control import NoParameterControl
+
+    mating = Variant(
+        selection="rand", n_diffs=1, crossover="bin", F=0.5, CR=0.9, control=NoParameterControl
+    )
+    mating.mutation.eta = mutation
+    return {"mating": mating}
 
 
 def _evolve(
