@@ -28,6 +28,8 @@ BAR_PER_ATM = 1.01325
 # LAMMPS' own figure
 KCAL_PER_EV = 23.060549
 EMPTY = 12.0
+# eV/A; nothing comes back from there, and LAMMPS' line search never ends at an infinite one
+COLLAPSED = 1e15
 _QUIET = ["-log", "none", "-screen", "none", "-nocite"]
 # Voigt order of ASE in LAMMPS' pxx pyy pzz pxy pxz pyz
 _VOIGT = [0, 1, 2, 5, 4, 3]
@@ -75,7 +77,7 @@ class Box:
         self.types = atom_types(structure, model)
         placed = _placed(structure)
         self._cell = np.asarray(placed.cell[:], dtype=np.float64)
-        self._positions = placed.get_positions()
+        self._positions = _near(placed)
         self._volume = abs(float(np.linalg.det(self._cell)))
         self.periodic = bool(structure.pbc.all())
         self._box, self._turn = _lower(self._cell)
@@ -86,8 +88,11 @@ class Box:
         # LAMMPS reads ReaxFF in its real units alone: kcal/mol, atm
         self._energy_unit = 1.0 if self._units == "metal" else KCAL_PER_EV
         self._pressure_unit = BAR if self._units == "metal" else BAR / BAR_PER_ATM
+        # what is not as `_create` left it: the object as a whole, and what dynamics may change
+        self._broken = self._loose = False
+        self._made_of = (model, atom_style)
         self.lmp = new_lammps()
-        self._create(model, atom_style)
+        self._create(*self._made_of)
 
     def close(self) -> None:
         """Ends LAMMPS."""
@@ -99,6 +104,8 @@ class Box:
         Raises:
             CandidateFailed: LAMMPS would not have it.
         """
+        if self._broken or self.lmp.extract_global("nlocal") != self.count:
+            self._renew()
         told = self._told
         with self._explained():
             self._told = None
@@ -107,12 +114,14 @@ class Box:
                 self.lmp.command("pair_style none")
                 same = False
             # a style that names files has read those of the candidate before
-            if not same or interaction.style_reads_files:
+            anew = not same or interaction.style_reads_files
+            if anew:
                 style = _with_folder(interaction.pair_style, interaction, folder)
                 self.lmp.command(f"pair_style {style}")
             for line in interaction.pair_coeff:
                 self.lmp.command(_with_folder(line, interaction, folder))
-            if told is None or told.commands != interaction.commands:
+            # styles within a hybrid one that is said anew have forgotten theirs
+            if anew or told is None or told.commands != interaction.commands:
                 for line in interaction.commands:
                     self.lmp.command(_with_folder(line, interaction, folder))
             self._told = interaction
@@ -123,7 +132,7 @@ class Box:
         Raises:
             CandidateFailed: LAMMPS stopped, or the energy is not finite.
         """
-        with self._explained():
+        with self._at_work():
             self._place(None, None)
             self.lmp.command("run 0 post no")
             return self._energy()
@@ -140,7 +149,7 @@ class Box:
         Raises:
             CandidateFailed: LAMMPS stopped, or a result is not finite.
         """
-        with self._explained():
+        with self._at_work():
             turn, volume = self._place(strain, displacements)
             self.lmp.command("run 0 post no")
             return self._results(turn, volume)
@@ -156,13 +165,23 @@ class Box:
         Raises:
             CandidateFailed: LAMMPS stopped, or a result is not finite.
         """
-        with self._explained():
+        with self._at_work():
             turn, volume = self._place(strain, None)
             start = self._gathered("x")
             # a hundredth of an Angstrom at a time: a candidate's forces may be absurd
             self.lmp.command("min_modify dmax 0.05")
             small = tolerance * self._energy_unit
-            self.lmp.command(f"minimize 0.0 {small!r} {steps} {4 * steps}")
+            most = COLLAPSED * self._energy_unit
+            self.lmp.command("variable largest equal fmax")
+            self.lmp.command(f"fix collapse all halt 1 v_largest > {most!r} error hard message no")
+            try:
+                self.lmp.command(f"minimize 0.0 {small!r} {steps} {4 * steps}")
+            except Exception as error:
+                self._broken = True
+                if "fix-id collapse" in str(error):
+                    raise CandidateFailed("its atoms fall into each other") from error
+                raise
+            self.lmp.command("unfix collapse")
             moved = self._gathered("x") - start
             box = _lower(self._cell if strain is None else self._cell @ strain.T)[0]
             images = np.rint(np.linalg.solve(box.T, moved.T).T)
@@ -178,11 +197,21 @@ class Box:
         """
         if self._units != "metal":
             raise InvalidArgument(f"molecular dynamics wants metal units, not {self._units}")
-        self._now = None
-        with self._explained():
+        self._loose = True
+        with self._at_work():
             self._place(None, None)
             self.lmp.command("velocity all set 0.0 0.0 0.0")
             self.lmp.command("reset_timestep 0")
+        # whoever asked for this may change all of it
+        self._loose = True
+
+    def _renew(self) -> None:
+        """A new LAMMPS object in place of one that lost atoms, or stopped in the middle."""
+        self.lmp.close()
+        self.lmp = new_lammps()
+        self._now = self._told = None
+        self._broken = self._loose = False
+        self._create(*self._made_of)
 
     def _create(self, model: Model, atom_style: str) -> None:
         command = self.lmp.command
@@ -214,6 +243,10 @@ class Box:
 
     def _place(self, strain: Array | None, displacements: Array | None) -> tuple[Array, float]:
         """Box and positions from the stored ones, so that no candidate leaves a trace."""
+        if self._loose:
+            self._now = None
+            self.lmp.command("neighbor 0.0 bin")
+            self._loose = False
         box, turn = self._box, self._turn
         positions, volume = self._positions, self._volume
         if strain is not None:
@@ -240,6 +273,7 @@ class Box:
         self._now = box
 
     def _energy(self) -> float:
+        self._check_count()
         energy = float(self.lmp.extract_compute("thermo_pe", 0, 0)) / self._energy_unit
         if not math.isfinite(energy):
             raise CandidateFailed("LAMMPS found an energy that is not finite")
@@ -259,12 +293,27 @@ class Box:
 
     def _gathered(self, name: str) -> Array:
         """(n, 3) of atoms in the order of the structure."""
-        count = self.lmp.extract_global("nlocal")
-        if count != self.count:
-            raise CandidateFailed(f"{self.count - count} atoms left the box")
+        self._check_count()
         found = np.empty((self.count, 3))
         self.lmp.lib.lammps_gather_atoms(self.lmp.lmp, name.encode(), 1, 3, found.ctypes)
         return found
+
+    def _check_count(self) -> None:
+        count = self.lmp.extract_global("nlocal")
+        if count != self.count:
+            raise CandidateFailed(f"{self.count - count} atoms left the box")
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Any:
+        """As `_explained`; an object that stopped in the middle of a run is not used again."""
+        with self._explained():
+            try:
+                yield
+            except CandidateFailed:
+                raise
+            except Exception:
+                self._broken = True
+                raise
 
     @contextlib.contextmanager
     def _explained(self) -> Any:
@@ -307,6 +356,15 @@ def _placed(structure: Atoms) -> Atoms:
             f"structure {structure.get_chemical_formula()}: its cell has no volume"
         )
     return placed
+
+
+def _near(placed: Atoms) -> Array:
+    """(n, 3) positions; LAMMPS folds atoms back by one period and loses those farther away."""
+    cell, positions = np.asarray(placed.cell[:]), placed.get_positions()
+    parts = np.linalg.solve(cell.T, positions.T).T
+    far = np.asarray(placed.pbc) & (np.abs(parts - 0.5) > 1.0)
+    near: Array = positions - np.where(far, np.floor(parts), 0.0) @ cell
+    return near
 
 
 def _lower(cell: Array) -> tuple[Array, Array]:
