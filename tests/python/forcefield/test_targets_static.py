@@ -11,6 +11,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, surface
 from ase.calculators.lj import LennardJones
+from ase.geometry import cellpar_to_cell
 from ase.phonons import Phonons as AsePhonons
 from mlcore import InvalidArgument
 from mlcore.forcefield.evaluate import CLIP, Evaluation, Evaluator
@@ -238,6 +239,26 @@ def test_a_candidate_without_a_crystal_is_told_so() -> None:
     assert "no volume of rest" in found.notes["crystal"]
     assert np.all(np.isnan(found.values["crystal"]))
     assert found.terms == {"crystal a": CLIP, "crystal C11": CLIP}
+
+
+def test_a_crystal_beyond_the_cutoff_is_not_at_rest() -> None:
+    # repulsion takes it to where its atoms no longer feel each other
+    target = Crystal(SILICON, {"a": 3.84, "energy": -4.6}, name="crystal")
+    found = measured(TERSOFF, target, B=1e-3)
+    assert "no volume of rest" in found.notes["crystal"]
+    assert np.all(np.isnan(found.values["crystal"]))
+
+
+def test_elastic_constants_are_those_of_the_cubic_axes_however_the_cell_is_turned() -> None:
+    turned = SILICON.copy()
+    turned.set_cell(cellpar_to_cell(SILICON.cell.cellpar()), scale_atoms=True)
+    wanted = dict.fromkeys(("a", "C11", "C12", "C44"), 1.0)
+    targets = [
+        CubicCrystal(atoms, wanted, name=f"crystal {k}")
+        for k, atoms in enumerate((SILICON, turned))
+    ]
+    found = measured(TERSOFF, *targets).values
+    np.testing.assert_allclose(found["crystal 1"], found["crystal 0"], rtol=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -56,8 +56,9 @@ class CubicCrystal(Target):
         values: reference of ``a`` (A), ``energy`` (eV per atom), ``bulk``, ``C11``, ``C12``,
             ``C44``, ``C44 unrelaxed`` (GPa), those that are wanted.
         sigma: tolerances of them; default 0.01 A, 0.01 eV, 5 GPa.
-        a: lattice constant of ``structure`` as it is; by default that of a conventional cell, or
-            of the primitive fcc or bcc cell it is.
+        a: lattice constant of ``structure`` as it is, whose cubic axes then are x, y and z; by
+            default that of a conventional cell, or of the primitive fcc or bcc cell it is, however
+            it is turned.
         **options: name, group, level, weight; see `Target`.
     """
 
@@ -74,7 +75,12 @@ class CubicCrystal(Target):
         tolerances = _tolerances(name, CUBIC_VALUES, values, sigma)
         _periodic(name, structure)
         self.wanted = tuple(values)
-        self.a = _lattice_constant(name, structure) if a is None else float(a)
+        if a is None:
+            self.a, structure = _cubic(name, structure)
+        else:
+            self.a = float(a)
+        if not self.a > 0:
+            raise InvalidArgument(f"{name}: a must be positive, got {self.a}")
         super().__init__(
             name,
             [structure],
@@ -194,14 +200,35 @@ def _lost(good: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[str, ...]:
     return tuple("" if one else "the crystal has no volume of rest" for one in good)
 
 
-def _lattice_constant(name: str, structure: Atoms) -> float:
-    """Of a conventional, fcc primitive or bcc primitive cell."""
+# primitive cell -> conventional one, by what scalar products of its vectors are to their squares
+_CONVENTIONAL = (
+    (0.0, np.eye(3)),
+    (0.5, np.ones((3, 3)) - 2 * np.eye(3)),
+    (-1 / 3, np.ones((3, 3)) - np.eye(3)),
+)
+
+
+def _cubic(name: str, structure: Atoms) -> tuple[float, Atoms]:
+    """Lattice constant of a conventional, fcc primitive or bcc primitive cell, and the structure
+    turned so that its cubic axes are x, y and z."""
     cell = np.asarray(structure.cell[:])
     gram = cell @ cell.T
     square = float(np.mean(np.diag(gram)))
     off = [gram[0, 1], gram[0, 2], gram[1, 2]]
-    if np.allclose(np.diag(gram), square, rtol=1e-6):
-        for ratio, factor in ((0.0, 1.0), (0.5, np.sqrt(2.0)), (-1 / 3, 2 / np.sqrt(3.0))):
+    if square > 0 and np.allclose(np.diag(gram), square, rtol=1e-6):
+        for ratio, conventional in _CONVENTIONAL:
             if np.allclose(np.divide(off, square), ratio, atol=1e-6):
-                return float(np.sqrt(square) * factor)
+                axes = conventional @ cell
+                a = float(np.linalg.norm(axes, axis=1).mean())
+                return a, _turned(structure, axes / a)
     raise InvalidArgument(f"{name}: structure has no cubic cell; give its lattice constant a")
+
+
+def _turned(structure: Atoms, axes: Array) -> Atoms:
+    """The structure seen from ``axes``; as it is where these are x, y and z in any order."""
+    if np.allclose(np.abs(axes).max(axis=1), 1.0, atol=1e-6):
+        return structure
+    turned: Atoms = structure.copy()
+    turned.set_constraint()
+    turned.set_cell(np.asarray(structure.cell[:]) @ axes.T, scale_atoms=True)
+    return turned

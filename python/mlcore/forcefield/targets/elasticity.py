@@ -90,15 +90,17 @@ def rest_strain(
     stiffness = _stiffness(boxes, k, f, relax)
     size = np.abs(found.stress).max(axis=1)
     for step in range(steps):
-        if not np.any(size > tolerance):
+        going = (size > tolerance) & _within(f)
+        if not going.any():
             break
-        f = np.where((size > tolerance)[:, None, None], _stepped(f, found, stiffness), f)
+        f = np.where(going[:, None, None], _stepped(f, found, stiffness), f)
         found = _asked(boxes, k, f, relax)
         before, size = size, np.abs(found.stress).max(axis=1)
         if step > 2 and np.any((size > tolerance) & (size > before / 4)):
             stiffness = _stiffness(boxes, k, f, relax)
-    away = np.abs(f - np.eye(3)).max(axis=(1, 2))
-    good = (size <= tolerance) & (away < LARGEST)
+    good = (size <= tolerance) & _within(f)
+    if good.any():
+        good &= _held(boxes, k, np.where(good[:, None, None], f, np.eye(3)), relax)
     return np.where(good[:, None, None], f, np.nan), found
 
 
@@ -122,7 +124,9 @@ def stress_slopes(
         changes += [((np.eye(3) + strain) @ rest, None), ((np.eye(3) - strain) @ rest, None)]
     found = [boxes.relaxed(k, f) for f, _ in changes] if relax else boxes.deformed(k, changes)
     pairs = zip(found[::2], found[1::2], strict=True)
-    return [(up.stress - down.stress) / (2 * STRAIN) for up, down in pairs]
+    # a candidate that fails may have infinite stress
+    with np.errstate(invalid="ignore"):
+        return [(up.stress - down.stress) / (2 * STRAIN) for up, down in pairs]
 
 
 def softening(boxes: Boxes, rest: Array, k: int = 0) -> Array:
@@ -170,6 +174,21 @@ def elastic_constants(boxes: Boxes, rest: Array, k: int = 0, relax: bool = True)
     found = born - softening(boxes, rest, k) if relax else born
     even: Array = (found + np.swapaxes(found, 1, 2)) / (2 * GPa)
     return even
+
+
+def _within(f: Array) -> npt.NDArray[np.bool_]:
+    """(C,) whether a cell is less than a third away from the one given."""
+    away: npt.NDArray[np.bool_] = np.abs(f - np.eye(3)).max(axis=(1, 2)) < LARGEST
+    return away
+
+
+def _held(boxes: Boxes, k: int, f: Array, relax: bool) -> npt.NDArray[np.bool_]:
+    """(C,) whether the pressure pushes back: beyond the cutoff stress vanishes and holds nothing."""
+    up, down = (
+        _asked(boxes, k, f * (1 + x), relax).stress[:, :3].mean(axis=1) for x in (STRAIN, -STRAIN)
+    )
+    held: npt.NDArray[np.bool_] = (up > 0) & (down < 0)
+    return held
 
 
 def _asked(boxes: Boxes, k: int, f: Array, relax: bool) -> Static:
