@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlcore.errors import BackendUnavailable, Error, InvalidArgument
+from mlcore.errors import InvalidArgument
 from mlcore.forcefield.candidates import Recipe, evaluations, worker
+from mlcore.forcefield.codes import LammpsCommand
 from mlcore.forcefield.evaluate.lammps import structure_key
 from mlcore.forcefield.events import write_json
 from mlcore.forcefield.export import CARD, SNIPPET, STRUCTURE, export, load, validity
@@ -182,26 +183,26 @@ def by_program(
     setup: Setup, values: Mapping[str, float], found: Evaluation, verified: Verified
 ) -> Verified:
     """The same of some structures by ``lmp``, a program of its own: a process for each."""
-    from mlcore.forcefield.codes.lammps_command import LammpsCommand
-
     told = [t for t in setup.targets if type(t) is Energies and t.relative_to is None]
     picks = [(t, k) for t in told for k in range(len(t.structures))]
     picks = picks[:: max(1, -(-len(picks) // _PROGRAMS))]
     if not picks or not verified.agrees:
         return verified
+    from mlcore import parallel
+
     code = LammpsCommand.of(setup.model, values)
+    items = [(code, target.structures[k]) for target, k in picks]
+    # from a worker, which is no part of an MPI job where the driver is one
+    with parallel.engine("serial") as engine:
+        results = list(engine.map(program_energy, items, timeout=setup.timeout or 86400.0))
     worst = 0.0
-    try:
-        for target, k in picks:
-            atoms = target.structures[k]
-            with tempfile.TemporaryDirectory(prefix="mlcore-lmp-") as place:
-                energy = labels(code.label(atoms, place)).energy
-            known = float(found.values[target.name][k]) * len(atoms)
-            worst = max(worst, abs(float(energy or math.nan) - known) / max(1.0, abs(known)))
-    except BackendUnavailable as error:
-        return dataclasses.replace(verified, words=f"{verified.words}; no lmp program: {error}")
-    except Error as error:
-        return dataclasses.replace(verified, agrees=False, words=f"lmp stopped: {error}")
+    for (target, k), result in zip(picks, results, strict=True):
+        if result.error is not None:
+            missing = result.error.type == "BackendUnavailable"
+            words = f"{verified.words}; no answer of lmp: {result.error.message}"
+            return dataclasses.replace(verified, agrees=missing, words=words)
+        known = float(found.values[target.name][k]) * len(target.structures[k])
+        worst = max(worst, abs(result.value - known) / max(1.0, abs(known)))
     words = f"{verified.words}; {len(picks)} energies by lmp differ by {worst:.1e}, relative"
     return dataclasses.replace(verified, agrees=worst <= _AGREE, words=words)
 
@@ -226,6 +227,14 @@ def fresh(
             )
             found += [one for result in results for one in evaluations(result)]
     return found[0], found[1] if len(found) > 1 else None
+
+
+def program_energy(item: tuple[LammpsCommand, Atoms]) -> float:
+    """Energy of a structure by ``lmp``, eV."""
+    code, atoms = item
+    with tempfile.TemporaryDirectory(prefix="mlcore-lmp-") as place:
+        energy = labels(code.label(atoms, place)).energy
+    return math.inf if energy is None else energy
 
 
 def _compared(setup: Setup, best: Entry, again: Evaluation) -> Verified:

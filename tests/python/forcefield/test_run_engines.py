@@ -37,7 +37,8 @@ def test_ranks_make_the_same_history(tmp_path: Path, alone: Path) -> None:
     folder = tmp_path / "fit"
     code = (
         "from pathlib import Path; from fit_problems import run_small; "
-        f"print(run_small(Path({str(folder)!r}), budget={BUDGET}, engine='mpi').state)"
+        f"found = run_small(Path({str(folder)!r}), budget={BUDGET}, engine='mpi'); "
+        "print(found.state, found.verified.agrees)"
     )
     command = [str(mpi_launcher()), "-n", "3", sys.executable, "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
@@ -45,5 +46,5 @@ def test_ranks_make_the_same_history(tmp_path: Path, alone: Path) -> None:
         command, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["done"]
+    assert done.stdout.split() == ["done", "True"]
     assert same(read_history(folder), read_history(alone))

@@ -206,8 +206,12 @@ def _drive(
     ranks_apart(told.run.settings())
     progress: Any = _line if as_json else not quiet and sys.stderr.isatty()
     task = Fit(told.setup(folder), folder, resume=resume, progress=progress)
-    with _terminated():
-        found = task.run()
+    try:
+        with _terminated():
+            found = task.run()
+    except KeyboardInterrupt:
+        typer.echo(f"resume it by  mlcore forcefield resume {folder}", err=True)
+        raise
     if found.state == "done" and report:
         from mlcore.forcefield.report import write
 
