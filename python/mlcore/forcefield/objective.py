@@ -35,8 +35,8 @@ class Objective:
             a function of term -> size.
         delta: where ``huber`` becomes linear, and the softness of ``logsumexp``, in tolerances.
         tolerances: level -> largest root mean square of its terms that passes; levels without one
-            are always passed. The order of candidates is then by levels passed, and by the error
-            of the first level not passed.
+            are always passed, and count with the next one. The order of candidates is then by
+            levels passed, and by the error of the first level not passed.
         pareto: names of targets or groups whose weighted mean squares are minimised at once.
 
     Raises:
@@ -55,6 +55,8 @@ class Objective:
         if not (math.isfinite(delta) and delta > 0):
             raise InvalidArgument(f"delta must be positive, got {delta}")
         self.targets = tuple(targets)
+        if not any(target.weight > 0 for target in self.targets):
+            raise InvalidArgument("targets: at least one needs a weight above 0")
         self.kind = kind
         self.delta = delta
         self.tolerances = dict(tolerances or {})
@@ -62,9 +64,13 @@ class Objective:
         self.levels = sorted({target.level for target in targets})
         self.pareto = {name: self._members(name) for name in pareto}
         self._formula = self._parsed(kind)
-        for level in self.tolerances:
+        for level, tolerance in self.tolerances.items():
             if level not in self.levels:
                 raise InvalidArgument(f"tolerances: no target has level {level}")
+            if not tolerance > 0:
+                raise InvalidArgument(
+                    f"tolerances: that of level {level} must be positive, got {tolerance}"
+                )
 
     def passes(self, level: int, terms: Mapping[str, float]) -> bool:
         """Whether a candidate with these terms of ``level`` goes on to the next."""
@@ -75,14 +81,15 @@ class Objective:
         """What a search is told of a candidate."""
         if evaluation.failed is not None:
             return Score.failed(evaluation.failed, violation, len(self.pareto))
+        total = self._total(evaluation)
+        if not math.isfinite(total):
+            words = f"the objective is {total}"
+            return Score.failed(words, violation, len(self.pareto))
         return Score(
-            total=self._total(evaluation),
+            total=total,
             residuals=self._residuals(evaluation),
             objectives=tuple(
-                self._mean_square(
-                    {t: evaluation.terms[t] for t in members if t in evaluation.terms}
-                )
-                for members in self.pareto.values()
+                self._aim(members, evaluation.terms) for members in self.pareto.values()
             ),
             violation=violation,
             level=evaluation.level,
@@ -96,8 +103,8 @@ class Objective:
     def _total(self, evaluation: Evaluation) -> float:
         terms = evaluation.terms
         if self.tolerances:
-            level = self.levels[min(evaluation.level, len(self.levels) - 1)]
-            own = {t for target in self.targets if target.level == level for t in target.terms}
+            now = self._counted(evaluation.level)
+            own = {t for target in self.targets if target.level in now for t in target.terms}
             terms = {t: r for t, r in terms.items() if t in own}
         if callable(self.kind):
             return float(self.kind(terms))
@@ -107,14 +114,44 @@ class Objective:
         weight = np.array([self.weights[term] for term in terms])
         return _combined(self.kind, size, weight, self.delta)
 
+    def _counted(self, passed: int) -> list[int]:
+        """The first level not passed, and those without a tolerance before it."""
+        last = min(passed, len(self.levels) - 1)
+        first = last
+        while first > 0 and self.levels[first - 1] not in self.tolerances:
+            first -= 1
+        return self.levels[first : last + 1]
+
     def _residuals(self, evaluation: Evaluation) -> Array | None:
-        """Whose sum of squares is the weighted mean of squared terms."""
-        if len(evaluation.residuals) < len(self.targets):
+        """Whose sum of squares is the total, where this is one; of all targets once all levels
+        are passed."""
+        if self.kind not in ("sse", "huber") or len(evaluation.residuals) < len(self.targets):
             return None
         whole = math.fsum(self.weights.values())
         return np.concatenate(
-            [evaluation.residuals[t.name] * math.sqrt(t.weight / whole) for t in self.targets]
+            [
+                evaluation.residuals[t.name]
+                * self._shares(t, evaluation.terms)
+                * math.sqrt(t.weight / whole)
+                for t in self.targets
+            ]
         )
+
+    def _shares(self, target: Target, terms: Mapping[str, float]) -> Array:
+        """(R,) or 1: what residuals are scaled by, so that their squares add up to their terms'."""
+        if self.kind == "sse":
+            return np.ones(1)
+        size = np.abs([terms[term] for term in target.terms])
+        with np.errstate(all="ignore"):
+            root = np.where(size <= self.delta, 1.0, np.sqrt(_linear(size, self.delta)) / size)
+        shares: Array = root[target.term_of]
+        return shares
+
+    def _aim(self, members: tuple[str, ...], terms: Mapping[str, float]) -> float:
+        """One of several objectives; infinite where a candidate never came to it."""
+        if not all(term in terms for term in members):
+            return math.inf
+        return self._mean_square({term: terms[term] for term in members})
 
     def _mean_square(self, terms: Mapping[str, float]) -> float:
         whole = math.fsum(self.weights[term] for term in terms)
@@ -149,14 +186,20 @@ class Objective:
 
 
 def _combined(kind: str, size: Array, weight: Array, delta: float) -> float:
-    if not len(size) or not weight.sum():
+    size, weight = size[weight > 0], weight[weight > 0]
+    if not len(size):
         return 0.0
     share = weight / weight.sum()
     if kind == "max":
-        return float(np.max(np.where(weight > 0, size, 0.0)))
+        return float(size.max())
     if kind == "logsumexp":
-        top = float(size[weight > 0].max())
+        top = float(size.max())
         return top + delta * math.log(float(share @ np.exp((size - top) / delta)))
     if kind == "huber":
-        return float(share @ np.where(size <= delta, size**2, delta * (2 * size - delta)))
+        return float(share @ np.where(size <= delta, size**2, _linear(size, delta)))
     return math.fsum((share * size**2).tolist())
+
+
+def _linear(size: Array, delta: float) -> Array:
+    """A squared size, linear beyond ``delta``."""
+    return delta * (2 * size - delta)
