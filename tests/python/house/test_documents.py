@@ -14,7 +14,10 @@ NAMES = ["README.md", "docs/core.md", "docs/learning.md", "docs/integrators.md"]
 NAMES += [
     f"docs/integrators/{page}.md" for page in ("evaluator", "nbody", "one_dimension", "symplectic")
 ]
-NAMES += [f"docs/forcefield/{page}.md" for page in ("fit", "forms", "library", "search")]
+NAMES += [
+    f"docs/forcefield/{page}.md"
+    for page in ("data", "fit", "forms", "library", "parallel", "search", "targets")
+]
 NAMES += ["docs/forcefield.md"]
 
 
