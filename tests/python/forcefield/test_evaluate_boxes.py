@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from mlcore.errors import InvalidArgument
 from mlcore.forcefield.evaluate import Evaluation, Evaluator
 from mlcore.forcefield.forms import Form, Model, model, overlay
 from mlcore.forcefield.targets import Boxes, Energies, Forces, Measurement, Target
@@ -109,3 +111,64 @@ def test_atoms_may_be_many_cells_away(engine: Any) -> None:
     assert there == pytest.approx(here, rel=1e-12)
     forces = found.values["forces"].reshape(2, -1)
     np.testing.assert_allclose(forces[1], forces[0], atol=1e-10)
+
+
+@pytest.mark.parametrize("engine", ["native", "lammps"])
+def test_candidates_fail_alike_by_the_core_and_by_lammps(engine: Any) -> None:
+    silicon = bulk("Si", "diamond", 5.43)
+    tersoff, lj = model("tersoff", ["Si"]), model("lj/cut", ["Ar"])
+    with Evaluator(tersoff, [energies(silicon)], engine=engine) as evaluator:
+        good, odd = evaluator([tersoff.defaults, tersoff.defaults | {"m": 2.0}])
+        (alone,) = evaluator([tersoff.defaults | {"m": 2.0}])
+    assert good.failed is None and odd.failed is not None and alone.failed is not None
+    with Evaluator(lj, [energies(CRYSTAL)], engine=engine) as evaluator:
+        (short,) = evaluator([lj.complete({"cutoff": 0.01})])
+    assert "from 0.5 to 12" in str(short.failed)
+
+
+def test_a_forked_process_leaves_its_parents_files_alone() -> None:
+    silicon = bulk("Si", "diamond", 5.43)
+    made = model("tersoff", ["Si"])
+    with Evaluator(made, [energies(silicon)], engine="lammps") as evaluator:
+        before = evaluator([made.defaults])[0]
+        engine = evaluator._lammps
+        assert engine is not None
+        child = os.fork()
+        if not child:
+            try:
+                evaluator.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert engine.folder.is_dir()
+        after = evaluator([made.defaults | {"A": 1800.0}, made.defaults])
+    assert after[0].failed is None
+    assert after[1].values["energies"] == before.values["energies"]
+    assert not engine.folder.exists()
+
+
+class Misshapen(Changed):
+    """Measures fewer numbers than it has references for."""
+
+    def __init__(self) -> None:
+        Target.__init__(self, "odd", [CRYSTAL], [0.0, 1.0], 1.0, ["a", "b"])
+
+    def measure(self, boxes: Boxes) -> Measurement:
+        return Measurement(np.zeros((1, 1)))
+
+
+def test_what_cannot_be_evaluated_is_said_in_words() -> None:
+    made = Model(ARGON, ["Ar"])
+    twice = CRYSTAL.copy()
+    twice.positions[1] = twice.positions[0] + twice.cell[2]
+    with pytest.raises(InvalidArgument, match="in one place"):
+        Evaluator(made, [energies(twice)])
+    with pytest.raises(InvalidArgument, match="number 1 has reach = None"):
+        evaluated_raw(made, [energies(CRYSTAL)], made.defaults, {"depth": 0.01})
+    with pytest.raises(InvalidArgument, match=r"odd: measured values must have shape \(C, 2\)"):
+        evaluated_raw(made, [Misshapen()], made.defaults)
+
+
+def evaluated_raw(of: Model, targets: list[Target], *candidates: dict[str, float]) -> None:
+    with Evaluator(of, targets, engine="lammps") as evaluator:
+        evaluator(list(candidates))

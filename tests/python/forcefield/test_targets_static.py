@@ -203,6 +203,22 @@ def test_a_defect_of_a_compound_needs_all_its_crystals() -> None:
     assert Defect(whole, {"SiC": carbide, "Si": SILICON}, 5.0).counts == pytest.approx([27, -0.5])
     with pytest.raises(InvalidArgument, match="not those of"):
         Defect(whole, carbide, 5.0)
+    carbon = bulk("C", "diamond", 3.57)
+    with pytest.raises(InvalidArgument, match="in many ways"):
+        Defect(whole, {"SiC": carbide, "Si": SILICON, "C": carbon}, 5.0)
+
+
+def test_a_crystal_of_a_defect_that_never_rests_is_told_of() -> None:
+    # carbon's own crystal is too far away for any to be found
+    made = model("tersoff", ["Si", "C"])
+    carbide = bulk("SiC", "zincblende", 4.36)
+    whole = carbide * (2, 2, 2)
+    del whole[1]
+    far = bulk("C", "diamond", 9.0)
+    target = Defect(whole, {"SiC": carbide, "C": far}, 5.0, relax=False, name="vacancy")
+    found = measured(made, target)
+    assert np.isnan(found.values["vacancy"][0])
+    assert "no volume of rest" in found.notes["vacancy"]
 
 
 def test_phonons_as_ase_has_them(tmp_path: Path) -> None:
@@ -285,6 +301,14 @@ def slab() -> Iterator[Atoms]:
         (lambda: EnergyVolume(SILICON, [1.0, -1.0], [0, 0]), "volumes"),
         (lambda: Phonons(SILICON, [[0, 0, 0]], np.ones((1, 3))), "frequencies"),
         (lambda: Surface(Atoms("Si"), SILICON, 1.0), "cell vectors"),
+        (lambda: Surface(SILICON, Atoms("Si"), 1.0), "must be periodic"),
+        (lambda: Defect(SILICON, {"Si": Atoms("Si")}, 1.0), "must be periodic"),
+        (lambda: Phonons(Atoms("Si"), [[0, 0, 0]], np.ones((1, 3))), "must be periodic"),
+        (
+            lambda: Phonons(Atoms("Si"), [[0, 0, 0]], np.ones((1, 3)), at_rest=False),
+            "not periodic",
+        ),
+        (lambda: CubicCrystal(SILICON, {"a": 1.0}, a=0), "a must be positive"),
     ],
 )
 def test_bad_targets(make: Any, words: str) -> None:

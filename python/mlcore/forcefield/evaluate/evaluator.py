@@ -23,6 +23,7 @@ from mlcore.forcefield.evaluate.lammps import (
 from mlcore.forcefield.evaluate.native import NativeBoxes, NativeEngine, is_native
 from mlcore.forcefield.forms.record import Model
 from mlcore.forcefield.targets.face import Measurement, Target
+from mlcore.neighbors import neighbor_list
 
 __all__ = ["CLIP", "Evaluation", "Evaluator"]
 
@@ -30,6 +31,8 @@ Array = npt.NDArray[np.float64]
 Engine = Literal["auto", "native", "lammps"]
 Gate = Callable[[int, Mapping[str, float]], bool]
 
+# A; atoms nearer than this are in one place
+NEAR = 1e-6
 # a term never counts more than this many tolerances
 CLIP = 1000.0
 
@@ -106,6 +109,7 @@ class Evaluator:
         self._native = NativeEngine(model) if engine != "lammps" and is_native(model) else None
         self._lammps: LammpsEngine | None = None
         self._keys = {t.name: [structure_key(atoms) for atoms in t.structures] for t in targets}
+        self._check_structures()
 
     def __enter__(self) -> Self:
         return self
@@ -120,7 +124,13 @@ class Evaluator:
             self._lammps = None
 
     def __call__(self, candidates: Sequence[Mapping[str, float]]) -> list[Evaluation]:
-        """One evaluation for each candidate (name -> value of every parameter)."""
+        """One evaluation for each candidate (name -> value of every parameter).
+
+        Raises:
+            InvalidArgument: a candidate has no number for a parameter, a structure holds atoms of
+                other species, or a target measured something of another shape.
+        """
+        _complete(self.model, candidates)
         found = [_Candidate(values) for values in candidates]
         for candidate in found:
             candidate.try_to(lambda c: c.check(self.model, self.cutoff_cap))
@@ -136,6 +146,18 @@ class Evaluator:
     def weights(self) -> dict[str, float]:
         """Weight of each term."""
         return {term: target.weight for target in self.targets for term in target.terms}
+
+    def _check_structures(self) -> None:
+        """Refuses atoms in one place: forces have no direction there, whatever the engine says."""
+        seen: set[bytes] = set()
+        for target in self.targets:
+            for key, atoms in zip(self._keys[target.name], target.structures, strict=True):
+                if key not in seen and _in_one_place(atoms):
+                    raise InvalidArgument(
+                        f"{target.name}: two atoms of {atoms.get_chemical_formula()} are in one "
+                        f"place"
+                    )
+                seen.add(key)
 
     def _measure(self, targets: Sequence[Target], going: Sequence[_Candidate]) -> None:
         fast = [t for t in targets if t.tier == "static"] if self._native else []
@@ -230,6 +252,11 @@ class _Candidate:
     def add(self, target: Target, measured: Measurement, c: int = 0) -> None:
         """Takes candidate ``c`` of a measurement."""
         values = measured.values[c]
+        if values.shape != target.reference.shape:
+            raise InvalidArgument(
+                f"{target.name}: measured values must have shape (C, {len(target.reference)}), got "
+                f"{measured.values.shape}"
+            )
         residuals, terms = in_tolerances(target, values)
         self._measured[target.name] = values
         self._residuals[target.name] = residuals
@@ -281,8 +308,21 @@ def in_tolerances(target: Target, values: Array) -> tuple[Array, Array]:
     return residuals, terms
 
 
+def _complete(model: Model, candidates: Sequence[Mapping[str, float]]) -> None:
+    for k, values in enumerate(candidates):
+        for name in model.names:
+            if not isinstance(values.get(name), (int, float, np.integer, np.floating)):
+                raise InvalidArgument(
+                    f"candidates: number {k} has {name} = {values.get(name)!r}, not a number"
+                )
+
+
 def _cost(target: Target) -> int:
     return ("static", "relaxed", "md").index(target.tier)
+
+
+def _in_one_place(atoms: Atoms) -> bool:
+    return len(atoms) > 1 and bool((neighbor_list("d", atoms, 0.1) < NEAR).any())
 
 
 def _differ(what: str, names: Sequence[str]) -> None:

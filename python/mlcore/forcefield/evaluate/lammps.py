@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import weakref
@@ -21,6 +22,8 @@ from mlcore.forcefield.targets.face import Array, Change, Static
 __all__ = ["LammpsBoxes", "LammpsEngine"]
 
 _MEMORY = Path("/dev/shm")
+# A; no two atoms are that near, and LAMMPS would fill the memory with bins of this size
+SHORTEST = 0.5
 _NOTHING = np.empty((1, 0))
 
 
@@ -41,7 +44,7 @@ class LammpsEngine:
         self._rest: dict[bytes, Static] = {}
         self._known: dict[Hashable, Any] = {}
         self._interaction: Interaction | None = None
-        self._end = weakref.finalize(self, _end, self._boxes, self.folder)
+        self._end = weakref.finalize(self, _end, self._boxes, self.folder, os.getpid())
 
     def close(self) -> None:
         """Ends all LAMMPS objects and removes the files."""
@@ -164,10 +167,10 @@ def check_reach(cutoff: float, cap: float) -> None:
     """Refuses a cutoff that would take for ever.
 
     Raises:
-        CandidateFailed: ``cutoff`` is not positive, or beyond ``cap``.
+        CandidateFailed: ``cutoff`` is below `SHORTEST`, or beyond ``cap``.
     """
-    if not 0 < cutoff <= cap:
-        raise CandidateFailed(f"cutoff {cutoff:g} A: must be positive and at most {cap:g} A")
+    if not SHORTEST <= cutoff <= cap:
+        raise CandidateFailed(f"cutoff {cutoff:g} A: must be from {SHORTEST:g} to {cap:g} A")
 
 
 def structure_key(structure: Atoms) -> bytes:
@@ -198,7 +201,10 @@ def _memory() -> Path | None:
     return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 1 << 24 else None
 
 
-def _end(boxes: dict[bytes, Box], folder: Path) -> None:
+def _end(boxes: dict[bytes, Box], folder: Path, process: int) -> None:
+    # a forked process has no part in what its parent still works with
+    if os.getpid() != process:
+        return
     for box in boxes.values():
         box.close()
     boxes.clear()

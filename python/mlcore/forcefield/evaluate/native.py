@@ -242,7 +242,14 @@ def _batches(
     names = _parameter_names(model)
     rows = [[candidate[name] for name in names] for candidate in values]
     parameters = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
-    return [_Batch(model.form.pair_style, np.arange(len(rows)), parameters)]
+    which = np.arange(len(rows))
+    # the core refuses all candidates for one exponent it does not know
+    exponents = [k for k, name in enumerate(names) if name.partition("_")[0] == "m"]
+    if model.form.pair_style == "tersoff":
+        odd = ~np.isin(parameters[:, exponents], (1.0, 3.0)).all(axis=1)
+        words.update((int(k), "m must be 1 or 3") for k in which[odd])
+        which = which[~odd]
+    return [_Batch(model.form.pair_style, which, parameters[which])] if len(which) else []
 
 
 def _embedded(

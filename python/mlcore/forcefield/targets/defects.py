@@ -49,6 +49,8 @@ class Defect(Target):
     ) -> None:
         name = options.pop("name", structure.info.get("name", "defect"))
         named = _crystals(name, crystals)
+        for crystal in named.values():
+            _periodic(name, crystal)
         self.counts = _shares(name, structure, list(named.values()))
         self.relax = relax
         super().__init__(
@@ -60,6 +62,7 @@ class Defect(Target):
         energies = [first] + [rest_scale(boxes, k)[1] for k in range(2, len(self.structures))]
         of_atoms = sum(share * energy for share, energy in zip(self.counts, energies, strict=True))
         found = _at_scale(boxes, scale, self.relax)
+        scale = np.where(np.isfinite(of_atoms), scale, np.nan)
         return Measurement((found.energy - of_atoms)[:, None], None, _notes(scale, found))
 
 
@@ -89,6 +92,7 @@ class Surface(Target):
         **options: Any,
     ) -> None:
         name = options.pop("name", slab.info.get("name", "surface"))
+        _periodic(name, crystal)
         (self.count,) = _shares(name, slab, [crystal])
         self.area = float(np.linalg.norm(np.cross(slab.cell[0], slab.cell[1])))
         if self.area < 1e-6:
@@ -124,6 +128,14 @@ def _crystals(name: str, crystals: Mapping[str, Atoms] | Atoms) -> dict[str, Ato
     return dict(crystals)
 
 
+def _periodic(name: str, crystal: Atoms) -> None:
+    if not crystal.pbc.all():
+        raise InvalidArgument(
+            f"{name}: the crystal {crystal.get_chemical_formula()} must be periodic in all "
+            f"directions"
+        )
+
+
 def _shares(name: str, structure: Atoms, crystals: list[Atoms]) -> list[float]:
     """How many of each crystal's cells the structure has the atoms of."""
     species = sorted({str(s) for atoms in (structure, *crystals) for s in _names(atoms)})
@@ -131,7 +143,12 @@ def _shares(name: str, structure: Atoms, crystals: list[Atoms]) -> list[float]:
         [[Counter(_names(crystal))[s] for crystal in crystals] for s in species], dtype=np.float64
     )
     wanted = np.array([Counter(_names(structure))[s] for s in species], dtype=np.float64)
-    shares = np.linalg.lstsq(table, wanted, rcond=None)[0]
+    shares, _, rank, _ = np.linalg.lstsq(table, wanted, rcond=None)
+    if rank < len(crystals):
+        raise InvalidArgument(
+            f"{name}: the atoms of {structure.get_chemical_formula()} can be shared out among "
+            f"{', '.join(c.get_chemical_formula() for c in crystals)} in many ways; name fewer"
+        )
     if np.abs(table @ shares - wanted).max() > 1e-9:
         raise InvalidArgument(
             f"{name}: the atoms of {structure.get_chemical_formula()} are not those of "

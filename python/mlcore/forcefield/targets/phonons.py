@@ -62,6 +62,10 @@ class Phonons(Target):
             raise InvalidArgument(
                 f"{name}: supercell must be three numbers from 1, got {supercell}"
             )
+        if at_rest and not structure.pbc.all():
+            raise InvalidArgument(f"{name}: structure must be periodic in all directions")
+        if any(k > 1 and not p for k, p in zip(supercell, structure.pbc, strict=True)):
+            raise InvalidArgument(f"{name}: supercell must be 1 where structure is not periodic")
         self.counted = np.isfinite(told)
         self.masses = structure.get_masses()
         self.cell_atoms = len(structure)
