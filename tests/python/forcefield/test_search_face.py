@@ -172,7 +172,7 @@ def test_a_jacobian_of_the_caller_needs_no_columns() -> None:
         upper = 10 * (np.eye(4)[1:] - 2 * y[:-1, None] * np.eye(4)[:-1])
         return 4 * np.vstack([upper, -np.eye(4)[:-1]])
 
-    for name in ("least_squares", "lbfgsb"):
+    for name in ("least_squares", "lbfgsb", "geodesic"):
         found = search.make(name, 4, start=np.full(4, 0.4), jacobian=jacobian)
         asked = problems.run(found, problems.rosenbrock)
         assert {len(points) for points in asked} == {1}

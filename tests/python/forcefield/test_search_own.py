@@ -242,3 +242,18 @@ def test_geodesic_reaches_a_corner() -> None:
     )[0]
     assert found.best is not None
     assert found.best[0] == pytest.approx([1, target[1] + free[0], 0], abs=1e-6)
+
+
+def test_default_uses_a_jacobian() -> None:
+    """Its local searches then ask for single points."""
+    mixing = np.random.default_rng(0).normal(size=(6, 4))
+    asked: list[int] = []
+
+    def jacobian(x: np.ndarray) -> np.ndarray:
+        asked.append(len(x))
+        return mixing
+
+    found = search.make("default", 4, seed=0, budget=400, jacobian=jacobian)
+    batches = run(found, lambda x: problems.squares(mixing @ (x - 0.6)))
+    assert asked and {len(points) for points in batches[-6:]} == {1}
+    assert found.best is not None and found.best[1].total <= 1e-20
