@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlcore import parallel
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.candidates import Recipe, evaluations, worker
 from mlcore.forcefield.codes import LammpsCommand
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mlcore.forcefield.score import Score
     from mlcore.forcefield.setup import Setup
     from mlcore.forcefield.targets import Target
+    from mlcore.parallel import Engine
 
 __all__ = ["MEASURED", "export_result", "finish", "fresh"]
 
@@ -40,6 +42,8 @@ _AGREE = 1e-8  # relative, of what is measured at rest
 _ERRORS = 3.0  # standard errors, of what is measured by dynamics
 _AT_BOUND = 1e-3  # part of a range
 _COVERED = 200  # structures a card tells the distances of
+# seconds; where there is a timeout the work is done in another process
+_LONG = 86400.0
 _PROGRAMS = 3  # structures that lmp itself is asked about
 
 
@@ -59,11 +63,12 @@ def finish(
     card = card_of(setup, found.values)
     written(setup, found.values, folder / MODEL, card)
     values = read_back(setup, folder / MODEL)
-    again, test = fresh(setup, values)
-    verified = _compared(setup, best, again)
-    if again.failed is None:
-        write_json(folder / MEASURED, measured(setup, again, test))
-        verified = by_program(setup, values, again, verified)
+    with parallel.engine("serial") as engine:
+        again, test = fresh(setup, values, engine)
+        verified = _compared(setup, best, again)
+        if again.failed is None:
+            write_json(folder / MEASURED, measured(setup, again, test))
+            verified = by_program(setup, values, again, verified, engine)
     files = written(
         setup, found.values, folder / MODEL, card | {"errors": _errors(setup, again, test)}
     )
@@ -180,7 +185,11 @@ def _errors(
 
 
 def by_program(
-    setup: Setup, values: Mapping[str, float], found: Evaluation, verified: Verified
+    setup: Setup,
+    values: Mapping[str, float],
+    found: Evaluation,
+    verified: Verified,
+    engine: Engine,
 ) -> Verified:
     """The same of some structures by ``lmp``, a program of its own: a process for each."""
     told = [t for t in setup.targets if type(t) is Energies and t.relative_to is None]
@@ -188,13 +197,10 @@ def by_program(
     picks = picks[:: max(1, -(-len(picks) // _PROGRAMS))]
     if not picks or not verified.agrees:
         return verified
-    from mlcore import parallel
-
     code = LammpsCommand.of(setup.model, values)
     items = [(code, target.structures[k]) for target, k in picks]
     # from a worker, which is no part of an MPI job where the driver is one
-    with parallel.engine("serial") as engine:
-        results = list(engine.map(program_energy, items, timeout=setup.timeout or 86400.0))
+    results = list(engine.map(program_energy, items, timeout=_patience(setup)))
     worst = 0.0
     for (target, k), result in zip(picks, results, strict=True):
         if result.error is not None:
@@ -208,25 +214,26 @@ def by_program(
 
 
 def fresh(
-    setup: Setup, values: Mapping[str, float], seconds: float | None = None
+    setup: Setup, values: Mapping[str, float], engine: Engine
 ) -> tuple[Evaluation, Evaluation | None]:
     """Targets, and held-out targets, under ``values`` in new LAMMPS objects of a new process."""
-    from mlcore import parallel
-
     found: list[Evaluation] = []
-    with parallel.engine("serial") as engine:
-        for targets in (setup.targets, setup.held_out):
-            if not targets:
-                continue
+    for targets in (setup.targets, setup.held_out):
+        if targets:
             recipe = pickle.dumps(Recipe(setup.model, targets, "lammps", setup.cutoff_cap))
             results = engine.map(
                 None,
                 [[values]],
-                timeout=seconds or setup.timeout or 86400.0,  # a timeout makes it another process
+                timeout=_patience(setup),
                 prepared=(worker, (recipe, True, True)),
             )
             found += [one for result in results for one in evaluations(result)]
     return found[0], found[1] if len(found) > 1 else None
+
+
+def _patience(setup: Setup) -> float:
+    """Seconds for LAMMPS, which may be slower than what the search used."""
+    return _LONG if setup.timeout is None else max(600.0, 10 * setup.timeout)
 
 
 def program_energy(item: tuple[LammpsCommand, Atoms]) -> float:

@@ -123,7 +123,7 @@ def test_residuals_that_are_missing_take_their_lines_along(tmp_path: Path) -> No
     assert same(read_history(tmp_path), entries[:2])
 
 
-@pytest.mark.parametrize(("count", "engine"), [(7, "None"), (31, "'processes'")])
+@pytest.mark.parametrize(("count", "engine"), [(31, "'processes'")])
 def test_a_killed_driver_is_resumed_to_the_same_history(
     tmp_path: Path, whole: Result, count: int, engine: str
 ) -> None:
@@ -143,7 +143,7 @@ def test_a_killed_driver_is_resumed_to_the_same_history(
     assert [e["resumed"] for e in read_events(folder) if e["event"] == "started"] == [False, True]
 
 
-@pytest.mark.parametrize("engine", ["serial", "processes"])
+@pytest.mark.parametrize("engine", ["processes"])
 def test_engines_make_the_same_history(tmp_path: Path, whole: Result, engine: str) -> None:
     run_small(tmp_path / "fit", engine=engine, workers=2, timeout=60.0)
     assert same(read_history(tmp_path / "fit"), read_history(whole.folder))
