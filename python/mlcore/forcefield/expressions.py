@@ -10,6 +10,7 @@ import ast
 import keyword
 import operator
 import re
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -150,8 +151,9 @@ def _checked(node: ast.expr, text: str, what: str, top: bool = False) -> set[str
     match node:
         case ast.Constant(value=bool()):
             pass
-        case ast.Constant(value=int() | float()):
-            return set()
+        case ast.Constant(value=int() | float() as value):
+            if abs(value) <= sys.float_info.max:
+                return set()
         case ast.Name():
             return {_named(node)}
         case ast.UnaryOp(op=ast.USub() | ast.UAdd()):

@@ -25,6 +25,8 @@ class _Record(BaseModel):
 
 
 def _check_range(lower: float, upper: float, inside: float, scale: Scale) -> None:
+    if not math.isfinite(upper - lower):
+        raise ValueError(f"{lower:g} to {upper:g} is too wide")
     if not lower < upper:
         raise ValueError(f"lower {lower:g} must be below upper {upper:g}")
     if not lower <= inside <= upper:
@@ -177,9 +179,14 @@ class Space:
 
     def unit(self, values: Mapping[str, float]) -> Vector:
         """The point of the free parameters' ``values``; outside of [0, 1] where they are outside."""
-        for name in self.names:
+        for name, free in self.free.items():
             if name not in values:
                 raise InvalidArgument(f"values: {name} is missing")
+            if free.scale == "log" and not values[name] > 0:
+                raise InvalidArgument(
+                    f"values: {name} is on a logarithmic scale and must be above 0, got "
+                    f"{values[name]}"
+                )
         return np.array([free.unit(values[name]) for name, free in self.free.items()])
 
     def violation(self, point: npt.ArrayLike) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -145,6 +147,24 @@ def test_a_forked_process_leaves_its_parents_files_alone() -> None:
     assert after[0].failed is None
     assert after[1].values["energies"] == before.values["energies"]
     assert not engine.folder.exists()
+
+
+@pytest.mark.parametrize("engine", ["native", "lammps"])
+def test_threads_and_copies_of_an_evaluator_find_the_same(engine: Any) -> None:
+    made = model("tersoff", ["Si"])
+    silicon = bulk("Si", "diamond", 5.43, cubic=True)
+    silicon.rattle(0.1, seed=1)
+    zero = np.zeros((len(silicon), 3))
+    targets = [energies(silicon), Forces([silicon], [zero])]
+    wanted = [[made.defaults | {"A": 1800.0 + k}] * 5 for k in range(20)]
+    with Evaluator(made, targets, engine=engine) as evaluator:
+        alone = [evaluator(some)[0].values["forces"] for some in wanted]
+        with ThreadPoolExecutor(4) as pool:
+            together = [found[0].values["forces"] for found in pool.map(evaluator, wanted)]
+        copied = pickle.loads(pickle.dumps(evaluator))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert np.array_equal(copied(wanted[3])[0].values["forces"], alone[3])
+    copied.close()
 
 
 class Misshapen(Changed):

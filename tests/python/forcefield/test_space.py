@@ -193,3 +193,15 @@ def test_points_are_checked() -> None:
 def test_parameters_are_checked(told: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="Parameter"):
         Parameter(**({"name": "a", "default": 1.0, "lower": 0.5, "upper": 2.0} | told))
+
+
+def test_what_has_no_place_in_the_space_is_said_in_words() -> None:
+    number = Parameter(name="a", default=1.0, lower=0.1, upper=10.0, scale="log")
+    with pytest.raises(InvalidArgument, match="a is on a logarithmic scale"):
+        Space([number], ["a"]).unit({"a": -1.0})
+    wide = {"lower": -1e308, "upper": 1e308, "initial": 0.0}
+    with pytest.raises(InvalidArgument, match="too wide"):
+        Space([number], {"a": wide})
+    for text in ("1" + "0" * 400, "1e400"):
+        with pytest.raises(InvalidArgument, match="not allowed"):
+            Space([number], ["a"], constraints=[f"a < {text}"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,8 @@ class Evaluator:
 
     Targets of the lowest level come first, within a level the cheap ones. Where a ``gate`` turns a
     candidate away after a level, the targets of higher levels are not measured. What a candidate
-    is told does not depend on those before it or beside it.
+    is told does not depend on those before it or beside it. Threads that share one wait for each
+    other; other processes get one of their own by pickling.
 
     Args:
         model: the form.
@@ -101,6 +103,8 @@ class Evaluator:
         if engine == "native" and not is_native(model):
             raise InvalidArgument(f"engine: the core does not know {model.form.name}; use lammps")
         self.model = model
+        self.engine: Engine = engine
+        self._turn = threading.RLock()
         self.targets = tuple(targets)
         self.terms = tuple(term for target in targets for term in target.terms)
         self.cutoff_cap = cutoff_cap
@@ -111,6 +115,12 @@ class Evaluator:
         self._keys = {t.name: [structure_key(atoms) for atoms in t.structures] for t in targets}
         self._check_structures()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        made = functools.partial(
+            Evaluator, engine=self.engine, cutoff_cap=self.cutoff_cap, gate=self.gate
+        )
+        return made, (self.model, self.targets)
+
     def __enter__(self) -> Self:
         return self
 
@@ -119,9 +129,10 @@ class Evaluator:
 
     def close(self) -> None:
         """Ends LAMMPS; the next call starts it anew."""
-        if self._lammps is not None:
-            self._lammps.close()
-            self._lammps = None
+        with self._turn:
+            if self._lammps is not None:
+                self._lammps.close()
+                self._lammps = None
 
     def __call__(self, candidates: Sequence[Mapping[str, float]]) -> list[Evaluation]:
         """One evaluation for each candidate (name -> value of every parameter).
@@ -131,6 +142,10 @@ class Evaluator:
                 other species, or a target measured something of another shape.
         """
         _complete(self.model, candidates)
+        with self._turn:
+            return self._evaluated(candidates)
+
+    def _evaluated(self, candidates: Sequence[Mapping[str, float]]) -> list[Evaluation]:
         found = [_Candidate(values) for values in candidates]
         for candidate in found:
             candidate.try_to(lambda c: c.check(self.model, self.cutoff_cap))
