@@ -102,8 +102,11 @@ def test_failures_are_told_in_words(tmp_path: Path) -> None:
     asked = small()
     space = Space(asked.model.parameters, {"R": Free(lower=2.7, upper=16.0, initial=2.85)})
     options = {"search": "latin_hypercube", "budget": 12, "folder": tmp_path}
-    fit(asked.model, space, asked.targets[:1], **options)
-    assert "must be positive and at most 12 A" in text_of(write(tmp_path))
+    found = fit(asked.model, space, asked.targets[:1], **options)
+    text = text_of(write(tmp_path))
+    assert found.failures
+    for words, count in found.failures.items():
+        assert f"{words} {count}" in text
 
 
 def test_a_front_is_shown_with_its_knee(tmp_path: Path) -> None:
