@@ -135,6 +135,7 @@ class Box:
         with self._at_work():
             self._place(None, None)
             self.lmp.command("run 0 post no")
+            self._check_count()
             return self._energy()
 
     def static(
@@ -273,7 +274,6 @@ class Box:
         self._now = box
 
     def _energy(self) -> float:
-        self._check_count()
         energy = float(self.lmp.extract_compute("thermo_pe", 0, 0)) / self._energy_unit
         if not math.isfinite(energy):
             raise CandidateFailed("LAMMPS found an energy that is not finite")
