@@ -277,6 +277,15 @@ def test_elastic_constants_are_those_of_the_cubic_axes_however_the_cell_is_turne
     np.testing.assert_allclose(found["crystal 1"], found["crystal 0"], rtol=1e-6)
 
 
+def test_phonons_of_beads_need_their_masses() -> None:
+    beads = bulk("Ar", "fcc", 5.3)
+    beads.set_array("species", np.array(["W"]))
+    with pytest.raises(InvalidArgument, match="masses of its beads"):
+        Phonons(beads, [[0, 0, 0]], np.ones((1, 3)))
+    beads.set_masses([18.0153])
+    assert Phonons(beads, [[0, 0, 0]], np.ones((1, 3))).masses == [18.0153]
+
+
 @pytest.fixture(scope="module")
 def slab() -> Iterator[Atoms]:
     yield surface(bulk("Ar", "fcc", 5.27, cubic=True), (1, 0, 0), 3, vacuum=10)

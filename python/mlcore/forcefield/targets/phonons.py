@@ -28,7 +28,7 @@ class Phonons(Target):
     into it and an interpolation between them.
 
     Args:
-        structure: the cell, near its rest.
+        structure: the cell, near its rest; beads need masses of their own (``set_masses``).
         points: (n, 3) wave vectors in units of the reciprocal cell vectors.
         frequencies: (n, 3 atoms) references, THz; at each point in rising order, NaN for those
             that do not count.
@@ -67,7 +67,7 @@ class Phonons(Target):
         if any(k > 1 and not p for k, p in zip(supercell, structure.pbc, strict=True)):
             raise InvalidArgument(f"{name}: supercell must be 1 where structure is not periodic")
         self.counted = np.isfinite(told)
-        self.masses = structure.get_masses()
+        self.masses = _masses(name, structure)
         self.cell_atoms = len(structure)
         self.at_rest = at_rest
         whole = structure.repeat(tuple(int(k) for k in supercell))
@@ -118,6 +118,16 @@ class Phonons(Target):
             square = np.linalg.eigvalsh(own)
             found.append(np.sign(square) * np.sqrt(np.abs(square)) * TERAHERTZ)
         return np.array(found)
+
+
+def _masses(name: str, structure: Atoms) -> Array:
+    """(n,) g/mol; a bead's chemical symbol says nothing of its mass."""
+    named = structure.arrays.get("species")
+    symbols = structure.get_chemical_symbols()
+    if named is not None and not structure.has("masses") and [str(s) for s in named] != symbols:
+        raise InvalidArgument(f"{name}: structure must hold the masses of its beads")
+    masses: Array = structure.get_masses()
+    return masses
 
 
 def _waves(
