@@ -162,6 +162,14 @@ def test_budget_is_never_exceeded(name: str) -> None:
         assert found.done and found.ask().size == 0
 
 
+def test_the_evolution_strategy_finds_a_single_parameter() -> None:
+    found = search.make("cma", 1, seed=3, budget=120, options={"restarts": 0})
+    while not found.done:
+        found.tell([Score(float((x[0] - 0.3) ** 2)) for x in found.ask()])
+    assert found.best is not None
+    assert abs(found.best[0][0] - 0.3) < 1e-3
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [1, 13])
 def test_any_number_of_parameters(name: str, size: int) -> None:

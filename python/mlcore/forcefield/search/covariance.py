@@ -61,9 +61,12 @@ def _run(
     tolx: float,
 ) -> Strategy:
     """One run to its own end. Normal numbers are drawn from `random` alone: the library would
-    take NumPy's global generator."""
+    take NumPy's global generator. It knows no single dimension either: a second one says nothing.
+    """
     import cma as library
 
+    size = len(mean)
+    wide = mean if size > 1 else np.append(mean, 0.5)
     options: dict[str, Any] = {
         "bounds": [0, 1],
         "popsize": popsize,
@@ -77,10 +80,10 @@ def _run(
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        run = library.CMAEvolutionStrategy(np.clip(mean, 1e-3, 1 - 1e-3), sigma, options)
+        run = library.CMAEvolutionStrategy(np.clip(wide, 1e-3, 1 - 1e-3), sigma, options)
     while not run.stop():
         points = run.ask()
-        scores = yield np.array(points)
+        scores = yield np.array(points)[:, :size]
         run.tell(points, _graded(scores))
 
 
