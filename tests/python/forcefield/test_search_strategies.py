@@ -13,6 +13,7 @@ import pytest
 import search_problems as problems
 from mlcore import InvalidArgument
 from mlcore.forcefield import search
+from mlcore.forcefield.score import Score
 from search_problems import bits, run
 
 NAMES = search.names()
