@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from ase import Atoms
 from ase.build import bulk
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.evaluate import Evaluation, Evaluator
+from mlcore.forcefield.evaluate.folder import MemoryFolder
 from mlcore.forcefield.forms import Form, Model, model, overlay
 from mlcore.forcefield.targets import Boxes, Energies, Forces, Measurement, Target
 
@@ -192,3 +196,23 @@ def test_what_cannot_be_evaluated_is_said_in_words() -> None:
 def evaluated_raw(of: Model, targets: list[Target], *candidates: dict[str, float]) -> None:
     with Evaluator(of, targets, engine="lammps") as evaluator:
         evaluator(list(candidates))
+
+
+def test_a_killed_process_leaves_no_files_for_long(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from mlcore.forcefield.evaluate.folder import MemoryFolder\n"
+        "print(MemoryFolder(pathlib.Path(sys.argv[1])).path, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    held = MemoryFolder(tmp_path)
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    left = Path(done.stdout.strip())
+    assert done.returncode == -9 and left.is_dir()
+    other = MemoryFolder(tmp_path)
+    assert not left.exists()
+    assert held.path.is_dir() and other.path.is_dir()
+    for folder in (held, other):
+        folder.remove()
+        assert not folder.path.exists()

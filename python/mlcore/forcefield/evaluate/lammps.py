@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +13,12 @@ from ase import Atoms
 
 from mlcore.errors import Error, InvalidArgument
 from mlcore.forcefield.evaluate.box import Box, CandidateFailed, new_lammps
+from mlcore.forcefield.evaluate.folder import MemoryFolder
 from mlcore.forcefield.forms.record import Interaction, Model
 from mlcore.forcefield.targets.face import Array, Change, Static
 
 __all__ = ["LammpsBoxes", "LammpsEngine"]
 
-_MEMORY = Path("/dev/shm")
 # A; no two atoms are that near, and LAMMPS would fill the memory with bins of this size
 SHORTEST = 0.5
 _NOTHING = np.empty((1, 0))
@@ -38,13 +35,14 @@ class LammpsEngine:
     def __init__(self, model: Model, cap: float) -> None:
         self.model = model
         self.cap = cap
-        self.folder = Path(tempfile.mkdtemp(prefix="mlcore-", dir=_memory()))
+        files = MemoryFolder()
+        self.folder = files.path
         self._boxes: dict[bytes, Box] = {}
         self._ready: set[bytes] = set()
         self._rest: dict[bytes, Static] = {}
         self._known: dict[Hashable, Any] = {}
         self._interaction: Interaction | None = None
-        self._end = weakref.finalize(self, _end, self._boxes, self.folder, os.getpid())
+        self._end = weakref.finalize(self, _end, self._boxes, files, os.getpid())
 
     def close(self) -> None:
         """Ends all LAMMPS objects and removes the files."""
@@ -196,19 +194,14 @@ def _first(rows: Array | None) -> Array | None:
     return None if rows is None else rows[0]
 
 
-def _memory() -> Path | None:
-    """A folder in memory, where there is one."""
-    return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 1 << 24 else None
-
-
-def _end(boxes: dict[bytes, Box], folder: Path, process: int) -> None:
+def _end(boxes: dict[bytes, Box], files: MemoryFolder, process: int) -> None:
     # a forked process has no part in what its parent still works with
     if os.getpid() != process:
         return
     for box in boxes.values():
         box.close()
     boxes.clear()
-    shutil.rmtree(folder, ignore_errors=True)
+    files.remove()
 
 
 __all__ += ["check_reach", "new_lammps", "structure_key"]
