@@ -78,20 +78,35 @@ class Free(_Record):
 
     def value(self, unit: Any) -> Any:
         """The value at ``unit`` of the way from lower to upper."""
-        if self.scale == "log":
-            low, high = math.log(self.lower), math.log(self.upper)
-            found = np.exp(low + np.asarray(unit) * (high - low))
-        else:
-            found = self.lower + np.asarray(unit) * (self.upper - self.lower)
-        # a fit that stays where it began must not move its parameters by a rounding
-        found = np.where(unit == self.unit(self.initial), self.initial, found)
-        return np.clip(found, self.lower, self.upper)
+        return _Cube([self]).values(np.asarray(unit, dtype=np.float64)[..., None])[..., 0]
 
     def unit(self, value: float) -> float:
         """Part of the way from lower to upper where ``value`` lies."""
         if self.scale == "log":
             return math.log(value / self.lower) / math.log(self.upper / self.lower)
         return (value - self.lower) / (self.upper - self.lower)
+
+
+class _Cube:
+    """Ranges of several free parameters, side by side."""
+
+    def __init__(self, free: Sequence[Free]) -> None:
+        self.lower = np.array([f.lower for f in free])
+        self.upper = np.array([f.upper for f in free])
+        self.initial = np.array([f.initial for f in free])
+        self.start = np.array([f.unit(f.initial) for f in free])
+        self.log = np.array([f.scale == "log" for f in free])
+        ends = np.stack([self.lower, self.upper])
+        ends[:, self.log] = np.log(ends[:, self.log])
+        self.first, self.width = ends[0], ends[1] - ends[0]
+
+    def values(self, units: Vector) -> Vector:
+        """(..., n) values at ``units`` of the way from lower to upper."""
+        found = self.first + units * self.width
+        found[..., self.log] = np.exp(found[..., self.log])
+        # a fit that stays where it began must not move its parameters by a rounding
+        found = np.where(units == self.start, self.initial, found)
+        return np.clip(found, self.lower, self.upper)
 
 
 class Space:
@@ -130,6 +145,7 @@ class Space:
         self.size = len(self.names)
         if not self.size:
             raise InvalidArgument("free: name at least one parameter to be fitted")
+        self._cube = _Cube(list(self.free.values()))
         self.fixed = {name: _number(name, value) for name, value in (fixed or {}).items()}
         self.ties = {
             name: Expression(text, f"tie of {name}") for name, text in (ties or {}).items()
@@ -144,7 +160,7 @@ class Space:
 
     @property
     def initial(self) -> Vector:
-        return np.array([free.unit(free.initial) for free in self.free.values()])
+        return self._cube.start.copy()
 
     def values(self, point: npt.ArrayLike) -> dict[str, float]:
         """Every parameter of the model at one point.
@@ -191,6 +207,8 @@ class Space:
 
     def violation(self, point: npt.ArrayLike) -> float:
         """Sum of what is missing until every constraint holds; 0 where all do."""
+        if not self.constraints:
+            return 0.0
         found = self._values(self._points(point))
         missing = [float(np.max(constraint(found))) for constraint in self.constraints]
         return sum(missing) if np.all(np.isfinite(missing)) else math.inf
@@ -231,8 +249,7 @@ class Space:
 
     def _values(self, rows: Vector) -> dict[str, Any]:
         found: dict[str, Any] = dict(self._constants)
-        for k, (name, free) in enumerate(self.free.items()):
-            found[name] = free.value(rows[..., k])
+        found |= zip(self.names, np.moveaxis(self._cube.values(rows), -1, 0), strict=True)
         for name in self._order:
             found[name] = self.ties[name](found)
         return found

@@ -308,18 +308,19 @@ def in_tolerances(target: Target, values: Array) -> tuple[Array, Array]:
     A term is the root of the sum of its squared residuals, with their sign where it has only one.
     It is at most `CLIP`, as is what could not be measured; the residuals are shortened alike.
     """
+    of, sizes = target.term_of, target.term_sizes
     # far enough for any clip, near enough to be squared
-    raw = np.clip((values - target.reference) / target.sigma, -1e100, 1e100)
-    counts = np.bincount(target.term_of, minlength=len(target.terms))
-    lost = np.bincount(target.term_of, weights=~np.isfinite(raw), minlength=len(counts)) > 0
-    filled = np.where(lost[target.term_of], CLIP / np.sqrt(counts)[target.term_of], raw)
-    size = np.sqrt(np.bincount(target.term_of, weights=filled**2, minlength=len(counts)))
-    with np.errstate(all="ignore"):
-        shrink = np.where(size > CLIP, CLIP / size, 1.0)
-    residuals = filled * shrink[target.term_of]
-    terms = np.minimum(size, CLIP)
-    single = (counts == 1)[target.term_of]
-    terms[target.term_of[single]] = residuals[single]
+    residuals = np.clip((values - target.reference) / target.sigma, -1e100, 1e100)
+    missing = np.isnan(residuals)
+    if missing.any():
+        lost = np.bincount(of, weights=missing, minlength=len(sizes)) > 0
+        residuals = np.where(lost[of], (CLIP / np.sqrt(sizes))[of], residuals)
+    terms = np.sqrt(np.bincount(of, weights=residuals**2, minlength=len(sizes)))
+    if terms.max() > CLIP:
+        residuals = residuals * np.minimum(1.0, CLIP / np.maximum(terms, CLIP))[of]
+        terms = np.minimum(terms, CLIP)
+    alone = target.alone
+    terms[of[alone]] = residuals[alone]
     return residuals, terms
 
 

@@ -124,6 +124,8 @@ class Target(ABC):
         reference, sigma: (R,).
         terms: names of its T terms.
         term_of: (R,) which term a residual belongs to.
+        term_sizes: (T,) how many residuals each term has.
+        alone: residuals that are the only one of their term.
         unit: of its values.
     """
 
@@ -158,6 +160,8 @@ class Target(ABC):
         self.level = level
         self.weight = float(weight)
         self._check()
+        self.term_sizes = np.bincount(self.term_of)
+        self.alone = np.flatnonzero(self.term_sizes[self.term_of] == 1)
 
     @abstractmethod
     def measure(self, boxes: Boxes) -> Measurement:
