@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ _LABELS = {"energy": "energy", "forces": "forces", "stress": "stress"}
 
 
 @dataclass(frozen=True)
-class Output:
+class Output(ABC):
     """Where a number, or a list of them, stands.
 
     Attributes:
@@ -48,13 +49,13 @@ class Output:
     unit: str = ""
     most: int = 64 << 20
 
+    @abstractmethod
     def find(self, folder: Path) -> Any:
         """A number, or nested lists of numbers.
 
         Raises:
             FileFormatError: it is not there, or is no number.
         """
-        raise NotImplementedError
 
     def bytes(self, folder: Path) -> bytes:
         """The file."""

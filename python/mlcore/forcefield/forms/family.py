@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ class Options(BaseModel):
 
 
 @dataclass(frozen=True)
-class Family:
+class Family(ABC):
     """Forms whose parameters depend on options, such as a file or the size of a network.
 
     Subclasses make them.
@@ -38,9 +39,9 @@ class Family:
     options: type[Options]
     example: tuple[str, ...]
 
+    @abstractmethod
     def make(self, species: Sequence[str], options: Any) -> Form:
         """The form for ``species`` (labels) under ``options``, an instance of `options`."""
-        raise NotImplementedError
 
     def form(self, species: Sequence[str], options: Mapping[str, Any] | None = None) -> Form:
         """The form for ``species``.

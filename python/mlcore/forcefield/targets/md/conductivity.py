@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from ase import Atoms
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.targets.face import Array, Boxes, Measurement
 from mlcore.forcefield.targets.md.averages import BLOCKS, block_error, pooled
-from mlcore.forcefield.targets.md.sampled import Runs, Sampled, by_temperature
+from mlcore.forcefield.targets.md.sampled import Dynamics, by_temperature
 from mlcore.forcefield.targets.md.simulation import (
     KB,
     Exploded,
@@ -40,7 +40,7 @@ class _Stretch:
     kelvin: Array
 
 
-class Conductivity(Sampled):
+class Conductivity(Dynamics):
     """Thermal conductivity along z, W/(m K), by a heat flux that is imposed.
 
     Every ``swap`` steps the fastest atom of the lowest slab and the slowest of the middle one
@@ -113,9 +113,6 @@ class Conductivity(Sampled):
             return Measurement(lost, lost.copy(), (str(error),))
         values, errors = np.array(found).T
         return Measurement(values[None], errors[None])
-
-    def found(self, runs: Sequence[Runs]) -> tuple[Array, Array]:
-        raise NotImplementedError("a conductivity has runs of its own")
 
     def _conductivity(self, boxes: Boxes, temperature: float, seed: int) -> tuple[float, float]:
         with live(boxes, 0, self.simulation) as at_work:

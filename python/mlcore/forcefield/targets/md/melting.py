@@ -13,7 +13,7 @@ from ase import Atoms
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.targets.face import Array, Boxes, Measurement
 from mlcore.forcefield.targets.md.averages import block_error, pooled
-from mlcore.forcefield.targets.md.sampled import Runs, Sampled
+from mlcore.forcefield.targets.md.sampled import Dynamics
 from mlcore.forcefield.targets.md.simulation import (
     Exploded,
     Live,
@@ -49,7 +49,7 @@ class _Half:
     latent: float
 
 
-class Melting(Sampled):
+class Melting(Dynamics):
     """Temperature at which crystal and liquid keep each other, K.
 
     Half of the crystal is melted by heat, the other half held. From this start the box is run at
@@ -120,9 +120,6 @@ class Melting(Sampled):
         value, error_of = pooled([(t, error) for t, error, _ in found])
         notes = sorted({note for *_, note in found if note})
         return Measurement(value.reshape(1, 1), error_of.reshape(1, 1), ("; ".join(notes),))
-
-    def found(self, runs: Sequence[Runs]) -> tuple[Array, Array]:
-        raise NotImplementedError("a melting point has runs of its own")
 
     def _once(self, boxes: Boxes, seed: int) -> tuple[float, float, str]:
         with live(boxes, 0, self.simulation) as at_work:

@@ -20,13 +20,13 @@ from mlcore.forcefield.targets.md.simulation import (
     simulate,
 )
 
-__all__ = ["Sampled", "by_temperature"]
+__all__ = ["Dynamics", "Sampled", "by_temperature"]
 
 Runs = Sequence[Trajectory]
 
 
-class Sampled(Target):
-    """A property of runs at certain temperatures.
+class Dynamics(Target):
+    """A property by molecular dynamics at certain temperatures.
 
     Args:
         name: of the target.
@@ -59,6 +59,10 @@ class Sampled(Target):
         large = structure * supercell
         self.simulation.check_cost(len(large), len(self.temperatures))
         super().__init__(name, [large], reference, sigma, terms, term_of, **options)
+
+
+class Sampled(Dynamics):
+    """A mean over runs, which targets that are told the same share."""
 
     def measure(self, boxes: Boxes) -> Measurement:
         try:
