@@ -63,8 +63,8 @@ def busy(engine: parallel.Engine) -> Side:
 def fit(engine: parallel.Engine) -> Side:
     """Generations of candidates of the reference problem, by LAMMPS objects that stay."""
     import numpy as np
-    from mlcore.forcefield.candidates import Recipe, worker
     from mlcore.forcefield.problems import silicon
+    from mlcore.forcefield.run.candidates import Recipe, worker
 
     problem = silicon("tersoff")
     points = np.random.default_rng(0).uniform(0.45, 0.55, (GENERATION, problem.space.size))

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bars import Measured
-from mlcore.forcefield.candidates import Candidates
-from mlcore.forcefield.events import Events
-from mlcore.forcefield.history import History, read_history
 from mlcore.forcefield.objective import Objective
 from mlcore.forcefield.problems import Problem, silicon
-from mlcore.forcefield.run import Fit
-from mlcore.forcefield.setup import Setup
+from mlcore.forcefield.run import Fit, Setup
+from mlcore.forcefield.run.candidates import Candidates
+from mlcore.forcefield.run.events import Events
+from mlcore.forcefield.run.history import History, read_history
 
 BUDGET = 600
 

@@ -15,17 +15,17 @@ from mlcore.forcefield.active import active_learning, potential_label
 from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.evaluate.box import new_lammps
 from mlcore.forcefield.evaluate.lammps import LammpsEngine
-from mlcore.forcefield.fisher import quantile
 from mlcore.forcefield.forms import model
 from mlcore.forcefield.gradients import check_gradients
-from mlcore.forcefield.misfit import local_fit
 from mlcore.forcefield.neural import predict, train
 from mlcore.forcefield.parameters import Free, Space
 from mlcore.forcefield.problems import silicon
 from mlcore.forcefield.structures.labels import labelled
 from mlcore.forcefield.targets import Energies
 from mlcore.forcefield.uncertainty import Misfit, cascade, coverage, fisher, gaussian
-from mlcore.forcefield.validate import cross_validate, hold_out, k_fold
+from mlcore.forcefield.uncertainty.cross_validation import cross_validate, hold_out, k_fold
+from mlcore.forcefield.uncertainty.fisher_information import quantile
+from mlcore.forcefield.uncertainty.misfit import local_fit
 
 
 def overfit() -> Iterator[Measured]:

@@ -14,13 +14,19 @@ from ase import Atoms
 from ase.build import bulk
 from matplotlib import pyplot as plt
 from mlcore.forcefield import forms
-from mlcore.forcefield.active import Pick, active_learning, dynamics, potential_label
-from mlcore.forcefield.committee import disagreement, predict
-from mlcore.forcefield.ensembles import refits
+from mlcore.forcefield.active import (
+    Pick,
+    active_learning,
+    disagreement,
+    dynamics,
+    potential_label,
+    predict,
+)
 from mlcore.forcefield.evaluate import Evaluator
-from mlcore.forcefield.misfit import Misfit, local_fit
 from mlcore.forcefield.parameters import Free, Space
 from mlcore.forcefield.targets import Energies, Forces
+from mlcore.forcefield.uncertainty.ensembles import refits
+from mlcore.forcefield.uncertainty.misfit import Misfit, local_fit
 
 FITTED = forms.model("sw", ["Si"])
 # stands for an expensive calculation: any function of a structure that gives it back labelled,

@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 
 import mlcore.forcefield as ff
-from mlcore.forcefield.finish import read_measured
 from mlcore.forcefield.pictures import parity
 from mlcore.forcefield.problems import silicon
+from mlcore.forcefield.run.finish import read_measured
 from mlcore.mobility.plots import save
 
 

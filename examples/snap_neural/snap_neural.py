@@ -15,8 +15,7 @@ from ase import Atoms
 from ase.build import bulk
 from matplotlib import pyplot as plt
 from mlcore.forcefield import forms
-from mlcore.forcefield.active import dynamics, potential_label
-from mlcore.forcefield.committee import predict
+from mlcore.forcefield.active import dynamics, potential_label, predict
 from mlcore.forcefield.neural import Trained, fit_linear, train
 from mlcore.lammps.run import command, environment_variables
 

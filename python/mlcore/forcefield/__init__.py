@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from mlcore.forcefield import forms, search, structures, targets
     from mlcore.forcefield.config import Config
     from mlcore.forcefield.evaluate import Evaluation, Evaluator
-    from mlcore.forcefield.events import read_events
     from mlcore.forcefield.export import load
     from mlcore.forcefield.forms import Form, Model, form
     from mlcore.forcefield.forms import model as model
-    from mlcore.forcefield.history import read_history
     from mlcore.forcefield.objective import Objective
     from mlcore.forcefield.parameters import Free, Parameter, Space
-    from mlcore.forcefield.result import Result
-    from mlcore.forcefield.run import Fit, cancel, fit, resume
+    from mlcore.forcefield.run.events import read_events
+    from mlcore.forcefield.run.fitting import Fit, cancel, fit, resume
+    from mlcore.forcefield.run.history import read_history
+    from mlcore.forcefield.run.result import Result
     from mlcore.forcefield.score import Score
     from mlcore.forcefield.structures import Dataset
     from mlcore.forcefield.targets import Target

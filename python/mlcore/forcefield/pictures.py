@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mlcore.forcefield.history import Entry
 from mlcore.forcefield.parameters import Space
+from mlcore.forcefield.run.history import Entry
 from mlcore.forcefield.search.face import key
 from mlcore.mobility import plots
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from mlcore.errors import FileFormatError
 from mlcore.forcefield import pictures
-from mlcore.forcefield.events import read_events
-from mlcore.forcefield.finish import read_measured
-from mlcore.forcefield.history import Entry, read_history
 from mlcore.forcefield.parameters import Space
-from mlcore.forcefield.result import Result
+from mlcore.forcefield.run.events import read_events
+from mlcore.forcefield.run.finish import read_measured
+from mlcore.forcefield.run.history import Entry, read_history
+from mlcore.forcefield.run.result import Result
 from mlcore.mobility import plots
 from mlcore.mobility import report as page
 
@@ -273,7 +273,7 @@ def _intervals(fit: _Fit) -> dict[str, str]:
 
 
 def _fisher(folder: Path) -> Any:
-    from mlcore.forcefield.fisher import Fisher
+    from mlcore.forcefield.uncertainty.fisher_information import Fisher
 
     path = folder / "fisher.json"
     return Fisher.from_record(_json(path)) if path.is_file() else None

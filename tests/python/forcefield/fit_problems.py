@@ -9,10 +9,10 @@ from typing import Any
 
 from ase.build import bulk
 from mlcore.forcefield.forms import model
-from mlcore.forcefield.history import History
 from mlcore.forcefield.parameters import Free, Space
 from mlcore.forcefield.problems import Problem
 from mlcore.forcefield.run import fit
+from mlcore.forcefield.run.history import History
 from mlcore.forcefield.targets import CubicCrystal, Energies, Forces
 
 # of diamond under Tersoff's silicon

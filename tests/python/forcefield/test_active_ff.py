@@ -16,14 +16,16 @@ from mlcore.errors import Error, InvalidArgument
 from mlcore.forcefield.active import (
     ActiveRun,
     Pick,
+    Predictions,
     active_learning,
     code_label,
+    disagreement,
     dynamics,
     potential_label,
+    predict,
 )
+from mlcore.forcefield.active.d_optimality import choose, features, gains, grade, maxvol, ranges
 from mlcore.forcefield.codes import Vasp
-from mlcore.forcefield.committee import Predictions, disagreement, predict
-from mlcore.forcefield.dopt import choose, features, gains, grade, maxvol, ranges
 from mlcore.forcefield.forms import model
 from mlcore.forcefield.parameters import Free, Space
 

@@ -9,12 +9,12 @@ from fit_problems import small
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.export import load
-from mlcore.forcefield.finish import measured
-from mlcore.forcefield.fitted import export_fit
 from mlcore.forcefield.library import publish, search
 from mlcore.forcefield.objective import Objective
-from mlcore.forcefield.result import Result
-from mlcore.forcefield.setup import Setup
+from mlcore.forcefield.run import Setup
+from mlcore.forcefield.run.finish import measured
+from mlcore.forcefield.run.fitted import export_fit
+from mlcore.forcefield.run.result import Result
 
 
 def found(folder: Path, total: float | None = 0.5) -> tuple[Setup, Result]:

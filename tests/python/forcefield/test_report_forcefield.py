@@ -12,11 +12,11 @@ import pytest
 from fit_problems import run_small, small
 from mlcore.errors import FileFormatError
 from mlcore.forcefield import pictures
-from mlcore.forcefield.history import Entry, read_history
 from mlcore.forcefield.objective import Objective
 from mlcore.forcefield.parameters import Free, Space
 from mlcore.forcefield.report import write
 from mlcore.forcefield.run import fit
+from mlcore.forcefield.run.history import Entry, read_history
 from mlcore.forcefield.score import Score
 from mlcore.forcefield.targets import CubicCrystal
 
@@ -128,9 +128,9 @@ def test_uncertainty_and_validation_are_shown_where_they_are(folder: Path) -> No
 
     assert "What the data determine" not in text_of(write(folder))
     from mlcore.forcefield.evaluate import Evaluator
-    from mlcore.forcefield.fisher import fisher
-    from mlcore.forcefield.misfit import Misfit
-    from mlcore.forcefield.result import Result
+    from mlcore.forcefield.run.result import Result
+    from mlcore.forcefield.uncertainty.fisher_information import fisher
+    from mlcore.forcefield.uncertainty.misfit import Misfit
 
     asked = small()
     point = asked.space.unit(Result.load(folder).values)

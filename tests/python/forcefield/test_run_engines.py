@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fit_problems import run_small
-from mlcore.forcefield.history import read_history, same
+from mlcore.forcefield.run.history import read_history, same
 from mlcore.lammps.environment import mpi_launcher
 
 HERE = Path(__file__).parent

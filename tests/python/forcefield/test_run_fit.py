@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from fit_problems import run_small, small
 from mlcore.errors import Error, InvalidArgument
-from mlcore.forcefield.events import locked, read_events, read_state, write_state
-from mlcore.forcefield.history import HISTORY, Entry, History, read_history, same
 from mlcore.forcefield.parameters import Free, Space
-from mlcore.forcefield.result import Result
 from mlcore.forcefield.run import Fit, cancel, fit
+from mlcore.forcefield.run.events import locked, read_events, read_state, write_state
+from mlcore.forcefield.run.history import HISTORY, Entry, History, read_history, same
+from mlcore.forcefield.run.result import Result
 from mlcore.forcefield.score import Score
 
 HERE = Path(__file__).parent
@@ -164,7 +164,7 @@ def test_a_wish_to_cancel_leaves_what_can_be_resumed(tmp_path: Path, whole: Resu
 
 def fit_of(asked: Any, folder: Path) -> Fit:
     from mlcore.forcefield.objective import Objective
-    from mlcore.forcefield.setup import Setup
+    from mlcore.forcefield.run import Setup
 
     setup = Setup(asked.model, asked.space, asked.targets, Objective(asked.targets), budget=60,
                   seed=3)  # fmt: skip

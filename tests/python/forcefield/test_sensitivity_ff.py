@@ -12,7 +12,7 @@ from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.parameters import Free, Parameter, Space
 from mlcore.forcefield.problems import silicon
-from mlcore.forcefield.sensitivity import Sensitivity, morris, sobol, target_errors
+from mlcore.forcefield.uncertainty.sensitivity import Sensitivity, morris, sobol, target_errors
 
 pytest.importorskip("SALib")
 

@@ -8,9 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from mlcore.errors import Error, FileFormatError, InvalidArgument
-from mlcore.forcefield.ensembles import Distribution, Ensemble
 from mlcore.forcefield.evaluate import Evaluation, Evaluator
-from mlcore.forcefield.misfit import Misfit, local_fit
 from mlcore.forcefield.parameters import Free, Parameter, Space
 from mlcore.forcefield.problems import silicon
 from mlcore.forcefield.uncertainty import (
@@ -24,6 +22,8 @@ from mlcore.forcefield.uncertainty import (
     profile,
     refits,
 )
+from mlcore.forcefield.uncertainty.ensembles import Distribution, Ensemble
+from mlcore.forcefield.uncertainty.misfit import Misfit, local_fit
 
 R = np.linspace(2.0, 5.0, 15)
 

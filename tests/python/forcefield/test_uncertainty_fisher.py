@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.forcefield.evaluate import Evaluator
-from mlcore.forcefield.fisher import Fisher, fisher, quantile
-from mlcore.forcefield.misfit import Misfit
 from mlcore.forcefield.parameters import Free, Parameter, Space
 from mlcore.forcefield.problems import silicon
 from mlcore.forcefield.targets import Energies
+from mlcore.forcefield.uncertainty.fisher_information import Fisher, fisher, quantile
+from mlcore.forcefield.uncertainty.misfit import Misfit
 
 
 def space(**free: Free) -> Space:

@@ -10,7 +10,7 @@ import pytest
 from ase import Atoms
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.evaluate.box import new_lammps
-from mlcore.forcefield.funuq import PairEnsemble, PairFunction, pair_ensemble
+from mlcore.forcefield.uncertainty.funuq import PairEnsemble, PairFunction, pair_ensemble
 
 ATOMS, DENSITY, KT, CUTOFF = 108, 0.8, 1.2, 2.3
 

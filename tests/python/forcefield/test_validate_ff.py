@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.forcefield.evaluate import Evaluator
-from mlcore.forcefield.misfit import Misfit, jacobian, local_fit
 from mlcore.forcefield.problems import FREE, Problem, silicon, silicon_structures
 from mlcore.forcefield.targets import Energies
-from mlcore.forcefield.validate import (
+from mlcore.forcefield.uncertainty.cross_validation import (
     Refit,
     Validation,
     cross_validate,
@@ -21,6 +20,7 @@ from mlcore.forcefield.validate import (
     leave_group_out,
     units,
 )
+from mlcore.forcefield.uncertainty.misfit import Misfit, jacobian, local_fit
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from mlcore.cli.forcefield.say import AsJson, plain, say
 
 if TYPE_CHECKING:
     from mlcore.forcefield.config import Config
-    from mlcore.forcefield.result import Result
+    from mlcore.forcefield.run.result import Result
 
 __all__ = ["COMMANDS"]
 
@@ -87,7 +87,7 @@ def resume(
 def status(folder: Folder, as_json: AsJson = False) -> None:
     """Tell where a fit stands."""
     from mlcore.errors import InvalidArgument
-    from mlcore.forcefield.events import read_state
+    from mlcore.forcefield.run.events import read_state
 
     told = read_state(folder)
     if told is None:
@@ -121,8 +121,8 @@ def export(
 ) -> None:
     """Write the potential of a fit as LAMMPS reads it, with its card."""
     from mlcore.forcefield.config import load
-    from mlcore.forcefield.finish import export_result
-    from mlcore.forcefield.result import Result
+    from mlcore.forcefield.run.finish import export_result
+    from mlcore.forcefield.run.result import Result
 
     told = {"name": name, "title": title, "license": license_, "authors": author,
             "citation": citation}  # fmt: skip

@@ -10,7 +10,7 @@ import typer
 from mlcore.cli.forcefield.say import AsJson, say
 
 if TYPE_CHECKING:
-    from mlcore.forcefield.setup import Setup
+    from mlcore.forcefield.run import Setup
 
 __all__ = ["COMMANDS"]
 
@@ -33,8 +33,12 @@ def validate(
 ) -> None:
     """Refit without some of the data, and tell errors on what was seen and what not."""
     from mlcore.errors import InvalidArgument
-    from mlcore.forcefield.validate import cross_validate, k_fold, leave_group_out
-    from mlcore.forcefield.validate import hold_out as without
+    from mlcore.forcefield.uncertainty.cross_validation import (
+        cross_validate,
+        k_fold,
+        leave_group_out,
+    )
+    from mlcore.forcefield.uncertainty.cross_validation import hold_out as without
 
     if sum((folds is not None, groups, bool(hold_out))) > 1:
         raise InvalidArgument("say one of --folds, --groups and --hold-out")
@@ -65,9 +69,9 @@ def uq(
 ) -> None:
     """Intervals of the parameters and the directions the data say little of."""
     from mlcore.forcefield.evaluate import Evaluator
-    from mlcore.forcefield.fisher import fisher
-    from mlcore.forcefield.misfit import Misfit
-    from mlcore.forcefield.result import Result
+    from mlcore.forcefield.run.result import Result
+    from mlcore.forcefield.uncertainty.fisher_information import fisher
+    from mlcore.forcefield.uncertainty.misfit import Misfit
 
     setup, result = _setup(folder), Result.load(folder)
     point = setup.space.unit(result.values).clip(0.0, 1.0)

@@ -17,7 +17,7 @@ from mlcore.forcefield.config.targets import AnyTarget, build
 from mlcore.forcefield.forms import Model, model
 from mlcore.forcefield.objective import Objective
 from mlcore.forcefield.parameters import Free, Space
-from mlcore.forcefield.setup import Setup
+from mlcore.forcefield.run.setup import Setup
 from mlcore.forcefield.structures import Dataset
 from mlcore.forcefield.targets import Target
 from mlcore.io.toml import wrong_fields

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlcore.errors import FileFormatError
-from mlcore.forcefield.events import State, read_state, write_json
+from mlcore.forcefield.run.events import State, read_state, write_json
 
 if TYPE_CHECKING:
-    from mlcore.forcefield.history import Entry
-    from mlcore.forcefield.setup import Setup
+    from mlcore.forcefield.run.history import Entry
+    from mlcore.forcefield.run.setup import Setup
 
 __all__ = ["RESULT", "Result", "Verified"]
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from ase import Atoms
 
 from mlcore.errors import InvalidArgument
-from mlcore.forcefield.committee import Predictor
+from mlcore.forcefield.active.committee import Predictor
 from mlcore.forcefield.forms import Model
-from mlcore.forcefield.misfit import jacobian
 from mlcore.forcefield.parameters import Space
+from mlcore.forcefield.uncertainty.misfit import jacobian
 
 __all__ = ["choose", "features", "gains", "grade", "maxvol"]
 

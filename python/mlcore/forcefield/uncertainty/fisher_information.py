@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore.errors import FileFormatError, InvalidArgument
-from mlcore.forcefield.misfit import Residuals, jacobian
 from mlcore.forcefield.parameters import Space
+from mlcore.forcefield.uncertainty.misfit import Residuals, jacobian
 from mlcore.io.atomic import atomic_path, write_text
 
 __all__ = ["Direction", "Fisher", "fisher", "slopes"]

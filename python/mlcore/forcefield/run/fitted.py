@@ -15,8 +15,8 @@ from mlcore.forcefield.export import Card, export, validity
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from mlcore.forcefield.result import Result
-    from mlcore.forcefield.setup import Setup
+    from mlcore.forcefield.run.result import Result
+    from mlcore.forcefield.run.setup import Setup
     from mlcore.forcefield.targets import Target
 
 __all__ = ["card_of", "export_fit"]
@@ -36,7 +36,7 @@ def export_fit(
         setup: of the fit.
         result: of the fit.
         folder: to be made.
-        measured: rows of values beside references, as `mlcore.forcefield.finish.read_measured`.
+        measured: rows of values beside references, as `mlcore.forcefield.run.finish.read_measured`.
         card: what the fit cannot know, such as ``title``, ``license``, ``citation`` and the
             authors in ``provenance``; it goes before what the fit knows.
 

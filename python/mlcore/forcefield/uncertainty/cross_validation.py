@@ -17,9 +17,9 @@ from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.evaluate.lammps import structure_key
 from mlcore.forcefield.forms import Model
-from mlcore.forcefield.misfit import Evaluate, Fit, Misfit, local_fit, polish
 from mlcore.forcefield.parameters import Space
 from mlcore.forcefield.targets import Target
+from mlcore.forcefield.uncertainty.misfit import Evaluate, Fit, Misfit, local_fit, polish
 from mlcore.io.atomic import atomic_path, write_text
 
 __all__ = [

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mlcore.forcefield.candidates import Recipe
 from mlcore.forcefield.objective import Objective
+from mlcore.forcefield.run.candidates import Recipe
 from mlcore.forcefield.search.face import Search
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore.errors import BackendUnavailable, Error, FileFormatError, InvalidArgument
-from mlcore.forcefield.misfit import Evaluate
 from mlcore.forcefield.parameters import Space
 from mlcore.forcefield.targets import Target
+from mlcore.forcefield.uncertainty.misfit import Evaluate
 from mlcore.io.atomic import atomic_path, write_text
 
 __all__ = ["Sensitivity", "morris", "sobol", "target_errors"]

@@ -1,11 +1,4 @@
-"""How far a fit can be believed: intervals, ensembles, and whether they hold what they promise.
-
-    found = fisher(misfit, space, point)            # what the data determine, sloppy directions
-    members = refits(misfit, space, point)          # or gaussian, mcmc, pops
-    members.propagate(evaluator_of_others, space)   # what that means for other properties
-
-`mlcore.forcefield.funuq` is about changes of a pair function instead of parameters.
-"""
+"""Intervals of parameters by profile, and whether intervals hold what they promise."""
 
 from __future__ import annotations
 
@@ -18,38 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore.errors import Error, InvalidArgument
-from mlcore.forcefield.ensembles import (
-    Distribution,
-    Ensemble,
-    cascade,
-    gaussian,
-    linear_spread,
-    mcmc,
-    natural_temperature,
-    pops,
-    refits,
-)
-from mlcore.forcefield.fisher import Direction, Fisher, fisher, quantile
-from mlcore.forcefield.misfit import Fit, Misfit, Residuals, jacobian, local_fit
 from mlcore.forcefield.parameters import Space
+from mlcore.forcefield.uncertainty.ensembles import linear_spread
+from mlcore.forcefield.uncertainty.fisher_information import quantile
+from mlcore.forcefield.uncertainty.misfit import Fit, Residuals, jacobian, local_fit
 
-__all__ = [
-    "Coverage",
-    "Direction",
-    "Distribution",
-    "Ensemble",
-    "Fisher",
-    "Misfit",
-    "cascade",
-    "coverage",
-    "fisher",
-    "gaussian",
-    "mcmc",
-    "natural_temperature",
-    "pops",
-    "profile",
-    "refits",
-]
+__all__ = ["Coverage", "coverage", "profile"]
 
 Array = npt.NDArray[np.float64]
 

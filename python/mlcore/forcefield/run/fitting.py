@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mlcore.errors import Error, InvalidArgument
-from mlcore.forcefield.candidates import Candidates
-from mlcore.forcefield.events import (
+from mlcore.forcefield.objective import Objective
+from mlcore.forcefield.run.candidates import Candidates
+from mlcore.forcefield.run.events import (
     Events,
     append_events,
     locked,
@@ -38,19 +39,18 @@ from mlcore.forcefield.events import (
     write_json,
     write_state,
 )
-from mlcore.forcefield.history import Entry, History, read_history
-from mlcore.forcefield.lock import fingerprint, record, versions
-from mlcore.forcefield.objective import Objective
+from mlcore.forcefield.run.history import Entry, History, read_history
+from mlcore.forcefield.run.lock import fingerprint, record, versions
+from mlcore.forcefield.run.setup import Setup
+from mlcore.forcefield.run.stage import Stage
 from mlcore.forcefield.score import Score
 from mlcore.forcefield.search.face import Search, key
-from mlcore.forcefield.setup import Setup
-from mlcore.forcefield.stage import Stage
 
 if TYPE_CHECKING:
     from mlcore.forcefield.evaluate import Evaluation
     from mlcore.forcefield.forms import Model
     from mlcore.forcefield.parameters import Space
-    from mlcore.forcefield.result import Result
+    from mlcore.forcefield.run.result import Result
     from mlcore.forcefield.search import Strategy
     from mlcore.forcefield.targets import Target
     from mlcore.parallel import Engine, EngineSettings
@@ -307,7 +307,7 @@ class Fit:
             raise Error(f"{self.folder}: holds a fit of another {', another '.join(other)}")
 
     def _cancelled(self) -> Result:
-        from mlcore.forcefield.result import Result
+        from mlcore.forcefield.run.result import Result
 
         append_events(self.folder, [self._event("cancelled")])
         write_state(self.folder, "cancelled", **self._facts())
@@ -335,7 +335,7 @@ class Fit:
 
     # ------------------------------------------------------------------------------- the work
     def _driven(self, listen: Listener | None) -> Result:
-        from mlcore.forcefield.finish import finish
+        from mlcore.forcefield.run.finish import finish
 
         events = Events(self.folder, listen)
         history = History(self.folder)
@@ -513,7 +513,7 @@ class Fit:
         if callable(self._progress):
             yield self._progress
         elif self._progress:
-            from mlcore.forcefield.progress import bar
+            from mlcore.forcefield.run.progress import bar
 
             with bar(self.setup.budget) as listen:
                 yield listen

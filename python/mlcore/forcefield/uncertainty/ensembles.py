@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from mlcore.errors import BackendUnavailable, Error, FileFormatError, InvalidArgument
 from mlcore.forcefield.evaluate import Evaluation
-from mlcore.forcefield.fisher import Fisher, quantile
-from mlcore.forcefield.misfit import Evaluate, Fit, Residuals, local_fit
 from mlcore.forcefield.parameters import Space
+from mlcore.forcefield.uncertainty.fisher_information import Fisher, quantile
+from mlcore.forcefield.uncertainty.misfit import Evaluate, Fit, Residuals, local_fit
 from mlcore.io.atomic import atomic_path, write_text
 
 __all__ = [

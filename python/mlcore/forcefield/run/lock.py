@@ -15,7 +15,7 @@ import numpy as np
 import mlcore
 
 if TYPE_CHECKING:
-    from mlcore.forcefield.setup import Setup
+    from mlcore.forcefield.run.setup import Setup
     from mlcore.forcefield.targets import Target
 
 __all__ = ["fingerprint", "record", "versions"]

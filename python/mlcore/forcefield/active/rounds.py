@@ -20,18 +20,18 @@ import numpy.typing as npt
 from ase import Atoms
 
 from mlcore.errors import Error, FileFormatError, InvalidArgument
-from mlcore.forcefield.committee import Predictor, disagreement, predict
-from mlcore.forcefield.dopt import choose, features, gains, ranges
-from mlcore.forcefield.ensembles import gaussian, refits
+from mlcore.forcefield.active.committee import Predictor, disagreement, predict
+from mlcore.forcefield.active.d_optimality import choose, features, gains, ranges
 from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.evaluate.lammps import LammpsEngine, structure_key
-from mlcore.forcefield.fisher import fisher
 from mlcore.forcefield.forms import Model
-from mlcore.forcefield.misfit import Fit, Misfit, jacobian, local_fit, polish
 from mlcore.forcefield.parameters import Space
 from mlcore.forcefield.structures.extxyz import frame_text, read_frames
 from mlcore.forcefield.structures.labels import labelled, labels, take_labels
 from mlcore.forcefield.targets import Energies, Forces, Target
+from mlcore.forcefield.uncertainty.ensembles import gaussian, refits
+from mlcore.forcefield.uncertainty.fisher_information import fisher
+from mlcore.forcefield.uncertainty.misfit import Fit, Misfit, jacobian, local_fit, polish
 from mlcore.io.atomic import atomic_directory, write_text
 
 __all__ = [

@@ -15,12 +15,12 @@ import numpy as np
 
 from mlcore import parallel
 from mlcore.errors import InvalidArgument
-from mlcore.forcefield.candidates import Recipe, evaluations, worker
 from mlcore.forcefield.codes import LammpsCommand
 from mlcore.forcefield.evaluate.lammps import structure_key
-from mlcore.forcefield.events import write_json
 from mlcore.forcefield.export import CARD, SNIPPET, STRUCTURE, export, load, validity
-from mlcore.forcefield.result import Result, Verified
+from mlcore.forcefield.run.candidates import Recipe, evaluations, worker
+from mlcore.forcefield.run.events import write_json
+from mlcore.forcefield.run.result import Result, Verified
 from mlcore.forcefield.structures import labels
 from mlcore.forcefield.targets import Energies
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from mlcore.forcefield.evaluate import Evaluation
-    from mlcore.forcefield.history import Entry
+    from mlcore.forcefield.run.history import Entry
+    from mlcore.forcefield.run.setup import Setup
     from mlcore.forcefield.score import Score
-    from mlcore.forcefield.setup import Setup
     from mlcore.forcefield.targets import Target
     from mlcore.parallel import Engine
 
