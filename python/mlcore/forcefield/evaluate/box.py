@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import importlib
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ase import Atoms
 
 from mlcore.errors import Error, InvalidArgument
+from mlcore.forcefield.evaluate.calls import Calls
 from mlcore.forcefield.forms.record import Interaction, Model
 
 __all__ = ["Box", "CandidateFailed", "new_lammps"]
@@ -31,8 +32,7 @@ EMPTY = 12.0
 # eV/A; nothing comes back from there, and LAMMPS' line search never ends at an infinite one
 COLLAPSED = 1e15
 _QUIET = ["-log", "none", "-screen", "none", "-nocite"]
-# Voigt order of ASE in LAMMPS' pxx pyy pzz pxy pxz pyz
-_VOIGT = [0, 1, 2, 5, 4, 3]
+_AT_REST = b"run 0 post no"
 
 
 class CandidateFailed(Error):
@@ -81,8 +81,9 @@ class Box:
         self._volume = abs(float(np.linalg.det(self._cell)))
         self.periodic = bool(structure.pbc.all())
         self._box, self._turn = _lower(self._cell)
+        self._sides = _numbers(self._box)
         self._start = np.ascontiguousarray(self._positions @ self._turn.T)
-        self._now: Array | None = None
+        self._now: tuple[float, ...] | None = None
         self._told: Interaction | None = None
         self._units = model.form.units
         # LAMMPS reads ReaxFF in its real units alone: kcal/mol, atm
@@ -91,7 +92,9 @@ class Box:
         # what is not as `_create` left it: the object as a whole, and what dynamics may change
         self._broken = self._loose = False
         self._made_of = (model, atom_style)
+        self._at_work, self._explained = _Work(self, True), _Work(self, False)
         self.lmp = new_lammps()
+        self._calls = Calls(self.lmp)
         self._create(*self._made_of)
 
     def close(self) -> None:
@@ -104,26 +107,26 @@ class Box:
         Raises:
             CandidateFailed: LAMMPS would not have it.
         """
-        if self._broken or self.lmp.extract_global("nlocal") != self.count:
+        if self._broken or self._calls.count() != self.count:
             self._renew()
-        told = self._told
-        with self._explained():
+        told, command = self._told, self._calls.command
+        with self._explained:
             self._told = None
             same = told is not None and told.pair_style == interaction.pair_style
             if interaction.style_must_end:
-                self.lmp.command("pair_style none")
+                command(b"pair_style none")
                 same = False
             # a style that names files has read those of the candidate before
             anew = not same or interaction.style_reads_files
             if anew:
                 style = _with_folder(interaction.pair_style, interaction, folder)
-                self.lmp.command(f"pair_style {style}")
+                command(f"pair_style {style}".encode())
             for line in interaction.pair_coeff:
-                self.lmp.command(_with_folder(line, interaction, folder))
+                command(_with_folder(line, interaction, folder).encode())
             # styles within a hybrid one that is said anew have forgotten theirs
             if anew or told is None or told.commands != interaction.commands:
                 for line in interaction.commands:
-                    self.lmp.command(_with_folder(line, interaction, folder))
+                    command(_with_folder(line, interaction, folder).encode())
             self._told = interaction
 
     def energy(self) -> float:
@@ -132,11 +135,29 @@ class Box:
         Raises:
             CandidateFailed: LAMMPS stopped, or the energy is not finite.
         """
-        with self._at_work():
+        with self._at_work:
             self._place(None, None)
-            self.lmp.command("run 0 post no")
+            self._calls.command(_AT_REST)
             self._check_count()
             return self._energy()
+
+    def stretched(self, scale: float) -> tuple[float, float]:
+        """Energy (eV) and mean stress (eV/A^3) with all lengths ``scale`` times as long.
+
+        Raises:
+            CandidateFailed: LAMMPS stopped, or a result is not finite.
+        """
+        with self._at_work:
+            self._settle()
+            self._shape(tuple(scale * side for side in self._sides))
+            self._calls.place(self._start * scale)
+            self._calls.command(_AT_REST)
+            self._check_count()
+            energy = self._energy()
+            stress = -sum(self._calls.vector(b"thermo_press", 3)) / (3 * self._pressure_unit)
+            if not math.isfinite(stress):
+                raise CandidateFailed("LAMMPS found a stress that is not finite")
+            return energy, stress
 
     def static(
         self, strain: Array | None = None, displacements: Array | None = None
@@ -150,10 +171,10 @@ class Box:
         Raises:
             CandidateFailed: LAMMPS stopped, or a result is not finite.
         """
-        with self._at_work():
-            turn, volume = self._place(strain, displacements)
-            self.lmp.command("run 0 post no")
-            return self._results(turn, volume)
+        with self._at_work:
+            turn = self._place(strain, displacements)
+            self._calls.command(_AT_REST)
+            return self._results(turn)
 
     def relaxed(
         self, strain: Array | None = None, tolerance: float = 1e-7, steps: int = 2000
@@ -166,9 +187,9 @@ class Box:
         Raises:
             CandidateFailed: LAMMPS stopped, or a result is not finite.
         """
-        with self._at_work():
-            turn, volume = self._place(strain, None)
-            start = self._gathered("x")
+        with self._at_work:
+            turn = self._place(strain, None)
+            start = self._gathered(b"x")
             # a hundredth of an Angstrom at a time: a candidate's forces may be absurd
             self.lmp.command("min_modify dmax 0.05")
             small = tolerance * self._energy_unit
@@ -183,12 +204,12 @@ class Box:
                     raise CandidateFailed("its atoms fall into each other") from error
                 raise
             self.lmp.command("unfix collapse")
-            moved = self._gathered("x") - start
+            moved = self._gathered(b"x") - start
             box = _lower(self._cell if strain is None else self._cell @ strain.T)[0]
             images = np.rint(np.linalg.solve(box.T, moved.T).T)
             moved -= np.where(self.structure.pbc, images, 0.0) @ box
-            self.lmp.command("run 0 post no")
-            return (*self._results(turn, volume), moved @ turn)
+            self._calls.command(_AT_REST)
+            return (*self._results(turn), moved @ turn)
 
     def reset(self) -> None:
         """Box, positions and velocities as they were, time 0; for molecular dynamics.
@@ -199,17 +220,24 @@ class Box:
         if self._units != "metal":
             raise InvalidArgument(f"molecular dynamics wants metal units, not {self._units}")
         self._loose = True
-        with self._at_work():
+        with self._at_work:
             self._place(None, None)
             self.lmp.command("velocity all set 0.0 0.0 0.0")
             self.lmp.command("reset_timestep 0")
         # whoever asked for this may change all of it
         self._loose = True
 
+    def stopped(self, broken: bool) -> None:
+        """Takes note that LAMMPS stopped, ``broken`` where in the middle of a run."""
+        # half a set of coefficients must not be taken for a whole one
+        self._told = None
+        self._broken = self._broken or broken
+
     def _renew(self) -> None:
         """A new LAMMPS object in place of one that lost atoms, or stopped in the middle."""
         self.lmp.close()
         self.lmp = new_lammps()
+        self._calls = Calls(self.lmp)
         self._now = self._told = None
         self._broken = self._loose = False
         self._create(*self._made_of)
@@ -221,7 +249,7 @@ class Box:
         command("atom_modify map array sort 0 0.0")
         command("boundary " + " ".join("p" if p else "f" for p in self.structure.pbc))
         command("box tilt large")
-        xx, xy, yy, xz, yz, zz = _numbers(self._box)
+        xx, xy, yy, xz, yz, zz = self._sides
         command(f"region whole prism 0 {xx!r} 0 {yy!r} 0 {zz!r} {xy!r} {xz!r} {yz!r} units box")
         command(f"create_box {len(model.species)} whole")
         for k, species in enumerate(model.species):
@@ -242,90 +270,100 @@ class Box:
         command("thermo_modify norm no")
         command("thermo 1000000000")
 
-    def _place(self, strain: Array | None, displacements: Array | None) -> tuple[Array, float]:
-        """Box and positions from the stored ones, so that no candidate leaves a trace."""
+    def _settle(self) -> None:
+        """Undoes what dynamics may have changed."""
         if self._loose:
             self._now = None
             self.lmp.command("neighbor 0.0 bin")
             self._loose = False
-        box, turn = self._box, self._turn
-        positions, volume = self._positions, self._volume
+
+    def _place(self, strain: Array | None, displacements: Array | None) -> Array:
+        """Box and positions from the stored ones, so that no candidate leaves a trace.
+
+        Returns:
+            the turn of the structure into LAMMPS' axes.
+        """
+        self._settle()
+        if strain is None and displacements is None:
+            self._shape(self._sides)
+            self._calls.place(self._start)
+            return self._turn
+        sides, turn, positions = self._sides, self._turn, self._positions
         if strain is not None:
             box, turn = _lower(self._cell @ strain.T)
+            sides = _numbers(box)
             positions = positions @ strain.T
-            volume *= abs(float(np.linalg.det(strain)))
         if displacements is not None:
             positions = positions + displacements
-        self._shape(box)
-        if strain is None and displacements is None:
-            placed = self._start
-        else:
-            placed = np.ascontiguousarray(positions @ turn.T)
-        self.lmp.lib.lammps_scatter_atoms(self.lmp.lmp, b"x", 1, 3, placed.ctypes)
-        return turn, volume
+        self._shape(sides)
+        self._calls.place(np.ascontiguousarray(positions @ turn.T))
+        return turn
 
-    def _shape(self, box: Array) -> None:
-        if self._now is not None and np.array_equal(box, self._now):
-            return
-        xx, xy, yy, xz, yz, zz = _numbers(box)
-        sides = f"x final 0 {xx!r} y final 0 {yy!r} z final 0 {zz!r}"
-        tilts = f"xy final {xy!r} xz final {xz!r} yz final {yz!r}"
-        self.lmp.command(f"change_box all {sides} {tilts} units box")
-        self._now = box
+    def _shape(self, sides: tuple[float, ...]) -> None:
+        if sides != self._now:
+            xx, xy, yy, xz, yz, zz = sides
+            self._calls.command(
+                b"change_box all x final 0 %r y final 0 %r z final 0 %r xy final %r xz final %r "
+                b"yz final %r units box" % (xx, yy, zz, xy, xz, yz)
+            )
+            self._now = sides
 
     def _energy(self) -> float:
-        energy = float(self.lmp.extract_compute("thermo_pe", 0, 0)) / self._energy_unit
+        energy = self._calls.scalar(b"thermo_pe") / self._energy_unit
         if not math.isfinite(energy):
             raise CandidateFailed("LAMMPS found an energy that is not finite")
         return energy
 
-    def _results(self, turn: Array, volume: float) -> tuple[float, Array, Array]:
+    def _results(self, turn: Array) -> tuple[float, Array, Array]:
         energy = self._energy()
-        forces = self._gathered("f") @ turn / self._energy_unit
-        stress = np.full(6, np.nan)
+        forces = self._gathered(b"f") @ turn / self._energy_unit
+        stress, total = np.full(6, np.nan), 0.0
         if self.periodic:
-            pressure = self.lmp.extract_compute("thermo_press", 0, 1)
-            stress = _turned([-pressure[k] / self._pressure_unit for k in _VOIGT], turn)
+            pressure = self._calls.vector(b"thermo_press", 6)
+            total = sum(pressure)
+            stress = _turned(pressure, turn) / -self._pressure_unit
         # a sum is finite where all its parts are
-        if not math.isfinite(forces.sum() + (stress.sum() if self.periodic else 0.0)):
+        if not math.isfinite(float(forces.sum()) + total):
             raise CandidateFailed("LAMMPS found a force or stress that is not finite")
         return energy, forces, stress
 
-    def _gathered(self, name: str) -> Array:
+    def _gathered(self, name: bytes) -> Array:
         """(n, 3) of atoms in the order of the structure."""
         self._check_count()
-        found = np.empty((self.count, 3))
-        self.lmp.lib.lammps_gather_atoms(self.lmp.lmp, name.encode(), 1, 3, found.ctypes)
-        return found
+        return self._calls.atoms(name, self.count)
 
     def _check_count(self) -> None:
-        count = self.lmp.extract_global("nlocal")
+        count = self._calls.count()
         if count != self.count:
             raise CandidateFailed(f"{self.count - count} atoms left the box")
 
-    @contextlib.contextmanager
-    def _at_work(self) -> Any:
-        """As `_explained`; an object that stopped in the middle of a run is not used again."""
-        with self._explained():
-            try:
-                yield
-            except CandidateFailed:
-                raise
-            except Exception:
-                self._broken = True
-                raise
 
-    @contextlib.contextmanager
-    def _explained(self) -> Any:
-        try:
-            yield
-        except CandidateFailed:
-            raise
-        except Exception as error:
-            # half a set of coefficients must not be taken for a whole one
-            self._told = None
-            words = " ".join(str(error).split())
-            raise CandidateFailed(f"LAMMPS: {words}") from error
+class _Work:
+    """A context in which whatever stops LAMMPS is the candidate's failure.
+
+    Args:
+        box: what works.
+        ends: whether one that stopped in the middle must not be used again.
+    """
+
+    def __init__(self, box: Box, ends: bool) -> None:
+        self._box = box
+        self._ends = ends
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, CandidateFailed):
+            return
+        self._box.stopped(self._ends)
+        words = " ".join(str(error).split())
+        raise CandidateFailed(f"LAMMPS: {words}") from error
 
 
 def atom_types(structure: Atoms, model: Model) -> npt.NDArray[np.int32]:
@@ -369,27 +407,29 @@ def _near(placed: Atoms) -> Array:
 
 def _lower(cell: Array) -> tuple[Array, Array]:
     """Lower triangular box L and turn Q of a cell, whose rows are L Q; by Gram and Schmidt."""
-    a, b, c = cell
-    ax = math.sqrt(a @ a)
-    x = a / ax
-    bx = b @ x
-    y = b - bx * x
-    by = math.sqrt(y @ y)
-    y /= by
-    cx, cy = c @ x, c @ y
-    z = c - cx * x - cy * y
-    cz = math.sqrt(z @ z)
+    (a1, a2, a3), (b1, b2, b3), (c1, c2, c3) = cell.tolist()
+    ax = math.sqrt(a1 * a1 + a2 * a2 + a3 * a3)
+    x1, x2, x3 = a1 / ax, a2 / ax, a3 / ax
+    bx = b1 * x1 + b2 * x2 + b3 * x3
+    y1, y2, y3 = b1 - bx * x1, b2 - bx * x2, b3 - bx * x3
+    by = math.sqrt(y1 * y1 + y2 * y2 + y3 * y3)
+    y1, y2, y3 = y1 / by, y2 / by, y3 / by
+    cx = c1 * x1 + c2 * x2 + c3 * x3
+    cy = c1 * y1 + c2 * y2 + c3 * y3
+    z1, z2, z3 = c1 - cx * x1 - cy * y1, c2 - cx * x2 - cy * y2, c3 - cx * x3 - cy * y3
+    cz = math.sqrt(z1 * z1 + z2 * z2 + z3 * z3)
     box = np.array([[ax, 0.0, 0.0], [bx, by, 0.0], [cx, cy, cz]])
-    return box, np.array([x, y, z / cz])
+    return box, np.array([[x1, x2, x3], [y1, y2, y3], [z1 / cz, z2 / cz, z3 / cz]])
 
 
 def _numbers(box: Array) -> tuple[float, ...]:
-    return tuple(float(box[i, j]) for i in range(3) for j in range(i + 1))
+    (xx, _, _), (xy, yy, _), (xz, yz, zz) = box.tolist()
+    return xx, xy, yy, xz, yz, zz
 
 
-def _turned(voigt: Sequence[float], turn: Array) -> Array:
-    """A symmetric tensor of the box seen from the structure."""
-    xx, yy, zz, yz, xz, xy = voigt
+def _turned(pressure: Sequence[float], turn: Array) -> Array:
+    """A symmetric tensor of the box, in LAMMPS' order, seen from the structure in that of ASE."""
+    xx, yy, zz, xy, xz, yz = pressure
     full: Array = turn.T @ np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) @ turn
     return full[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
