@@ -39,7 +39,12 @@ _ACCURACY = FormParameter(
     name="accuracy", default=1e-6, lower=1e-10, upper=1e-3, scale="log",
     text="error of the forces of the Ewald sum, relative to that of two charges at 1 A",
 )  # fmt: skip
+_TABLE = FormParameter(
+    name="table", default=0, lower=0, upper=16, whole=True,
+    text="bits of LAMMPS' tables of the forces of charges, which jump under strain; 0: no tables",
+)  # fmt: skip
 _CHARGES = (
+    "pair_modify table {{ form.table }}",
     "{% for e in elements %}\nset type {{ e.type }} charge {{ e.charge }}\n{% endfor %}",
     "kspace_style ewald {{ form.accuracy }}",
 )
@@ -103,7 +108,7 @@ BUCK_COUL_LONG = Form(
     name="buck/coul/long",
     title="Buckingham with charges, Ewald sum",
     citation=BUCK.citation,
-    parameters=(_A, _RHO, _C, _CUTOFF, _CHARGE, _REAL_SPACE, _ACCURACY),
+    parameters=(_A, _RHO, _C, _CUTOFF, _CHARGE, _REAL_SPACE, _ACCURACY, _TABLE),
     pair_style="buck/coul/long",
     style_numbers=("cutoff", "coul_cutoff"),
     coefficients=("A", "rho", "C", "cutoff"),
@@ -131,7 +136,7 @@ LJ_CUT_COUL_LONG = Form(
     name="lj/cut/coul/long",
     title="Lennard-Jones with charges, Ewald sum",
     citation=LJ_CUT.citation,
-    parameters=(_EPSILON, _SIGMA, _CUTOFF, _CHARGE, _REAL_SPACE, _ACCURACY),
+    parameters=(_EPSILON, _SIGMA, _CUTOFF, _CHARGE, _REAL_SPACE, _ACCURACY, _TABLE),
     pair_style="lj/cut/coul/long",
     style_numbers=("cutoff", "coul_cutoff"),
     coefficients=("epsilon", "sigma", "cutoff"),

@@ -293,8 +293,10 @@ class Form(_Part):
         return " ".join(words)
 
     def _read_commands(self, model: Model, path: Path) -> dict[str, float]:
-        """From ``pair_style``, ``pair_coeff`` and ``set type ... charge`` of an input."""
-        found: dict[str, float] = {}
+        """From ``pair_style``, ``pair_coeff``, charges and ``kspace_style`` of an input."""
+        told = {" ".join(command.split()[:2]) for command in self.commands}
+        # LAMMPS' own where an input says nothing
+        found: dict[str, float] = {"table": 12.0} if "pair_modify table" in told else {}
         style: dict[str, float] = {}
         try:
             for words in read_lines(path):
@@ -307,12 +309,17 @@ class Form(_Part):
                 elif words[:2] == ["set", "type"] and words[3] == "charge":
                     for k in type_range(words[2], len(model.species)):
                         found[model.name("charge", (k - 1,))] = float(words[4])
+                elif words[0] == "pair_modify" and "table" in words and "table" in found:
+                    found["table"] = float(words[words.index("table") + 1])
+                elif words[0] == "kspace_style":
+                    found["accuracy"] = float(words[2])
         except (IndexError, ValueError) as error:
             raise FileFormatError(f"{path}: {error}") from None
         for name in self.style_numbers:
             if self._own[name].slot == "form" and name in style:
                 found[name] = style[name]
-        missing = [n for p in self.coefficients for n in model.made_of(p) if n not in found]
+        needed = (*self.coefficients, *(("charge",) if "charge" in self._own else ()))
+        missing = [n for p in needed for n in model.made_of(p) if n not in found]
         if missing:
             raise FileFormatError(f"{path}: says nothing of {missing[0]}")
         return model.defaults | {n: v for n, v in found.items() if n in model.names}

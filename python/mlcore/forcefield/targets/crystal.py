@@ -48,7 +48,9 @@ class CubicCrystal(Target):
     """A cubic crystal at the volume where its pressure vanishes.
 
     Elastic constants are central differences of the stress over strains of 1e-3. Those of crystals
-    whose atoms have room to move are relaxed by linear response (`elasticity.softening`).
+    whose atoms have room to move are relaxed by linear response (`elasticity.softening`): C44 alone,
+    and the atoms must be at rest by symmetry, as in diamond, zincblende, rocksalt, fluorite and
+    metals; others (pyrite, garnets) are for `Crystal`.
 
     Args:
         structure: the crystal in a cubic or primitive cell, near its lattice constant; the fewer
@@ -116,6 +118,9 @@ class CubicCrystal(Target):
 class Crystal(Target):
     """A crystal of any symmetry at rest: all stresses vanish.
 
+    Elastic constants are central differences of the stress over strains of 1e-4, less what the
+    motion of the atoms takes off them by linear response (`elasticity.softening`).
+
     Args:
         structure: the crystal, near its rest.
         values: reference of ``a``, ``b``, ``c`` (A), ``alpha``, ``beta``, ``gamma`` (degrees) of
@@ -158,7 +163,11 @@ class Crystal(Target):
         safe = np.where(good[:, None, None], f, np.eye(3))
         found = self._lattice(safe) | {"energy": at_rest.energy / len(self.structures[0])}
         if any(key in _CONSTANTS for key in self.wanted):
-            found |= self._elastic(boxes, safe)
+            moved = at_rest.displacements
+            if moved is not None:
+                moved = np.where(good[:, None, None], moved, 0.0)
+            matrix = elastic_constants(boxes, safe, relax=self.relax, moved=moved)
+            found |= {key: matrix[:, int(key[1]) - 1, int(key[2]) - 1] for key in _CONSTANTS}
         values = np.stack([found[key] for key in self.wanted], axis=-1)
         return Measurement(np.where(good[:, None], values, np.nan), None, _lost(good))
 
@@ -168,13 +177,6 @@ class Crystal(Target):
         found = dict(zip((*_LENGTHS, *_ANGLES), parameters.T, strict=True))
         found["volume"] = np.abs(np.linalg.det(cells)) / len(self.structures[0])
         return found
-
-    def _elastic(self, boxes: Boxes, f: Array) -> dict[str, Array]:
-        if self.relax and len(self.structures[0]) > 1:
-            constants = np.stack(stress_slopes(boxes, f, range(6), relax=True), axis=2) / GPa
-        else:
-            constants = elastic_constants(boxes, f, relax=False)
-        return {f"C{i + 1}{j + 1}": constants[:, i, j] for i in range(6) for j in range(i, 6)}
 
 
 def _tolerances(

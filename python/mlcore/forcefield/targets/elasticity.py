@@ -1,7 +1,8 @@
 """Where a crystal is at rest, and how it answers strain: what targets of crystals share.
 
 All of it is finite differences of stress and forces of C candidates at once; strains and shifts of
-1e-3 leave errors of 1e-6 relative, and central differences no first-order ones.
+1e-3 leave errors of 1e-6 relative where nothing passes a cutoff, and central differences no
+first-order ones.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 
 STRAIN = 1e-3
+# of whole matrices: atoms that pass the cutoff within the strain would tell in them
+SMALL = 1e-4
 SHIFT = 1e-3
 LARGEST = 0.35
+NOISE = 1e-6
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
@@ -43,6 +47,7 @@ def rest_scale(boxes: Boxes, k: int = 0, steps: int = 25) -> tuple[Array, Array,
     now, energy = _mean_stress(boxes, k, scale)
     before, older = scale, now
     slope = np.full_like(scale, np.nan)
+    last = np.full_like(scale, np.inf)
     scale = scale - 2e-3 * np.sign(now)
     done = ~np.isfinite(scale)
     for _ in range(steps):
@@ -50,11 +55,15 @@ def rest_scale(boxes: Boxes, k: int = 0, steps: int = 25) -> tuple[Array, Array,
         energy = np.where(done, energy, new_energy)
         with np.errstate(all="ignore"):
             secant = (now - older) / (scale - before)
-            slope = np.where(done | ~np.isfinite(secant), slope, secant)
+            # of places that near it would be one of the noise of sums that are cut off
+            kept = done | ~np.isfinite(secant) | (np.abs(scale - before) < NOISE)
+            slope = np.where(kept, slope, secant)
             # where the stress falls as the crystal is stretched, rest lies the other way
             step = np.where(slope > 0, -now / slope, -0.02 * np.sign(now))
         step = np.clip(step, -0.03, 0.03)
-        done = done | (np.abs(step) < 1e-10) | ~np.isfinite(step)
+        size = np.abs(step)
+        done = done | (size < 1e-10) | ((size < NOISE) & (size > last / 2)) | ~np.isfinite(step)
+        last = np.where(done, last, size)
         before, older = np.where(done, before, scale), np.where(done, older, now)
         scale = np.where(done, scale, scale + step)
         if done.all():
@@ -105,7 +114,13 @@ def rest_strain(
 
 
 def stress_slopes(
-    boxes: Boxes, rest: Array, voigt: Sequence[int], k: int = 0, relax: bool = False
+    boxes: Boxes,
+    rest: Array,
+    voigt: Sequence[int],
+    k: int = 0,
+    relax: bool = False,
+    moved: Array | None = None,
+    size: float = STRAIN,
 ) -> list[Array]:
     """(C, 6) d stress / d strain, eV/A^3, about the cell ``rest``, for each component asked.
 
@@ -115,21 +130,25 @@ def stress_slopes(
         voigt: components of the strain, 0 to 5 for xx yy zz yz xz xy; of a shear, by gamma = 2 eps.
         k: which structure.
         relax: move the atoms to rest in the strained cells.
+        moved: (C, n, 3) A, from where ``rest`` puts the atoms to where they are at rest; they
+            follow the strain. Not with ``relax``.
+        size: of the strains.
     """
     changes: list[Change] = []
     for v in voigt:
         i, j = VOIGT[v]
         strain = np.zeros((3, 3))
-        strain[i, j] = strain[j, i] = STRAIN if i == j else STRAIN / 2
-        changes += [((np.eye(3) + strain) @ rest, None), ((np.eye(3) - strain) @ rest, None)]
+        strain[i, j] = strain[j, i] = size if i == j else size / 2
+        for change in (np.eye(3) + strain, np.eye(3) - strain):
+            changes.append((change @ rest, None if moved is None else moved @ change))
     found = [boxes.relaxed(k, f) for f, _ in changes] if relax else boxes.deformed(k, changes)
     pairs = zip(found[::2], found[1::2], strict=True)
     # a candidate that fails may have infinite stress
     with np.errstate(invalid="ignore"):
-        return [(up.stress - down.stress) / (2 * STRAIN) for up, down in pairs]
+        return [(up.stress - down.stress) / (2 * size) for up, down in pairs]
 
 
-def softening(boxes: Boxes, rest: Array, k: int = 0) -> Array:
+def softening(boxes: Boxes, rest: Array, k: int = 0, moved: Array | None = None) -> Array:
     """(C, 6, 6) what the motion of atoms takes off elastic constants, eV/A^3: L K^-1 L^T / V.
 
     K are the force constants, L the couplings of stress and displacements (M. Born, K. Huang,
@@ -140,6 +159,7 @@ def softening(boxes: Boxes, rest: Array, k: int = 0) -> Array:
         boxes: with the structure.
         rest: (C, 3, 3) deformation gradient where its atoms are at rest.
         k: which structure.
+        moved: (C, n, 3) A, from where ``rest`` puts the atoms to where they are at rest.
     """
     n, c = len(boxes.structures[k]), boxes.candidates
     if n == 1:
@@ -149,9 +169,8 @@ def softening(boxes: Boxes, rest: Array, k: int = 0) -> Array:
     coupling = np.empty((c, 3 * (n - 1), 6))
     moves = np.zeros((3 * (n - 1), n, 3))
     moves[np.arange(len(moves)), 1 + np.arange(len(moves)) // 3, np.arange(len(moves)) % 3] = SHIFT
-    changes: list[Change] = [
-        (rest, np.broadcast_to(sign * move, (c, n, 3))) for move in moves for sign in (1, -1)
-    ]
+    at = np.zeros((c, n, 3)) if moved is None else moved
+    changes: list[Change] = [(rest, at + sign * move) for move in moves for sign in (1, -1)]
     found = boxes.deformed(k, changes)
     for row, (up, down) in enumerate(zip(found[::2], found[1::2], strict=True)):
         stiffness[:, row] = (down.forces - up.forces).reshape(c, -1) / (2 * SHIFT)
@@ -161,17 +180,20 @@ def softening(boxes: Boxes, rest: Array, k: int = 0) -> Array:
     return softened
 
 
-def elastic_constants(boxes: Boxes, rest: Array, k: int = 0, relax: bool = True) -> Array:
+def elastic_constants(
+    boxes: Boxes, rest: Array, k: int = 0, relax: bool = True, moved: Array | None = None
+) -> Array:
     """(C, 6, 6) elastic constants about the cell ``rest``, GPa.
 
     Args:
         boxes: with the structure.
         rest: (C, 3, 3) deformation gradient where its atoms are at rest and the stress vanishes.
         k: which structure.
-        relax: let the atoms move in the strained cells.
+        relax: let the atoms move in the strained cells, by linear response.
+        moved: (C, n, 3) A, from where ``rest`` puts the atoms to where they are at rest.
     """
-    born = np.stack(stress_slopes(boxes, rest, range(6), k), axis=2)
-    found = born - softening(boxes, rest, k) if relax else born
+    born = np.stack(stress_slopes(boxes, rest, range(6), k, moved=moved, size=SMALL), axis=2)
+    found = born - softening(boxes, rest, k, moved) if relax else born
     even: Array = (found + np.swapaxes(found, 1, 2)) / (2 * GPa)
     return even
 
