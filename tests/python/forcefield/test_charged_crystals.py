@@ -6,16 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk
+from ase.phonons import Phonons as AsePhonons
 from ase.units import GPa
 from mlcore.errors import FileFormatError
 from mlcore.forcefield.codes import LammpsCommand
 from mlcore.forcefield.evaluate import Evaluator
+from mlcore.forcefield.evaluate.box import new_lammps
 from mlcore.forcefield.evaluate.lammps import LammpsBoxes, LammpsEngine, structure_key
 from mlcore.forcefield.forms import model
 from mlcore.forcefield.structures import labels
-from mlcore.forcefield.targets import CubicCrystal
+from mlcore.forcefield.targets import CubicCrystal, Phonons
+from mlcore.forcefield.targets.phonons import TERAHERTZ
 
 MAGNESIA = model("buck/coul/long", ["Mg", "O"])
 # G. V. Lewis, C. R. A. Catlow, J. Phys. C 18, 1149 (1985), rigid ions
@@ -154,3 +157,47 @@ def test_what_an_input_says_of_charges_is_read(tmp_path: Path) -> None:
     file.write_text(lines)
     with pytest.raises(FileFormatError, match="says nothing of charge_Mg"):
         MAGNESIA.read(file)
+
+
+def frequencies(points: list[list[float]], supercell: tuple[int, int, int]) -> np.ndarray:
+    target = Phonons(
+        CELL, points, np.ones((len(points), 6)), supercell=supercell, at_rest=False, name="waves"
+    )
+    with Evaluator(MAGNESIA, [target]) as evaluator:
+        (found,) = evaluator([RIGID])
+    assert found.failed is None
+    return found.values["waves"].reshape(-1, 6)
+
+
+def test_phonons_of_ions_as_ase_has_them(tmp_path: Path) -> None:
+    new_lammps().close()
+    from ase.calculators.lammpslib import LAMMPSlib
+
+    told = MAGNESIA.render(RIGID)
+    calculator = LAMMPSlib(
+        lmpcmds=[f"pair_style {told.pair_style}", *told.pair_coeff, *told.commands],
+        atom_types={"Mg": 1, "O": 2},
+        lammps_header=["units metal", "atom_style charge", "atom_modify map array sort 0 0"],
+        keep_alive=True,
+    )
+    theirs = AsePhonons(CELL, calculator, supercell=(2, 2, 2), delta=1e-3, name=tmp_path / "p")
+    theirs.run()
+    theirs.read(acoustic=False)
+    points = [[0.5, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
+    expected = theirs.band_structure(points, verbose=False) / units._hplanck * units._e * 1e-12
+    found = frequencies(points, (2, 2, 2))
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
+def test_optical_phonons_split_near_the_centre_and_not_in_it() -> None:
+    """Sums without k = 0 give the transverse frequency thrice; R. H. Lyddane, R. G. Sachs, E.
+    Teller, Phys. Rev. 59, 673 (1941): the longitudinal one of rigid ions is 4 pi Z^2/(V m) more."""
+    (centre,) = frequencies([[0.0, 0.0, 0.0]], (1, 1, 1))
+    np.testing.assert_allclose(centre[:3], 0.0, atol=0.05)
+    np.testing.assert_allclose(centre[3:], centre[3], rtol=1e-6)
+    mass = 1 / np.sum(1 / CELL.get_masses())
+    coulomb = 4 * np.pi * 14.399645 * 2.0**2 / CELL.get_volume() / mass
+    longitudinal = np.sqrt(centre[3] ** 2 + coulomb * TERAHERTZ**2)
+    (near,) = frequencies([[0.0, 0.0, 1 / 12]], (1, 1, 12))
+    assert near[5] == pytest.approx(longitudinal, rel=0.01)
+    np.testing.assert_allclose(near[3:5], centre[3], rtol=0.01)

@@ -25,7 +25,10 @@ class Phonons(Target):
 
     Force constants are central differences over displacements of 1e-3 A in a supercell (the direct
     method; K. Parlinski et al., Phys. Rev. Lett. 78, 4063 (1997)), exact at wave vectors that fit
-    into it and an interpolation between them.
+    into it and an interpolation between them. Of crystals of charges the term that splits optical
+    phonons towards the centre of the zone is not added: in the centre all of them have the
+    transverse frequency, and only wave vectors that fit into the supercell are right; the
+    longitudinal frequency is that near the centre in a supercell long along one vector.
 
     Args:
         structure: the cell, near its rest; beads need masses of their own (``set_masses``).
