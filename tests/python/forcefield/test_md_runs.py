@@ -11,7 +11,7 @@ from ase.build import bulk
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield import forms
 from mlcore.forcefield.evaluate import Evaluator
-from mlcore.forcefield.run.lock import _targets_hash
+from mlcore.forcefield.run.fingerprint import _targets_hash
 from mlcore.forcefield.targets import Energies
 from mlcore.forcefield.targets.md import Density, Simulation
 from mlcore.forcefield.targets.md.averages import block_error, inefficiency, mean_error

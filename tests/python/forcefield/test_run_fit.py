@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 from fit_problems import run_small, small
-from mlcore.errors import Error, InvalidArgument
+from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.forcefield.parameters import Free, Space
 from mlcore.forcefield.run import Fit, cancel, fit
-from mlcore.forcefield.run.events import locked, read_events, read_state, write_state
+from mlcore.forcefield.run.events import append_events, read_events, read_state, write_state
 from mlcore.forcefield.run.history import HISTORY, Entry, History, read_history, same
+from mlcore.forcefield.run.lock import holder, locked
 from mlcore.forcefield.run.result import Result
 from mlcore.forcefield.score import Score
 
@@ -342,3 +343,101 @@ def test_options_are_checked_before_anything_is_made(tmp_path: Path) -> None:
         with pytest.raises(InvalidArgument, match=word):
             run_small(tmp_path / "fit", **options)
     assert not (tmp_path / "fit").exists()
+
+
+def test_whoever_looks_does_not_keep_a_driver_out(tmp_path: Path) -> None:
+    import threading
+
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            holder(tmp_path)
+
+    with locked(tmp_path):
+        told = holder(tmp_path)
+    watchers = [threading.Thread(target=look) for _ in range(3)]
+    for one in watchers:
+        one.start()
+    try:
+        for _ in range(200):
+            with locked(tmp_path):
+                pass
+    finally:
+        over.set()
+        for one in watchers:
+            one.join()
+    assert told is not None and str(os.getpid()) in told
+
+
+def test_two_that_begin_at_once_leave_one_fit(tmp_path: Path, monkeypatch: Any) -> None:
+    from mlcore.forcefield.run import fitting
+
+    known = fitting.record
+
+    def second_comes_now(setup: Any) -> Any:
+        monkeypatch.setattr(fitting, "record", known)
+        with pytest.raises(Error, match="at work"):
+            run_small(tmp_path / "one", seed=4, budget=2)
+        return known(setup)
+
+    monkeypatch.setattr(fitting, "record", second_comes_now)
+    assert run_small(tmp_path / "one", seed=3, budget=2).state == "done"
+    assert json.loads((tmp_path / "one" / "versions.json").read_text())["seed"] == 3
+
+
+def test_events_go_on_after_a_line_cut_short(tmp_path: Path) -> None:
+    append_events(tmp_path, [{"event": "started"}])
+    with (tmp_path / "events.jsonl").open("ab") as stream:
+        stream.write(b'{"event": "ba')
+    append_events(tmp_path, [{"event": "started", "resumed": True}])
+    assert list(read_events(tmp_path)) == [
+        {"event": "started"},
+        {"event": "started", "resumed": True},
+    ]
+
+
+def test_beads_that_change_places_are_another_fit(tmp_path: Path) -> None:
+    from ase import Atoms
+    from mlcore.forcefield.run.fingerprint import _targets_hash
+    from mlcore.forcefield.targets import Energies
+
+    def told(*names: str) -> str:
+        atoms = Atoms("X2", [[0.0, 0.0, 0.0], [3.0, 0.0, 0.0]], cell=[9.0] * 3, pbc=True)
+        atoms.arrays["species"] = np.array(names)
+        return _targets_hash([Energies([atoms], [-1.0], names=["pair"])])
+
+    assert told("A", "B") != told("B", "A")
+
+
+def test_a_fit_that_runs_again_counts_its_failures_once(tmp_path: Path) -> None:
+    problem = small()
+    from mlcore.forcefield.objective import Objective
+    from mlcore.forcefield.run import Setup
+
+    setup = Setup(problem.model, problem.space, problem.targets, Objective(problem.targets),
+                  budget=4, search="random", cutoff_cap=2.0)  # fmt: skip
+    task = Fit(setup, tmp_path / "fit")
+    first = task.run()
+    assert sum(first.failures.values()) == 4
+    assert task.run().failures == first.failures
+
+
+def test_a_damaged_record_of_versions_is_told(whole: Result, tmp_path: Path) -> None:
+    import shutil
+
+    folder = shutil.copytree(whole.folder, tmp_path / "copy")
+    (folder / "versions.json").write_text("{}")
+    with pytest.raises(FileFormatError, match=r"versions\.json.*fingerprint"):
+        run_small(folder, resume=True)
+
+
+def test_a_defect_of_a_worker_is_told_in_one_line() -> None:
+    from mlcore.forcefield.run.candidates import evaluations
+    from mlcore.parallel import Failure
+    from mlcore.parallel import Result as Answer
+
+    with pytest.raises(Error) as caught:
+        evaluations(Answer(None, Failure("NameError", "x", "Traceback\n  here")))
+    assert str(caught.value) == "the evaluation stopped: NameError: x"
+    assert caught.value.__notes__ == ["Traceback\n  here"]

@@ -186,7 +186,9 @@ def evaluations(result: Result) -> list[Evaluation]:
     error: Any = result.error
     if error.type in ("TimedOut", "WorkerDied"):
         return [Evaluation(failed=f"{error.type}: {error.message}")]
-    raise Error(f"the evaluation stopped: {error}\n{error.traceback}")
+    stopped = Error(f"the evaluation stopped: {error}")
+    stopped.add_note(error.traceback)
+    raise stopped
 
 
 def words(text: str) -> str:

@@ -13,14 +13,15 @@ from queue import SimpleQueue
 from typing import Any, Literal, get_args
 
 from mlcore.errors import Error, FileFormatError
+from mlcore.forcefield.run.lock import holder
 from mlcore.io.atomic import write_text
 
-__all__ = ["EVENTS", "KINDS", "STATES", "Events", "State", "holder", "locked", "read_events",
-           "read_state", "write_state"]  # fmt: skip
+__all__ = ["EVENTS", "KINDS", "STATES", "Events", "State", "read_events", "read_state",
+           "write_state"]  # fmt: skip
 
 EVENTS = "events.jsonl"
 STATE = "state.json"
-LOCK = "driver.lock"
+_LONGEST = 1 << 20  # bytes of a line, more than any has
 Kind = Literal["started", "batch", "best", "checkpoint", "stage", "finished", "cancelled", "failed"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 State = Literal["queued", "running", "cancelling", "cancelled", "failed", "done"]
@@ -91,10 +92,17 @@ class Events:
 
 
 def append_events(folder: Path, events: list[Mapping[str, Any]]) -> None:
-    if events:
-        lines = "".join(json.dumps(event, allow_nan=False) + "\n" for event in events)
-        with (folder / EVENTS).open("a", encoding="utf-8") as stream:
-            stream.write(lines)
+    """Add lines, after the last whole one: what a killed writer left of another is cut off."""
+    if not events:
+        return
+    lines = "".join(json.dumps(event, allow_nan=False) + "\n" for event in events)
+    with (folder / EVENTS).open("a+b") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, end - _LONGEST))
+        tail = stream.read()
+        if tail and not tail.endswith(b"\n"):
+            stream.truncate(end - len(tail) + tail.rfind(b"\n") + 1)
+        stream.write(lines.encode())
 
 
 def read_events(folder: str | os.PathLike[str], start: int = 0) -> Iterator[dict[str, Any]]:
@@ -141,40 +149,3 @@ def read_state(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     if not isinstance(told, dict) or told.get("state") not in STATES:
         raise FileFormatError(f"{path}: state must be one of {', '.join(STATES)}")
     return {**told, "alive": holder(Path(folder)) is not None}
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """This process alone drives the fit; the system lets go when the process ends, however it does.
-
-    Raises:
-        Error: another process drives it.
-    """
-    import fcntl
-
-    with (folder / LOCK).open("a+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            stream.seek(0)
-            who = stream.read().strip() or "another process"
-            raise Error(f"{folder}: {who} is at work on this fit") from None
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {os.uname().nodename}")
-        stream.flush()
-        yield
-
-
-def holder(folder: Path) -> str | None:
-    """Who drives the fit, None where nobody does."""
-    import fcntl
-
-    path = folder / LOCK
-    if not path.is_file():
-        return None
-    with path.open("r", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return stream.read().strip() or "another process"
-    return None

@@ -27,20 +27,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mlcore.errors import Error, InvalidArgument
+from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.forcefield.objective import Objective
 from mlcore.forcefield.run.candidates import Candidates
 from mlcore.forcefield.run.events import (
     Events,
     append_events,
-    locked,
     read_events,
     read_state,
     write_json,
     write_state,
 )
+from mlcore.forcefield.run.fingerprint import fingerprint, record, versions
 from mlcore.forcefield.run.history import Entry, History, read_history
-from mlcore.forcefield.run.lock import fingerprint, record, versions
+from mlcore.forcefield.run.lock import locked
 from mlcore.forcefield.run.setup import Setup
 from mlcore.forcefield.run.stage import Stage
 from mlcore.forcefield.score import Score
@@ -253,6 +253,7 @@ class Fit:
         """
         with locked(self.folder):
             self._stop.clear()
+            self._best, self._failures, self._count = None, {}, 0
             (self.folder / CANCEL).unlink(missing_ok=True)
             self._before = _elapsed(self.folder)
             self._start = time.monotonic()
@@ -272,14 +273,20 @@ class Fit:
     # ------------------------------------------------------------------------------- the folder
     def _prepare(self, resume: bool) -> None:
         known = self.folder / VERSIONS
-        if known.is_file():
-            if not resume:
-                raise InvalidArgument(
-                    f"folder: {self.folder} holds a fit; resume it, or name another folder"
-                )
-            self._check_same(known)
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if not known.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # another driver may begin in the folder at this moment
+            with locked(self.folder):
+                if not known.is_file():
+                    self._begin(known)
+                    return
+        if not resume:
+            raise InvalidArgument(
+                f"folder: {self.folder} holds a fit; resume it, or name another folder"
+            )
+        self._check_same(known)
+
+    def _begin(self, known: Path) -> None:
         write_json(self.folder / CONFIG, record(self.setup))
         write_json(
             known,
@@ -301,8 +308,11 @@ class Fit:
     def _check_same(self, known: Path) -> None:
         import json
 
-        told = json.loads(known.read_text(encoding="utf-8"))
-        other = sorted(k for k, v in self._mark.items() if told["fingerprint"].get(k) != v)
+        try:
+            told = json.loads(known.read_text(encoding="utf-8"))["fingerprint"]
+            other = sorted(k for k, v in self._mark.items() if told.get(k) != v)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FileFormatError(f"{known}: {error!r}") from None
         if other:
             raise Error(f"{self.folder}: holds a fit of another {', another '.join(other)}")
 
@@ -317,8 +327,9 @@ class Fit:
 
     def _failed(self, error: BaseException) -> None:
         message = f"{type(error).__name__}: {error}"
+        where = "\n".join(getattr(error, "__notes__", ()))
         with contextlib.suppress(Exception):
-            append_events(self.folder, [self._event("failed", message=message)])
+            append_events(self.folder, [self._event("failed", message=message, traceback=where)])
             write_state(self.folder, "failed", message=message, **self._facts())
 
     def _event(self, kind: str, **facts: Any) -> dict[str, Any]:
