@@ -133,6 +133,12 @@ class LammpsBoxes:
     def deformed(self, k: int, changes: Sequence[Change]) -> list[Static]:
         return [self.static(k, strain, displacements) for strain, displacements in changes]
 
+    def stretched(self, k: int, scales: Array) -> tuple[Array, Array]:
+        box = self._box(k)
+        found = [box.stretched(scale) for scale in scales[:, 0].tolist()]
+        energy, stress = np.array(found).T[..., None]
+        return energy, stress
+
     def statics(self, forces: Sequence[bool] | None = None) -> list[Static]:
         flags = [True] * len(self.structures) if forces is None else forces
         rows = zip(self.structures, flags, self._keys, strict=True)

@@ -183,6 +183,12 @@ class NativeBoxes:
     def deformed(self, k: int, changes: Sequence[Change]) -> list[Static]:
         return self._engine.deformed(self.structures[k], changes, self._keys[k])
 
+    def stretched(self, k: int, scales: Array) -> tuple[Array, Array]:
+        changes: list[Change] = [(row[:, None, None] * np.eye(3), None) for row in scales]
+        found = self.deformed(k, changes)
+        stress = [static.stress[:, :3].mean(axis=1) for static in found]
+        return np.stack([static.energy for static in found]), np.stack(stress)
+
     def statics(self, forces: Sequence[bool] | None = None) -> list[Static]:
         flags = [True] * len(self.structures) if forces is None else forces
         rows = zip(self.structures, flags, self._keys, strict=True)

@@ -19,6 +19,7 @@ from mlcore.forcefield.targets.elasticity import (
     stress_slopes,
 )
 from mlcore.forcefield.targets.face import Array, Boxes, Measurement, Target
+from mlcore.forcefield.targets.symmetry import Symmetry
 
 __all__ = ["CUBIC_VALUES", "Crystal", "CubicCrystal"]
 
@@ -92,6 +93,7 @@ class CubicCrystal(Target):
             unit=" ".join(CUBIC_VALUES[key][0] for key in values),
             **options,
         )
+        self._symmetry = Symmetry(self.structures[0])
 
     def measure(self, boxes: Boxes) -> Measurement:
         scale, energy, bulk = rest_scale(boxes)
@@ -107,6 +109,7 @@ class CubicCrystal(Target):
         found: dict[str, Array] = {}
         if not any(key.startswith("C") for key in self.wanted):
             return found
+        boxes = self._symmetry.of(boxes)
         along, shear = stress_slopes(boxes, rest, (0, 3))
         found["C11"], found["C12"] = along[:, 0] * lost, along[:, 1:3].mean(axis=1) * lost
         found["C44 unrelaxed"] = shear[:, 3] * lost

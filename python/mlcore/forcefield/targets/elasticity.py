@@ -14,8 +14,10 @@ import numpy.typing as npt
 from ase.units import GPa
 
 from mlcore.forcefield.targets.face import Boxes, Change, Static
+from mlcore.forcefield.targets.rest import LARGEST, STRAIN, rest_scale
 
 __all__ = [
+    "STRAIN",
     "elastic_constants",
     "rest_scale",
     "rest_strain",
@@ -25,55 +27,10 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 
-STRAIN = 1e-3
 # of whole matrices: atoms that pass the cutoff within the strain would tell in them
 SMALL = 1e-4
 SHIFT = 1e-3
-LARGEST = 0.35
-NOISE = 1e-6
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
-
-
-def rest_scale(boxes: Boxes, k: int = 0, steps: int = 25) -> tuple[Array, Array, Array]:
-    """Where the pressure of structure ``k`` vanishes under an equal stretch of all directions.
-
-    Newton's steps on the mean stress by secants, each candidate by itself.
-
-    Returns:
-        (C,) stretch, NaN where there is none within a third; (C,) energy there, eV; (C,) bulk
-        modulus there, GPa.
-    """
-    scale = np.ones(boxes.candidates)
-    now, energy = _mean_stress(boxes, k, scale)
-    before, older = scale, now
-    slope = np.full_like(scale, np.nan)
-    last = np.full_like(scale, np.inf)
-    scale = scale - 2e-3 * np.sign(now)
-    done = ~np.isfinite(scale)
-    for _ in range(steps):
-        now, new_energy = _mean_stress(boxes, k, scale)
-        energy = np.where(done, energy, new_energy)
-        with np.errstate(all="ignore"):
-            secant = (now - older) / (scale - before)
-            # of places that near it would be one of the noise of sums that are cut off
-            kept = done | ~np.isfinite(secant) | (np.abs(scale - before) < NOISE)
-            slope = np.where(kept, slope, secant)
-            # where the stress falls as the crystal is stretched, rest lies the other way
-            step = np.where(slope > 0, -now / slope, -0.02 * np.sign(now))
-        step = np.clip(step, -0.03, 0.03)
-        size = np.abs(step)
-        done = done | (size < 1e-10) | ((size < NOISE) & (size > last / 2)) | ~np.isfinite(step)
-        last = np.where(done, last, size)
-        before, older = np.where(done, before, scale), np.where(done, older, now)
-        scale = np.where(done, scale, scale + step)
-        if done.all():
-            break
-    # at the end of the cutoff the pressure vanishes too, but nothing holds the crystal there
-    ends = [(_stretch(scale * (1 + x)), None) for x in (-STRAIN, STRAIN)]
-    down, up = (static.stress[:, :3].mean(axis=1) for static in boxes.deformed(k, ends))
-    good = done & np.isfinite(energy) & (np.abs(scale - 1) < LARGEST) & (down < 0) & (up > 0)
-    lost = np.where(good, 1.0, np.nan)
-    return scale * lost, energy * lost, (up - down) * lost / (6 * STRAIN * GPa)
 
 
 def rest_strain(
@@ -236,18 +193,6 @@ def _stepped(f: Array, found: Static, stiffness: Array) -> Array:
         moved = f[c] + change @ f[c]
         after[c] = (moved + moved.T) / 2
     return after
-
-
-def _mean_stress(boxes: Boxes, k: int, scale: Array) -> tuple[Array, Array]:
-    static = boxes.static(k, _stretch(scale))
-    return static.stress[:, :3].mean(axis=1), static.energy
-
-
-def _stretch(scale: Array) -> Array:
-    """(C, 3, 3); candidates that were lost stay somewhere harmless."""
-    inside = np.isfinite(scale) & (np.abs(scale - 1) < LARGEST)
-    stretched: Array = np.where(inside, scale, 1 + LARGEST)[:, None, None] * np.eye(3)
-    return stretched
 
 
 def _answer(stiffness: Array, coupling: Array) -> Array:

@@ -68,6 +68,13 @@ class Boxes(Protocol):
     def deformed(self, k: int, changes: Sequence[Change]) -> list[Static]:
         """Structure ``k`` after each of several changes, as `static` has it."""
 
+    def stretched(self, k: int, scales: Array) -> tuple[Array, Array]:
+        """Structure ``k`` with all lengths ``scales`` (S, C) times as long.
+
+        Returns:
+            (S, C) energy, eV, and (S, C) mean stress, eV/A^3.
+        """
+
     def statics(self, forces: Sequence[bool] | None = None) -> list[Static]:
         """All structures as they are; ``forces`` says where forces and stress are wanted."""
 
