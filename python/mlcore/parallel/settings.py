@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from mlcore.errors import InvalidArgument
-
-__all__ = ["ENGINES", "EngineName", "EngineSettings", "from_environment"]
+__all__ = ["ENGINES", "EngineName", "EngineSettings"]
 
 EngineName = Literal["serial", "processes", "mpi", "parsl", "dask"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -40,28 +37,3 @@ class EngineSettings(BaseModel):
     def count(self) -> int:
         """Workers asked for, or the cores this process may use."""
         return self.workers or len(os.sched_getaffinity(0))
-
-
-def from_environment(
-    file: EngineSettings | None = None, environment: Mapping[str, str] = os.environ
-) -> EngineSettings:
-    """The settings of a file (or the defaults) with those of the environment over them.
-
-    ``MLCORE_ENGINE`` names the engine, ``MLCORE_WORKERS`` the number of workers. Options of the file
-    are dropped when the environment names another engine: they are not for it.
-
-    Raises:
-        InvalidArgument: naming the variable and what is wrong with it.
-    """
-    found = (file or EngineSettings()).model_dump()
-    name, workers = environment.get("MLCORE_ENGINE"), environment.get("MLCORE_WORKERS")
-    if name and name != found["name"]:
-        found |= {"name": name, "options": {}}
-    if workers:
-        found["workers"] = workers
-    try:
-        return EngineSettings.model_validate(found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        variable = "MLCORE_ENGINE" if first["loc"] == ("name",) else "MLCORE_WORKERS"
-        raise InvalidArgument(f"{variable} = {first['input']}: {first['msg']}") from None

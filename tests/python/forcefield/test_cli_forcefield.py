@@ -269,6 +269,87 @@ def test_the_environment_goes_before_the_config(tmp_path: Path, monkeypatch: Any
     assert (told.engine, told.workers, told.budget, told.seed) == ("processes", 2, 7, 0)
 
 
+def test_options_of_an_engine_stay_when_it_is_named_again(tmp_path: Path, monkeypatch: Any) -> None:
+    from mlcore.cli.forcefield.fits import _changed
+    from mlcore.forcefield.config import load
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    own = "engine: {name: parsl, options: {provider: {kind: slurm}}}"
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("engine: here", own))
+    config = load(tmp_path / "tiny.yaml")
+    asked = config.run.engine
+    assert _changed(config, {}, "parsl", None).run.engine == asked
+    assert _changed(config, {}, "serial", None).run.engine == "serial"
+    monkeypatch.setenv("MLCORE_FORCEFIELD_ENGINE", "parsl")
+    assert _changed(config, {}, None, 3).run.engine == asked
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("model", "show", "tersoff", "--species", "Si", "--mass", "Si=heavy"), "--mass must be"),
+        (("data", "map", "DATA", "--out", "x", "--bead", "W=H2O", "--reference", "W=low"),
+         "--reference must be"),
+        (("active", "CONFIG", "--pool", "DATA", "--label", "vasp", "--vasp", '{"encut": 1}'),
+         "encut: no such option"),
+        (("active", "CONFIG", "--pool", "DATA", "--label", "vasp", "--vasp", "[1]"), "no table"),
+        (("active", "CONFIG", "--pool", "DATA", "--label", "vasp"), "no vasp_potcars"),
+    ],
+    ids=["mass", "reference", "option", "table", "potcars"],
+)  # fmt: skip
+def test_wrong_words_are_named(
+    words: tuple[str, ...], message: str, capsys: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    from mlcore.forcefield.config.begin import silicon_data
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLCORE_FORCEFIELD_VASP_COMMAND", "vasp_std")
+    silicon_data().only("diamond").save("DATA")
+    Path("CONFIG").write_text(TINY + "data: {folder: DATA}\n")
+    code, _, error = run(capsys, "forcefield", *words)
+    assert code == 1 and message in error and "defect" not in error, error
+
+
+def test_vasp_labels_by_the_settings_of_a_machine(tmp_path: Path, monkeypatch: Any) -> None:
+    import fake_vasp
+    from mlcore.cli.forcefield.active import _by_vasp
+    from mlcore.forcefield.structures import labels
+
+    program = tmp_path / "vasp_std"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(Path(fake_vasp.__file__).parent)!r})\n"
+        "from pathlib import Path\nfrom fake_vasp import main\nsys.exit(main(Path.cwd()))\n"
+    )
+    program.chmod(0o755)
+    (tmp_path / "potcars" / "Ar").mkdir(parents=True)
+    (tmp_path / "potcars" / "Ar" / "POTCAR").write_text("  PAW_PBE Ar\n   VRHFIN =Ar: s2p6\n")
+    monkeypatch.setenv("MLCORE_FORCEFIELD_VASP_COMMAND", str(program))
+    monkeypatch.setenv("MLCORE_FORCEFIELD_VASP_POTCARS", str(tmp_path / "potcars"))
+    monkeypatch.setenv("MLCORE_FORCEFIELD_SCRATCH", str(tmp_path / "scratch"))
+    label = _by_vasp('{"settings": {"ENCUT": 400}}', ("Ar",), tmp_path / "rounds")
+    atoms = bulk("Ar", "fcc", a=5.3) * (2, 2, 2)
+    assert labels(label(atoms)).known() == ("energy", "forces", "stress")
+    assert len(list((tmp_path / "scratch" / "vasp").iterdir())) == 1
+
+
+def test_files_that_join_a_group_are_told(capsys: Any, tmp_path: Path) -> None:
+    from mlcore.forcefield.structures import Dataset
+
+    for k, a in enumerate((5.4, 5.5)):
+        (tmp_path / f"run{k}").mkdir()
+        write(tmp_path / f"run{k}" / "si.extxyz", bulk("Si", "diamond", a))
+    (tmp_path / "set").mkdir()
+    for k in (0, 1):
+        file = tmp_path / f"run{k}" / "si.extxyz"
+        words = ("data", "import", file, "--out", tmp_path / "set", "--group", "si")
+        code, _, error = run(capsys, "forcefield", *words)
+        assert code == 0, error
+    found = Dataset.load(tmp_path / "set").groups["si"]
+    assert len(found.structures) == 2
+    assert set(found.provenance.sha256) == {"si.extxyz", "si.extxyz (2)"}
+    assert len(set(found.provenance.sha256.values())) == 2
+
+
 def test_modules_are_entry_points(capsys: Any) -> None:
     listed = subprocess.run(
         [sys.executable, "-m", "mlcore.forcefield", "--json"], capture_output=True, check=True

@@ -391,7 +391,7 @@ def test_templates_of_strangers(tmp_path: Path, text: str) -> None:
 
 
 def test_folder_of_the_variable_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLCORE_TEMPLATES", "/no/such/folder")
-    with pytest.raises(InvalidArgument, match="MLCORE_TEMPLATES: no folder"):
+    monkeypatch.setenv("MLCORE_FORCEFIELD_TEMPLATES", "/no/such/folder")
+    with pytest.raises(InvalidArgument, match="MLCORE_FORCEFIELD_TEMPLATES: no folder"):
         render("vasp/INCAR.j2", {})
-    assert os.environ["MLCORE_TEMPLATES"]
+    assert os.environ["MLCORE_FORCEFIELD_TEMPLATES"]

@@ -37,7 +37,7 @@ def test_precedence(tmp_path: Path, suffix: str) -> None:
     assert found.engine == "serial"
     assert found.vasp_command == ("mpirun", "vasp")
     assert found.lammps_command == ("mpirun", "-n", "2", "my lmp")
-    assert found.evaluation_timeout == 60.0
+    assert found.evaluation_timeout is None
     assert {name: found.origin(name) for name in ("workers", "engine", "library", "scratch")} == {
         "workers": "argument",
         "engine": f"file {path}",
@@ -62,6 +62,33 @@ def test_which_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "home" / ".config" / "mlcore").mkdir(parents=True)
     written(tmp_path / "home" / ".config" / "mlcore", "toml")
     assert Settings.load(environment={"HOME": str(tmp_path / "home")}).workers == 3
+
+
+def test_a_folder_one_happens_to_be_in_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".config" / "mlcore").mkdir(parents=True)
+    written(tmp_path / ".config" / "mlcore", "yaml")
+    monkeypatch.chdir(tmp_path)
+    assert Settings.load(environment={}).workers is None
+    assert Settings.load(environment={"XDG_CONFIG_HOME": ".config"}).workers is None
+
+
+def test_lammps_is_started_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlcore.forcefield.codes import LammpsCommand
+
+    monkeypatch.setenv("MLCORE_FORCEFIELD_LAMMPS_COMMAND", "mpirun -n 2 lmp")
+    code = LammpsCommand("lj/cut 7.0", ("pair_coeff 1 1 0.0104 3.4",), ("Ar",))
+    assert code.words[:4] == ["mpirun", "-n", "2", "lmp"]
+
+
+def test_the_key_of_the_settings_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlcore.forcefield.structures.materials_project import _key
+
+    monkeypatch.setenv("MP_API_KEY", "outer")
+    assert _key(None) == "outer"
+    monkeypatch.setenv("MLCORE_FORCEFIELD_MP_API_KEY", "inner")
+    assert (_key(None), _key("own")) == ("inner", "own")
 
 
 def test_show_tells_values_and_origins() -> None:

@@ -232,7 +232,7 @@ def test_own_templates(vasp: Vasp, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (tmp_path / folder / "vasp" / "INCAR.j2").write_text(f"SYSTEM = {word} {{{{ title }}}}\n")
     place = tmp_path / "run"
     place.mkdir()
-    monkeypatch.setenv("MLCORE_TEMPLATES", str(tmp_path / "variable"))
+    monkeypatch.setenv("MLCORE_FORCEFIELD_TEMPLATES", str(tmp_path / "variable"))
     vasp.write(gas(), place)
     assert (place / "INCAR").read_text() == "SYSTEM = variable Ar5Ne3\n"
     assert (place / "KPOINTS").read_text().splitlines()[2] == "Gamma"

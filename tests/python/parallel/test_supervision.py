@@ -13,7 +13,7 @@ from pathlib import Path
 import parallel_work as work
 import pytest
 from mlcore import parallel
-from mlcore.parallel.settings import EngineSettings, from_environment
+from mlcore.parallel.settings import EngineSettings
 from mlcore.parallel.supervised import child_environment
 
 DRIVER = """
@@ -123,27 +123,16 @@ def test_children_are_no_part_of_an_mpi_job() -> None:
     assert child_environment({"OMP_NUM_THREADS": "4"}) == {"OMP_NUM_THREADS": "4"}
 
 
-def test_the_environment_stands_over_the_file() -> None:
+def test_settings_travel_as_json() -> None:
     file = EngineSettings(name="parsl", workers=8, options={"address": "127.0.0.1"})
-    assert from_environment(file, {}) == file
-    assert from_environment(file, {"MLCORE_WORKERS": "3"}) == file.model_copy(update={"workers": 3})
-    other = from_environment(file, {"MLCORE_ENGINE": "serial"})
-    assert (other.name, other.workers, other.options) == ("serial", 8, {})
     assert EngineSettings.model_validate_json(file.model_dump_json()) == file
 
 
-@pytest.mark.parametrize(
-    "environment", [{"MLCORE_ENGINE": "redis"}, {"MLCORE_WORKERS": "none"}, {"MLCORE_WORKERS": "0"}]
-)
-def test_a_wrong_variable_is_named(environment: dict[str, str]) -> None:
-    with pytest.raises(parallel.InvalidArgument, match=next(iter(environment))):
-        from_environment(None, environment)
-
-
-def test_the_environment_chooses_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_work_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the one setting of a machine is that of the domain packages
     monkeypatch.setenv("MLCORE_ENGINE", "serial")
-    with parallel.engine() as engine:
-        assert engine.settings.name == "serial"
+    with parallel.engine(workers=1) as engine:
+        assert engine.settings.name == "processes"
 
 
 def test_wrong_settings_are_named() -> None:

@@ -91,6 +91,7 @@ def _known(atoms: Atoms) -> Atoms:
 
 
 def _by_vasp(options: str | None, species: Sequence[str], folder: Path) -> Label:
+    import dataclasses
     import json
 
     from mlcore.errors import InvalidArgument
@@ -103,12 +104,23 @@ def _by_vasp(options: str | None, species: Sequence[str], folder: Path) -> Label
     except ValueError as error:
         raise InvalidArgument(f"--vasp: no JSON: {error}") from None
     machine = Settings.load()
-    if machine.vasp_command is None:
-        raise InvalidArgument("--label vasp: the settings name no vasp_command")
-    known = {"command": machine.vasp_command, "potcars": machine.vasp_potcars}
-    return code_label(
-        Vasp(**{k: v for k, v in known.items() if v is not None} | told), folder / "vasp"
-    )
+    potcars = machine.vasp_potcars
+    known: dict[str, Any] = {
+        "command": machine.vasp_command,
+        "potcars": potcars and {name: potcars / name / "POTCAR" for name in species},
+        "templates": machine.templates,
+        "timeout": machine.code_timeout,
+    }
+    fields = {field.name for field in dataclasses.fields(Vasp)}
+    strange = sorted(set(told) - fields) if isinstance(told, dict) else ["what is no table"]
+    if strange:
+        raise InvalidArgument(f"--vasp: {strange[0]}: no such option; {', '.join(sorted(fields))}")
+    given = {name: value for name, value in known.items() if value is not None} | told
+    for name in ("command", "potcars"):
+        if name not in given:
+            raise InvalidArgument(f"--label vasp: the settings name no vasp_{name}")
+    place = folder if machine.scratch is None else machine.scratch
+    return code_label(Vasp(**given), place / "vasp")
 
 
 COMMANDS = (active,)

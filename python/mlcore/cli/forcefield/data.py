@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlcore.cli.forcefield.say import AsJson, pairs, say
+from mlcore.cli.forcefield.say import AsJson, numbers, pairs, say
 
 if TYPE_CHECKING:
     from mlcore.forcefield.structures import Dataset
@@ -50,7 +50,7 @@ def import_(
     """Read structures of many formats into a data set on disk."""
     from mlcore.forcefield.structures import Dataset, read_group
 
-    found = Dataset.load(out) if out.is_dir() else Dataset()
+    found = _known(out)
     for file in files:
         one = read_group(
             file,
@@ -62,10 +62,9 @@ def import_(
         )
         name = group or file.name.partition(".")[0]
         if group and name in found.groups:
-            from mlcore.forcefield.structures import Group
-
-            one = Group(one.structures, found.groups[name].provenance)
-        found = found.merge(Dataset({name: one}))
+            found = found.joined(name, one)
+        else:
+            found = found.merge(Dataset({name: one}))
     _save(found, out, as_json)
 
 
@@ -106,14 +105,14 @@ def pull(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Get structures of a database; its key is read from the environment variable MP_API_KEY."""
+    """Get structures of a database; its key is a setting, or the environment variable MP_API_KEY."""
     from mlcore.errors import InvalidArgument
     from mlcore.forcefield.structures import Dataset, fetch
 
     if source != "mp":
         raise InvalidArgument(f"SOURCE: {source!r}; mp is the one there is")
     wanted = [one.strip() for word in ids for one in word.split(",")]
-    found = Dataset.load(out) if out.is_dir() else Dataset()
+    found = _known(out)
     found = found.merge(Dataset({group: fetch(wanted, corrected=corrected)}))
     _save(found, out, as_json)
 
@@ -139,9 +138,7 @@ def map_(
     from mlcore.forcefield.structures import ByFormula, coarse_grained
 
     told = reference or []
-    references: Any = "fit" if told == ["fit"] else {
-        name: float(value) for name, value in pairs(told, "--reference").items()
-    }  # fmt: skip
+    references: Any = "fit" if told == ["fit"] else numbers(told, "--reference")
     rule = ByFormula(pairs(bead, "--bead"), center=center, rest=rest)
     found, taken = coarse_grained(_loaded(data), rule, references or None)
     lost = found.save(out)
@@ -174,6 +171,13 @@ def _loaded(path: Path) -> Dataset:
     if path.is_dir():
         return Dataset.load(path)
     return Dataset({path.name.partition(".")[0]: read_group(path)})
+
+
+def _known(out: Path) -> Dataset:
+    """What is to be added to; nothing where the folder is not there, or empty."""
+    from mlcore.forcefield.structures import Dataset
+
+    return Dataset.load(out) if out.is_dir() and any(out.iterdir()) else Dataset()
 
 
 def _save(data: Dataset, out: Path, as_json: bool) -> None:

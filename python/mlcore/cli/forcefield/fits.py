@@ -179,7 +179,7 @@ def _changed(
     """
     from mlcore.errors import InvalidArgument
     from mlcore.forcefield.settings import Settings
-    from mlcore.parallel import ENGINES
+    from mlcore.parallel import ENGINES, EngineSettings
 
     if engine is not None and engine not in (*ENGINES, "here"):
         raise InvalidArgument(f"--engine: {engine!r}; one of {', '.join(ENGINES)}, here")
@@ -194,6 +194,10 @@ def _changed(
     for name, value in {**changes, "engine": engine, "workers": workers}.items():
         if value is not None:
             found[name] = value
+    asked = told.run.engine
+    if isinstance(asked, EngineSettings) and found.get("engine") == asked.name:
+        # its options are for this engine
+        found["engine"] = asked
     return told.model_copy(update={"run": told.run.model_copy(update=found)})
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcore.cli.forcefield.say import AsJson, pairs, say
+from mlcore.cli.forcefield.say import AsJson, numbers, say
 
 if TYPE_CHECKING:
     from mlcore.forcefield.forms import Model
@@ -83,5 +83,4 @@ def _made(form: str, species: list[str], mass: list[str] | None) -> Model:
 
     if not species:
         raise InvalidArgument("--species: name at least one")
-    masses = {name: float(value) for name, value in pairs(mass or [], "--mass").items()}
-    return model(form, species, masses)
+    return model(form, species, numbers(mass or [], "--mass"))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["AsJson", "pairs", "plain", "say"]
+__all__ = ["AsJson", "numbers", "pairs", "plain", "say"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
@@ -54,4 +54,21 @@ def pairs(words: Sequence[str], option: str) -> dict[str, str]:
         if not (name and mark and value):
             raise InvalidArgument(f"{option} must be NAME=VALUE, got {word!r}")
         found[name] = value
+    return found
+
+
+def numbers(words: Sequence[str], option: str) -> dict[str, float]:
+    """NAME=NUMBER words by name.
+
+    Raises:
+        InvalidArgument: a word without =, or something that is no number.
+    """
+    from mlcore.errors import InvalidArgument
+
+    found = {}
+    for name, value in pairs(words, option).items():
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise InvalidArgument(f"{option} must be NAME=NUMBER, got '{name}={value}'") from None
     return found

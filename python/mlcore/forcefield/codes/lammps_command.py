@@ -17,6 +17,7 @@ import numpy as np
 from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.forcefield.codes.code import Code
 from mlcore.forcefield.codes.templates import render
+from mlcore.forcefield.settings import Settings
 from mlcore.forcefield.structures.labels import labelled
 from mlcore.forcefield.structures.lammps_files import write_data
 from mlcore.forcefield.structures.units import LAMMPS, converted
@@ -48,7 +49,8 @@ class LammpsCommand(Code):
         cutoff: Angstrom; room left around structures that are not periodic.
         atom_style: "atomic" or "charge".
         units: of LAMMPS, "metal" or "real".
-        command: what starts it; left out, the `lmp` of this environment.
+        command: what starts it; left out, the setting `lammps_command` of this machine, else the
+            `lmp` of this environment.
         templates: folder of templates that go before those of mlcore.
         timeout: s, for one structure.
     """
@@ -111,7 +113,8 @@ class LammpsCommand(Code):
         """See `Code`."""
         from mlcore.lammps.run import command
 
-        start = list(self.command) if self.command is not None else command()
+        told = Settings.load().lammps_command if self.command is None else self.command
+        start = command() if told is None else list(told)
         return [*start, "-in", "in.static", "-log", "log.lammps", "-screen", "none", "-nocite"]
 
     def environment(self) -> dict[str, str]:

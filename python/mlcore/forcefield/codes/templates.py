@@ -1,8 +1,8 @@
 """Input files of other programs, from Jinja2 templates.
 
-A template is looked for in the folder of the argument, then in that of the variable
-MLCORE_TEMPLATES, then among those that come with mlcore. Templates run in a sandbox: they see the
-values they are given and nothing else. A name that has no value is an error.
+A template is looked for in the folder of the argument, then in that of the setting `templates` of
+this machine (`mlcore.forcefield.settings`), then among those that come with mlcore. Templates run in
+a sandbox: they see the values they are given and nothing else. A name that has no value is an error.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlcore.errors import InvalidArgument
+from mlcore.forcefield.settings import Settings
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
-__all__ = ["VARIABLE", "folders", "names", "render"]
+__all__ = ["folders", "names", "render"]
 
-VARIABLE = "MLCORE_TEMPLATES"
 _OWN = Path(__file__).resolve().parents[1] / "templates"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _MOST_CHARACTERS = 64 << 20
@@ -33,7 +33,8 @@ def folders(user: str | os.PathLike[str] | None = None) -> list[Path]:
     Raises:
         InvalidArgument: a folder that was told is not there.
     """
-    told = [("templates", user), (VARIABLE, os.environ.get(VARIABLE) or None)]
+    machine = Settings.load()
+    told = [("templates", user), (machine.origin("templates"), machine.templates)]
     found = []
     for name, folder in told:
         if folder is not None:

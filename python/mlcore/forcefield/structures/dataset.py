@@ -174,6 +174,14 @@ class Dataset:
             groups[name] = Group((*before, *group.structures), group.provenance)
         return Dataset(groups, name=self.name, description=self.description)
 
+    def joined(self, name: str, group: Group) -> Dataset:
+        """With the structures of `group` added to the group `name`, and where they come from."""
+        mine = self.groups[name] if name in self.groups else Group(())
+        both = Group(
+            (*mine.structures, *group.structures), mine.provenance.joined(group.provenance)
+        )
+        return Dataset({**self.groups, name: both}, name=self.name, description=self.description)
+
     def renamed(self, names: Mapping[str, str]) -> Dataset:
         """With groups called `names[old]`."""
         for old in names:

@@ -41,6 +41,39 @@ class Provenance(_Section):
     sha256: dict[str, Sha256] = Field(default_factory=dict)
     """Hashes of the files read, by name."""
 
+    def joined(self, other: Provenance) -> Provenance:
+        """Of structures from both; where they differ in a word, both words."""
+        if other in (self, NOWHERE):
+            return self
+        if self == NOWHERE:
+            return other
+        words = {
+            name: "; ".join(
+                dict.fromkeys(w for w in (getattr(self, name), getattr(other, name)) if w)
+            )
+            for name in ("source", "method", "citation", "license")
+        }
+        hashes = dict(self.sha256)
+        for name, value in other.sha256.items():
+            hashes[_free(name, value, hashes)] = value
+        return Provenance(
+            **words,
+            date=max(self.date, other.date),
+            key_map={**self.key_map, **other.key_map},
+            units={**self.units, **other.units},
+            notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
+            sha256=hashes,
+        )
+
+
+def _free(name: str, value: str, taken: dict[str, str]) -> str:
+    """The name, numbered where another file has it: each folder of VASP has its OUTCAR."""
+    found, k = name, 1
+    while taken.get(found, value) != value:
+        k += 1
+        found = f"{name} ({k})"
+    return found
+
 
 NOWHERE = Provenance()
 

@@ -106,7 +106,8 @@ def fetch(
 
     Args:
         ids: such as "mp-149".
-        key: of the API; left out, the environment variable MP_API_KEY.
+        key: of the API; left out, the setting `mp_api_key` of this machine, else the environment
+            variable MP_API_KEY.
         corrected: take the energies with the Materials Project's corrections (for mixing GGA and
             GGA+U, and for anions), not those of the calculation.
         endpoint: address of the service.
@@ -145,7 +146,10 @@ def _checked(ids: Sequence[str]) -> list[str]:
 
 
 def _key(key: str | None) -> str:
-    found = key or os.environ.get("MP_API_KEY", "")
+    from mlcore.forcefield.settings import Settings
+
+    told = None if key else Settings.load().mp_api_key
+    found = key or (told and told.get_secret_value()) or os.environ.get("MP_API_KEY", "")
     if not re.fullmatch(r"[!-~]{1,200}", found):
         raise InvalidArgument(
             "key: the Materials Project needs one: make it at "
