@@ -10,7 +10,6 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from bars import Measured
-from mlcore.forcefield import funuq
 from mlcore.forcefield.active import active_learning, potential_label
 from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.evaluate.box import new_lammps
@@ -22,7 +21,7 @@ from mlcore.forcefield.parameters import Free, Space
 from mlcore.forcefield.problems import silicon
 from mlcore.forcefield.structures.labels import labelled
 from mlcore.forcefield.targets import Energies
-from mlcore.forcefield.uncertainty import Misfit, cascade, coverage, fisher, gaussian
+from mlcore.forcefield.uncertainty import Misfit, cascade, coverage, fisher, funuq, gaussian
 from mlcore.forcefield.uncertainty.cross_validation import cross_validate, hold_out, k_fold
 from mlcore.forcefield.uncertainty.fisher_information import quantile
 from mlcore.forcefield.uncertainty.misfit import local_fit
