@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk
-from interactions import crystal, rendered_energy
+from interactions import POTENTIALS, crystal, energy, rendered_energy
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.evaluate.box import Box
 from mlcore.forcefield.evaluate.native import is_native
-from mlcore.forcefield.forms import Model, forms, model, overlay
+from mlcore.forcefield.forms import Form, FormParameter, Model, forms, model, overlay
 from mlcore.forcefield.targets import Energies
 
 KCAL_PER_EV = 23.060549
@@ -74,6 +74,50 @@ def test_a_style_that_names_files_reads_those_of_each_candidate(tmp_path: Path) 
         assert used(box, potential, shifted, tmp_path) == pytest.approx(first + 2.0, rel=1e-12)
         assert used(box, potential, potential.defaults, tmp_path) == first
         box.close()
+
+
+def test_a_file_of_eam_is_read_anew_for_each_candidate(tmp_path: Path) -> None:
+    """Which LAMMPS does not do by itself: it knows its files of ``pair_style eam`` by their names."""
+    comment, masses, sizes, *rows = (POTENTIALS / "Cu_u3.eam").read_text().splitlines()
+    words = sizes.split()
+    words[3] = "{{ form.dr }}"
+    stretched = "\n".join([comment, masses, " ".join(words), *rows]) + "\n"
+    form = Form(
+        name="copper-nickel",
+        title="Files of single elements, those of copper stretched",
+        parameters=(FormParameter(name="dr", default=1e-2, lower=5e-3, upper=2e-2),),
+        pair_style="eam",
+        pair_coeff=("pair_coeff 1 1 Cu.eam", "pair_coeff 2 2 Ni.eam"),
+        files={"Cu.eam": stretched, "Ni.eam": (POTENTIALS / "Ni_u3.eam").read_text()},
+        cutoff="6.0",
+    )
+    plain = Model(form, ["Cu", "Ni"])
+    values = plain.defaults | {"dr": float(sizes.split()[3])}
+    atoms = bulk("Cu", "fcc", 3.6, cubic=True)
+    atoms.symbols[2:] = "Ni"
+    box = Box(atoms, plain)
+    first = used(box, plain, values, tmp_path)
+    lines = [f"pair_coeff {k} {k} {POTENTIALS / name}_u3.eam" for k, name in ((1, "Cu"), (2, "Ni"))]
+    atoms.set_array("kind", np.array([1, 1, 2, 2]))
+    assert first == pytest.approx(energy(atoms, [63.5, 58.7], ["pair_style eam", *lines])[0])
+    other = values | {"dr": 1.01 * values["dr"]}
+    second = used(box, plain, other, tmp_path)
+    box.close()
+    alone = Box(atoms, plain)
+    assert second == used(alone, plain, other, tmp_path) and abs(second - first) > 1e-3
+    alone.close()
+    copper = form.model_copy(
+        update={"pair_coeff": form.pair_coeff[:1], "files": {"Cu.eam": stretched}}
+    )
+    both = Model(overlay({"eam": copper, "core": model("zbl", ["Cu"]).form}), ["Cu"])
+    alone, overlaid = Box(bulk("Cu"), Model(copper, ["Cu"])), Box(bulk("Cu"), both)
+    for dr in (values["dr"], other["dr"]):
+        told = both.complete({"eam_dr": dr})
+        expected = used(alone, Model(copper, ["Cu"]), {"dr": dr}, tmp_path)
+        # nuclei are farther than their repulsion reaches
+        assert used(overlaid, both, told, tmp_path) == pytest.approx(expected, abs=1e-9)
+    alone.close()
+    overlaid.close()
 
 
 @pytest.mark.parametrize("name", ["ml-bop", "mw"])

@@ -168,8 +168,6 @@ HOSTILE = [
     {"commands": ["set type 1 charge $(1+1)"]},
     {"commands": ['print "x" file y']},
     {"pair_style": "python 8.0"},
-    {"pair_style": "eam"},
-    {"pair_style": "hybrid/overlay eam lj/cut 8"},
     {"pair_style": "mliap model mliappy x.pt"},
     {"pair_style": "hybrid/overlay mliap unified x.pkl"},
     {"pair_style": "lj/cut 8 ; shell ls"},

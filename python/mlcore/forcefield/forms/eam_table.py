@@ -30,8 +30,8 @@ class EamTable(Form):
 
     Attributes:
         source: content of the file.
-        style: LAMMPS' style of such files. One of ``eam`` is told as ``eam/alloy``, for LAMMPS
-            reads a file of ``eam`` once and never again, however it changes.
+        style: LAMMPS' style of such files. One of ``eam`` is told as ``eam/alloy``: LAMMPS reads
+            a file of ``eam`` again only after its style has ended, which costs time.
     """
 
     kind: Literal["eam/table"] = "eam/table"

@@ -38,11 +38,6 @@ def check_lines(pair_style: str, pair_coeff: Sequence[str], commands: Sequence[s
     for word in pair_style.split():
         if word in _CODE:
             raise InvalidArgument(f"pair_style {pair_style!r}: {word} would run code of a file")
-    if "eam" in pair_style.split():
-        raise InvalidArgument(
-            f"pair_style {pair_style!r}: LAMMPS reads a file of eam once, however it changes; "
-            "tell it eam/alloy"
-        )
     for line in pair_coeff:
         if line.split()[:1] != ["pair_coeff"]:
             raise InvalidArgument(f"pair_coeff: {line!r} must begin with pair_coeff")

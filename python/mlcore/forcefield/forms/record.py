@@ -108,8 +108,8 @@ class Interaction:
 
     @property
     def style_must_end(self) -> bool:
-        """Whether LAMMPS frees what it made of ``pair_coeff`` with the style alone."""
-        return "snap" in self.pair_style.split()
+        """Whether LAMMPS keeps what it made of ``pair_coeff`` until the style ends."""
+        return not {"snap", "eam"}.isdisjoint(self.pair_style.split())
 
 
 class Form(_Part):
