@@ -67,6 +67,24 @@ def test_what_is_wrong_is_named_with_its_place(tree: dict[str, Any], words: str)
     assert str(caught.value).startswith("fit.yaml: ") and words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        (changed(parameters={"free": {"A": {"factor": 0.5}, "B": {}}}),
+         "fit.yaml: parameters.free.A.factor: Input should be greater than 1, got 0.5"),
+        (changed(parameters={"free": ["A"], "start": {"A": "much"}}),
+         "fit.yaml: parameters.start.A: Input should be a valid number, unable to parse string as a "
+         "number, got 'much'"),
+        (changed(run={"engine": {"name": "parsl", "workers": 0}}),
+         "fit.yaml: run.engine.workers: Input should be greater than or equal to 1, got 0"),
+    ],
+)  # fmt: skip
+def test_of_several_kinds_that_is_judged_which_was_meant(tree: dict[str, Any], words: str) -> None:
+    with pytest.raises(FileFormatError) as caught:
+        parse(tree, what="fit.yaml")
+    assert str(caught.value) == words
+
+
 LATE: list[tuple[dict[str, Any], str]] = [
     (changed(model={"form": "lego", "species": ["Si"]}), "lego"),
     (changed(parameters={"free": ["Q"]}), "parameters.free.Q: tersoff has no such parameter"),

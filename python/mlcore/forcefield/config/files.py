@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,9 +41,8 @@ def read_tree(path: str | os.PathLike[str]) -> Any:
 
 def _json(file: Path, text: str) -> Any:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        for name in names:
-            if names.count(name) > 1:
+        for name, count in Counter(name for name, _ in pairs).items():
+            if count > 1:
                 raise FileFormatError(f"{file}: field {name} is there twice")
         return dict(pairs)
 
@@ -73,8 +73,8 @@ def _loader() -> Any:
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
             names = [self.construct_object(key, deep=True) for key, _ in node.value]
-            for name in names:
-                if names.count(name) > 1:
+            for name, count in Counter(n for n in names if isinstance(n, Hashable)).items():
+                if count > 1:
                     raise yaml.constructor.ConstructorError(
                         None, None, f"field {name} is there twice", node.start_mark
                     )
