@@ -204,7 +204,7 @@ class Children:
         self._lock = threading.Lock()
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
-        self._hopeless: dict[str, bytes] = {}
+        self._hopeless: dict[tuple[str, str | None], bytes] = {}
         self._closed = False
 
     def run(self, task: Task) -> Answer:
@@ -215,18 +215,20 @@ class Children:
         """
         start = time.monotonic()
         answered: list[bytes] = []
+        # what cannot be prepared for one function may well be for another
+        kind = (task.call.key, task.call.function)
         deaths, false_starts = 0, 0
         while len(answered) < len(task.items):
             before = len(answered)
             try:
-                shared = self._hopeless.get(task.call.key) or self._attempt(task, answered)
+                shared = self._hopeless.get(kind) or self._attempt(task, answered)
             except Lost as lost:
                 shared = None
                 deaths = 0 if len(answered) > before else deaths
                 if lost.preparing:
                     false_starts += 1
                     if lost.timed_out or false_starts > task.call.retries:
-                        shared = self._hopeless[task.call.key] = failed(lost.failure)
+                        shared = self._hopeless[kind] = failed(lost.failure)
                 else:
                     deaths += 1
                     if lost.timed_out or deaths > task.call.retries:

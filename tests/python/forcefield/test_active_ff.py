@@ -97,6 +97,7 @@ def test_a_stopped_loop_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
         run(tmp_path / "part", "committee", 5, rounds=3, label=dies)
     assert sorted(p.name for p in (tmp_path / "part").iterdir()) == [
         "active.json",
+        "driver.lock",
         "round_000",
         "round_001",
     ]
@@ -115,6 +116,29 @@ def test_a_stopped_loop_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
     assert longer.rounds[:3] and longer.rounds[4].labelled == 7
     with pytest.raises(InvalidArgument, match="another loop"):
         run(tmp_path / "part", "dopt", 5, rounds=3)
+
+
+def test_other_labels_are_another_loop(tmp_path: Path) -> None:
+    from mlcore.forcefield.structures import labelled, labels
+
+    def learn(start: list[Atoms]) -> None:
+        active_learning(SW, space(), tmp_path / "loop", label=LABEL, start=start, pool=TEST[2:],
+                        pick="random", rounds=0)  # fmt: skip
+
+    learn(TEST[:2])
+    known = labels(TEST[0])
+    assert known.energy is not None
+    corrected = labelled(TEST[0], known.energy + 1.0, known.forces)
+    with pytest.raises(InvalidArgument, match="another loop"):
+        learn([corrected, TEST[1]])
+
+
+def test_one_process_works_on_a_loop(tmp_path: Path) -> None:
+    from mlcore.forcefield.run.lock import locked
+
+    with locked(tmp_path), pytest.raises(Error, match="at work"):
+        active_learning(SW, space(), tmp_path, label=LABEL, start=TEST[:2], pool=TEST[2:],
+                        pick="random", rounds=0)  # fmt: skip
 
 
 def test_structures_come_from_the_models_own_dynamics(tmp_path: Path) -> None:
@@ -222,6 +246,11 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
         run(tmp_path, "random", 0, pool=TEST[:1])
     with pytest.raises(InvalidArgument, match="pick"):
         run(tmp_path, "best", 0)  # type: ignore[arg-type]
+    for name, count in {"rounds": -1, "per_round": 0, "members": 1, "starts": 0}.items():
+        with pytest.raises(InvalidArgument, match=f"{name} must be at least"):
+            active_learning(
+                SW, space(), tmp_path, label=LABEL, start=TEST, pool=TEST, **{name: count}
+            )
     with pytest.raises(InvalidArgument, match="label: what"):
         run(tmp_path / "x", "random", 0, label=lambda atoms: atoms)
 

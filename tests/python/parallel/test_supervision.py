@@ -116,6 +116,25 @@ def test_another_thread_may_close(name: parallel.EngineName) -> None:
     closing.join()
 
 
+def test_a_function_whose_module_kills_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deadly_module.py").write_text(
+        "import os, signal\n"
+        "if 'mlcore-worker' in os.environ.get('TMPDIR', ''):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def same(x):\n    return x\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import deadly_module  # type: ignore[import-not-found]
+
+    with parallel.engine("processes", workers=1) as engine:
+        (bad,) = engine.map(deadly_module.same, [1])
+        assert bad.error is not None and bad.error.type == "WorkerDied"
+        (good,) = engine.map(work.square, [3.0])
+        assert good.value == 9.0
+
+
 def test_children_are_no_part_of_an_mpi_job() -> None:
     job = {"PMI_RANK": "1", "PMI_FD": "7", "HYDI_CONTROL_FD": "3", "MPI_LOCALRANKID": "0"}
     job |= {"PMIX_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}

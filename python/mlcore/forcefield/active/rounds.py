@@ -26,6 +26,7 @@ from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.evaluate.lammps import LammpsEngine, structure_key
 from mlcore.forcefield.forms import Model
 from mlcore.forcefield.parameters import Space
+from mlcore.forcefield.run.lock import locked
 from mlcore.forcefield.structures.extxyz import frame_text, read_frames
 from mlcore.forcefield.structures.labels import labelled, labels, take_labels
 from mlcore.forcefield.targets import Energies, Forces, Target
@@ -243,7 +244,8 @@ def active_learning(
 
     Raises:
         InvalidArgument: neither or both of ``pool`` and ``explore``, too small a pool, no start,
-            or ``folder`` holds rounds of another loop.
+            too small a number, or ``folder`` holds rounds of another loop.
+        Error: another process works on ``folder``.
         FileFormatError: a round in ``folder`` cannot be read.
     """
     if (pool is None) == (explore is None):
@@ -252,41 +254,48 @@ def active_learning(
         raise InvalidArgument("start: at least one labelled structure is needed")
     if pick not in ("committee", "dopt", "random"):
         raise InvalidArgument(f"pick must be committee, dopt or random, got {pick!r}")
+    for name, count, least in (
+        ("rounds", rounds, 0),
+        ("per_round", per_round, 1),
+        ("members", members, 2),
+        ("starts", starts, 1),
+    ):
+        if count < least:
+            raise InvalidArgument(f"{name} must be at least {least}, got {count}")
     if pool is not None and len(pool) < rounds * per_round:
         raise InvalidArgument(f"pool: {rounds * per_round} structures are needed, got {len(pool)}")
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    _same_loop(
-        place,
-        {
-            "format": _FORMAT,
-            "model": model.record(),
-            "space": space.record(),
-            "structures": _digest([*start, *(pool or ()), *test]),
-            "pick": pick,
-            "per_round": per_round,
-            "members": members,
-            "sigma": [sigma_energy, sigma_force],
-            "starts": starts,
-            "seed": seed,
-        },
-    )
+    told = {
+        "format": _FORMAT,
+        "model": model.record(),
+        "space": space.record(),
+        "structures": _digest(start, pool or (), test),
+        "pick": pick,
+        "per_round": per_round,
+        "members": members,
+        "sigma": [sigma_energy, sigma_force],
+        "starts": starts,
+        "seed": seed,
+    }
     loop = _Loop(model, space, fit, pick, members, (sigma_energy, sigma_force), starts, seed)
     done: list[Round] = []
     known = list(start)
     used: set[int] = set()
-    for number in range(rounds + 1):
-        found = _read_round(place, number, last=number == rounds)
-        if found is None:
-            before = done[-1].point if done else space.initial
-            candidates = None
-            if number < rounds:
-                candidates = pool if pool is not None else explore
-            found = loop.round(number, known, before, candidates, used, per_round, label, test)
-            _write_round(place, found)
-        done.append(found)
-        known += found.structures
-        used |= set(found.picked) if pool is not None else set()
+    with locked(place):
+        _same_loop(place, told)
+        for number in range(rounds + 1):
+            found = _read_round(place, number, last=number == rounds)
+            if found is None:
+                before = done[-1].point if done else space.initial
+                candidates = None
+                if number < rounds:
+                    candidates = pool if pool is not None else explore
+                found = loop.round(number, known, before, candidates, used, per_round, label, test)
+                _write_round(place, found)
+            done.append(found)
+            known += found.structures
+            used |= set(found.picked) if pool is not None else set()
     return ActiveRun(tuple(done))
 
 
@@ -439,10 +448,17 @@ def _frame(lmp: Any, structure: Atoms) -> Atoms:
     return frame
 
 
-def _digest(structures: Sequence[Atoms]) -> str:
+def _digest(*parts: Sequence[Atoms]) -> str:
+    """Of structures and of what is known of them, part by part."""
     whole = hashlib.sha256()
-    for atoms in structures:
-        whole.update(structure_key(atoms))
+    for structures in parts:
+        whole.update(f"{len(structures)} structures".encode())
+        for atoms in structures:
+            known = labels(atoms)
+            whole.update(structure_key(atoms))
+            whole.update(repr(known.energy).encode())
+            if known.forces is not None:
+                whole.update(np.ascontiguousarray(known.forces, dtype=np.float64).tobytes())
     return whole.hexdigest()
 
 
