@@ -19,7 +19,7 @@ from mlcore.errors import Error, InvalidArgument
 from mlcore.forcefield.evaluate.calls import Calls
 from mlcore.forcefield.forms.record import Interaction, Model
 
-__all__ = ["Box", "CandidateFailed", "new_lammps"]
+__all__ = ["Box", "CandidateFailed", "Words", "new_lammps"]
 
 Array = npt.NDArray[np.float64]
 
@@ -83,8 +83,9 @@ class Box:
         self._box, self._turn = _lower(self._cell)
         self._sides = _numbers(self._box)
         self._start = np.ascontiguousarray(self._positions @ self._turn.T)
+        self._start_at = self._start.ctypes.data
         self._now: tuple[float, ...] | None = None
-        self._told: Interaction | None = None
+        self._told: Words | None = None
         self._units = model.form.units
         # LAMMPS reads ReaxFF in its real units alone: kcal/mol, atm
         self._energy_unit = 1.0 if self._units == "metal" else KCAL_PER_EV
@@ -107,27 +108,30 @@ class Box:
         Raises:
             CandidateFailed: LAMMPS would not have it.
         """
+        self.take(Words(interaction, folder))
+
+    def take(self, words: Words) -> None:
+        """As `use`, with what many boxes are told put into words once."""
         if self._broken or self._calls.count() != self.count:
             self._renew()
         told, command = self._told, self._calls.command
         with self._explained:
             self._told = None
-            same = told is not None and told.pair_style == interaction.pair_style
-            if interaction.style_must_end:
+            same = told is not None and told.style == words.style
+            if words.style_must_end:
                 command(b"pair_style none")
                 same = False
             # a style that names files has read those of the candidate before
-            anew = not same or interaction.style_reads_files
+            anew = not same or words.style_reads_files
             if anew:
-                style = _with_folder(interaction.pair_style, interaction, folder)
-                command(f"pair_style {style}".encode())
-            for line in interaction.pair_coeff:
-                command(_with_folder(line, interaction, folder).encode())
+                command(words.style_line)
+            for line in words.coefficients:
+                command(line)
             # styles within a hybrid one that is said anew have forgotten theirs
-            if anew or told is None or told.commands != interaction.commands:
-                for line in interaction.commands:
-                    command(_with_folder(line, interaction, folder).encode())
-            self._told = interaction
+            if anew or told is None or told.further != words.further:
+                for line in words.commands:
+                    command(line)
+            self._told = words
 
     def energy(self) -> float:
         """Energy of the structure as it is, eV.
@@ -150,7 +154,8 @@ class Box:
         with self._at_work:
             self._settle()
             self._shape(tuple(scale * side for side in self._sides))
-            self._calls.place(self._start * scale)
+            placed = self._start * scale
+            self._calls.place(placed.ctypes.data)
             self._calls.command(_AT_REST)
             self._check_count()
             energy = self._energy()
@@ -286,7 +291,7 @@ class Box:
         self._settle()
         if strain is None and displacements is None:
             self._shape(self._sides)
-            self._calls.place(self._start)
+            self._calls.place(self._start_at)
             return self._turn
         sides, turn, positions = self._sides, self._turn, self._positions
         if strain is not None:
@@ -296,7 +301,8 @@ class Box:
         if displacements is not None:
             positions = positions + displacements
         self._shape(sides)
-        self._calls.place(np.ascontiguousarray(positions @ turn.T))
+        placed = np.ascontiguousarray(positions @ turn.T)
+        self._calls.place(placed.ctypes.data)
         return turn
 
     def _shape(self, sides: tuple[float, ...]) -> None:
@@ -336,6 +342,22 @@ class Box:
         count = self._calls.count()
         if count != self.count:
             raise CandidateFailed(f"{self.count - count} atoms left the box")
+
+
+class Words:
+    """What LAMMPS is told of an interaction whose files lie in a folder."""
+
+    def __init__(self, interaction: Interaction, folder: Path) -> None:
+        def line(words: str) -> bytes:
+            return _with_folder(words, interaction, folder).encode()
+
+        self.style = interaction.pair_style
+        self.style_line = b"pair_style " + line(self.style)
+        self.style_must_end = interaction.style_must_end
+        self.style_reads_files = interaction.style_reads_files
+        self.coefficients = [line(words) for words in interaction.pair_coeff]
+        self.further = interaction.commands
+        self.commands = [line(words) for words in self.further]
 
 
 class _Work:

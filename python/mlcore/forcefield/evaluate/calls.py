@@ -62,9 +62,9 @@ class Calls:
         self._gather(self._handle, name, _DOUBLE, 3, found.ctypes.data)
         return found
 
-    def place(self, positions: npt.NDArray[np.float64]) -> None:
-        """Puts the atoms, in the order of their numbers, at (n, 3) contiguous ``positions``."""
-        self._scatter(self._handle, b"x", _DOUBLE, 3, positions.ctypes.data)
+    def place(self, positions: int) -> None:
+        """Puts the atoms, in the order of their numbers, at (n, 3) positions at that address."""
+        self._scatter(self._handle, b"x", _DOUBLE, 3, positions)
 
     def _check(self) -> None:
         if self._has_error(self._handle):

@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from mlcore.errors import Error, InvalidArgument
-from mlcore.forcefield.evaluate.box import Box, CandidateFailed, new_lammps
+from mlcore.forcefield.evaluate.box import Box, CandidateFailed, Words, new_lammps
 from mlcore.forcefield.evaluate.folder import MemoryFolder
 from mlcore.forcefield.forms.record import Interaction, Model
 from mlcore.forcefield.targets.face import Array, Change, Static
@@ -38,10 +38,11 @@ class LammpsEngine:
         files = MemoryFolder()
         self.folder = files.path
         self._boxes: dict[bytes, Box] = {}
-        self._ready: set[bytes] = set()
+        self._ready: dict[bytes, Box] = {}
         self._rest: dict[bytes, Static] = {}
         self._known: dict[Hashable, Any] = {}
         self._interaction: Interaction | None = None
+        self._words: Words | None = None
         self._end = weakref.finalize(self, _end, self._boxes, files, os.getpid())
 
     def close(self) -> None:
@@ -65,19 +66,22 @@ class LammpsEngine:
         check_reach(interaction.cutoff, self.cap)
         for name, text in interaction.files.items():
             (self.folder / name).write_text(text)
+        self._words = Words(interaction, self.folder)
         self._interaction = interaction
 
     def box(self, structure: Atoms, key: bytes | None = None) -> Box:
         """The box of ``structure`` under the candidate in use."""
-        if self._interaction is None:
+        if self._interaction is None or self._words is None:
             raise Error("no candidate is in use")
         key = key or structure_key(structure)
-        if key not in self._boxes:
-            self._boxes[key] = Box(structure, self.model, self._interaction.atom_style)
-        box = self._boxes[key]
-        if key not in self._ready:
-            box.use(self._interaction, self.folder)
-            self._ready.add(key)
+        box = self._ready.get(key)
+        if box is None:
+            box = self._boxes.get(key)
+            if box is None:
+                box = Box(structure, self.model, self._interaction.atom_style)
+                self._boxes[key] = box
+            box.take(self._words)
+            self._ready[key] = box
         return box
 
     def at_rest(self, structure: Atoms, forces: bool = True, key: bytes | None = None) -> Static:
