@@ -108,6 +108,19 @@ class Expression:
         with np.errstate(all="ignore"):
             return _value(self._tree, values)
 
+    def slopes(self, values: Mapping[str, float], directions: Mapping[str, Any]) -> Any:
+        """Its derivatives along Q directions, of arithmetic that is no comparison.
+
+        Args:
+            values: a number for each of `names`.
+            directions: name -> (Q,) derivatives of that number; a name left out does not change.
+
+        Returns:
+            (Q,) float64; at a kink that of one side.
+        """
+        with np.errstate(all="ignore"):
+            return _moved(self._tree, values, directions)[1]
+
 
 def _parsed(text: str, what: str) -> ast.expr:
     if not isinstance(text, str) or not text.strip():
@@ -194,6 +207,62 @@ def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
         test, yes, no = node.args
         return np.where(_holds(test, values), _value(yes, values), _value(no, values))[()]
     return FUNCTIONS[node.func.id](*(_value(argument, values) for argument in node.args))
+
+
+# derivatives of the functions of one argument
+_SLOPES: dict[str, Callable[[Any], Any]] = {
+    "abs": np.sign,
+    "cos": lambda x: -np.sin(x),
+    "exp": np.exp,
+    "log": lambda x: 1 / x,
+    "sin": np.cos,
+    "sqrt": lambda x: 0.5 / np.sqrt(x),
+    "tanh": lambda x: 1 - np.tanh(x) ** 2,
+}
+
+
+def _moved(
+    node: ast.expr, values: Mapping[str, float], directions: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """Value and derivatives of what is below ``node``."""
+    value = _value(node, values)
+    match node:
+        case ast.Constant():
+            return value, 0.0
+        case ast.Name():
+            return value, directions.get(_named(node), 0.0)
+        case ast.UnaryOp():
+            inner = _moved(node.operand, values, directions)[1]
+            return value, -inner if isinstance(node.op, ast.USub) else inner
+        case ast.BinOp():
+            left, right = (_moved(n, values, directions) for n in (node.left, node.right))
+            return value, _of_two(type(node.op), value, left, right)
+    assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    name = node.func.id
+    if name == "where":
+        test, yes, no = node.args
+        return value, _moved(yes if _holds(test, values) else no, values, directions)[1]
+    told = [_moved(argument, values, directions) for argument in node.args]
+    if name in ("max", "min"):
+        return value, next(slope for x, slope in told if x == value or np.isnan(value))
+    return value, _SLOPES[name](told[0][0]) * told[0][1]
+
+
+def _of_two(
+    kind: type[ast.operator], value: Any, left: tuple[Any, Any], right: tuple[Any, Any]
+) -> Any:
+    (a, da), (b, db) = left, right
+    if kind is ast.Add:
+        return da + db
+    if kind is ast.Sub:
+        return da - db
+    if kind is ast.Mult:
+        return da * b + a * db
+    if kind is ast.Div:
+        return np.divide(da - value * db, b)
+    of_base = b * np.power(a, b - 1) * da if np.any(da) else 0.0
+    # a negative base has no logarithm, and needs none while its exponent stays
+    return of_base + (value * np.log(a) * db if np.any(db) else 0.0)
 
 
 def _holds(test: ast.expr, values: Mapping[str, Any]) -> Any:

@@ -85,14 +85,16 @@ class Objective:
         if not math.isfinite(total):
             words = f"the objective is {total}"
             return Score.failed(words, violation, len(self.pareto))
+        residuals = self._residuals(evaluation)
         return Score(
             total=total,
-            residuals=self._residuals(evaluation),
+            residuals=residuals,
             objectives=tuple(
                 self._aim(members, evaluation.terms) for members in self.pareto.values()
             ),
             violation=violation,
             level=evaluation.level,
+            slopes=None if residuals is None else self._slopes(evaluation),
         )
 
     def contributions(self, evaluation: Evaluation) -> dict[str, float]:
@@ -136,6 +138,34 @@ class Objective:
                 for t in self.targets
             ]
         )
+
+    def _slopes(self, evaluation: Evaluation) -> Array | None:
+        """(R, Q) derivatives of the residuals, where all targets told theirs."""
+        if len(evaluation.slopes) < len(self.targets):
+            return None
+        whole = math.fsum(self.weights.values())
+        parts = []
+        for target in self.targets:
+            slopes = evaluation.slopes[target.name]
+            if self.kind == "huber":
+                slopes = self._softened(target, evaluation, slopes)
+            parts.append(slopes * math.sqrt(target.weight / whole))
+        return np.concatenate(parts)
+
+    def _softened(self, target: Target, evaluation: Evaluation, slopes: Array) -> Array:
+        """Derivatives of residuals that are scaled by their share."""
+        shares = self._shares(target, evaluation.terms)[:, None]
+        size = np.abs([evaluation.terms[term] for term in target.terms])
+        residuals = evaluation.residuals[target.name][:, None]
+        longer = np.zeros((len(size), slopes.shape[1]))
+        np.add.at(longer, target.term_of, residuals * slopes)
+        with np.errstate(all="ignore"):
+            root = np.sqrt(_linear(size, self.delta))
+            # of root/size by size, and of the size by what is below its root
+            bend = (self.delta / root - root / size) / size**2
+        bent = np.where(size <= self.delta, 0.0, bend)[:, None] * longer
+        found: Array = slopes * shares + residuals * bent[target.term_of]
+        return found
 
     def _shares(self, target: Target, terms: Mapping[str, float]) -> Array:
         """(R,) or 1: what residuals are scaled by, so that their squares add up to their terms'."""

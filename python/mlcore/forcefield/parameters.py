@@ -108,6 +108,11 @@ class _Cube:
         found = np.where(units == self.start, self.initial, found)
         return np.clip(found, self.lower, self.upper)
 
+    def slopes(self, units: Vector) -> Vector:
+        """(n,) derivatives of the values by the units."""
+        found: Vector = self.width * np.where(self.log, self.values(units), 1.0)
+        return found
+
 
 class Space:
     """What a fit may change: a cube of the free parameters, each from 0 to 1.
@@ -178,6 +183,25 @@ class Space:
         if row.ndim != 1:
             raise InvalidArgument(f"point must have shape ({self.size},), got {row.shape}")
         return {name: float(value) for name, value in self._values(row).items()}
+
+    def directions(self, point: npt.ArrayLike) -> dict[str, Vector]:
+        """Derivatives of every parameter that changes, through scales and ties, by the point.
+
+        Args:
+            point: (size,), each from 0 to 1.
+
+        Returns:
+            name -> (size,) d value / d unit of each free parameter.
+        """
+        row = self._points(point)
+        values = self.values(row)
+        found: dict[str, Vector] = dict(
+            zip(self.names, np.diag(self._cube.slopes(row)), strict=True)
+        )
+        for name in self._order:
+            slopes = self.ties[name].slopes(values, found)
+            found[name] = np.broadcast_to(np.asarray(slopes, np.float64), row.shape).copy()
+        return found
 
     def table(self, points: npt.ArrayLike, names: Sequence[str]) -> Vector:
         """Values of the parameters called ``names`` at many points.

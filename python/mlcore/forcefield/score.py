@@ -23,6 +23,8 @@ class Score:
         violation: sum of what the constraints are violated by; 0 where all of them hold.
         level: number of levels of a hierarchical objective that were passed.
         error: why the candidate failed.
+        slopes: (R, q) float64 derivatives of the residuals by those coordinates of the point the
+            search wished for; None where it did not, or they are not known.
     """
 
     total: float
@@ -31,6 +33,7 @@ class Score:
     violation: float = 0.0
     level: int = 0
     error: str | None = None
+    slopes: npt.NDArray[np.float64] | None = None
 
     @classmethod
     def failed(cls, error: str, violation: float = 0.0, objectives: int = 0) -> Score:

@@ -6,7 +6,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -46,6 +46,8 @@ class Evaluation:
         values: target -> (R,) measured; NaN where there is no such property.
         errors: target -> (R,) standard errors of noisy values.
         residuals: target -> (R,) (value - reference)/sigma, scaled where their term is clipped.
+        slopes: target -> (R, Q) derivatives of its residuals, where they were asked for and the
+            target knows them exactly.
         terms: term -> its size in tolerances, with the sign of a single residual.
         level: number of levels passed, or of those there are where nothing gates.
         failed: why nothing could be said, in LAMMPS' own words; None where it could.
@@ -56,6 +58,7 @@ class Evaluation:
     values: dict[str, Array] = field(default_factory=dict)
     errors: dict[str, Array] = field(default_factory=dict)
     residuals: dict[str, Array] = field(default_factory=dict)
+    slopes: dict[str, Array] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
     level: int = 0
     failed: str | None = None
@@ -112,6 +115,8 @@ class Evaluator:
         self.levels = sorted({target.level for target in targets})
         self._native = NativeEngine(model) if engine != "lammps" and is_native(model) else None
         self._lammps: LammpsEngine | None = None
+        self._parts: dict[tuple[str, ...], Evaluator] = {}
+        self._last: tuple[dict[str, float], Evaluation] | None = None
         self._keys = {t.name: [structure_key(atoms) for atoms in t.structures] for t in targets}
         self._check_structures()
 
@@ -133,6 +138,8 @@ class Evaluator:
             if self._lammps is not None:
                 self._lammps.close()
                 self._lammps = None
+            for part in self._parts.values():
+                part.close()
 
     def __call__(self, candidates: Sequence[Mapping[str, float]]) -> list[Evaluation]:
         """One evaluation for each candidate (name -> value of every parameter).
@@ -143,7 +150,75 @@ class Evaluator:
         """
         _complete(self.model, candidates)
         with self._turn:
-            return self._evaluated(candidates)
+            found = self._evaluated(candidates)
+            # derivatives are asked for where a search has just been
+            self._last = (dict(candidates[-1]), found[-1]) if found else None
+            return found
+
+    def only(self, targets: Sequence[Target]) -> Evaluator:
+        """An evaluator of some of the targets, without gate; it ends with this one."""
+        with self._turn:
+            names = tuple(target.name for target in targets)
+            if names not in self._parts:
+                made = Evaluator(
+                    self.model, targets, engine=self.engine, cutoff_cap=self.cutoff_cap
+                )
+                self._parts[names] = made
+            return self._parts[names]
+
+    @property
+    def exact(self) -> tuple[Target, ...]:
+        """Targets whose derivatives by parameters `along` gives."""
+        return tuple(t for t in self.targets if t.exact) if self._native else ()
+
+    def along(
+        self, values: Mapping[str, float], directions: Mapping[str, npt.ArrayLike]
+    ) -> Evaluation:
+        """The evaluation of one candidate, and derivatives of the residuals of `exact` targets.
+
+        It is that of a call, to the last bit. Without derivatives it is where the candidate fails,
+        and where LAMMPS knows a parameter that the core does not and that is not 0.
+
+        Args:
+            values: name -> value of every parameter.
+            directions: name -> (Q,) derivatives of that parameter, as `Space.directions`; names
+                left out do not change.
+
+        Raises:
+            InvalidArgument: as of a call.
+        """
+        with self._turn:
+            known = self._last is not None and dict(values) == self._last[0]
+            found = self._last[1] if known and self._last else self([values])[0]
+            targets = [t for t in self.exact if t.name in found.residuals]
+            if not targets or not is_native(self.model, values):
+                return found
+            start = time.perf_counter()
+            slopes = self._slopes(targets, values, directions, found.values)
+            seconds = found.seconds + time.perf_counter() - start
+            return replace(found, slopes=slopes, seconds=seconds)
+
+    def _slopes(
+        self,
+        targets: Sequence[Target],
+        values: Mapping[str, float],
+        directions: Mapping[str, npt.ArrayLike],
+        measured: Mapping[str, Array],
+    ) -> dict[str, Array]:
+        assert self._native is not None
+        own = {n: row for n, row in directions.items() if n in set(self.model.names)}
+        if not own:
+            count = len(np.atleast_1d(next(iter(directions.values()))))
+            return {t.name: np.zeros((len(t.reference), count)) for t in targets}
+        self._native.use([values], self.model.form.reach(self.model, values), own)
+        self._native.slopes_known(self._at_rest(targets))
+        found = {}
+        for target in targets:
+            boxes = NativeBoxes(self._native, target.structures, self._keys[target.name])
+            slopes = target.slopes(boxes, measured[target.name])
+            assert slopes is not None
+            found[target.name] = slopes_in_tolerances(target, measured[target.name], slopes)
+        return found
 
     def _evaluated(self, candidates: Sequence[Mapping[str, float]]) -> list[Evaluation]:
         found = [_Candidate(values) for values in candidates]
@@ -322,6 +397,34 @@ def in_tolerances(target: Target, values: Array) -> tuple[Array, Array]:
     alone = target.alone
     terms[of[alone]] = residuals[alone]
     return residuals, terms
+
+
+def slopes_in_tolerances(target: Target, values: Array, slopes: Array) -> Array:
+    """(R, Q) derivatives of the residuals `in_tolerances` makes of ``values``.
+
+    What could not be measured stands still.
+    """
+    of, sizes = target.term_of, target.term_sizes
+    residuals = (values - target.reference) / target.sigma
+    lost = np.bincount(of, weights=np.isnan(residuals), minlength=len(sizes)) > 0
+    found: Array = np.where(lost[of][:, None], 0.0, slopes / target.sigma[:, None])
+    residuals = np.where(lost[of], 0.0, np.clip(residuals, -1e100, 1e100))
+    terms = np.sqrt(np.bincount(of, weights=residuals**2, minlength=len(sizes)))
+    if terms.max() > CLIP:
+        # a term that is too large keeps its size and may only turn
+        along = _summed(target, residuals[:, None] * found)
+        with np.errstate(all="ignore"):
+            turned = found - residuals[:, None] * (along / terms[:, None] ** 2)[of]
+            shorter = (CLIP / terms)[of][:, None] * turned
+        found = np.where((terms > CLIP)[of][:, None], shorter, found)
+    return found
+
+
+def _summed(target: Target, rows: Array) -> Array:
+    """(T, Q) sums of rows over each term."""
+    found = np.zeros((len(target.terms), rows.shape[1]))
+    np.add.at(found, target.term_of, rows)
+    return found
 
 
 def _complete(model: Model, candidates: Sequence[Mapping[str, float]]) -> None:

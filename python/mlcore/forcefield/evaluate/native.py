@@ -14,7 +14,7 @@ from ase import Atoms
 from mlcore.errors import Error, InvalidArgument
 from mlcore.forcefield.forms.eam import Eam, Functions
 from mlcore.forcefield.forms.record import Form, Model
-from mlcore.forcefield.targets.face import Change, Static
+from mlcore.forcefield.targets.face import Change, Slope, Static
 from mlcore.potentials import COLUMNS, Results, Structures, Tables, evaluate
 
 __all__ = ["NativeBoxes", "NativeEngine", "is_native"]
@@ -25,6 +25,9 @@ _NO_LAMMPS = "a target of the tier static asks for structures at rest alone"
 
 # lists of neighbors reach this many times farther than the last ones did
 GROWTH = 1.2
+
+# of derivatives of tables, in edges of the cube of what is free
+TABLE_STEP = 1e-5
 
 
 def is_native(model: Model, values: Mapping[str, float] | None = None) -> bool:
@@ -63,23 +66,36 @@ class NativeEngine:
         self.candidates = 0
         self._batches: list[_Batch] = []
         self._reach = 0.0
+        self._directions: Array | None = None
         self._lists: dict[bytes, Structures] = {}
         self._rest: dict[bytes, Static] = {}
+        self._slopes: dict[bytes, Slope] = {}
         self.good: npt.NDArray[np.bool_] = np.empty(0, dtype=bool)
         self.words: dict[int, str] = {}
 
-    def use(self, values: Sequence[Mapping[str, float]], reach: float) -> None:
+    def use(
+        self,
+        values: Sequence[Mapping[str, float]],
+        reach: float,
+        directions: Mapping[str, npt.ArrayLike] | None = None,
+    ) -> None:
         """From now on everything asked is of the candidates ``values``, in their order.
 
         Args:
             values: name -> value of every parameter.
             reach: the largest of their cutoffs, A.
+            directions: of the only candidate: name -> (Q,) along which `slopes_known` and
+                `slopes_deformed` have derivatives.
         """
         self.words = {}
+        self._directions = (
+            None if directions is None else _matrix(self.model, values[0], directions)
+        )
         self._batches = _batches(self.model, values, self.words)
         self.candidates = len(values)
         self._reach = reach
         self._rest.clear()
+        self._slopes.clear()
         self.good = np.ones(len(values), dtype=bool)
 
     def prepare(self, structures: Mapping[bytes, tuple[Atoms, bool]]) -> None:
@@ -106,8 +122,60 @@ class NativeEngine:
             self.prepare({key: (structure, forces)})
         return self._rest[key]
 
+    @property
+    def directions(self) -> int:
+        """How many directions derivatives are along."""
+        return 0 if self._directions is None else self._directions.shape[1]
+
+    def slopes_known(self, structures: Mapping[bytes, tuple[Atoms, bool]]) -> dict[bytes, Slope]:
+        """Derivatives of structures as they are, those asked for before from memory."""
+        missing = {
+            key: (atoms, flag)
+            for key, (atoms, flag) in structures.items()
+            if key not in self._slopes or (flag and np.isnan(self._slopes[key].forces).all())
+        }
+        if missing:
+            self._slopes |= self._slopes_at_rest(missing)
+        return self._slopes
+
+    def _slopes_at_rest(self, structures: Mapping[bytes, tuple[Atoms, bool]]) -> dict[bytes, Slope]:
+        listed = self._listed(
+            b"".join(structures), [a for a, _ in structures.values()], self._reach
+        )
+        wanted = np.array([flag for _, flag in structures.values()])
+        found = self._evaluate(listed, 1, wanted=wanted, gradient=self._directions)
+        ends = listed.atoms
+        return {
+            key: Slope(
+                found.d_energies[0, k],
+                found.d_forces[0, ends[k] : ends[k + 1]],
+                found.d_stress[0, k],
+            )
+            for k, key in enumerate(structures)
+        }
+
+    def slopes_deformed(
+        self, structure: Atoms, changes: Sequence[Change], key: bytes
+    ) -> list[Slope]:
+        """Derivatives of ``structure`` after several deformations, in one call."""
+        found = self._changed(structure, changes, key, gradient=self._directions)
+        return [
+            Slope(found.d_energies[k, 0], found.d_forces[k], found.d_stress[k, 0])
+            for k in range(len(changes))
+        ]
+
     def deformed(self, structure: Atoms, changes: Sequence[Change], key: bytes) -> list[Static]:
         """``structure`` after several deformations of each candidate's own, in one call."""
+        found, c = self._changed(structure, changes, key), self.candidates
+        rows = [slice(k * c, (k + 1) * c) for k in range(len(changes))]
+        return [
+            self._static(found.energies[at, 0], found.forces[at], found.stress[at, 0], True)
+            for at in rows
+        ]
+
+    def _changed(
+        self, structure: Atoms, changes: Sequence[Change], key: bytes, **options: Any
+    ) -> Results:
         c, n, several = self.candidates, len(structure), len(changes)
         strains: Array | None = None
         displacements: Array | None = None
@@ -123,12 +191,9 @@ class NativeEngine:
                                 for f, _ in changes]).reshape(-1, 3, 3)  # fmt: skip
             reach /= float(np.linalg.svd(strains, compute_uv=False).min())
         listed = self._listed(key, [structure], reach)
-        found = self._evaluate(listed, several, deformation=strains, displacements=displacements)
-        rows = [slice(k * c, (k + 1) * c) for k in range(several)]
-        return [
-            self._static(found.energies[at, 0], found.forces[at], found.stress[at, 0], True)
-            for at in rows
-        ]
+        return self._evaluate(
+            listed, several, deformation=strains, displacements=displacements, **options
+        )
 
     def _evaluate(self, listed: Structures, several: int, **options: Any) -> Results:
         """All candidates, ``several`` times over; options with a row for each are shared out."""
@@ -172,6 +237,7 @@ class NativeBoxes:
         self.structures = structures
         self._keys = keys
         self.candidates = engine.candidates
+        self.directions = engine.directions
 
     def static(
         self, k: int, strain: Array | None = None, displacements: Array | None = None
@@ -193,6 +259,14 @@ class NativeBoxes:
         flags = [True] * len(self.structures) if forces is None else forces
         rows = zip(self.structures, flags, self._keys, strict=True)
         return [self._engine.at_rest(*row) for row in rows]
+
+    def slopes(self, forces: Sequence[bool]) -> list[Slope]:
+        rows = zip(self._keys, self.structures, forces, strict=True)
+        known = self._engine.slopes_known({key: (atoms, flag) for key, atoms, flag in rows})
+        return [known[key] for key in self._keys]
+
+    def slopes_deformed(self, k: int, changes: Sequence[Change]) -> list[Slope]:
+        return self._engine.slopes_deformed(self.structures[k], changes, self._keys[k])
 
     def relaxed(self, k: int, strain: Array | None = None) -> Static:
         raise Error(_NO_LAMMPS)
@@ -258,6 +332,63 @@ def _batches(
     return [_Batch(model.form.pair_style, which, parameters[which])] if len(which) else []
 
 
+def _matrix(
+    model: Model, values: Mapping[str, float], directions: Mapping[str, npt.ArrayLike]
+) -> Array:
+    """(P, Q) directions of a candidate's row or tables."""
+    rows = {name: np.asarray(row, dtype=np.float64) for name, row in directions.items()}
+    count = len(next(iter(rows.values())))
+    if not isinstance(model.form, Eam):
+        return np.stack([rows.get(name, np.zeros(count)) for name in _parameter_names(model)])
+    here = model.form.functions(model, values)
+    columns = []
+    for q in range(count):
+        up, down = (
+            model.form.functions(
+                model,
+                {n: v + side * rows[n][q] if n in rows else v for n, v in values.items()},
+                here.cutoff,
+            )
+            for side in (TABLE_STEP, -TABLE_STEP)
+        )
+        columns.append(_table_slopes(model, here, up, down))
+    return np.stack(columns, axis=1)
+
+
+def _table_slopes(model: Model, here: Functions, up: Functions, down: Functions) -> Array:
+    """(P,) derivatives of the core's tables from those to both sides.
+
+    A grid of densities that stretches is told as densities that shrink: what is read off a table
+    depends on their ratio alone.
+    """
+    width = 2 * TABLE_STEP
+    stretch = (up.drho - down.drho) / (width * here.drho)
+    slopes = replace(
+        here,
+        embedding=(up.embedding - down.embedding) / width,
+        density=(up.density - down.density) / width - stretch * here.density,
+        pair=(up.pair - down.pair) / width,
+    )
+    row: Array = _tables(model, [slopes]).flat()[0]
+    return row
+
+
+def _tables(model: Model, made: Sequence[Functions]) -> Tables:
+    """Of functions that have the same grids."""
+    upper = np.triu_indices(len(model.species))
+    one = made[0]
+    r = one.dr * np.arange(one.pair.shape[-1])
+    return Tables(
+        np.stack([m.embedding for m in made]),
+        # the core's first species gives, the form's first receives
+        np.stack([np.swapaxes(m.density, 0, 1) for m in made]),
+        np.stack([r * m.pair[upper] for m in made]),
+        float(one.drho),
+        float(one.dr),
+        float(one.cutoff),
+    )
+
+
 def _embedded(
     model: Model, form: Eam, values: Sequence[Mapping[str, float]], words: dict[int, str]
 ) -> list[_Batch]:
@@ -271,21 +402,10 @@ def _embedded(
             words[k] = str(error)
             continue
         alike.setdefault((made[k].cutoff, made[k].dr, made[k].drho), []).append(k)
-    upper = np.triu_indices(len(model.species))
-    found = []
-    for (cutoff, dr, drho), which in alike.items():
-        r = dr * np.arange(made[which[0]].pair.shape[-1])
-        tables = Tables(
-            np.stack([made[k].embedding for k in which]),
-            # the core's first species gives, the form's first receives
-            np.stack([np.swapaxes(made[k].density, 0, 1) for k in which]),
-            np.stack([r * made[k].pair[upper] for k in which]),
-            float(drho),
-            float(dr),
-            float(cutoff),
-        )
-        found.append(_Batch("eam", np.array(which), tables))
-    return found
+    return [
+        _Batch("eam", np.array(which), _tables(model, [made[k] for k in which]))
+        for which in alike.values()
+    ]
 
 
 def _tiled(rows: Array, several: int) -> Array:

@@ -103,14 +103,21 @@ class Eam(Form):
     def _function(self, what: str) -> _Function:
         return self._functions[what]
 
-    def functions(self, model: Model, values: Mapping[str, float]) -> Functions:
+    def functions(
+        self, model: Model, values: Mapping[str, float], cutoff: float | None = None
+    ) -> Functions:
         """The tables of ``values``.
+
+        Args:
+            model: of this form.
+            values: of its parameters.
+            cutoff: where tables over distances are to end, A; by default that of ``values``.
 
         Raises:
             InvalidArgument: a function is not finite somewhere on its grid.
         """
-        cutoff = self.reach(model, values)
         count = range(len(model.species))
+        cutoff = self.reach(model, values) if cutoff is None else cutoff
         top = max(float(self._on("density_max", model, values, (k,), {})) for k in count)
         if not (np.isfinite(cutoff) and cutoff > 0 and np.isfinite(top) and top > 0):
             raise InvalidArgument(f"{self.name}: cutoff {cutoff:g} and density_max {top:g}")

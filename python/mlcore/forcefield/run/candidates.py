@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from mlcore.errors import BackendUnavailable, Error
 from mlcore.forcefield.evaluate import Evaluation, Evaluator
 from mlcore.forcefield.evaluate.evaluator import Gate
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from mlcore.forcefield.targets import Target
     from mlcore.parallel import Engine, Result
 
-__all__ = ["Candidates", "Recipe", "worker"]
+__all__ = ["Along", "Candidates", "Item", "Recipe", "worker"]
 
 # candidates a native evaluator is given at once
 BATCH = 64
@@ -54,6 +57,24 @@ class Recipe:
         )
 
 
+@dataclass(frozen=True)
+class Along:
+    """A candidate whose derivatives are wanted too.
+
+    Attributes:
+        values: of its parameters.
+        directions: name -> (Q,) derivatives of that parameter.
+        cost: evaluations it counts as.
+    """
+
+    values: Mapping[str, float]
+    directions: Mapping[str, npt.NDArray[np.float64]]
+    cost: int
+
+
+Item = Mapping[str, float] | Along
+
+
 class _Worker:
     """The evaluator of a worker; returns no more than is asked for: it all has to travel."""
 
@@ -62,7 +83,7 @@ class _Worker:
         self._residuals = residuals
         self._values = values
 
-    def __call__(self, candidates: Sequence[Mapping[str, float]]) -> list[Evaluation]:
+    def __call__(self, candidates: Sequence[Item]) -> list[Evaluation]:
         found = all_careful(self._evaluator, candidates)
         return [slim(one, self._residuals, self._values) for one in found]
 
@@ -75,21 +96,24 @@ def worker(recipe: bytes, residuals: bool, values: bool) -> _Worker:
     return _Worker(pickle.loads(recipe), residuals, values)
 
 
-def all_careful(
-    evaluator: Evaluator, candidates: Sequence[Mapping[str, float]]
-) -> list[Evaluation]:
+def all_careful(evaluator: Evaluator, candidates: Sequence[Item]) -> list[Evaluation]:
     """Evaluations of candidates, at once where that goes well."""
+    plain = [one for one in candidates if not isinstance(one, Along)]
+    if len(plain) < len(candidates):
+        return [careful(evaluator, candidate) for candidate in candidates]
     try:
-        return evaluator(candidates)
+        return evaluator(plain)
     except BackendUnavailable:
         raise
     except (Error, ArithmeticError, ValueError):
         return [careful(evaluator, candidate) for candidate in candidates]
 
 
-def careful(evaluator: Evaluator, candidate: Mapping[str, float]) -> Evaluation:
+def careful(evaluator: Evaluator, candidate: Item) -> Evaluation:
     """The evaluation of one candidate; arithmetic it cannot go through is its failure."""
     try:
+        if isinstance(candidate, Along):
+            return evaluator.along(candidate.values, candidate.directions)
         return evaluator([candidate])[0]
     except BackendUnavailable:
         raise
@@ -103,6 +127,7 @@ def slim(found: Evaluation, residuals: bool, values: bool) -> Evaluation:
         values=found.values if values else {},
         errors=found.errors if values else {},
         residuals=found.residuals if residuals else {},
+        slopes=found.slopes if residuals else {},
         terms=found.terms,
         level=found.level,
         failed=None if found.failed is None else words(found.failed),
@@ -137,7 +162,7 @@ class Candidates:
         # pickled once: it travels with every chunk
         self._recipe = b"" if engine is None else pickle.dumps(recipe, pickle.HIGHEST_PROTOCOL)
 
-    def __call__(self, candidates: Sequence[Mapping[str, float]]) -> Iterator[Evaluation]:
+    def __call__(self, candidates: Sequence[Item]) -> Iterator[Evaluation]:
         """One evaluation for each, in order, each as soon as it and those before it are there."""
         workers = 1 if self._engine is None else self._engine.workers
         size = min(self._together, -(-len(candidates) // workers))
@@ -154,15 +179,19 @@ class Candidates:
             else:
                 yield from evaluations(result)
 
-    def _mapped(self, parts: Sequence[Sequence[Mapping[str, float]]]) -> Iterator[Result]:
+    def _mapped(self, parts: Sequence[Sequence[Item]]) -> Iterator[Result]:
         assert self._engine is not None
         prepared = (worker, (self._recipe, *self._wanted))
-        seconds = self._timeout and self._timeout * max(len(part) for part in parts)
+        seconds = self._timeout and self._timeout * max(map(_cost, parts))
         return self._engine.map(None, parts, timeout=seconds, prepared=prepared)
 
     def close(self) -> None:
         if self._here is not None:
             self._here.close()
+
+
+def _cost(part: Sequence[Item]) -> int:
+    return sum(one.cost if isinstance(one, Along) else 1 for one in part)
 
 
 def _together(recipe: Recipe) -> int:

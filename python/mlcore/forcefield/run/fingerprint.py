@@ -67,9 +67,13 @@ def fingerprint(setup: Setup) -> dict[str, str]:
         "space": _hash(setup.space.record()),
         "targets": _targets_hash(setup.targets),
         "objective": _hash(_objective(setup)),
-        "search": _hash([_search(setup), setup.budget, setup.seed]),
+        "search": _hash([_search(setup), setup.budget, setup.seed, *_derivatives(setup)]),
         "evaluator": _hash([setup.evaluator, setup.cutoff_cap]),
     }
+
+
+def _derivatives(setup: Setup) -> list[str]:
+    return ["exact derivatives"] if setup.exact and setup.wants_residuals else []
 
 
 def _hash(content: Any) -> str:

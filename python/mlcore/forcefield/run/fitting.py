@@ -29,7 +29,7 @@ import numpy as np
 
 from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.forcefield.objective import Objective
-from mlcore.forcefield.run.candidates import Candidates
+from mlcore.forcefield.run.candidates import Along, Candidates
 from mlcore.forcefield.run.events import (
     Events,
     append_events,
@@ -44,7 +44,7 @@ from mlcore.forcefield.run.lock import locked
 from mlcore.forcefield.run.setup import Setup
 from mlcore.forcefield.run.stage import Stage
 from mlcore.forcefield.score import Score
-from mlcore.forcefield.search.face import Search, key
+from mlcore.forcefield.search.face import Derivatives, Search, key
 
 if TYPE_CHECKING:
     from mlcore.forcefield.evaluate import Evaluation
@@ -416,12 +416,13 @@ class Fit:
         batch = history.entries[told - 1].batch + 1 if told else 0
         last = 0.0
         while not search.done:
+            wish = search.wish()
             points = search.ask()
             if stage.changed():
                 events.tell("stage", stage=stage.name, **self._facts())
             scores = [entry.score for entry in left]
             self._check_points(points, left)
-            for found in self._evaluated(points[len(left) :], batch, stage.name, candidates):
+            for found in self._evaluated(wish[len(left) :], batch, stage.name, candidates):
                 history.append(found)
                 scores += [entry.score for entry in found]
                 if self._note_all(found):
@@ -461,10 +462,14 @@ class Fit:
                 )
 
     def _evaluated(
-        self, points: np.ndarray, batch: int, stage: str, candidates: Candidates
+        self, wish: np.ndarray | Derivatives, batch: int, stage: str, candidates: Candidates
     ) -> Iterator[list[Entry]]:
         """Entries of the points, in order, in handfuls as they come."""
-        space, number = self.setup.space, self._count
+        if isinstance(wish, Derivatives):
+            if len(wish):
+                yield self._derived(wish, batch, stage, candidates)
+            return
+        points, space, number = wish, self.setup.space, self._count
         missing = [space.violation(p) if space.constraints else 0.0 for p in points]
         wanted = [space.values(p) for p, v in zip(points, missing, strict=True) if v <= 0]
         found = iter(candidates(wanted)) if wanted else iter(())
@@ -479,6 +484,34 @@ class Fit:
                 ready, last = [], time.monotonic()
         if ready:
             yield ready
+
+    def _derived(
+        self, wish: Derivatives, batch: int, stage: str, candidates: Candidates
+    ) -> list[Entry]:
+        """An entry for each row, each with its part of the derivatives of the one point."""
+        space, point = self.setup.space, wish.points[0]
+        violation = space.violation(point) if space.constraints else 0.0
+        found = None
+        if violation <= 0:
+            item = Along(space.values(point), space.directions(point), len(wish))
+            (found,) = candidates([item])
+        told = tuple(point.tolist())
+        whole = self._entry(self._count, batch, stage, told, violation, found)
+        entries = []
+        for k, columns in enumerate(wish.columns):
+            slopes = whole.score.slopes
+            score = whole.score
+            if slopes is not None:
+                score = dataclasses.replace(score, slopes=slopes[:, columns])
+            entries.append(
+                dataclasses.replace(
+                    whole,
+                    number=whole.number + k,
+                    score=score,
+                    seconds=whole.seconds / len(wish),
+                )
+            )
+        return entries
 
     def _entry(
         self,

@@ -2,7 +2,8 @@
 
 Points and scores are written as the shortest decimals that read back to the same bits, so that a
 search which is told them again goes the same way. Residuals, which least squares needs, lie in a
-file of float64 beside, whose length the lines tell.
+file of float64 beside, whose length the lines tell, each before its derivatives where these were
+asked for.
 """
 
 from __future__ import annotations
@@ -70,9 +71,16 @@ class Entry:
             "residuals": 0 if score.residuals is None else len(score.residuals),
             "seconds": round(self.seconds, 6),
         }
+        if score.slopes is not None:
+            told["slopes"] = score.slopes.shape[1]
         if self.notes:
             told["notes"] = dict(self.notes)
         return json.dumps(told, allow_nan=False, separators=(",", ":"))
+
+    def numbers(self) -> bytes:
+        """As `residuals.f64` holds them."""
+        parts = (self.score.residuals, self.score.slopes)
+        return b"".join(np.asarray(p, dtype="<f8").tobytes() for p in parts if p is not None)
 
 
 def _finite(value: float) -> float | None:
@@ -82,8 +90,10 @@ def _finite(value: float) -> float | None:
 def _infinite(value: float | None) -> float:
     return math.inf if value is None else float(value)
 
-
-def _entry(told: Mapping[str, Any], residuals: Array | None) -> Entry:
+def _entry(told: Mapping[str, Any], held: Array | None) -> Entry:
+    count, columns = int(told["residuals"]), int(told.get("slopes", 0))
+    residuals = None if held is None else held[:count]
+    slopes = None if held is None or not columns else held[count:].reshape(-1, columns)
     return Entry(
         number=int(told["n"]),
         batch=int(told["batch"]),
@@ -95,6 +105,7 @@ def _entry(told: Mapping[str, Any], residuals: Array | None) -> Entry:
             violation=_infinite(told["violation"]),
             level=int(told["level"]),
             error=told["failed"],
+            slopes=slopes,
         ),
         terms=tuple(told["terms"]),
         seconds=float(told["seconds"]),
@@ -122,14 +133,16 @@ def _entries(folder: Path) -> Iterator[tuple[Entry, int]]:
         end += len(line)
         try:
             told = json.loads(line)
-            count = int(told["residuals"])
+            count = int(told["residuals"]) * (1 + int(told.get("slopes", 0)))
             held = rows[used : used + count] if count else None
+            if held is not None and len(held) < count:
+                return
             entry = _entry(told, held)
         except (ValueError, KeyError, TypeError) as error:
             if end == len(content):
                 return
             raise FileFormatError(f"{path}: line {k + 1}: {error!r}") from None
-        torn = not line.endswith(b"\n") or (held is not None and len(held) < count)
+        torn = not line.endswith(b"\n")
         if torn or entry.number != k:
             if end == len(content) or torn:
                 return
@@ -160,15 +173,14 @@ class History:
         found = list(_entries(folder))
         self.entries = [entry for entry, _ in found]
         self._lines = _opened(folder / HISTORY, found[-1][1] if found else 0)
-        rows = sum(len(r) for e in self.entries if (r := e.score.residuals) is not None)
+        rows = sum(_length(entry.score) for entry in self.entries)
         self._rows = _opened(folder / RESIDUALS, 8 * rows)
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Write entries down; on return they are the system's, whatever becomes of this process."""
         lines = []
         for entry in entries:
-            if entry.score.residuals is not None:
-                self._rows.write(np.asarray(entry.score.residuals, dtype="<f8").tobytes())
+            self._rows.write(entry.numbers())
             lines.append(entry.line() + "\n")
         # a line is never there before its residuals
         self._rows.flush()
@@ -178,6 +190,11 @@ class History:
     def close(self) -> None:
         self._rows.close()
         self._lines.close()
+
+
+def _length(score: Score) -> int:
+    """Numbers that lie beside the line of a score."""
+    return sum(part.size for part in (score.residuals, score.slopes) if part is not None)
 
 
 def _opened(path: Path, length: int) -> IO[bytes]:
@@ -193,13 +210,17 @@ def same(one: Sequence[Entry], other: Sequence[Entry]) -> bool:
 
 def _equal(one: Entry, other: Entry) -> bool:
     a, b = one.score, other.score
-    if (a.residuals is None) != (b.residuals is None):
-        return False
     plain = (one.number, one.batch, one.point, one.terms, one.stage) == (
         (other.number, other.batch, other.point, other.terms, other.stage)
     )
     scores = (a.total, a.objectives, a.violation, a.level, a.error) == (
         (b.total, b.objectives, b.violation, b.level, b.error)
     )
-    rows = a.residuals is None or b.residuals is None or np.array_equal(a.residuals, b.residuals)
-    return plain and scores and rows
+    pairs = ((a.residuals, b.residuals), (a.slopes, b.slopes))
+    return plain and scores and all(_same_rows(x, y) for x, y in pairs)
+
+
+def _same_rows(one: Array | None, other: Array | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlcore.forcefield.objective import Objective
 from mlcore.forcefield.run.candidates import Recipe
-from mlcore.forcefield.search.face import Search
+from mlcore.forcefield.search.face import ASKED, Search, slope_cost
 
 if TYPE_CHECKING:
     from mlcore.forcefield.forms import Model
@@ -87,6 +87,21 @@ class Setup:
             seed=self.seed,
             budget=self.budget,
             options=self.options,
+            jacobian=ASKED if self.exact else None,
+        )
+
+    @property
+    def exact(self) -> bool:
+        """Whether scores can tell derivatives of all residuals, for less than differences cost."""
+        from mlcore.forcefield.evaluate.native import is_native
+
+        return (
+            not callable(self.search)
+            and self.objective.kind in ("sse", "huber")
+            and self.evaluator != "lammps"
+            and is_native(self.model)
+            and all(target.exact for target in self.targets)
+            and slope_cost(self.space.size) < self.space.size
         )
 
     @property

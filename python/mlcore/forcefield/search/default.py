@@ -12,6 +12,8 @@ from pydantic import Field
 from mlcore.forcefield.score import Score
 from mlcore.forcefield.search.covariance import cma
 from mlcore.forcefield.search.face import (
+    ASKED,
+    Derivatives,
     Jacobian,
     Points,
     Search,
@@ -20,6 +22,7 @@ from mlcore.forcefield.search.face import (
     limited,
     opening,
     recorded,
+    slope_cost,
 )
 from mlcore.forcefield.search.geodesic import geodesic
 from mlcore.forcefield.search.local import nelder_mead
@@ -88,7 +91,8 @@ def _refined(
 ) -> Strategy:
     """Local searches side by side, of which only the best goes on; and new ones for ever."""
     size, most = len(points[0]), len(points)
-    least = steps * (1 if smooth and jacobian is not None else size + 1)
+    told = slope_cost(size) + 1 if jacobian == ASKED else 1
+    least = steps * (told if smooth and jacobian is not None else size + 1)
     climbs: list[Search] = []
     lonely = False  # whether a new start is taken as it falls: the best of many is biased
     try:
@@ -119,10 +123,12 @@ def _worked(climb: Search, evaluations: int) -> Strategy:
     """Some steps of a search, which can be gone on with later."""
     end = climb.evaluations + evaluations
     while climb.evaluations < end and not climb.done:
-        climb.tell((yield climb.ask()))
+        climb.tell((yield climb.wish()))
 
 
-def _gained(climbs: list[Search], evaluations: int) -> Generator[Points, Sequence[Score], bool]:
+def _gained(
+    climbs: list[Search], evaluations: int
+) -> Generator[Points | Derivatives, Sequence[Score], bool]:
     """More of the best search that has not ended; whether its total became half of what it was."""
     climb = next((climb for climb in climbs if not climb.done), None)
     if climb is None:

@@ -8,8 +8,9 @@ replaying the scores it was told before: nothing else is ever stored.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,9 @@ from mlcore.forcefield.score import Score
 from mlcore.forcefield.search.pareto import Front
 
 __all__ = [
+    "ASKED",
     "FAILED",
+    "Derivatives",
     "Jacobian",
     "Points",
     "Search",
@@ -30,12 +33,64 @@ __all__ = [
     "merit",
     "opening",
     "recorded",
+    "slope_cost",
 ]
 
 Points = npt.NDArray[np.float64]
-Strategy = Generator[Points, Sequence[Score], None]
-Jacobian = Callable[[Points], "Points | None"]
-"""(n,) point in the unit cube -> (R, n) derivatives of the residuals there; None where it fails."""
+ASKED: Literal["asked"] = "asked"
+Jacobian = Callable[[Points], Points | None] | Literal["asked"]
+"""(n,) point in the unit cube -> (R, n) derivatives of the residuals there, None where it fails; or
+``ASKED``: scores tell them where a search yields `Derivatives`."""
+
+# what derivatives of one point cost, in evaluations, by so many coordinates (docs, search.md)
+SLOPES, COORDINATES = 3, 24
+
+
+def slope_cost(size: int) -> int:
+    """Evaluations that all derivatives of a point in ``size`` coordinates count as."""
+    return SLOPES * -(-size // COORDINATES)
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """A batch that wishes for derivatives: one point, as often as these cost evaluations.
+
+    Attributes:
+        points: (m, n), all the same.
+        columns: the coordinates each row is to tell the derivatives by.
+    """
+
+    points: Points
+    columns: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, point: Points) -> Derivatives:
+        """All of ``point``, (n,)."""
+        size = len(point)
+        cost = min(size, slope_cost(size))
+        shares = np.array_split(np.arange(size), cost)
+        columns = tuple(tuple(share.tolist()) for share in shares)
+        return cls(inside(np.repeat(point[None], cost, axis=0)), columns)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __iter__(self) -> Iterator[Points]:
+        return iter(self.points)
+
+    def __getitem__(self, rows: slice) -> Derivatives:
+        return Derivatives(self.points[rows], self.columns[rows])
+
+    def told(self, scores: Sequence[Score]) -> Points | None:
+        """(R, n) derivatives from the scores of all rows; None where one does not tell them."""
+        parts = [s.slopes for s in scores if s.slopes is not None and s.violation <= 0]
+        if len(parts) < len(self):
+            return None
+        # products round by the order in memory, which is another of what was read from a history
+        return np.ascontiguousarray(np.concatenate(parts, axis=1))
+
+
+Strategy = Generator[Points | Derivatives, Sequence[Score], None]
 
 FAILED = 1e30
 """What stands for an infinite total where a library wants a finite number."""
@@ -111,7 +166,7 @@ class Search:
 
     def __init__(self, strategy: Strategy, budget: int | None = None) -> None:
         self._strategy = limited(strategy, budget)
-        self._points: Points | None = None
+        self._wish: Points | Derivatives | None = None
         self._ended = False
         self._best: tuple[Points, Score] | None = None
         self._front = Front()
@@ -119,9 +174,14 @@ class Search:
 
     def ask(self) -> Points:
         """(m, n) points to be scored; the same ones until they are told; (0, 0) when done."""
-        if self._points is None and not self._ended:
+        wish = self.wish()
+        return wish.points if isinstance(wish, Derivatives) else wish
+
+    def wish(self) -> Points | Derivatives:
+        """As `ask`; `Derivatives` where scores are to tell these too."""
+        if self._wish is None and not self._ended:
             self._advance(None)
-        return np.zeros((0, 0)) if self._points is None else self._points
+        return np.zeros((0, 0)) if self._wish is None else self._wish
 
     def tell(self, scores: Sequence[Score]) -> None:
         """The scores of the points asked for, in their order.
@@ -129,7 +189,7 @@ class Search:
         Raises:
             InvalidArgument: nothing was asked, or the number of scores is not that of the points.
         """
-        points = self._points
+        points = self._wish
         if points is None:
             raise InvalidArgument("scores: no points were asked for")
         if len(scores) != len(points):
@@ -156,13 +216,13 @@ class Search:
 
     def close(self) -> None:
         """Give up: the strategy ends, and threads it may have."""
-        self._ended, self._points = True, None
+        self._ended, self._wish = True, None
         self._strategy.close()
 
     @property
     def done(self) -> bool:
         """Whether the strategy has stopped or the budget is spent."""
-        if self._points is None and not self._ended:
+        if self._wish is None and not self._ended:
             self._advance(None)
         return self._ended
 
@@ -190,10 +250,12 @@ class Search:
         try:
             asked = next(self._strategy) if scores is None else self._strategy.send(scores)
         except StopIteration:
-            self._ended, self._points = True, None
+            self._ended, self._wish = True, None
             return
-        self._points = inside(asked)
-        self._points.flags.writeable = False
+        if not isinstance(asked, Derivatives):
+            asked = inside(asked)
+            asked.flags.writeable = False
+        self._wish = asked
 
 
 def _sound(score: Score) -> Score:
@@ -202,9 +264,15 @@ def _sound(score: Score) -> Score:
     bad = not math.isfinite(score.total)
     bad |= residuals is not None and not bool(np.isfinite(residuals).all())
     if not bad:
-        return score
+        known = score.slopes is None or bool(np.isfinite(score.slopes).all())
+        return score if known else replace(score, slopes=None)
     objectives = (math.inf,) * len(score.objectives)
     violation = max(score.violation, 0.0) if math.isfinite(score.violation) else math.inf
     return replace(
-        score, total=math.inf, residuals=None, objectives=objectives, violation=violation
+        score,
+        total=math.inf,
+        residuals=None,
+        objectives=objectives,
+        violation=violation,
+        slopes=None,
     )

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from mlcore.forcefield.score import Score
-from mlcore.forcefield.search.face import Jacobian, Points, Strategy, inside
+from mlcore.forcefield.search.face import ASKED, Derivatives, Jacobian, Points, Strategy, inside
 
 __all__ = ["geodesic"]
 
@@ -47,7 +47,8 @@ def geodesic(
     M. Transtrum and J. Sethna, arXiv:1201.5885; damping by H. B. Nielsen, IMM-REP-1999-05. Bounds:
     coordinates whose step leaves the cube stop at its face, the others are solved for again. The
     columns of a jacobian by finite differences are asked for in one batch; with a `jacobian` of
-    the caller's a step costs two evaluations. A start that fails ends the search.
+    the caller's a step costs two evaluations, with one that scores tell two and what that costs. A
+    start that fails ends the search.
     """
     point = np.full(size, 0.5) if start is None else np.array(start, dtype=np.float64)
     residuals = _of((yield point[None])[0])
@@ -141,10 +142,15 @@ class _Here:
 
 def _slope(
     point: Points, residuals: Points, step: float, jacobian: Jacobian | None
-) -> Generator[Points, Sequence[Score], Points]:
+) -> Generator[Points | Derivatives, Sequence[Score], Points]:
     """(R, n) derivatives; by differences to the other side where a neighbour fails, else zero."""
     size = len(point)
-    if jacobian is not None:
+    if jacobian == ASKED:
+        wish = Derivatives.of(point)
+        told = wish.told((yield wish))
+        if told is not None:
+            return told
+    elif jacobian is not None:
         given = jacobian(point)
         if given is None or not np.isfinite(given).all():
             return np.zeros((len(residuals), size))

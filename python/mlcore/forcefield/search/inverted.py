@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 from mlcore.forcefield.score import Score
-from mlcore.forcefield.search.face import Points, Strategy
+from mlcore.forcefield.search.face import Derivatives, Points, Strategy
 
 __all__ = ["Ask", "inverted"]
 
-Ask = Callable[[Points], Sequence[Score]]
+Ask = Callable[[Points | Derivatives], Sequence[Score]]
 
 
 class _Dropped(BaseException):
@@ -27,7 +27,7 @@ def inverted(work: Callable[[Ask], None]) -> Strategy:
     Args:
         work: is given `ask`: (m, n) points -> their scores.
     """
-    asked: SimpleQueue[Points | BaseException | None] = SimpleQueue()
+    asked: SimpleQueue[Points | Derivatives | BaseException | None] = SimpleQueue()
     told: SimpleQueue[Sequence[Score] | None] = SimpleQueue()
     worker = threading.Thread(target=_run, args=(work, asked, told), daemon=True)
     worker.start()
@@ -46,10 +46,10 @@ def inverted(work: Callable[[Ask], None]) -> Strategy:
 
 def _run(
     work: Callable[[Ask], None],
-    asked: SimpleQueue[Points | BaseException | None],
+    asked: SimpleQueue[Points | Derivatives | BaseException | None],
     told: SimpleQueue[Sequence[Score] | None],
 ) -> None:
-    def ask(points: Points) -> Sequence[Score]:
+    def ask(points: Points | Derivatives) -> Sequence[Score]:
         asked.put(points)
         scores = told.get()
         if scores is None:

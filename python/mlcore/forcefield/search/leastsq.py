@@ -8,7 +8,15 @@ import numpy as np
 from pydantic import Field
 
 from mlcore.forcefield.score import Score
-from mlcore.forcefield.search.face import FAILED, Jacobian, Points, Strategy, inside
+from mlcore.forcefield.search.face import (
+    ASKED,
+    FAILED,
+    Derivatives,
+    Jacobian,
+    Points,
+    Strategy,
+    inside,
+)
 from mlcore.forcefield.search.inverted import Ask, inverted
 
 __all__ = ["least_squares"]
@@ -37,8 +45,8 @@ def least_squares(
     """Gauss-Newton steps in a trust region, by scipy.
 
     All columns of a jacobian by finite differences are asked for in one batch; with a `jacobian`
-    of the caller's there are none. A point that fails counts as a step too far: the trust region
-    shrinks. A start that fails ends the search.
+    of the caller's there are none, and none where scores tell the derivatives. A point that fails
+    counts as a step too far: the trust region shrinks. A start that fails ends the search.
     """
     first = np.full(size, 0.5) if start is None else np.array(start, dtype=np.float64)
     first = np.clip(first, 1e-12, 1 - 1e-12)
@@ -98,7 +106,12 @@ class _Residuals:
     def slope(self, point: Points) -> Points:
         """(R, n) derivatives; columns whose neighbours fail on both sides are zero."""
         here = self.value(point)
-        if self._jacobian is not None:
+        if self._jacobian == ASKED:
+            wish = Derivatives.of(point)
+            told = wish.told(self._ask(wish))
+            if told is not None:
+                return told
+        elif self._jacobian is not None:
             columns = self._jacobian(point)
             if columns is None or not np.isfinite(columns).all():
                 return np.zeros((len(here), len(point)))

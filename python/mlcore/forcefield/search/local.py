@@ -8,7 +8,15 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from mlcore.forcefield.search.face import Jacobian, Points, Strategy, inside, merit
+from mlcore.forcefield.search.face import (
+    ASKED,
+    Derivatives,
+    Jacobian,
+    Points,
+    Strategy,
+    inside,
+    merit,
+)
 from mlcore.forcefield.search.inverted import Ask, inverted
 
 __all__ = ["gradient", "lbfgsb", "nelder_mead", "powell", "total"]
@@ -141,13 +149,23 @@ def gradient(
         return here, np.where(failed, 0.0, slopes)
 
     def by_residuals(point: Points) -> tuple[float, Points]:
-        assert jacobian is not None
+        assert callable(jacobian)
         score = ask(inside(point))[0]
         columns = None if score.residuals is None else jacobian(point)
         if columns is None or score.residuals is None:
             return merit(score), np.zeros(len(point))
         return merit(score), 2 * np.asarray(columns, dtype=np.float64).T @ score.residuals
 
+    def by_scores(point: Points) -> tuple[float, Points]:
+        wish = Derivatives.of(inside(point)[0])
+        scores = ask(wish)
+        columns, residuals = wish.told(scores), scores[0].residuals
+        if columns is None or residuals is None:
+            return by_differences(point)
+        return merit(scores[0]), 2 * columns.T @ residuals
+
+    if jacobian == ASKED:
+        return by_scores
     return by_differences if jacobian is None else by_residuals
 
 

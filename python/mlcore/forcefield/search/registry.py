@@ -139,7 +139,8 @@ def make(
         seed: of all random numbers of the search.
         budget: most evaluations, those for finite differences counted; None has no limit.
         options: of this strategy, see `describe`.
-        jacobian: (n,) point -> (R, n) derivatives of the residuals, for strategies that use them.
+        jacobian: (n,) point -> (R, n) derivatives of the residuals, for strategies that use them;
+            ``"asked"``: scores tell them where `Search.wish` gives `Derivatives`.
 
     Raises:
         InvalidArgument: naming what is wrong: name, size, start, seed, budget or an option.

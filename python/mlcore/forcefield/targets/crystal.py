@@ -18,7 +18,14 @@ from mlcore.forcefield.targets.elasticity import (
     softening,
     stress_slopes,
 )
-from mlcore.forcefield.targets.face import Array, Boxes, Measurement, Target
+from mlcore.forcefield.targets.face import (
+    Array,
+    Boxes,
+    Measurement,
+    SlopeBoxes,
+    Target,
+)
+from mlcore.forcefield.targets.following import Rest
 from mlcore.forcefield.targets.symmetry import Symmetry
 
 __all__ = ["CUBIC_VALUES", "Crystal", "CubicCrystal"]
@@ -101,6 +108,23 @@ class CubicCrystal(Target):
         found |= self._elastic(boxes, scale)
         values = np.stack([found[key] for key in self.wanted], axis=-1)
         return Measurement(values, None, _lost(np.isfinite(scale)))
+
+    def slopes(self, boxes: SlopeBoxes, values: Array) -> Array:
+        known = "a" in self.wanted
+        scale = values[self.wanted.index("a")] / self.a if known else rest_scale(boxes)[0][0]
+        if not np.isfinite(scale):
+            return np.full((len(self.wanted), boxes.directions), np.nan)
+        rest = Rest(boxes, float(scale))
+        found = {"a": self.a * rest.scale_slopes, "energy": rest.energy() / rest.count}
+        if "bulk" in self.wanted:
+            found["bulk"] = rest.bulk() / GPa
+        if any(key.startswith("C") for key in self.wanted):
+            along, shear = rest.stress_slopes((0, 3))
+            found["C11"], found["C12"] = along[0] / GPa, along[1:3].mean(axis=0) / GPa
+            found["C44 unrelaxed"] = shear[3] / GPa
+        if "C44" in self.wanted:
+            found["C44"] = found["C44 unrelaxed"] - rest.softening()[3, 3] / GPa
+        return np.stack([found[key] for key in self.wanted])
 
     def _elastic(self, boxes: Boxes, scale: Array) -> dict[str, Array]:
         """What is wanted of C11, C12 and C44, relaxed and not, GPa."""

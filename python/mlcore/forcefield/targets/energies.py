@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ase import Atoms
 
 from mlcore.errors import InvalidArgument
-from mlcore.forcefield.targets.face import Array, Boxes, Measurement, Target
+from mlcore.forcefield.targets.face import Array, Boxes, Measurement, SlopeBoxes, Target
 
 __all__ = ["Energies", "Forces", "Stress"]
 
@@ -61,6 +61,11 @@ class Energies(Target):
         energies = np.stack([static.energy for static in found], axis=-1)
         return Measurement(self._referenced(energies / self.counts))
 
+    def slopes(self, boxes: SlopeBoxes, values: Array) -> Array:
+        found = boxes.slopes([False] * len(self.structures))
+        energies = np.stack([slope.energy for slope in found], axis=-1)
+        return self._referenced(energies / self.counts).T
+
     def _referenced(self, energies: Array) -> Array:
         if self.relative_to is None:
             return energies
@@ -110,6 +115,10 @@ class Forces(Target):
         flat = [static.forces.reshape(boxes.candidates, -1) for static in found]
         return Measurement(np.concatenate(flat, axis=1))
 
+    def slopes(self, boxes: SlopeBoxes, values: Array) -> Array:
+        found = boxes.slopes([True] * len(self.structures))
+        return np.concatenate([slope.forces.reshape(-1, boxes.directions) for slope in found])
+
 
 class Stress(Target):
     """Stress of given structures, eV/A^3; one term, the RMS error of six components, per structure.
@@ -155,6 +164,10 @@ class Stress(Target):
     def measure(self, boxes: Boxes) -> Measurement:
         found = boxes.statics([True] * len(self.structures))
         return Measurement(np.concatenate([static.stress for static in found], axis=1))
+
+    def slopes(self, boxes: SlopeBoxes, values: Array) -> Array:
+        found = boxes.slopes([True] * len(self.structures))
+        return np.concatenate([slope.stress for slope in found])
 
 
 def structure_names(target: str, structures: Sequence[Atoms]) -> list[str]:

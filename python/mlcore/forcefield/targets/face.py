@@ -15,7 +15,7 @@ from ase import Atoms
 
 from mlcore.errors import InvalidArgument
 
-__all__ = ["Boxes", "Change", "Measurement", "Static", "Target", "Tier"]
+__all__ = ["Boxes", "Change", "Measurement", "Slope", "SlopeBoxes", "Static", "Target", "Tier"]
 
 Array = npt.NDArray[np.float64]
 Tier = Literal["static", "relaxed", "md"]
@@ -37,6 +37,21 @@ class Static:
     forces: Array
     stress: Array
     displacements: Array | None = None
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Derivatives of a `Static` of one candidate along Q directions of its parameters, in place.
+
+    Attributes:
+        energy: (Q,).
+        forces: (n, 3, Q).
+        stress: (6, Q).
+    """
+
+    energy: Array
+    forces: Array
+    stress: Array
 
 
 Change = tuple[Array | None, Array | None]
@@ -95,6 +110,22 @@ class Boxes(Protocol):
 
     def once(self, k: int, what: Hashable, make: Callable[[], Any]) -> Any:
         """``make()``, called once for each candidate, structure and ``what``."""
+
+
+class SlopeBoxes(Boxes, Protocol):
+    """Boxes of one candidate that know its derivatives.
+
+    Attributes:
+        directions: Q, along how many.
+    """
+
+    directions: int
+
+    def slopes(self, forces: Sequence[bool]) -> list[Slope]:
+        """Of all structures as they are, as `statics` has them."""
+
+    def slopes_deformed(self, k: int, changes: Sequence[Change]) -> list[Slope]:
+        """Of structure ``k`` after each of several changes, as `deformed` has it."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +204,21 @@ class Target(ABC):
     @abstractmethod
     def measure(self, boxes: Boxes) -> Measurement:
         """The values of the candidates ``boxes`` are under."""
+
+    def slopes(self, boxes: SlopeBoxes, values: Array) -> Array | None:
+        """(R, Q) exact derivatives of the (R,) values measured; None where a target knows none."""
+        del boxes, values
+        return None
+
+    @property
+    def exact(self) -> bool:
+        """Whether `slopes` knows derivatives, of what `measure` of the same class measures."""
+        order = type(self).__mro__
+        measured, derived = (
+            next(k for k, kind in enumerate(order) if name in vars(kind))
+            for name in ("measure", "slopes")
+        )
+        return self.tier == "static" and order[derived] is not Target and derived <= measured
 
     def _check(self) -> None:
         if not self.name:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from ase import Atoms
 
 from mlcore.errors import InvalidArgument
-from mlcore.forcefield.targets.face import Boxes, Measurement, Target
+from mlcore.forcefield.targets.face import Array, Boxes, Change, Measurement, SlopeBoxes, Target
 
 __all__ = ["EnergyVolume"]
 
@@ -62,6 +62,11 @@ class EnergyVolume(Target):
         ones = np.ones((boxes.candidates, 1, 1)) * np.eye(3)
         energies = [boxes.static(0, s * ones).energy for s in self.scales]
         return Measurement(self._zeroed(np.stack(energies, axis=-1) / len(self.structures[0])))
+
+    def slopes(self, boxes: SlopeBoxes, values: Array) -> Array:
+        changes: list[Change] = [(s * np.eye(3)[None], None) for s in self.scales]
+        found = [slope.energy for slope in boxes.slopes_deformed(0, changes)]
+        return self._zeroed(np.stack(found, axis=-1) / len(self.structures[0])).T
 
     def _zeroed(self, energies: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return energies if self.lowest is None else energies - energies[..., self.lowest, None]

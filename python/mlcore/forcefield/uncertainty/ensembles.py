@@ -15,7 +15,7 @@ from mlcore.errors import BackendUnavailable, Error, FileFormatError, InvalidArg
 from mlcore.forcefield.evaluate import Evaluation
 from mlcore.forcefield.parameters import Space
 from mlcore.forcefield.uncertainty.fisher_information import Fisher, quantile
-from mlcore.forcefield.uncertainty.misfit import Evaluate, Fit, Residuals, local_fit
+from mlcore.forcefield.uncertainty.misfit import Evaluate, Fit, Residuals, local_fit, shifted
 from mlcore.io.atomic import atomic_path, write_text
 
 __all__ = [
@@ -245,7 +245,7 @@ def refits(
         size = len(rest)
         draw = rng.choice(own, size) if noise == "bootstrap" else rng.normal(size=size)
         try:
-            points.append(fit(_shifted(residuals, rest - draw), best))
+            points.append(fit(shifted(residuals, rest - draw), best))
         except Error:
             continue
     if len(points) < 2:
@@ -402,10 +402,6 @@ def linear_spread(slope: Array, covariance: Array, level: float = 0.9) -> Array:
     """(P,) half widths of properties with (P, n) derivatives by a point of (n, n) covariance."""
     found: Array = quantile(level) * np.sqrt(np.einsum("pi,ij,pj->p", slope, covariance, slope))
     return found
-
-
-def _shifted(residuals: Residuals, shift: Array) -> Residuals:
-    return lambda points: residuals(points) - shift
 
 
 def _weigher(residuals: Residuals, temperature: float) -> Any:

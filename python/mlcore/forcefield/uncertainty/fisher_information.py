@@ -273,13 +273,16 @@ class Fisher:
 
 
 def fisher(residuals: Residuals, space: Space, point: npt.ArrayLike, step: float = 1e-4) -> Fisher:
-    """The Fisher information of a fit by central differences, 2 n + 1 evaluations in one or two calls.
+    """The Fisher information of a fit, by derivatives as `jacobian` has them.
+
+    Exact ones of a `Misfit` by the core's kernels take the time of a few evaluations, central
+    differences 2 n + 1 of them.
 
     Args:
         residuals: such as a `Misfit`.
         space: the free parameters.
         point: (n,) in the unit cube, the fit's result.
-        step: of the differences, in edges of the cube.
+        step: of differences where there are any, in edges of the cube.
 
     Raises:
         Error: the point or a neighbour fails.

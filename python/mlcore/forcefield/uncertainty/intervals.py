@@ -14,7 +14,7 @@ from mlcore.errors import Error, InvalidArgument
 from mlcore.forcefield.parameters import Space
 from mlcore.forcefield.uncertainty.ensembles import linear_spread
 from mlcore.forcefield.uncertainty.fisher_information import quantile
-from mlcore.forcefield.uncertainty.misfit import Fit, Residuals, jacobian, local_fit
+from mlcore.forcefield.uncertainty.misfit import Fit, Residuals, held, jacobian, local_fit, shifted
 
 __all__ = ["Coverage", "coverage", "profile"]
 
@@ -133,13 +133,13 @@ def coverage(
     there = residuals(true[None])[0]
     told = None if properties is None else properties(true[None])[0]
     z = quantile(level)
-    held: list[npt.NDArray[np.bool_]] = []
+    inside: list[npt.NDArray[np.bool_]] = []
     known: list[npt.NDArray[np.bool_]] = []
     failed = 0
     for _ in range(count):
         shift = there + rng.normal(size=len(there))
         try:
-            point = fit(lambda points, s=shift: residuals(points) - s, true)  # type: ignore[misc]
+            point = fit(shifted(residuals, shift), true)
             slope = jacobian(residuals, point)
             wide: Array = np.asarray(np.linalg.inv(slope.T @ slope), dtype=np.float64)
             if properties is not None and told is not None:
@@ -148,12 +148,12 @@ def coverage(
         except (Error, np.linalg.LinAlgError):
             failed += 1
             continue
-        held.append(np.abs(point - true) <= z * np.sqrt(np.diag(wide)))
-    if not held:
+        inside.append(np.abs(point - true) <= z * np.sqrt(np.diag(wide)))
+    if not inside:
         raise Error("none of the fits could be done")
-    parts = dict(zip(space.names, np.mean(held, axis=0).tolist(), strict=True))
+    parts = dict(zip(space.names, np.mean(inside, axis=0).tolist(), strict=True))
     of = tuple(np.mean(known, axis=0).tolist()) if known else ()
-    return Coverage(level, parts, of, len(held), failed)
+    return Coverage(level, parts, of, len(inside), failed)
 
 
 def _end(
@@ -163,9 +163,7 @@ def _end(
     rest = np.delete(best, k)
 
     def excess(x: float, start: Array) -> tuple[float, Array]:
-        def others(points: Array) -> Array:
-            return residuals(np.insert(points, k, x, axis=1))
-
+        others = held(residuals, k, x)
         point = fit(others, start) if len(rest) else rest
         row = others(point[None])[0]
         return float(row @ row) - limit, point

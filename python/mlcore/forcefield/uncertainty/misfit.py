@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from mlcore.errors import Error, InvalidArgument
-from mlcore.forcefield.evaluate import Evaluation
+from mlcore.forcefield.evaluate import Evaluation, Evaluator
 from mlcore.forcefield.parameters import Space
 from mlcore.forcefield.targets import Target
 
-__all__ = ["Fit", "Misfit", "Residuals", "jacobian", "local_fit", "polish"]
+__all__ = ["Fit", "Misfit", "Residuals", "held", "jacobian", "local_fit", "polish", "shifted"]
 
 Array = npt.NDArray[np.float64]
 Evaluate = Callable[[Sequence[Mapping[str, float]]], Sequence[Evaluation]]
@@ -29,7 +30,8 @@ class Misfit:
     """Residuals (value - reference)/sigma times the root of their target's weight.
 
     Half the sum of their squares is the negative logarithm of the likelihood where ``sigma`` is the
-    standard error of each reference.
+    standard error of each reference. Of an `Evaluator` whose kernels are the core's it has exact
+    derivatives, which `jacobian` then takes.
 
     Args:
         evaluate: an `Evaluator` of ``targets``, or what does the same.
@@ -83,11 +85,98 @@ class Misfit:
                 row[:] = whole[self._keep] * self._root
         return found
 
+    def jacobian(self, point: npt.ArrayLike, step: float = 1e-4, central: bool = True) -> Array:
+        """(R, n) derivatives at (n,) ``point``: exact rows of targets that know theirs.
+
+        Args:
+            point: in the unit cube.
+            step, central: of the differences that the rows of other targets are.
+
+        Raises:
+            Error: the point, or a neighbour that differences need, fails.
+        """
+        here = np.asarray(point, dtype=np.float64)
+        known = self.evaluate if isinstance(self.evaluate, Evaluator) else None
+        if known is None or not known.exact:
+            return _differences(self, here, step, central)
+        found = known.along(self.space.values(here), self.space.directions(here))
+        if not found.slopes or len(found.residuals) < len(self.targets):
+            return _differences(self, here, step, central)
+        slopes = dict(found.slopes)
+        others = [target for target in self.targets if target.name not in slopes]
+        if others:
+            slopes |= _others(known, self.space, others, here, step, central)
+        rows = np.concatenate([slopes[target.name] for target in self.targets])
+        return _sound(rows[self._keep] * self._root[:, None])
+
+
+def shifted(residuals: Residuals, shift: Array) -> Residuals:
+    """The residuals less the (R,) ``shift``, with the same derivatives."""
+    return _Shifted(residuals, shift)
+
+
+def held(residuals: Residuals, k: int, x: float) -> Residuals:
+    """The residuals as a function of all coordinates but number ``k``, which stays at ``x``."""
+    return _Held(residuals, k, x)
+
+
+@dataclass(frozen=True)
+class _Shifted:
+    residuals: Residuals
+    shift: Array
+
+    def __call__(self, points: Array) -> Array:
+        return self.residuals(points) - self.shift
+
+    def jacobian(self, point: Array, step: float, central: bool) -> Array:
+        return jacobian(self.residuals, point, step, central)
+
+
+@dataclass(frozen=True)
+class _Held:
+    residuals: Residuals
+    k: int
+    x: float
+
+    def __call__(self, points: Array) -> Array:
+        return self.residuals(np.insert(points, self.k, self.x, axis=1))
+
+    def jacobian(self, point: Array, step: float, central: bool) -> Array:
+        if not hasattr(self.residuals, "jacobian"):
+            return _differences(self, point, step, central)
+        whole = jacobian(self.residuals, np.insert(point, self.k, self.x), step, central)
+        return np.delete(whole, self.k, axis=1)
+
+
+def _others(
+    known: Evaluator,
+    space: Space,
+    targets: Sequence[Target],
+    point: Array,
+    step: float,
+    central: bool,
+) -> dict[str, Array]:
+    """Target -> (R, n) derivatives of its residuals by differences."""
+    part = known.only(targets)
+
+    def residuals(points: Array) -> Array:
+        found = part([space.values(row) for row in points])
+        rows = np.full((len(points), sum(len(t.reference) for t in targets)), np.nan)
+        for row, one in zip(rows, found, strict=True):
+            if len(one.residuals) == len(targets):
+                row[:] = np.concatenate([one.residuals[t.name] for t in targets])
+        return rows
+
+    slopes = _differences(residuals, point, step, central)
+    ends = np.cumsum([len(target.reference) for target in targets])[:-1]
+    return dict(zip([t.name for t in targets], np.split(slopes, ends), strict=True))
+
 
 def jacobian(
     residuals: Residuals, point: npt.ArrayLike, step: float = 1e-4, central: bool = True
 ) -> Array:
-    """(R, n) derivatives of residuals by finite differences, all points in one batch.
+    """(R, n) derivatives of residuals: their own where they have some, as a `Misfit` by the core's
+    kernels has, else finite differences, all points in one batch.
 
     Args:
         point: (n,) in the unit cube.
@@ -98,6 +187,14 @@ def jacobian(
         Error: a neighbour of the point fails.
     """
     here = np.asarray(point, dtype=np.float64)
+    own = getattr(residuals, "jacobian", None)
+    if own is not None:
+        found: Array = own(here, step, central)
+        return found
+    return _differences(residuals, here, step, central)
+
+
+def _differences(residuals: Residuals, here: Array, step: float, central: bool) -> Array:
     up = np.clip(here + step * np.eye(len(here)), 0.0, 1.0)
     down = np.clip(here - step * np.eye(len(here)), 0.0, 1.0)
     if not central:
@@ -107,6 +204,10 @@ def jacobian(
     found = residuals(np.concatenate([up, down]))
     width = (up - down).sum(axis=1)
     slope: Array = np.divide(found[: len(up)] - found[len(up) :], width[:, None]).T
+    return _sound(slope)
+
+
+def _sound(slope: Array) -> Array:
     if not np.isfinite(slope).all():
         raise Error("the candidates beside the point fail: there are no derivatives")
     return slope
@@ -127,7 +228,7 @@ def local_fit(
         start: (n,).
         evaluations: largest number of them, those of derivatives not counted.
         tolerance: relative change of the sum of squares or of the point that ends it.
-        step: of the finite differences, in edges of the cube.
+        step: of finite differences where there are any, in edges of the cube.
 
     Raises:
         Error: the start fails.
