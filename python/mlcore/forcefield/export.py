@@ -258,7 +258,7 @@ def validity(
         text: in words.
         reach: pairs further apart, A, are not looked for.
     """
-    from ase.neighborlist import neighbor_list
+    from mlcore.neighbors import neighbor_list
 
     masses = {s.name: s.mass for s in model.species}
     closest: dict[str, float] = {}

@@ -12,8 +12,8 @@ from mlcore.forcefield.export import load
 from mlcore.forcefield.library import publish, search
 from mlcore.forcefield.objective import Objective
 from mlcore.forcefield.run import Setup
+from mlcore.forcefield.run.card import export_fit
 from mlcore.forcefield.run.finish import measured
-from mlcore.forcefield.run.fitted import export_fit
 from mlcore.forcefield.run.result import Result
 
 
@@ -64,6 +64,33 @@ def test_what_a_fit_cannot_know_is_asked_for(tmp_path: Path) -> None:
     export_fit(setup, result, tmp_path / "whole", card=card)
     publish(tmp_path / "whole", tmp_path / "library")
     assert [entry.authors for entry in search(tmp_path / "library")] == [("N. Body",)]
+
+
+def test_clusters_without_a_cell_are_fitted_and_handed_on(tmp_path: Path) -> None:
+    from ase import Atoms
+    from mlcore.forcefield.forms import model
+    from mlcore.forcefield.parameters import Free, Space
+    from mlcore.forcefield.run import fit
+    from mlcore.forcefield.targets import Energies
+
+    made = model("lj/cut", ["Ar"])
+    pairs = [Atoms("Ar2", [[0.0, 0.0, 0.0], [d, 0.0, 0.0]]) for d in (3.6, 3.9, 4.5)]
+    targets = [Energies(pairs, [-0.004, -0.005, -0.003], names=["a", "b", "c"])]
+    space = Space(made.parameters, {"epsilon": Free(lower=0.005, upper=0.02, initial=0.01)})
+    result = fit(made, space, targets, budget=5, folder=tmp_path / "fit")
+    assert result.state == "done" and result.verified.agrees, result.verified.words
+    card = load(tmp_path / "fit" / "model")[2]
+    assert card.validity.distances == {"Ar-Ar": 3.6} and card.validity.densities is None
+    # the folder a fit leaves knows all that one made of it later does
+    assert "sha256" in card.provenance.data[0] and "5 evaluations" in card.provenance.method
+    assert card.errors["energies"]["rmse"] > 0  # type: ignore[operator]
+
+
+def test_a_folder_that_is_taken_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(InvalidArgument, match="holds files"):
+        export_fit(*found(tmp_path), tmp_path / "out")
 
 
 def test_a_fit_that_found_nothing(tmp_path: Path) -> None:

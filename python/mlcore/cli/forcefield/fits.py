@@ -121,13 +121,21 @@ def export(
 ) -> None:
     """Write the potential of a fit as LAMMPS reads it, with its card."""
     from mlcore.forcefield.config import load
-    from mlcore.forcefield.run.finish import export_result
+    from mlcore.forcefield.export import CARD
+    from mlcore.forcefield.run.card import export_fit
+    from mlcore.forcefield.run.finish import read_measured
     from mlcore.forcefield.run.result import Result
 
-    told = {"name": name, "title": title, "license": license_, "authors": author,
-            "citation": citation}  # fmt: skip
-    card = {key: value for key, value in told.items() if value}
-    files = export_result(load(folder).setup(folder), Result.load(folder), out, card)
+    told = {"name": name, "title": title, "license": license_, "citation": citation,
+            "provenance": {"authors": author} if author else None}  # fmt: skip
+    card = export_fit(
+        load(folder).setup(folder),
+        Result.load(folder),
+        out,
+        measured=read_measured(folder),
+        card={key: value for key, value in told.items() if value},
+    )
+    files = [*card.files, CARD]
     say({"folder": out, "files": files}, "\n".join(str(out / file) for file in files), as_json)
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from mlcore import parallel
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.codes import LammpsCommand
-from mlcore.forcefield.evaluate.lammps import structure_key
-from mlcore.forcefield.export import CARD, SNIPPET, STRUCTURE, export, load, validity
+from mlcore.forcefield.export import CARD, SNIPPET, STRUCTURE, export, load
 from mlcore.forcefield.run.candidates import Recipe, evaluations, worker
+from mlcore.forcefield.run.card import card_of, example
 from mlcore.forcefield.run.events import write_json
 from mlcore.forcefield.run.result import Result, Verified
 from mlcore.forcefield.structures import labels
@@ -34,14 +34,13 @@ if TYPE_CHECKING:
     from mlcore.forcefield.targets import Target
     from mlcore.parallel import Engine
 
-__all__ = ["MEASURED", "export_result", "finish", "fresh"]
+__all__ = ["MEASURED", "finish", "fresh"]
 
 MEASURED = "measured.json"
 MODEL = "model"
 _AGREE = 1e-8  # relative, of what is measured at rest
 _ERRORS = 3.0  # standard errors, of what is measured by dynamics
 _AT_BOUND = 1e-3  # part of a range
-_COVERED = 200  # structures a card tells the distances of
 # seconds; where there is a timeout the work is done in another process
 _LONG = 86400.0
 _PROGRAMS = 3  # structures that lmp itself is asked about
@@ -56,75 +55,34 @@ def finish(
     failures: Mapping[str, int],
 ) -> Result:
     """Everything `result.json` tells, the potential in ``model/`` and ``measured.json``."""
-    found = Result.unfinished(setup, folder, best, evaluations, "done")
-    found = dataclasses.replace(found, failures=dict(failures), front=_front(setup, front))
+    found = dataclasses.replace(
+        Result.unfinished(setup, folder, best, evaluations, "done"),
+        failures=dict(failures),
+        front=_front(setup, front),
+    )
     if best is None or found.total is None:
         return dataclasses.replace(found, verified=Verified(False, words="nothing to compare"))
-    card = card_of(setup, found.values)
-    written(setup, found.values, folder / MODEL, card)
-    values = read_back(setup, folder / MODEL)
+    place, atoms = folder / MODEL, example(setup.targets)
+    export(setup.model, found.values, place, structure=atoms)
+    values = read_back(setup, place)
+    rows: dict[str, Any] = {"targets": []}
     with parallel.engine("serial") as engine:
         again, test = fresh(setup, values, engine)
         verified = _compared(setup, best, again)
         if again.failed is None:
-            write_json(folder / MEASURED, measured(setup, again, test))
+            rows = measured(setup, again, test)
+            write_json(folder / MEASURED, rows)
             verified = by_program(setup, values, again, verified, engine)
-    files = written(
-        setup, found.values, folder / MODEL, card | {"errors": _errors(setup, again, test)}
-    )
-    return dataclasses.replace(
+    found = dataclasses.replace(
         found,
         verified=verified,
         at_bounds=_at_bounds(setup, best.point),
         test=_sizes(setup.held_out, test),
-        model=tuple(f"{MODEL}/{name}" for name in files),
     )
-
-
-def card_of(setup: Setup, values: Mapping[str, float]) -> dict[str, Any]:
-    """What is known of a potential by how it was fitted."""
-    structures = _structures(setup.targets)
-    told = setup.config or {}
-    groups = sorted({target.group for target in setup.targets})
-    search = setup.search if isinstance(setup.search, str) else "a search of the user's"
-    space = setup.space
-    return {
-        "title": str(told.get("title", "")),
-        "provenance": {
-            "method": f"{search}, {setup.budget} evaluations, seed {setup.seed}, mlcore.forcefield",
-            "data": [f"{len(structures)} structures; {', '.join(groups)}"],
-        },
-        "validity": validity(structures[:_COVERED], setup.model, _temperatures(setup.targets)),
-        "bounds": {
-            name: {"lower": free.lower, "upper": free.upper, "scale": free.scale, "free": True}
-            for name, free in space.free.items()
-            if name in setup.model.names
-        },
-    }
-
-
-def _temperatures(targets: Sequence[Target]) -> tuple[float, float]:
-    """Lowest and highest that targets are measured at; 0 K for structures at rest."""
-    found = [0.0]
-    for target in targets:
-        told = getattr(target, "temperatures", getattr(target, "temperature", ()))
-        found += np.atleast_1d(np.asarray(told, dtype=np.float64)).tolist()
-    return min(found), max(found)
-
-
-def _structures(targets: Sequence[Target]) -> list[Atoms]:
-    """All of them, each once."""
-    found = {structure_key(atoms): atoms for target in targets for atoms in target.structures}
-    return list(found.values())
-
-
-def written(
-    setup: Setup, values: Mapping[str, float], folder: Path, card: Mapping[str, Any]
-) -> list[str]:
-    """Write the potential as LAMMPS reads it, with its card; returns the names of the files."""
-    example = _structures(setup.targets)
-    made = export(setup.model, values, folder, card=card, structure=example[0] if example else None)
-    return [*made.files, CARD]
+    told = card_of(setup, found, rows["targets"])
+    card = export(setup.model, found.values, place, card=told, structure=atoms)
+    files = tuple(f"{MODEL}/{name}" for name in (*card.files, CARD))
+    return dataclasses.replace(found, model=files)
 
 
 def read_back(setup: Setup, folder: Path) -> dict[str, float]:
@@ -136,52 +94,6 @@ def read_back(setup: Setup, folder: Path) -> dict[str, float]:
     except InvalidArgument:
         # the form keeps its numbers in files that no other program has to read
         return values
-
-
-def export_result(
-    setup: Setup, result: Result, folder: Path, card: Mapping[str, Any] | None = None
-) -> list[str]:
-    """Write the potential of a result in another folder; returns the names of the files.
-
-    Args:
-        setup: of the fit.
-        result: of the fit.
-        folder: to be made.
-        card: what is known besides the fit: ``name``, ``title``, ``license``, ``citation``,
-            ``authors``.
-
-    Raises:
-        InvalidArgument: the folder holds files, the fit found nothing, or the card is wrong.
-    """
-    if result.total is None:
-        raise InvalidArgument(f"{result.folder}: no candidate could be evaluated")
-    if folder.exists() and any(folder.iterdir()):
-        raise InvalidArgument(f"folder: {folder} holds files already")
-    told = card_of(setup, result.values)
-    more = dict(card or {})
-    told["provenance"]["authors"] = more.pop("authors", ())
-    known = load(result.folder / MODEL)[2] if (result.folder / MODEL).is_dir() else None
-    told["errors"] = {} if known is None else known.errors
-    return written(setup, result.values, folder, told | more)
-
-
-def _errors(
-    setup: Setup, train: Evaluation, test: Evaluation | None
-) -> dict[str, dict[str, float | str | None]]:
-    """Target -> root mean square errors, in units and in tolerances."""
-    found: dict[str, dict[str, float | str | None]] = {}
-    for word, targets, told in (("", setup.targets, train), (" (held out)", setup.held_out, test)):
-        if told is None or told.failed is not None:
-            continue
-        for target in targets:
-            off = np.asarray(told.values[target.name]) - target.reference
-            rms = float(np.sqrt(np.mean(off**2)))
-            found[target.name + word] = {
-                "rmse": rms if math.isfinite(rms) else None,
-                "tolerances": _size(target, told),
-                "unit": target.unit,
-            }
-    return found
 
 
 def by_program(
@@ -270,7 +182,8 @@ def _compared(setup: Setup, best: Entry, again: Evaluation) -> Verified:
     )
     if noisy:
         words += f"; {noisy} targets by dynamics within {_ERRORS:g} standard errors"
-    return Verified(bool(agrees), float(total), float(worst), words)
+    finite = math.isfinite(total)
+    return Verified(bool(agrees and finite), float(total) if finite else None, float(worst), words)
 
 
 def _front(

@@ -1,4 +1,4 @@
-"""The card of what a fit found, and its folder."""
+"""The card of what a fit found, and its folder for others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlcore.errors import InvalidArgument
+from mlcore.forcefield.evaluate.lammps import structure_key
 from mlcore.forcefield.export import Card, export, validity
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mlcore.forcefield.run.setup import Setup
     from mlcore.forcefield.targets import Target
 
-__all__ = ["card_of", "export_fit"]
+__all__ = ["card_of", "example", "export_fit"]
 
 
 def export_fit(
@@ -35,16 +36,19 @@ def export_fit(
     Args:
         setup: of the fit.
         result: of the fit.
-        folder: to be made.
+        folder: to be made; it may be there, empty.
         measured: rows of values beside references, as `mlcore.forcefield.run.finish.read_measured`.
         card: what the fit cannot know, such as ``title``, ``license``, ``citation`` and the
             authors in ``provenance``; it goes before what the fit knows.
 
     Raises:
-        InvalidArgument: the fit found nothing, or the card is wrong.
+        InvalidArgument: the folder holds files, the fit found nothing, or the card is wrong.
     """
     if result.total is None:
         raise InvalidArgument(f"{result.folder}: no candidate could be evaluated")
+    place = Path(folder)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise InvalidArgument(f"folder: {place} holds files already")
     told = card_of(setup, result, measured)
     said = dict(card or {})
     provenance = said.get("provenance", {})
@@ -52,7 +56,7 @@ def export_fit(
         told["provenance"] |= provenance
         said.pop("provenance", None)
     return export(
-        setup.model, result.values, folder, card=told | said, structure=_example(setup.targets)
+        setup.model, result.values, place, card=told | said, structure=example(setup.targets)
     )
 
 
@@ -60,11 +64,13 @@ def card_of(
     setup: Setup, result: Result, measured: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
     """What a fit knows of its potential: method, data, errors, validity and bounds."""
-    search = setup.search if isinstance(setup.search, str) else setup.search.__name__
+    named = isinstance(setup.search, str)
+    search = setup.search if named else getattr(setup.search, "__name__", "a search of the user's")
     space = setup.space
     units = {p.name: p.unit for p in setup.model.parameters}
     targets = setup.targets
     return {
+        "title": str((setup.config or {}).get("title", "")),
         "provenance": {
             "method": f"{search}: {result.evaluations} evaluations of at most {setup.budget}, "
             f"seed {setup.seed}, score {result.total:.6g}",
@@ -74,7 +80,6 @@ def card_of(
                 "evaluator": setup.evaluator,
                 "at_bounds": list(result.at_bounds),
                 "verified": {"agrees": result.verified.agrees, "words": result.verified.words},
-                "config": None if setup.config is None else dict(setup.config),
             },
         },
         "errors": _errors(setup, result, measured),
@@ -133,18 +138,22 @@ def _rms(differences: np.ndarray) -> float | None:
 
 
 def _structures(targets: Iterable[Target]) -> list[Atoms]:
-    return [atoms for target in targets for atoms in target.structures]
+    """All of them, each once."""
+    found = {structure_key(atoms): atoms for target in targets for atoms in target.structures}
+    return list(found.values())
 
 
 def _temperatures(targets: Iterable[Target]) -> tuple[float, float]:
     """Lowest and highest that anything was looked at; structures at rest are at zero."""
     found: list[float] = []
     for target in targets:
-        own = np.atleast_1d(getattr(target, "temperatures", ()))
+        told = getattr(target, "temperatures", getattr(target, "temperature", ()))
+        own = np.atleast_1d(np.asarray(told, dtype=np.float64))
         found += [float(t) for t in own] or ([0.0] if target.tier != "md" else [])
     return (min(found), max(found)) if found else (0.0, 0.0)
 
 
-def _example(targets: Iterable[Target]) -> Atoms | None:
+def example(targets: Iterable[Target]) -> Atoms | None:
+    """A structure that shows the potential at work, None where none fills a cell."""
     whole = [atoms for atoms in _structures(targets) if atoms.pbc.all()]
     return whole[0] if whole else None
