@@ -234,6 +234,8 @@ def test_displacements_of_straight_lines() -> None:
         (lambda a: AngleDistribution(a, 90.0, [90.0, 190.0], [0, 0], cutoff=4.0), "180"),
         (lambda a: AngleDistribution(a, 90.0, [45.0, 135.0], [0, 0], cutoff=-1.0), "cutoff"),
         (lambda a: Conductivity(a, {90.0: 1.0}, slabs=7), "slabs"),
+        # a gradient needs two slabs on each side
+        (lambda a: Conductivity(a, {90.0: 1.0}, slabs=8), "slabs"),
         (lambda a: Melting(a, 80.0, between=(90.0, 70.0)), "between"),
         (lambda a: Melting(a, 80.0, simulation=Simulation(ensemble="nvt")), "npt"),
     ],

@@ -27,7 +27,7 @@ from mlcore.forcefield.targets.md.simulation import (
 
 __all__ = ["Conductivity"]
 
-# eV/(ps A K) to W/(m K), and 1/2 m v^2 of LAMMPS' metal units to eV
+# eV/(ps A K) to W/(m K), and g/mol (A/ps)^2 to eV
 WATTS = 1602.176634
 KINETIC = 1.0364269e-4
 
@@ -64,7 +64,7 @@ class Conductivity(Dynamics):
         **options: name, group, level, weight; see `Target`.
 
     Raises:
-        InvalidArgument: a cell that leans in z, an odd number of slabs or fewer than 8.
+        InvalidArgument: a cell that leans in z, an odd number of slabs or fewer than 10.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class Conductivity(Dynamics):
     ) -> None:
         name = options.pop("name", f"conductivity of {structure.info.get('name', 'structure')}")
         temperatures, wanted = by_temperature(name, values)
-        if slabs < 8 or slabs % 2:
-            raise InvalidArgument(f"{name}: slabs must be even and at least 8, got {slabs}")
+        if slabs < 10 or slabs % 2:
+            raise InvalidArgument(f"{name}: slabs must be even and at least 10, got {slabs}")
         if swap < 1:
             raise InvalidArgument(f"{name}: swap must be at least 1 step, got {swap}")
         if not np.allclose(np.asarray(structure.cell)[[0, 1, 2, 2], [2, 2, 0, 1]], 0, atol=1e-8):
@@ -142,7 +142,7 @@ class Conductivity(Dynamics):
         for _ in at_work.run(steps, self.simulation.every, limit):
             z = (at_work.atoms("x")[:, 2] - low) / height
             slab = np.floor((z - np.floor(z)) * self.slabs).astype(np.int64) % self.slabs
-            kinetic = 0.5 * KINETIC * masses * np.sum(at_work.atoms("v") ** 2, axis=1)
+            kinetic = 0.5 * KINETIC * masses * np.sum(at_work.velocities() ** 2, axis=1)
             energy += np.bincount(slab, weights=kinetic, minlength=self.slabs)
             count += np.bincount(slab, minlength=self.slabs)
         with np.errstate(all="ignore"):
@@ -159,4 +159,4 @@ class Conductivity(Dynamics):
 
 
 def _exchanged(at_work: Live) -> float:
-    return float(at_work.lmp.extract_fix("swap", 0, 0))
+    return at_work.electronvolt(at_work.lmp.extract_fix("swap", 0, 0))

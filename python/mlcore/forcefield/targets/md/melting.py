@@ -21,7 +21,6 @@ from mlcore.forcefield.targets.md.simulation import (
     fixed,
     hottest,
     live,
-    motion,
 )
 
 __all__ = ["Melting"]
@@ -152,7 +151,7 @@ class Melting(Dynamics):
         """Crystal below, liquid above."""
         temperature, simulation = self.temperatures[0], self.simulation
         at_work.warm(temperature, seed)
-        with fixed(at_work, motion("npt", temperature, simulation)):
+        with fixed(at_work, at_work.motion("npt", temperature)):
             energies = self._energies(at_work, simulation.equilibrate, hottest(temperature))
         solid = float(np.mean(energies[len(energies) // 2 :]))
         middle = float(at_work.lmp.extract_box()[0][2] + at_work.cell()[2, 2] / 2)
@@ -161,10 +160,10 @@ class Melting(Dynamics):
         heat = self.hot * temperature
         at_work.command("velocity all set 0.0 0.0 0.0")
         at_work.command(f"velocity upper create {heat!r} {seed} mom yes dist gaussian loop all")
-        with fixed(at_work, motion("nvt", heat, simulation), group="upper"):
+        with fixed(at_work, at_work.motion("nvt", heat), group="upper"):
             at_work.pass_time(simulation.equilibrate, hottest(heat))
         at_work.warm(temperature, seed)
-        with fixed(at_work, motion("npt", temperature, simulation)):
+        with fixed(at_work, at_work.motion("npt", temperature)):
             energies = self._energies(at_work, simulation.equilibrate, hottest(temperature))
         latent = float(np.mean(energies[len(energies) // 2 :])) - solid
         if latent <= 0:
@@ -175,7 +174,7 @@ class Melting(Dynamics):
         at_work.place(start.positions, start.cell)
         simulation, limit = self.simulation, hottest(temperature)
         at_work.warm(temperature, seed)
-        with fixed(at_work, motion("npt", temperature, simulation)):
+        with fixed(at_work, at_work.motion("npt", temperature)):
             # energy and volume follow the temperature before the interfaces move
             at_work.pass_time(simulation.steps // 10, limit)
             energies = self._energies(at_work, simulation.steps, limit, start.latent * _DECIDED)

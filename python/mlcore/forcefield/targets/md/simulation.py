@@ -17,7 +17,6 @@ from mlcore.errors import Error, InvalidArgument
 from mlcore.forcefield.targets.face import Boxes
 
 __all__ = [
-    "BAR_PER_GPA",
     "KB",
     "Exploded",
     "Live",
@@ -27,7 +26,6 @@ __all__ = [
     "fixed",
     "hottest",
     "live",
-    "motion",
     "settle",
     "simulate",
 ]
@@ -36,10 +34,25 @@ Array = npt.NDArray[np.float64]
 Ensemble = Literal["npt", "nvt", "nve"]
 
 KB = 8.617333262e-5
-BAR_PER_GPA = 1e4
 # a candidate whose volume leaves this range of factors has nothing left of its structure
 VOLUMES = (1 / 3, 3.0)
 SKIN = 1.5
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What LAMMPS counts in: units to a ps, an eV and a GPa."""
+
+    ps: float
+    electronvolt: float
+    gigapascal: float
+
+
+_UNITS = {
+    "metal": _Units(1.0, 1.0, 1e4),
+    # of ReaxFF: fs, kcal/mol, atm, by LAMMPS' own figures
+    "real": _Units(1e3, 23.060549, 1e4 / 1.01325),
+}
 
 
 class Exploded(Error):
@@ -176,6 +189,8 @@ class Trajectory:
 class Live:
     """A LAMMPS object at work, looked after: runs are short, and stop where atoms fly apart.
 
+    Whatever units it counts in, times here are in ps, energies in eV, pressures in GPa.
+
     Args:
         lmp: of a structure and an interaction, its caller's to close.
         simulation: how it is run.
@@ -185,10 +200,11 @@ class Live:
         self.lmp = lmp
         self.simulation = simulation
         self.count = int(lmp.get_natoms())
+        self._units = _UNITS[lmp.extract_global("units")]
         for line in (
             f"neighbor {SKIN} bin",
             "neigh_modify every 1 delay 0 check yes",
-            f"timestep {simulation.timestep!r}",
+            f"timestep {simulation.timestep * self._units.ps!r}",
         ):
             self.command(line)
         self.start = self.volume()
@@ -233,15 +249,35 @@ class Live:
         """Runs; returns the volumes on the way, one for every ten steps."""
         return np.array([self.volume() for _ in self.run(steps, 10, hottest)])
 
+    def motion(self, ensemble: str, temperature: float) -> str:
+        """What follows ``fix ID group``."""
+        if ensemble == "nve":
+            return "nve"
+        simulation = self.simulation
+        step = simulation.timestep * self._units.ps
+        words = f"{ensemble} temp {temperature!r} {temperature!r} {simulation.thermostat * step!r}"
+        if ensemble == "nvt":
+            return words
+        press = (simulation.pressure or 0.0) * self._units.gigapascal
+        return f"{words} {simulation.cell} {press!r} {press!r} {simulation.barostat * step!r}"
+
     def kelvin(self) -> float:
         return float(self.lmp.extract_compute("thermo_temp", 0, 0))
 
     def energy(self) -> float:
         """Potential energy, eV."""
-        return float(self.lmp.extract_compute("thermo_pe", 0, 0))
+        return self.electronvolt(self.lmp.extract_compute("thermo_pe", 0, 0))
+
+    def electronvolt(self, energy: float) -> float:
+        """An energy as LAMMPS has it, eV."""
+        return float(energy) / self._units.electronvolt
+
+    def velocities(self) -> Array:
+        """(n, 3) A/ps."""
+        return np.asarray(self.atoms("v") * self._units.ps)
 
     def gigapascal(self) -> float:
-        return float(self.lmp.extract_compute("thermo_press", 0, 0)) / BAR_PER_GPA
+        return float(self.lmp.extract_compute("thermo_press", 0, 0)) / self._units.gigapascal
 
     def volume(self) -> float:
         return float(np.prod(np.diag(self.cell())))
@@ -347,7 +383,7 @@ def _ladder(
         if simulation.melt is not None:
             hot, steps = simulation.melt
             at_work.warm(hot, seed)
-            with fixed(at_work, motion("npt" if _has(simulation) else "nvt", hot, simulation)):
+            with fixed(at_work, at_work.motion("npt" if _has(simulation) else "nvt", hot)):
                 at_work.pass_time(steps, hottest(hot))
         return [_stage(at_work, t, simulation, seed) for t in temperatures]
 
@@ -359,7 +395,7 @@ def _has(simulation: Simulation) -> bool:
 def _stage(at_work: Live, temperature: float, simulation: Simulation, seed: int) -> Trajectory:
     limit = hottest(temperature)
     settle(at_work, temperature, simulation, seed)
-    with fixed(at_work, motion(simulation.ensemble, temperature, simulation)):
+    with fixed(at_work, at_work.motion(simulation.ensemble, temperature)):
         rows, positions, cells = [], [], []
         for s, _ in enumerate(at_work.run(simulation.steps, simulation.every, limit)):
             rows.append(
@@ -396,27 +432,16 @@ def settle(
     limit = hottest(temperature)
     at_work.warm(temperature, seed)
     if simulation.pressure is None:
-        with fixed(at_work, motion("nvt", temperature, simulation)):
+        with fixed(at_work, at_work.motion("nvt", temperature)):
             at_work.pass_time(simulation.equilibrate, limit)
         return
-    with fixed(at_work, motion("npt", temperature, simulation)):
+    with fixed(at_work, at_work.motion("npt", temperature)):
         volumes = at_work.pass_time(simulation.equilibrate, limit)
     if (keep or simulation.ensemble != "npt") and len(volumes) > 1:
         mean = float(volumes[len(volumes) // 2 :].mean())
         scale = (mean / at_work.volume()) ** (1 / 3)
         sides = " ".join(f"{axis} scale {scale!r}" for axis in "xyz")
         at_work.command(f"change_box all {sides} remap units box")
-
-
-def motion(ensemble: str, temperature: float, simulation: Simulation) -> str:
-    if ensemble == "nve":
-        return "nve"
-    step = simulation.timestep
-    words = f"{ensemble} temp {temperature!r} {temperature!r} {simulation.thermostat * step!r}"
-    if ensemble == "nvt":
-        return words
-    bars = (simulation.pressure or 0.0) * BAR_PER_GPA
-    return f"{words} {simulation.cell} {bars!r} {bars!r} {simulation.barostat * step!r}"
 
 
 @contextlib.contextmanager
