@@ -32,6 +32,8 @@ EMPTY = 12.0
 # eV/A; nothing comes back from there, and LAMMPS' line search never ends at an infinite one
 COLLAPSED = 1e15
 _QUIET = ["-log", "none", "-screen", "none", "-nocite"]
+# where the six of ASE stand in a matrix
+_VOIGT = np.array([0, 4, 8, 5, 2, 1])
 _AT_REST = b"run 0 post no"
 
 
@@ -80,8 +82,7 @@ class Box:
         self._positions = _near(placed)
         self._volume = abs(float(np.linalg.det(self._cell)))
         self.periodic = bool(structure.pbc.all())
-        self._box, self._turn = _lower(self._cell)
-        self._sides = _numbers(self._box)
+        self._sides, self._turn = _lower(self._cell)
         self._start = np.ascontiguousarray(self._positions @ self._turn.T)
         self._start_at = self._start.ctypes.data
         self._now: tuple[float, ...] | None = None
@@ -210,7 +211,8 @@ class Box:
                 raise
             self.lmp.command("unfix collapse")
             moved = self._gathered(b"x") - start
-            box = _lower(self._cell if strain is None else self._cell @ strain.T)[0]
+            sides = self._sides if strain is None else _lower(self._cell @ strain.T)[0]
+            box = _box(sides)
             images = np.rint(np.linalg.solve(box.T, moved.T).T)
             moved -= np.where(self.structure.pbc, images, 0.0) @ box
             self._calls.command(_AT_REST)
@@ -295,8 +297,7 @@ class Box:
             return self._turn
         sides, turn, positions = self._sides, self._turn, self._positions
         if strain is not None:
-            box, turn = _lower(self._cell @ strain.T)
-            sides = _numbers(box)
+            sides, turn = _lower(self._cell @ strain.T)
             positions = positions @ strain.T
         if displacements is not None:
             positions = positions + displacements
@@ -322,12 +323,15 @@ class Box:
 
     def _results(self, turn: Array) -> tuple[float, Array, Array]:
         energy = self._energy()
-        forces = self._gathered(b"f") @ turn / self._energy_unit
-        stress, total = np.full(6, np.nan), 0.0
+        forces = self._gathered(b"f") @ turn
+        if self._energy_unit != 1.0:
+            forces /= self._energy_unit
         if self.periodic:
             pressure = self._calls.vector(b"thermo_press", 6)
             total = sum(pressure)
             stress = _turned(pressure, turn) / -self._pressure_unit
+        else:
+            stress, total = np.full(6, np.nan), 0.0
         # a sum is finite where all its parts are
         if not math.isfinite(float(forces.sum()) + total):
             raise CandidateFailed("LAMMPS found a force or stress that is not finite")
@@ -427,8 +431,9 @@ def _near(placed: Atoms) -> Array:
     return near
 
 
-def _lower(cell: Array) -> tuple[Array, Array]:
-    """Lower triangular box L and turn Q of a cell, whose rows are L Q; by Gram and Schmidt."""
+def _lower(cell: Array) -> tuple[tuple[float, ...], Array]:
+    """Sides xx xy yy xz yz zz of the lower triangular box L, and turn Q, of a cell, whose rows are
+    L Q; by Gram and Schmidt."""
     (a1, a2, a3), (b1, b2, b3), (c1, c2, c3) = cell.tolist()
     ax = math.sqrt(a1 * a1 + a2 * a2 + a3 * a3)
     x1, x2, x3 = a1 / ax, a2 / ax, a3 / ax
@@ -440,20 +445,20 @@ def _lower(cell: Array) -> tuple[Array, Array]:
     cy = c1 * y1 + c2 * y2 + c3 * y3
     z1, z2, z3 = c1 - cx * x1 - cy * y1, c2 - cx * x2 - cy * y2, c3 - cx * x3 - cy * y3
     cz = math.sqrt(z1 * z1 + z2 * z2 + z3 * z3)
-    box = np.array([[ax, 0.0, 0.0], [bx, by, 0.0], [cx, cy, cz]])
-    return box, np.array([[x1, x2, x3], [y1, y2, y3], [z1 / cz, z2 / cz, z3 / cz]])
+    turn = np.array([[x1, x2, x3], [y1, y2, y3], [z1 / cz, z2 / cz, z3 / cz]])
+    return (ax, bx, by, cx, cy, cz), turn
 
 
-def _numbers(box: Array) -> tuple[float, ...]:
-    (xx, _, _), (xy, yy, _), (xz, yz, zz) = box.tolist()
-    return xx, xy, yy, xz, yz, zz
+def _box(sides: tuple[float, ...]) -> Array:
+    xx, xy, yy, xz, yz, zz = sides
+    return np.array([[xx, 0.0, 0.0], [xy, yy, 0.0], [xz, yz, zz]])
 
 
 def _turned(pressure: Sequence[float], turn: Array) -> Array:
     """A symmetric tensor of the box, in LAMMPS' order, seen from the structure in that of ASE."""
     xx, yy, zz, xy, xz, yz = pressure
     full: Array = turn.T @ np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) @ turn
-    return full[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    return full.take(_VOIGT)
 
 
 def _with_folder(line: str, interaction: Interaction, folder: Path) -> str:

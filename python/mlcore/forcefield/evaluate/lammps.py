@@ -139,9 +139,8 @@ class LammpsBoxes:
 
     def stretched(self, k: int, scales: Array) -> tuple[Array, Array]:
         box = self._box(k)
-        found = [box.stretched(scale) for scale in scales[:, 0].tolist()]
-        energy, stress = np.array(found).T[..., None]
-        return energy, stress
+        found = np.array([box.stretched(scale) for (scale,) in scales.tolist()])
+        return found[:, :1], found[:, 1:]
 
     def statics(self, forces: Sequence[bool] | None = None) -> list[Static]:
         flags = [True] * len(self.structures) if forces is None else forces

@@ -55,7 +55,7 @@ class _Orbits:
     """Of which changes others follow.
 
     Attributes:
-        strains: (m, 3, 3) of all changes, of volume 1.
+        strains: (m, 3, 3) of all changes, the first number 1.
         moves: (m, n, 3), A.
         asked: those that must be asked for.
         source: (m,) which of ``asked`` a change follows from.
@@ -143,13 +143,14 @@ class _Reduced:
         c, n = boxes.candidates, len(boxes.structures[k])
         if k or any(strain is None for strain, _ in changes):
             return boxes.deformed(k, changes)
-        strains = np.stack([np.broadcast_to(f, (c, 3, 3)) for f, _ in changes if f is not None], 1)
+        strains = np.empty((c, len(changes), 3, 3))
         moves = np.zeros((c, len(changes), n, 3))
-        for row, (_, move) in enumerate(changes):
+        for row, (strain, move) in enumerate(changes):
+            strains[:, row] = strain
             if move is not None:
                 moves[:, row] = move
-        size = np.cbrt(np.abs(np.linalg.det(strains)))[..., None, None]
-        orbits = self._symmetry.orbits(strains / size, moves)
+        # whatever they are all stretched by
+        orbits = self._symmetry.orbits(strains / strains[:, :1, :1, :1], moves)
         if orbits is None:
             return boxes.deformed(k, changes)
         found = boxes.deformed(k, [changes[row] for row in orbits.asked])
