@@ -97,6 +97,24 @@ class Objective:
             slopes=None if residuals is None else self._slopes(evaluation),
         )
 
+    def shares(self) -> Array | None:
+        """(M, R) what the square of each residual counts in each of the objectives of a front.
+
+        None where there are no such objectives, or residuals are no sum of squares.
+        """
+        if self.kind != "sse" or not self.pareto:
+            return None
+        whole = math.fsum(self.weights.values())
+        rows = []
+        for members in self.pareto.values():
+            own = math.fsum(self.weights[term] for term in members)
+            rows.append([
+                whole / own if own and target.terms[0] in members else 0.0
+                for target in self.targets
+                for _ in target.term_of
+            ])  # fmt: skip
+        return np.array(rows)
+
     def contributions(self, evaluation: Evaluation) -> dict[str, float]:
         """Part of the mean square each term has; they add up to that score."""
         whole = math.fsum(self.weights[term] for term in evaluation.terms)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from fit_problems import run_small, small
 from mlcore.errors import Error, FileFormatError, InvalidArgument
+from mlcore.forcefield.objective import Objective
 from mlcore.forcefield.parameters import Free, Space
 from mlcore.forcefield.run import Fit, cancel, fit
 from mlcore.forcefield.run.events import append_events, read_events, read_state, write_state
@@ -441,3 +442,41 @@ def test_a_defect_of_a_worker_is_told_in_one_line() -> None:
         evaluations(Answer(None, Failure("NameError", "x", "Traceback\n  here")))
     assert str(caught.value) == "the evaluation stopped: NameError: x"
     assert caught.value.__notes__ == ["Traceback\n  here"]
+
+
+def front(folder: Path, **options: Any) -> Result:
+    problem = small()
+    objective = Objective(problem.targets, pareto=["energies", "diamond"])
+    return run_small(folder, objective=objective, search="nsga2", budget=150, **options)
+
+
+def test_a_front_begins_with_least_squares_and_resumes_to_the_same(tmp_path: Path) -> None:
+    """The stages are told, and a fit cut short in the middle of a batch goes on as if it were not."""
+    found = front(tmp_path / "whole")
+    entries = read_history(tmp_path / "whole")
+    stages = [entry.stage for entry in entries]
+    assert list(dict.fromkeys(stages)) == ["nsga2", "least_squares"] and stages[-1] == "nsga2"
+    objective = Objective(small().targets, pareto=["energies", "diamond"])
+    shares = objective.shares()
+    assert shares is not None
+    for entry in entries:
+        if entry.score.residuals is not None:
+            parts = shares @ entry.score.residuals**2
+            assert parts == pytest.approx(entry.score.objectives, rel=1e-12)
+    told = [e["stage"] for e in read_events(tmp_path / "whole") if e["event"] == "stage"]
+    assert told == ["nsga2", "least_squares", "nsga2"]
+    child(
+        f"from pathlib import Path; from fit_problems import killed_after, small;"
+        f"from mlcore.forcefield.objective import Objective;"
+        f"killed_after(70, Path({str(tmp_path / 'cut')!r}), dict(search='nsga2', budget=150,"
+        f"objective=Objective(small().targets, pareto=['energies', 'diamond'])))"
+    ).wait(120)
+    assert 0 < len(read_history(tmp_path / "cut")) < 150
+    again = front(tmp_path / "cut", resume=True)
+    assert same(read_history(tmp_path / "cut"), entries) and again.front == found.front
+
+
+def test_objectives_that_are_no_sums_of_squares_have_no_shares() -> None:
+    targets = small().targets
+    assert Objective(targets).shares() is None
+    assert Objective(targets, "max", pareto=["energies", "diamond"]).shares() is None

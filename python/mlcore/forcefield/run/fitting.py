@@ -42,7 +42,6 @@ from mlcore.forcefield.run.fingerprint import fingerprint, record, versions
 from mlcore.forcefield.run.history import Entry, History, read_history
 from mlcore.forcefield.run.lock import locked
 from mlcore.forcefield.run.setup import Setup
-from mlcore.forcefield.run.stage import Stage
 from mlcore.forcefield.score import Score
 from mlcore.forcefield.search.face import Derivatives, Search, key
 
@@ -407,8 +406,8 @@ class Fit:
 
     def _searched(self, candidates: Candidates, history: History, events: Events) -> Search:
         search = self.setup.new_search()
-        stage = Stage(search)
-        told = self._replayed(search, stage, history.entries)
+        told = self._replayed(search, history.entries)
+        stage = history.entries[-1].stage if history.entries else ""
         left = history.entries[told:]
         for entry in history.entries:
             self._note(entry)
@@ -418,11 +417,12 @@ class Fit:
         while not search.done:
             wish = search.wish()
             points = search.ask()
-            if stage.changed():
-                events.tell("stage", stage=stage.name, **self._facts())
+            if search.stage != stage:
+                stage = search.stage
+                events.tell("stage", stage=stage, **self._facts())
             scores = [entry.score for entry in left]
             self._check_points(points, left)
-            for found in self._evaluated(wish[len(left) :], batch, stage.name, candidates):
+            for found in self._evaluated(wish[len(left) :], batch, stage, candidates):
                 history.append(found)
                 scores += [entry.score for entry in found]
                 if self._note_all(found):
@@ -434,16 +434,15 @@ class Fit:
             batch += 1
             if time.monotonic() - last > _TELL:
                 last = time.monotonic()
-                events.tell("batch", batch=batch, stage=stage.name, **self._facts())
+                events.tell("batch", batch=batch, stage=stage, **self._facts())
         events.tell("checkpoint", batch=batch, **self._facts())
         return search
 
-    def _replayed(self, search: Search, stage: Stage, entries: Sequence[Entry]) -> int:
+    def _replayed(self, search: Search, entries: Sequence[Entry]) -> int:
         """Tell a new search what the old one was told; returns the number of evaluations used."""
         used = 0
         while not search.done and used < len(entries):
             points = search.ask()
-            stage.changed()
             known = entries[used : used + len(points)]
             self._check_points(points, known)
             if len(known) < len(points):

@@ -88,6 +88,7 @@ class Setup:
             budget=self.budget,
             options=self.options,
             jacobian=ASKED if self.exact else None,
+            shares=self.objective.shares(),
         )
 
     @property

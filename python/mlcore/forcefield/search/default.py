@@ -13,6 +13,7 @@ from mlcore.forcefield.score import Score
 from mlcore.forcefield.search.covariance import cma
 from mlcore.forcefield.search.face import (
     ASKED,
+    Asked,
     Derivatives,
     Jacobian,
     Points,
@@ -20,9 +21,11 @@ from mlcore.forcefield.search.face import (
     Strategy,
     key,
     limited,
+    merit,
     opening,
     recorded,
     slope_cost,
+    staged,
 )
 from mlcore.forcefield.search.geodesic import geodesic
 from mlcore.forcefield.search.local import nelder_mead
@@ -67,10 +70,9 @@ def default(
     points: list[Points] = []
     scores: list[Score] = []
     part = evaluations or 30 * size
-    yield from recorded(
-        limited(begun, part if budget is None else min(part, max(1, budget // 3))), points, scores
-    )
-    if min(score.total for score in scores) <= target:
+    most = part if budget is None else min(part, max(1, budget // 3))
+    yield from recorded(staged(first, limited(begun, most)), points, scores)
+    if min(merit(score) for score in scores) <= target:
         return
     chosen = distinct(points, scores, candidates, separation)
     if start is not None:
@@ -78,7 +80,8 @@ def default(
     smooth = any(score.residuals is not None for score in scores)
     points.clear()
     scores.clear()
-    yield from _refined(chosen, random, smooth, steps, jacobian, target)
+    refined = _refined(chosen, random, smooth, steps, jacobian, target)
+    yield from staged("least_squares" if smooth else "nelder_mead", refined)
 
 
 def _refined(
@@ -128,7 +131,7 @@ def _worked(climb: Search, evaluations: int) -> Strategy:
 
 def _gained(
     climbs: list[Search], evaluations: int
-) -> Generator[Points | Derivatives, Sequence[Score], bool]:
+) -> Generator[Points | Derivatives | Asked, Sequence[Score], bool]:
     """More of the best search that has not ended; whether its total became half of what it was."""
     climb = next((climb for climb in climbs if not climb.done), None)
     if climb is None:
@@ -148,4 +151,4 @@ def _ordered(climbs: list[Search], most: int) -> list[Search]:
 
 
 def _total(climb: Search) -> float:
-    return math.inf if climb.best is None else climb.best[1].total
+    return math.inf if climb.best is None else merit(climb.best[1])

@@ -22,6 +22,7 @@ from mlcore.forcefield.search.pareto import Front
 __all__ = [
     "ASKED",
     "FAILED",
+    "Asked",
     "Derivatives",
     "Jacobian",
     "Points",
@@ -34,6 +35,7 @@ __all__ = [
     "opening",
     "recorded",
     "slope_cost",
+    "staged",
 ]
 
 Points = npt.NDArray[np.float64]
@@ -42,7 +44,7 @@ Jacobian = Callable[[Points], Points | None] | Literal["asked"]
 """(n,) point in the unit cube -> (R, n) derivatives of the residuals there, None where it fails; or
 ``ASKED``: scores tell them where a search yields `Derivatives`."""
 
-# what derivatives of one point cost, in evaluations, by so many coordinates (docs, search.md)
+# what derivatives of one point cost, in evaluations, by so many coordinates (docs/forcefield/fit.md)
 SLOPES, COORDINATES = 3, 24
 
 
@@ -90,7 +92,29 @@ class Derivatives:
         return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
 
-Strategy = Generator[Points | Derivatives, Sequence[Score], None]
+@dataclass(frozen=True)
+class Asked:
+    """A batch, and who asks for it.
+
+    Attributes:
+        points: the batch.
+        stage: name of the strategy.
+    """
+
+    points: Points | Derivatives
+    stage: str
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __iter__(self) -> Iterator[Points]:
+        return iter(self.points)
+
+    def __getitem__(self, rows: slice) -> Asked:
+        return Asked(self.points[rows], self.stage)
+
+
+Strategy = Generator[Points | Derivatives | Asked, Sequence[Score], None]
 
 FAILED = 1e30
 """What stands for an infinite total where a library wants a finite number."""
@@ -156,6 +180,19 @@ def recorded(strategy: Strategy, points: list[Points], scores: list[Score]) -> S
         strategy.close()
 
 
+def staged(stage: str, strategy: Strategy) -> Strategy:
+    """The strategy, whose batches say that this stage asks for them, where none of its own does."""
+    try:
+        points = next(strategy)
+        while True:
+            asked = points if isinstance(points, Asked) else Asked(points, stage)
+            points = strategy.send((yield asked))
+    except StopIteration:
+        return
+    finally:
+        strategy.close()
+
+
 class Search:
     """A strategy at work.
 
@@ -167,6 +204,7 @@ class Search:
     def __init__(self, strategy: Strategy, budget: int | None = None) -> None:
         self._strategy = limited(strategy, budget)
         self._wish: Points | Derivatives | None = None
+        self._stage = ""
         self._ended = False
         self._best: tuple[Points, Score] | None = None
         self._front = Front()
@@ -227,6 +265,14 @@ class Search:
         return self._ended
 
     @property
+    def stage(self) -> str:
+        """Name of the strategy that asked for the last points, "" where it has none.
+
+        Of a strategy made of others the one at work.
+        """
+        return self._stage
+
+    @property
     def evaluations(self) -> int:
         """Number of points whose scores were told."""
         return self._evaluations
@@ -252,6 +298,8 @@ class Search:
         except StopIteration:
             self._ended, self._wish = True, None
             return
+        self._stage = asked.stage if isinstance(asked, Asked) else ""
+        asked = asked.points if isinstance(asked, Asked) else asked
         if not isinstance(asked, Derivatives):
             asked = inside(asked)
             asked.flags.writeable = False
@@ -261,9 +309,10 @@ class Search:
 def _sound(score: Score) -> Score:
     """The score, or a failed one where its numbers are no numbers."""
     residuals = score.residuals
-    bad = not math.isfinite(score.total)
+    bad = not math.isfinite(score.total) or math.isnan(score.violation)
     bad |= residuals is not None and not bool(np.isfinite(residuals).all())
     if not bad:
+        score = replace(score, violation=0.0) if score.violation < 0 else score
         known = score.slopes is None or bool(np.isfinite(score.slopes).all())
         return score if known else replace(score, slopes=None)
     objectives = (math.inf,) * len(score.objectives)

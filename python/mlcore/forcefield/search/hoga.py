@@ -39,6 +39,7 @@ def hoga(
     """
     random = np.random.default_rng(seed)
     points = opening(size, start, random, popsize)
+    seen = {point.tobytes() for point in points}
     scores = list((yield points))
     strangers = int(immigrants * popsize)
     while True:
@@ -47,6 +48,7 @@ def hoga(
         children = _children(points, scores, random, crossover, mutation)
         if strangers:
             children[-strangers:] = random.random((strangers, size))
+        _renewed(children, seen, random)
         told = yield children
         points, scores = np.concatenate([points, children]), scores + list(told)
 
@@ -64,6 +66,15 @@ def _children(
     mothers, fathers = points[ranks[::2]], points[ranks[1::2]]
     children = np.concatenate(_crossed(mothers, fathers, random, crossover))[:count]
     return inside(_mutated(children, random, mutation))
+
+
+def _renewed(children: Points, seen: set[bytes], random: np.random.Generator) -> None:
+    """Move those that were scored before, in one coordinate: to score them again tells nothing."""
+    for child in children:
+        while child.tobytes() in seen:
+            axis = random.integers(len(child))
+            child[axis] = np.clip(child[axis] + 0.1 * random.standard_normal(), 0.0, 1.0)
+        seen.add(child.tobytes())
 
 
 def _crossed(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from mlcore.errors import InvalidArgument
 from mlcore.forcefield.score import Score
 from mlcore.forcefield.search.face import (
     ASKED,
@@ -48,6 +49,10 @@ def least_squares(
     of the caller's there are none, and none where scores tell the derivatives. A point that fails
     counts as a step too far: the trust region shrinks. A start that fails ends the search.
     """
+    if method == "lm" and loss != "linear":
+        raise InvalidArgument(
+            f"option 'loss' of search 'least_squares': {loss!r}; method 'lm' takes 'linear' alone"
+        )
     first = np.full(size, 0.5) if start is None else np.array(start, dtype=np.float64)
     first = np.clip(first, 1e-12, 1 - 1e-12)
 
@@ -58,6 +63,11 @@ def least_squares(
         if not residuals.begin(first):
             return
         free = method == "lm"
+        if free and residuals.count < size:
+            raise InvalidArgument(
+                f"option 'method' of search 'least_squares': 'lm' takes no fewer residuals than "
+                f"parameters, got {residuals.count} for {size}"
+            )
         library(
             residuals.value,
             first,
@@ -83,6 +93,11 @@ class _Residuals:
         self._at: Points = np.zeros(0)
         self._known: Points = np.zeros(0)
         self._best = np.inf
+
+    @property
+    def count(self) -> int:
+        """Number of residuals."""
+        return len(self._known)
 
     def begin(self, point: Points) -> bool:
         """Score the start; whether it has residuals."""

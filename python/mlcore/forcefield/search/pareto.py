@@ -22,6 +22,13 @@ def _objectives(objectives: npt.ArrayLike) -> Array:
     return values
 
 
+def _finite(objectives: npt.ArrayLike) -> Array:
+    values = _objectives(objectives)
+    if not np.isfinite(values).all():
+        raise InvalidArgument("objectives: not all are finite")
+    return values
+
+
 def nondominated(objectives: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """(P,) whether no other of (P, M) points is as good in all objectives and better in one.
 
@@ -43,6 +50,8 @@ def hypervolume(objectives: npt.ArrayLike, reference: npt.ArrayLike) -> float:
 
     values = _objectives(objectives)
     point = np.asarray(reference, dtype=np.float64)
+    if not np.isfinite(point).all():
+        raise InvalidArgument("reference: not all of its numbers are finite")
     if point.shape != values.shape[1:]:
         raise InvalidArgument(f"reference: shape {point.shape}, takes {values.shape[1:]}")
     return float(HV(ref_point=point)(values))
@@ -53,7 +62,7 @@ def crowding(objectives: npt.ArrayLike) -> Array:
 
     K. Deb et al., IEEE Trans. Evol. Comput. 6, 182 (2002), section III.B.
     """
-    values = _objectives(objectives)
+    values = _finite(objectives)
     distance = np.zeros(len(values))
     for column in values.T:
         order = np.argsort(column, kind="stable")
@@ -70,7 +79,7 @@ def knee(objectives: npt.ArrayLike) -> int:
     With each objective scaled to [0, 1] over the front that is the point of the least sum.
     I. Das, Structural Optimization 18, 107 (1999).
     """
-    values = _objectives(objectives)
+    values = _finite(objectives)
     low, high = values.min(axis=0), values.max(axis=0)
     scaled = (values - low) / np.where(high > low, high - low, 1.0)
     return int(np.argmin(scaled.sum(axis=1)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -12,7 +13,17 @@ from pydantic import Field
 
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.score import Score
-from mlcore.forcefield.search.face import Points, Strategy, opening
+from mlcore.forcefield.search.face import (
+    Jacobian,
+    Points,
+    Strategy,
+    key,
+    opening,
+    recorded,
+    staged,
+)
+from mlcore.forcefield.search.pareto import Front, crowding
+from mlcore.forcefield.search.supported import Shares, supported
 
 __all__ = ["de", "ga", "nsga2", "nsga3", "pso"]
 
@@ -22,6 +33,15 @@ Sharpness = Annotated[
 ]
 Mutation = Annotated[
     float, Field(gt=0, description="index of polynomial mutation: large stays near")
+]
+Squares = Annotated[
+    float,
+    Field(
+        ge=0,
+        lt=1,
+        description="part of the budget for least squares on weighted sums, where scores have "
+        "residuals: what it finds begins the population",
+    ),
 ]
 Make = Callable[[Any, int], Any]
 Values = npt.NDArray[np.float64]
@@ -99,6 +119,10 @@ def nsga2(
     *,
     start: Points | None = None,
     seed: int = 0,
+    budget: int | None = None,
+    jacobian: Jacobian | None = None,
+    shares: Shares | None = None,
+    squares: Squares = 0.5,
     popsize: Population = 30,
     mating: Annotated[
         Literal["differential", "sbx"],
@@ -111,6 +135,7 @@ def nsga2(
 
     K. Deb et al., IEEE Trans. Evol. Comput. 6, 182 (2002). Parameters of potentials are correlated:
     differences of points follow their valleys, as in S. Kukkonen and J. Lampinen's GDE3 (2005).
+    Where the objectives are sums of squares, half of the budget goes to least squares first.
     """
 
     def make(first: Any, objectives: int) -> Any:
@@ -121,7 +146,8 @@ def nsga2(
         )
         return NSGA2(pop_size=popsize, sampling=first, **own)
 
-    yield from _evolve(make, size, start, seed, popsize, several=True)
+    early = _Early(shares, squares, budget, jacobian) if shares is not None and squares else None
+    yield from _evolve(make, size, start, seed, popsize, several=True, early=early)
 
 
 def nsga3(
@@ -129,6 +155,10 @@ def nsga3(
     *,
     start: Points | None = None,
     seed: int = 0,
+    budget: int | None = None,
+    jacobian: Jacobian | None = None,
+    shares: Shares | None = None,
+    squares: Squares = 0.5,
     popsize: Annotated[
         int | None, Field(ge=4, description="None: as many as there are directions, at least 60")
     ] = None,
@@ -140,7 +170,8 @@ def nsga3(
 ) -> Strategy:
     """Pareto front along directions of reference, for three and more objectives.
 
-    K. Deb and H. Jain, IEEE Trans. Evol. Comput. 18, 577 (2014).
+    K. Deb and H. Jain, IEEE Trans. Evol. Comput. 18, 577 (2014). Where the objectives are sums of
+    squares, half of the budget goes to least squares first.
     """
 
     def make(first: Any, objectives: int) -> Any:
@@ -152,7 +183,8 @@ def nsga3(
         many = popsize or max(60, len(directions))
         return NSGA3(directions, pop_size=many, sampling=first, **_operators(crossover, mutation))
 
-    yield from _evolve(make, size, start, seed, popsize or 60, several=True)
+    early = _Early(shares, squares, budget, jacobian) if shares is not None and squares else None
+    yield from _evolve(make, size, start, seed, popsize or 60, several=True, early=early)
 
 
 def _operators(crossover: float, mutation: float) -> dict[str, Any]:
@@ -173,8 +205,44 @@ def _differences(mutation: float) -> dict[str, Any]:
     return {"mating": mating}
 
 
+@dataclass(frozen=True)
+class _Early:
+    """Least squares before the first generation.
+
+    Attributes:
+        shares: of residuals in objectives.
+        part: of the budget.
+        budget: of the search.
+        jacobian: of the residuals.
+    """
+
+    shares: Shares
+    part: float
+    budget: int | None
+    jacobian: Jacobian | None
+
+    def work(
+        self, points: list[Points], scores: list[Score], random: np.random.Generator
+    ) -> Strategy:
+        """Adds to points and scores; nothing where there is nothing to begin from."""
+        budget = 100 * len(points[0]) if self.budget is None else self.budget
+        front = Front()
+        for found in zip(points, scores, strict=True):
+            front.add(*found)
+        if front.members:
+            most = int(self.part * budget)
+            squares = supported(front, self.shares, most, random, self.jacobian)
+            yield from recorded(staged("least_squares", squares), points, scores)
+
+
 def _evolve(
-    make: Make, size: int, start: Points | None, seed: int, popsize: int, several: bool
+    make: Make,
+    size: int,
+    start: Points | None,
+    seed: int,
+    popsize: int,
+    several: bool,
+    early: _Early | None = None,
 ) -> Strategy:
     """Generations until the library finds no new points, then anew.
 
@@ -184,11 +252,35 @@ def _evolve(
     random = np.random.default_rng(seed)
     while True:
         points = opening(size, start, random, popsize)
-        scores = yield points
+        scores: Sequence[Score] = yield points
         objectives = _count(scores) if several else 1
+        if early is not None and objectives:
+            known, told = list(points), list(scores)
+            yield from early.work(known, told, random)
+            points, scores = _chosen(known, told, popsize)
+            early = None
         if objectives:
             yield from _generations(make, points, scores, objectives, random)
         start = None
+
+
+def _chosen(points: list[Points], scores: list[Score], count: int) -> tuple[Points, list[Score]]:
+    """So many points: those of the front, the most crowded left out, then the best others."""
+    front = Front()
+    for found in zip(points, scores, strict=True):
+        front.add(*found)
+    members = front.members
+    while len(members) > count:
+        order = np.argsort(crowding([score.objectives for _, score in members]), kind="stable")
+        # a tenth at a time: neighbors of who goes are less crowded then
+        gone = set(order[: -(-(len(members) - count) // 10)].tolist())
+        members = [member for k, member in enumerate(members) if k not in gone]
+    taken = {point.tobytes() for point, _ in members}
+    for k in sorted(range(len(scores)), key=lambda k: (*key(scores[k]), k)):
+        if len(members) < count and points[k].tobytes() not in taken:
+            taken.add(points[k].tobytes())
+            members.append((points[k], scores[k]))
+    return np.array([point for point, _ in members]), [score for _, score in members]
 
 
 def _generations(

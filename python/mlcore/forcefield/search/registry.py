@@ -25,7 +25,7 @@ from mlcore.forcefield.search import (
     stages,
     tree,
 )
-from mlcore.forcefield.search.face import Jacobian, Search, Strategy
+from mlcore.forcefield.search.face import Jacobian, Search, Strategy, staged
 
 __all__ = ["describe", "make", "names", "options_model", "strategy"]
 
@@ -51,7 +51,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "latin_hypercube": sampling.latin_hypercube,
     "sobol": sampling.sobol,
 }
-GIVEN = ("size", "start", "seed", "budget", "jacobian")
+GIVEN = ("size", "start", "seed", "budget", "jacobian", "shares")
 """Arguments that are no options: `make` takes them itself."""
 
 
@@ -78,7 +78,9 @@ def options_model(name: str) -> type[BaseModel]:
     }
     title = "".join(word.capitalize() for word in name.split("_")) + "Options"
     return create_model(
-        title, __config__=ConfigDict(extra="forbid", strict=True, frozen=True), **fields
+        title,
+        __config__=ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False),
+        **fields,
     )
 
 
@@ -106,6 +108,7 @@ def strategy(
     budget: int | None = None,
     options: Mapping[str, Any] | None = None,
     jacobian: Jacobian | None = None,
+    shares: npt.NDArray[np.float64] | None = None,
 ) -> Strategy:
     """The bare generator of a strategy; arguments as of `make`."""
     function = _known(name)
@@ -114,10 +117,12 @@ def strategy(
         "seed": seed,
         "budget": budget,
         "jacobian": jacobian,
+        "shares": shares,
     }
     takes = inspect.signature(function).parameters
     chosen = _options(name, {} if options is None else options)
-    return function(size, **{k: v for k, v in given.items() if k in takes}, **chosen)
+    made = function(size, **{k: v for k, v in given.items() if k in takes}, **chosen)
+    return staged(name, made)
 
 
 def make(
@@ -129,6 +134,7 @@ def make(
     budget: int | None = None,
     options: Mapping[str, Any] | None = None,
     jacobian: Jacobian | None = None,
+    shares: npt.ArrayLike | None = None,
 ) -> Search:
     """A search by name.
 
@@ -142,14 +148,24 @@ def make(
         jacobian: (n,) point -> (R, n) derivatives of the residuals, for strategies that use them;
             ``"asked"``: scores tell them where `Search.wish` gives `Derivatives`.
 
+        shares: (M, R) what the square of each residual counts in each objective, for searches for a
+            front, which then begin with least squares; None where they are no sums of squares.
+
     Raises:
-        InvalidArgument: naming what is wrong: name, size, start, seed, budget or an option.
+        InvalidArgument: naming what is wrong: name, size, start, seed, budget, shares or an option.
     """
     size, seed = _integer("size", size, 1), _integer("seed", seed, 0)
     budget = None if budget is None else _integer("budget", budget, 1)
     begin = None if start is None else _point(start, size)
     made = strategy(
-        name, size, start=begin, seed=seed, budget=budget, options=options, jacobian=jacobian
+        name,
+        size,
+        start=begin,
+        seed=seed,
+        budget=budget,
+        options=options,
+        jacobian=jacobian,
+        shares=None if shares is None else _shares(shares),
     )
     return Search(made, budget)
 
@@ -170,6 +186,18 @@ def _integer(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise InvalidArgument(f"{name}: {value!r}, takes an integer of at least {least}")
     return int(value)
+
+
+def _shares(given: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    try:
+        shares = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidArgument("shares: is no array of numbers") from None
+    if shares.ndim != 2 or not shares.size:
+        raise InvalidArgument(f"shares: shape {shares.shape}, takes (objectives, residuals)")
+    if not bool((np.isfinite(shares) & (shares >= 0)).all()):
+        raise InvalidArgument("shares: not all are finite numbers of at least 0")
+    return shares
 
 
 def _point(start: npt.ArrayLike, size: int) -> npt.NDArray[np.float64]:

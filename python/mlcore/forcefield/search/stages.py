@@ -10,6 +10,7 @@ from pydantic import Field
 
 from mlcore.forcefield.score import Score
 from mlcore.forcefield.search.face import Jacobian, Points, Strategy, key, limited, recorded
+from mlcore.forcefield.search.supported import Shares
 
 __all__ = ["distinct", "two_stage"]
 
@@ -21,6 +22,7 @@ def two_stage(
     seed: int = 0,
     budget: int | None = None,
     jacobian: Jacobian | None = None,
+    shares: Shares | None = None,
     first: Annotated[str, Field(description="name of the search that goes first")] = "cma",
     second: Annotated[
         str, Field(description="name of the search from each of the best points")
@@ -47,7 +49,14 @@ def two_stage(
 
     spent = evaluations or (100 * size if budget is None else max(1, int(share * budget)))
     early = strategy(
-        first, size, start=start, seed=seed, budget=spent, options=first_options, jacobian=jacobian
+        first,
+        size,
+        start=start,
+        seed=seed,
+        budget=spent,
+        options=first_options,
+        jacobian=jacobian,
+        shares=shares,
     )
 
     def late(point: Points, number: int, part: int | None) -> Strategy:
@@ -59,10 +68,11 @@ def two_stage(
             budget=part,
             options=second_options,
             jacobian=jacobian,
+            shares=shares,
         )
 
     late(np.full(size, 0.5), 0, None).close()  # says at once which options are wrong
-    return _two_stage(limited(early, spent), late, hand_over, separation, spent, budget)
+    return _two_stage(limited(early, spent), late, hand_over, separation, budget)
 
 
 def _two_stage(
@@ -70,18 +80,20 @@ def _two_stage(
     late: Callable[[Points, int, int | None], Strategy],
     hand_over: int,
     separation: float,
-    spent: int,
     budget: int | None,
 ) -> Strategy:
     points: list[Points] = []
     scores: list[Score] = []
     yield from recorded(early, points, scores)
     best = distinct(points, scores, hand_over, separation)
-    points.clear()
-    scores.clear()
-    part = None if budget is None else max(1, (budget - spent) // len(best))
+    spent = len(points)
     for number, point in enumerate(best, 1):
-        yield from limited(late(point, number, part), part)
+        # what those before did not need is left for the others
+        part = None if budget is None else max(1, (budget - spent) // (len(best) - number + 1))
+        points.clear()
+        scores.clear()
+        yield from recorded(limited(late(point, number, part), part), points, scores)
+        spent += len(points)
 
 
 def distinct(

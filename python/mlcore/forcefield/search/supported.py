@@ -1,0 +1,135 @@
+"""The points of a front that least squares finds: the best of weighted sums of the objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mlcore.errors import InvalidArgument
+from mlcore.forcefield.score import Score
+from mlcore.forcefield.search.face import Jacobian, Points, Strategy, limited, recorded
+from mlcore.forcefield.search.geodesic import geodesic
+from mlcore.forcefield.search.pareto import Front
+
+__all__ = ["Shares", "supported"]
+
+Shares = npt.NDArray[np.float64]
+"""(M, R) what the square of each residual counts in each objective."""
+# steps of least squares: for an end of the front, and for each weighted sum from a point near by
+END_STEPS, STEPS = 9, 1
+# what an end of the front counts of the other objectives
+REST = 1e-3
+
+
+def supported(
+    front: Front,
+    shares: Shares,
+    evaluations: int,
+    random: np.random.Generator,
+    jacobian: Jacobian | None = None,
+) -> Strategy:
+    """Fills a front by least squares, from the best point known for each weighted sum.
+
+    First its ends, then, of two objectives, the sum to which the ends of the largest gap are
+    equally good (J. Cohon, Multiobjective Programming and Planning, 1978), of more a random one.
+
+    Args:
+        front: what is known; holds at least one point, and takes in what is found.
+        shares: of residuals in objectives.
+        evaluations: most of all this.
+        jacobian: of the residuals.
+    """
+    tried: set[tuple[bytes, bytes]] = set()
+    ends, left = len(shares), evaluations
+    while left > 0:
+        weights = _of_end(front, ends - 1) if ends else _of_gap(front, tried, random)
+        if weights is None:
+            return
+        point, score = min(front.members, key=lambda m: float(weights @ m[1].objectives))
+        if score.residuals is None:
+            return
+        size = len(point)
+        points: list[Points] = []
+        scores: list[Score] = []
+        begun = geodesic(size, start=point, jacobian=_weighed(jacobian, shares, weights), ftol=1e-4)
+        most = (END_STEPS if ends else STEPS) * (size + 3)
+        climb = limited(_of_sum(begun, shares, weights, score), min(most, left))
+        yield from recorded(climb, points, scores)
+        for found in zip(points, scores, strict=True):
+            front.add(*found)
+        ends, left = max(0, ends - 1), left - max(1, len(points))
+
+
+def _of_end(front: Front, which: int) -> Points:
+    """Weights of one objective, with so little of the others that it leads."""
+    weights = np.full(len(front.members[0][1].objectives), REST)
+    weights[which] = 1.0
+    return weights / _spread(front)
+
+
+def _of_gap(
+    front: Front, tried: set[tuple[bytes, bytes]], random: np.random.Generator
+) -> Points | None:
+    """Weights normal to the largest gap that was not tried; None where all of them were."""
+    spread = _spread(front)
+    if len(spread) != 2:
+        return np.asarray(random.dirichlet(np.ones(len(spread))) / spread)
+    members = front.members
+    values = np.array([score.objectives for _, score in members])
+    gaps = np.abs(np.diff(values, axis=0))
+    for k in np.argsort(-gaps.prod(axis=1), kind="stable"):
+        sides = (members[k][0].tobytes(), members[k + 1][0].tobytes())
+        if sides not in tried and gaps[k].all():
+            tried.add(sides)
+            return np.asarray(gaps[k][::-1])
+    return None
+
+
+def _spread(front: Front) -> Points:
+    values = np.array([score.objectives for _, score in front.members])
+    spread = np.ptp(values, axis=0)
+    return np.asarray(np.where(spread > 0, spread, 1.0))
+
+
+def _of_sum(strategy: Strategy, shares: Shares, weights: Points, known: Score) -> Strategy:
+    """The strategy, told weighted sums; what it asks for first is known already."""
+
+    def told(scores: Sequence[Score]) -> list[Score]:
+        return [_summed(score, scales) for score in scores]
+
+    scales = np.sqrt(weights @ shares)
+    try:
+        next(strategy)
+        asked = strategy.send(told([known]))
+        while True:
+            asked = strategy.send(told((yield asked)))
+    except StopIteration:
+        return
+    finally:
+        strategy.close()
+
+
+def _summed(score: Score, scales: Points) -> Score:
+    if score.residuals is None:
+        return score
+    if len(score.residuals) != len(scales):
+        raise InvalidArgument(f"shares: of {len(scales)} residuals, got {len(score.residuals)}")
+    residuals = scales * score.residuals
+    slopes = None if score.slopes is None else scales[:, None] * score.slopes
+    return replace(score, total=float(residuals @ residuals), residuals=residuals, slopes=slopes)
+
+
+def _weighed(jacobian: Jacobian | None, shares: Shares, weights: Points) -> Jacobian | None:
+    """Derivatives of the residuals of a weighted sum; scores that tell theirs are scaled by us."""
+    if not callable(jacobian):
+        return jacobian
+    given, scales = jacobian, np.sqrt(weights @ shares)[:, None]
+
+    def scaled(point: Points) -> Points | None:
+        columns = given(point)
+        return None if columns is None else np.asarray(scales * columns)
+
+    return scaled
