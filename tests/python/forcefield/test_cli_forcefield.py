@@ -269,6 +269,19 @@ def test_the_environment_goes_before_the_config(tmp_path: Path, monkeypatch: Any
     assert (told.engine, told.workers, told.budget, told.seed) == ("processes", 2, 7, 0)
 
 
+def test_a_fit_is_judged_with_the_cutoffs_it_was_allowed(capsys: Any, tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text(
+        "model: {form: lj/cut, species: [Ar]}\n"
+        "parameters: {free: [epsilon], start: {cutoff: 13.0}}\n"
+        "targets:\n"
+        "  - {type: energies, name: volumes, energies: [-0.08, -0.085, -0.08],\n"
+        "     structures: [{crystal: fcc, a: 5.1}, {crystal: fcc, a: 5.3}, {crystal: fcc, a: 5.5}]}\n"
+        "run: {budget: 10, engine: here, cutoff_cap: 14}\n"
+    )
+    code, _, error = run(capsys, "forcefield", "validate", tmp_path / "long.yaml", "--folds", 3)
+    assert code == 0, error
+
+
 def test_options_of_an_engine_stay_when_it_is_named_again(tmp_path: Path, monkeypatch: Any) -> None:
     from mlcore.cli.forcefield.fits import _changed
     from mlcore.forcefield.config import load

@@ -124,6 +124,37 @@ def test_a_fit_of_the_callers_is_used(misfit: Problem) -> None:
     assert best.shape == (misfit.space.size,)
 
 
+def test_what_no_fit_looks_at_is_neither_seen_nor_held_out(misfit: Problem) -> None:
+    from mlcore.forcefield.targets import Forces
+
+    energies = misfit.targets[0]
+    idle = Forces(misfit.targets[1].structures, [np.ones((len(a), 3)) for a in
+                  misfit.targets[1].structures], name="idle", weight=0.0)  # fmt: skip
+    assert isinstance(energies, Energies)
+    alone = cross_validate(misfit.model, misfit.space, [energies], k_fold([energies], 3))
+    both = cross_validate(
+        misfit.model,
+        misfit.space,
+        [energies, idle],
+        {name: held | {idle.terms[0]} for name, held in k_fold([energies], 3).items()},
+    )
+    assert (both.train, both.test) == (alone.train, alone.test)
+    with pytest.raises(InvalidArgument, match="positive weight"):
+        cross_validate(
+            misfit.model, misfit.space, [energies, idle], hold_out([energies, idle], ["idle"])
+        )
+
+
+def test_errors_far_below_tolerances_are_no_overfit() -> None:
+    def told(train: float, test: float) -> Validation:
+        refit = Refit("f", {}, {"a": train, "b": test}, frozenset("b"), {"a": "g", "b": "h"})
+        return Validation((refit,))
+
+    assert not told(1e-12, 1e-3).overfit and not told(1e-12, 1e-3).overfit_groups()
+    assert told(1e-12, 0.2).overfit and told(1e-12, 0.2).overfit_groups() == ["h"]
+    assert not told(0.2, 0.3).overfit
+
+
 def test_the_record_comes_back_and_names_all(misfit: Problem, tmp_path: object) -> None:
     refit = Refit(
         "one",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,10 @@ import typer
 from mlcore.cli.forcefield.say import AsJson, say
 
 if TYPE_CHECKING:
+    from mlcore.forcefield.evaluate import Evaluator
+    from mlcore.forcefield.forms import Model
     from mlcore.forcefield.run import Setup
+    from mlcore.forcefield.targets import Target
 
 __all__ = ["COMMANDS"]
 
@@ -50,7 +55,13 @@ def validate(
     else:
         splits = k_fold(setup.targets, folds or 5, seed)
     found = cross_validate(
-        setup.model, setup.space, setup.targets, splits, starts=starts, seed=seed
+        setup.model,
+        setup.space,
+        setup.targets,
+        splits,
+        starts=starts,
+        seed=seed,
+        evaluator=functools.partial(_evaluator, setup),
     )
     if place.is_dir():
         found.save(place / "validation.json")
@@ -68,14 +79,13 @@ def uq(
     as_json: AsJson = False,
 ) -> None:
     """Intervals of the parameters and the directions the data say little of."""
-    from mlcore.forcefield.evaluate import Evaluator
     from mlcore.forcefield.run.result import Result
     from mlcore.forcefield.uncertainty.fisher_information import fisher
     from mlcore.forcefield.uncertainty.misfit import Misfit
 
     setup, result = _setup(folder), Result.load(folder)
     point = setup.space.unit(result.values).clip(0.0, 1.0)
-    with Evaluator(setup.model, setup.targets, cutoff_cap=setup.cutoff_cap) as evaluator:
+    with _evaluator(setup, setup.model, setup.targets) as evaluator:
         found = fisher(Misfit(evaluator, setup.space, setup.targets), setup.space, point)
     found.save(folder / "fisher.json")
     intervals = found.intervals(level, scaled=scaled, prior=True)
@@ -84,6 +94,13 @@ def uq(
 
 
 COMMANDS = (validate, uq)
+
+
+def _evaluator(setup: Setup, model: Model, targets: Sequence[Target]) -> Evaluator:
+    """As the fit evaluates."""
+    from mlcore.forcefield.evaluate import Evaluator
+
+    return Evaluator(model, targets, engine=setup.evaluator, cutoff_cap=setup.cutoff_cap)
 
 
 def _setup(place: Path) -> Setup:

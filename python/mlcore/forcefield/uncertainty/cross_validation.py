@@ -38,6 +38,8 @@ Splits = Mapping[str, Collection[str]]
 Evaluators = Callable[[Model, Sequence[Target]], Any]
 # test error over train error that counts as overfit
 OVERFIT = 2.0
+# tolerances; a test error below it is none to speak of, however small the train error is
+MATTERS = 0.1
 _FORMAT = "mlcore validation 1"
 
 
@@ -182,8 +184,8 @@ class Validation:
 
     @property
     def overfit(self) -> bool:
-        """Whether the test error is at least ``threshold`` times the train error."""
-        return self.test >= self.threshold * self.train and self.test > 0
+        """Whether the test error matters and is at least ``threshold`` times the train error."""
+        return self.test >= max(self.threshold * self.train, MATTERS)
 
     def by_term(self) -> dict[str, tuple[float, float]]:
         """Term -> mean train error and mean test error over refits, NaN where there is none."""
@@ -216,7 +218,7 @@ class Validation:
         return [
             group
             for group, (_, test) in self.by_group().items()
-            if math.isfinite(test) and test >= self.threshold * self.train and test > 0
+            if math.isfinite(test) and test >= max(self.threshold * self.train, MATTERS)
         ]
 
     def table(self) -> str:
@@ -315,6 +317,8 @@ def cross_validate(
 ) -> Validation:
     """Fits anew without what each split holds out, and measures all of it.
 
+    Terms of weight 0, which no fit looks at, count as neither seen nor held out.
+
     Args:
         model: the form.
         space: its free parameters; fits start at ``space.initial``.
@@ -327,13 +331,17 @@ def cross_validate(
         threshold: test over train error that counts as overfit.
 
     Raises:
-        InvalidArgument: a split without a term on either side, or of unknown terms.
+        InvalidArgument: a split without a term that counts on either side, or of unknown terms.
         Error: no start of a split could be fitted.
     """
-    known = [term for target in targets for term in target.terms]
+    every = {term for target in targets for term in target.terms}
+    targets = [target for target in targets if target.weight > 0]
+    known = {term for target in targets for term in target.terms}
     for name, held in splits.items():
-        if not set(held) <= set(known) or not 0 < len(set(held)) < len(known):
-            raise InvalidArgument(f"splits: {name!r} must hold out some terms, and not all")
+        if not set(held) <= every or not 0 < len(known & set(held)) < len(known):
+            raise InvalidArgument(
+                f"splits: {name!r} must hold out some terms of positive weight, and not all"
+            )
     if not splits:
         raise InvalidArgument("splits: name at least one")
     if starts < 1:
@@ -347,11 +355,11 @@ def cross_validate(
             # targets held out whole are not measured while fitting
             part = whole if len(seen) == len(targets) else evaluator(model, seen)
             try:
-                point = _refit(part, space, seen, set(known) - set(held), points, fit)
+                point = _refit(part, space, seen, known - set(held), points, fit)
             finally:
                 if part is not whole:
                     part.close()
-            refits.append(_judged(name, whole, space, targets, frozenset(held), point))
+            refits.append(_judged(name, whole, space, targets, frozenset(known & set(held)), point))
     return Validation(tuple(refits), threshold)
 
 
