@@ -14,11 +14,12 @@ from ase import Atoms
 from ase.build import bulk
 from fit_problems import exact, run_exact
 from mlcore.forcefield.evaluate import Evaluator
-from mlcore.forcefield.evaluate.evaluator import CLIP, slopes_in_tolerances
+from mlcore.forcefield.evaluate.evaluator import CLIP, in_tolerances, slopes_in_tolerances
 from mlcore.forcefield.expressions import Expression
 from mlcore.forcefield.forms import model
 from mlcore.forcefield.objective import Objective
 from mlcore.forcefield.parameters import Space
+from mlcore.forcefield.run import fit
 from mlcore.forcefield.run.history import read_history, same
 from mlcore.forcefield.run.result import Result
 from mlcore.forcefield.score import Score
@@ -34,6 +35,7 @@ from mlcore.forcefield.targets import (
 )
 from mlcore.forcefield.uncertainty import Misfit, fisher
 from mlcore.forcefield.uncertainty.misfit import held, jacobian, local_fit, shifted
+from mlcore.lammps.environment import mpi_launcher
 
 HERE = Path(__file__).parent
 CRYSTAL = ("a", "energy", "bulk", "C11", "C12", "C44 unrelaxed", "C44")
@@ -204,8 +206,6 @@ def test_what_is_clipped_or_missing_stands_still_or_turns() -> None:
     values[: 3 * 16] *= 1e3
     slopes = rng.normal(size=(len(values), 2)) * 1e3
     found = slopes_in_tolerances(forces, values, slopes)
-    from mlcore.forcefield.evaluate.evaluator import in_tolerances
-
     step = 1e-4
     ends = [in_tolerances(forces, values + s * step * slopes[:, 0])[0] for s in (1, -1)]
     assert in_tolerances(forces, values)[1][0] == CLIP
@@ -383,13 +383,32 @@ def test_a_fit_is_told_derivatives_and_counts_them(whole: Result) -> None:
         assert all(one.score.total == first.score.total for one in others)
 
 
-@pytest.mark.parametrize("engine", ["processes"])
-def test_workers_tell_the_same_derivatives(tmp_path: Path, whole: Result, engine: str) -> None:
+@pytest.mark.parametrize(
+    ("engine", "package"),
+    [("processes", "mlcore"), ("parsl", "parsl"), ("dask", "distributed")],
+)
+def test_workers_tell_the_same_derivatives(
+    tmp_path: Path, whole: Result, engine: str, package: str
+) -> None:
+    pytest.importorskip(package)
     run_exact(tmp_path / "fit", engine=engine, workers=2, timeout=60.0)
     assert same(read_history(tmp_path / "fit"), read_history(whole.folder))
 
 
-@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_ranks_tell_the_same_derivatives(tmp_path: Path, whole: Result) -> None:
+    pytest.importorskip("mpi4py")
+    folder = tmp_path / "fit"
+    code = (
+        "from pathlib import Path; from fit_problems import run_exact; "
+        f"run_exact(Path({str(folder)!r}), engine='mpi')"
+    )
+    command = [str(mpi_launcher()), "-n", "3", sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert same(read_history(folder), read_history(whole.folder))
+
+
+@pytest.mark.parametrize("lost", [0, 1])
 def test_a_fit_killed_between_derivatives_goes_on_the_same(
     tmp_path: Path, whole: Result, lost: int
 ) -> None:
@@ -416,8 +435,6 @@ def cut_short(folder: Path, count: int) -> None:
 
 def test_candidates_that_fail_are_gone_around(tmp_path: Path) -> None:
     made, space, targets = exact(constraint="A < 0.985*1830.8")
-    from mlcore.forcefield.run import fit
-
     found = fit(made, space, targets, budget=60, search="geodesic", folder=tmp_path / "fit")
     entries = read_history(found.folder)
     assert found.total is not None and found.total < 0.9 * entries[0].score.total
