@@ -126,6 +126,18 @@ def test_an_input_read_and_rendered(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(our_forces, their_forces, rtol=0, atol=1e-10)
 
 
+def test_an_input_whose_energies_are_others_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    potential = model("lj/cut", ["Ar"])
+    lines = "pair_style lj/cut 8.5\npair_coeff * * 0.0104 3.40\n"
+    file.write_text(f"{lines}pair_modify mix arithmetic shift no\n")
+    assert potential.read(file)["epsilon"] == 0.0104
+    for word in ("shift", "tail"):
+        file.write_text(f"{lines}pair_modify {word} yes\n")
+        with pytest.raises(FileFormatError, match=f"pair_modify {word} yes"):
+            potential.read(file)
+
+
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     file = tmp_path / "x"
     potential = model("sw", ["Si", "C"])

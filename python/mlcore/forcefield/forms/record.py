@@ -309,8 +309,8 @@ class Form(_Part):
                 elif words[:2] == ["set", "type"] and words[3] == "charge":
                     for k in type_range(words[2], len(model.species)):
                         found[model.name("charge", (k - 1,))] = float(words[4])
-                elif words[0] == "pair_modify" and "table" in words and "table" in found:
-                    found["table"] = float(words[words.index("table") + 1])
+                elif words[0] == "pair_modify":
+                    found |= self._read_modified(path, words[1:], found)
                 elif words[0] == "kspace_style":
                     found["accuracy"] = float(words[2])
         except (IndexError, ValueError) as error:
@@ -323,6 +323,17 @@ class Form(_Part):
         if missing:
             raise FileFormatError(f"{path}: says nothing of {missing[0]}")
         return model.defaults | {n: v for n, v in found.items() if n in model.names}
+
+    def _read_modified(
+        self, path: Path, words: Sequence[str], found: Mapping[str, float]
+    ) -> dict[str, float]:
+        """What is told of tables; energies that are moved are not those of the form."""
+        told = dict(itertools.pairwise(words))
+        for word in ("shift", "tail"):
+            line = f"pair_modify {word} yes"
+            if told.get(word) == "yes" and line not in self.commands:
+                raise FileFormatError(f"{path}: {line} is not what {self.name} tells LAMMPS")
+        return {"table": float(told["table"])} if "table" in told and "table" in found else {}
 
     def _read_style(self, path: Path, words: Sequence[str]) -> dict[str, float]:
         if words[0] != self.pair_style.split()[0]:
