@@ -132,6 +132,8 @@ def test_files_that_are_no_configs(tmp_path: Path, name: str, text: str, words: 
     (tmp_path / name).write_text(text)
     with pytest.raises(FileFormatError, match=words):
         load(tmp_path / name)
+    with pytest.raises(FileFormatError, match="holds no fit"):
+        load(tmp_path)
     with pytest.raises(FileFormatError, match="No such file"):
         load(tmp_path / "absent.yaml")
 

@@ -292,6 +292,20 @@ def test_a_finished_fit_is_found_again(whole: Result) -> None:
     assert (whole.folder / HISTORY).read_bytes() == before
 
 
+def test_a_wish_that_waits_is_seen_in_the_state(tmp_path: Path) -> None:
+    write_state(tmp_path, "queued")
+    (tmp_path / "versions.json").touch()
+    with locked(tmp_path):
+        write_state(tmp_path, "running")
+        assert cancel(tmp_path) == "cancelling"
+        told = read_state(tmp_path)
+        assert told is not None and told["state"] == "cancelling"
+        assert cancel(tmp_path) == "cancelling"
+        write_state(tmp_path, "done")
+        told = read_state(tmp_path)
+        assert told is not None and told["state"] == "done"
+
+
 def test_states_follow_each_other(tmp_path: Path) -> None:
     write_state(tmp_path, "queued")
     write_state(tmp_path, "running")

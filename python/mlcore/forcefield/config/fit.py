@@ -368,6 +368,8 @@ def load(path: str | os.PathLike[str]) -> Config:
     file = Path(path)
     if file.is_dir():
         file = file / "config.json"
+        if not file.exists():
+            raise FileFormatError(f"{path}: holds no fit")
     tree = read_tree(file)
     if isinstance(tree, dict) and tree.get("made by") == "python":
         raise FileFormatError(

@@ -21,6 +21,7 @@ __all__ = ["EVENTS", "KINDS", "STATES", "Events", "State", "read_events", "read_
 
 EVENTS = "events.jsonl"
 STATE = "state.json"
+CANCEL = "cancel"  # a wish that the driver has not seen yet
 _LONGEST = 1 << 20  # bytes of a line, more than any has
 Kind = Literal["started", "batch", "best", "checkpoint", "stage", "finished", "cancelled", "failed"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -148,4 +149,7 @@ def read_state(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
         raise FileFormatError(f"{path}: {error}") from None
     if not isinstance(told, dict) or told.get("state") not in STATES:
         raise FileFormatError(f"{path}: state must be one of {', '.join(STATES)}")
-    return {**told, "alive": holder(Path(folder)) is not None}
+    alive = holder(Path(folder)) is not None
+    if alive and told["state"] == "running" and (Path(folder) / CANCEL).exists():
+        told["state"] = "cancelling"
+    return {**told, "alive": alive}

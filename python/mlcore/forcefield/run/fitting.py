@@ -31,6 +31,7 @@ from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.forcefield.objective import Objective
 from mlcore.forcefield.run.candidates import Along, Candidates
 from mlcore.forcefield.run.events import (
+    CANCEL,
     Events,
     append_events,
     read_events,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fit", "Setup", "cancel", "fit", "ranks_apart", "resume"]
 
-CONFIG, VERSIONS, BEST, CANCEL = "config.json", "versions.json", "best.json", "cancel"
+CONFIG, VERSIONS, BEST = "config.json", "versions.json", "best.json"
 Listener = Callable[[Mapping[str, Any]], None]
 _LOOK = 0.2  # seconds between looks for a wish to cancel
 _TELL = 0.25  # least seconds between two events of batches
