@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,30 +14,32 @@ from mlcore.forcefield.problems import Problem
 from mlcore.forcefield.search import make
 
 SEEDS = (0, 1, 2)
-RUNS = 150
 COLD = dataclasses.replace(water.COLD, equilibrate=300, steps=700)
 WARM = dataclasses.replace(water.WARM, equilibrate=600, steps=1000)
-# a search that takes more runs than RUNS is counted with RUNS
-LAST = "density of liquid"
+DYNAMIC = ("density of ice", "density of liquid")
+# runs after which a search is given up
+MOST = 3000
 
 
 def levels_or_sum() -> Iterator[Measured]:
-    """mW, three parameters off by up to 10 percent; the end: all four terms within tolerance."""
+    """mW, three parameters off by up to 10 percent; the end: all four terms within tolerance.
+
+    Standard errors of densities are 0.002 to 0.003 (ice) and 0.004 to 0.008 g/cm^3 (liquid), a
+    tolerance is 0.01.
+    """
     ranked = [dynamic_runs(seed, {0: 1.0, 1: 1.0}) for seed in SEEDS]
     summed = [dynamic_runs(seed, {}) for seed in SEEDS]
     for seed, one, other in zip(SEEDS, ranked, summed, strict=True):
-        yield Measured(f"seed {seed}: runs of the liquid, levels", one)
-        yield Measured(f"seed {seed}: runs of the liquid, weighted sum", other)
-    yield Measured("levels, seeds that came to the end", sum(n < RUNS for n in ranked), least=3)
-    yield Measured(
-        "runs, levels / weighted sum, median",
-        statistics.median(ranked) / statistics.median(summed),
-        most=0.5,
-    )
+        yield Measured(f"seed {seed}: runs of ice and liquid, levels", one)
+        yield Measured(f"seed {seed}: runs of ice and liquid, weighted sum", other)
+    ends = sum(runs < MOST for runs in ranked + summed)
+    yield Measured("searches that came to the end, of six", ends, least=6)
+    ratios = [one / other for one, other in zip(ranked, summed, strict=True)]
+    yield Measured("runs, levels / weighted sum, worst seed", max(ratios), most=0.5)
 
 
 def dynamic_runs(seed: int, tolerances: dict[int, float]) -> int:
-    """How often the liquid was run until a candidate had all terms within tolerance.
+    """How many runs of dynamics it took until a candidate had all terms within tolerance.
 
     The same genetic algorithm in both cases, told levels or the weighted sum of all terms.
     """
@@ -49,14 +50,16 @@ def dynamic_runs(seed: int, tolerances: dict[int, float]) -> int:
     )
     runs = 0
     with Evaluator(problem.model, problem.targets, gate=objective.passes) as evaluator:
-        while runs < RUNS:
-            found = evaluator(asked(problem, search.ask()))
-            for one in found:
-                runs += LAST in one.values
+        while runs < MOST:
+            told = []
+            for candidate in asked(problem, search.ask()):
+                one = evaluator([candidate])[0]
+                runs += sum(name in one.values for name in DYNAMIC)
                 if within(one):
                     return runs
-            search.tell([objective.score(one) for one in found])
-    return RUNS
+                told.append(objective.score(one))
+            search.tell(told)
+    return MOST
 
 
 def asked(problem: Problem, points: np.ndarray) -> list[dict[str, float]]:
@@ -64,7 +67,9 @@ def asked(problem: Problem, points: np.ndarray) -> list[dict[str, float]]:
 
 
 def within(found: Evaluation) -> bool:
-    return LAST in found.values and all(abs(size) <= 1 for size in found.terms.values())
+    return set(DYNAMIC) <= set(found.values) and all(
+        abs(size) <= 1 for size in found.terms.values()
+    )
 
 
 bars = {"HOGA, runs of dynamics": levels_or_sum}
