@@ -40,20 +40,6 @@ def test_the_second_stage_has_what_the_first_left() -> None:
     assert found.evaluations == 300
 
 
-def test_later_starts_have_what_earlier_ones_left() -> None:
-    options = {"first": "sobol", "second": "least_squares", "hand_over": 2, "evaluations": 64}
-    found = search.make("two_stage", 2, seed=0, budget=400, options=options)
-    hard = [0]
-
-    def goal(x: np.ndarray) -> Score:
-        """The first start ends at once: nothing works around it."""
-        hard[0] += 1
-        return problems.sphere(x) if hard[0] <= 64 else Score.failed("lost atoms")
-
-    run(found, goal)
-    assert found.done and found.evaluations == 66
-
-
 @pytest.mark.parametrize(("violation", "total"), [(-1.0, 1.0), (math.nan, 1.0)])
 def test_a_violation_below_zero_is_none_and_one_that_is_no_number_is_a_failure(
     violation: float, total: float

@@ -115,6 +115,9 @@ class Front:
         if (self._values <= new).all(axis=1).any():
             return
         kept = np.logical_not((new <= self._values).all(axis=1))
-        self._members = [m for m, keep in zip(self._members, kept.tolist(), strict=True) if keep]
+        if not kept.all():
+            pairs = zip(self._members, kept.tolist(), strict=True)
+            self._members = [member for member, keep in pairs if keep]
+            self._values = self._values[kept]
         self._members.append((point, score))
-        self._values = np.concatenate([self._values[kept], new[None]])
+        self._values = np.concatenate([self._values, new[None]])

@@ -45,10 +45,12 @@ def supported(
     tried: set[tuple[bytes, bytes]] = set()
     ends, left = len(shares), evaluations
     while left > 0:
-        weights = _of_end(front, ends - 1) if ends else _of_gap(front, tried, random)
+        members = front.members
+        values = np.array([score.objectives for _, score in members])
+        weights = _of_end(values, ends - 1) if ends else _of_gap(members, values, tried, random)
         if weights is None:
             return
-        point, score = min(front.members, key=lambda m: float(weights @ m[1].objectives))
+        point, score = members[int(np.argmin(values @ weights))]
         if score.residuals is None:
             return
         size = len(point)
@@ -63,22 +65,22 @@ def supported(
         ends, left = max(0, ends - 1), left - max(1, len(points))
 
 
-def _of_end(front: Front, which: int) -> Points:
+def _of_end(values: Points, which: int) -> Points:
     """Weights of one objective, with so little of the others that it leads."""
-    weights = np.full(len(front.members[0][1].objectives), REST)
+    weights = np.full(values.shape[1], REST)
     weights[which] = 1.0
-    return weights / _spread(front)
+    return weights / _spread(values)
 
 
 def _of_gap(
-    front: Front, tried: set[tuple[bytes, bytes]], random: np.random.Generator
+    members: Sequence[tuple[Points, Score]],
+    values: Points,
+    tried: set[tuple[bytes, bytes]],
+    random: np.random.Generator,
 ) -> Points | None:
     """Weights normal to the largest gap that was not tried; None where all of them were."""
-    spread = _spread(front)
-    if len(spread) != 2:
-        return np.asarray(random.dirichlet(np.ones(len(spread))) / spread)
-    members = front.members
-    values = np.array([score.objectives for _, score in members])
+    if values.shape[1] != 2:
+        return np.asarray(random.dirichlet(np.ones(values.shape[1])) / _spread(values))
     gaps = np.abs(np.diff(values, axis=0))
     for k in np.argsort(-gaps.prod(axis=1), kind="stable"):
         sides = (members[k][0].tobytes(), members[k + 1][0].tobytes())
@@ -88,8 +90,7 @@ def _of_gap(
     return None
 
 
-def _spread(front: Front) -> Points:
-    values = np.array([score.objectives for _, score in front.members])
+def _spread(values: Points) -> Points:
     spread = np.ptp(values, axis=0)
     return np.asarray(np.where(spread > 0, spread, 1.0))
 
