@@ -256,6 +256,42 @@ def test_targets_that_measure_otherwise_are_not_exact() -> None:
         assert not evaluator.exact
 
 
+class Singular(Energies):
+    """Has no derivatives where it is asked for them."""
+
+    def measure(self, boxes: Any) -> Any:
+        return super().measure(boxes)
+
+    def slopes(self, boxes: Any, values: np.ndarray) -> np.ndarray:
+        raise np.linalg.LinAlgError("singular")
+
+
+def test_derivatives_that_cannot_be_had_are_differences() -> None:
+    made, space, targets, point = problem("sw")
+    own = [Singular(targets[0].structures, [1.0, 2.0, 3.0])]
+    with Evaluator(made, own) as evaluator:
+        found = evaluator.along(space.values(point), space.directions(point))
+        assert found.failed is None and found.terms and not found.slopes
+        misfit = Misfit(evaluator, space, own)
+        expected = differences(misfit, point)
+        np.testing.assert_allclose(jacobian(misfit, point), expected, rtol=1e-4)
+
+
+def test_levels_that_are_not_reached_tell_no_derivatives() -> None:
+    made, space, targets, point = problem("sw")
+    boxes = targets[0].structures
+    levels = (
+        Energies(boxes, [0.0] * 3, sigma=1e-3),
+        Forces(boxes, [np.zeros((16, 3))] * 3, level=1),
+    )
+    objective = Objective(levels, tolerances={0: 1.0})
+    with Evaluator(made, levels, gate=objective.passes) as evaluator:
+        found = evaluator.along(space.values(point), space.directions(point))
+        score = objective.score(found)
+    assert score.level == 0 and list(found.slopes) == ["energies"]
+    assert score.residuals is None and score.slopes is None
+
+
 def test_rows_without_exact_derivatives_are_differences() -> None:
     made, space, targets, point = problem("sw")
     mixed = [

@@ -177,7 +177,8 @@ class Evaluator:
         """The evaluation of one candidate, and derivatives of the residuals of `exact` targets.
 
         It is that of a call, to the last bit. Without derivatives it is where the candidate fails,
-        and where LAMMPS knows a parameter that the core does not and that is not 0.
+        where they have no answer, and where LAMMPS knows a parameter that the core does not and
+        that is not 0.
 
         Args:
             values: name -> value of every parameter.
@@ -194,7 +195,10 @@ class Evaluator:
             if not targets or not is_native(self.model, values):
                 return found
             start = time.perf_counter()
-            slopes = self._slopes(targets, values, directions, found.values)
+            try:
+                slopes = self._slopes(targets, values, directions, found.values)
+            except np.linalg.LinAlgError:
+                slopes = {}
             seconds = found.seconds + time.perf_counter() - start
             return replace(found, slopes=slopes, seconds=seconds)
 
