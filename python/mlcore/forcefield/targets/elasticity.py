@@ -130,8 +130,10 @@ def softening(boxes: Boxes, rest: Array, k: int = 0, moved: Array | None = None)
     changes: list[Change] = [(rest, at + sign * move) for move in moves for sign in (1, -1)]
     found = boxes.deformed(k, changes)
     for row, (up, down) in enumerate(zip(found[::2], found[1::2], strict=True)):
-        stiffness[:, row] = (down.forces - up.forces).reshape(c, -1) / (2 * SHIFT)
-        coupling[:, row] = (up.stress - down.stress) * volume / (2 * SHIFT)
+        stiffness[:, row] = (down.forces - up.forces).reshape(c, -1)
+        coupling[:, row] = up.stress - down.stress
+    stiffness /= 2 * SHIFT
+    coupling *= volume[:, :, None] / (2 * SHIFT)
     answers = [_answer(a, b) for a, b in zip(stiffness[:, :, 3:], coupling, strict=True)]
     softened: Array = np.stack(answers) / volume[:, :, None]
     return softened

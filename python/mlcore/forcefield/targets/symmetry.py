@@ -59,7 +59,7 @@ class _Orbits:
         moves: (m, n, 3), A.
         asked: those that must be asked for.
         source: (m,) which of ``asked`` a change follows from.
-        of_stress: (m, 6, 6) by what.
+        of_stress: (m, 6, 6) by what, transposed.
         of_atoms: (m, 3n, 3n)
     """
 
@@ -113,7 +113,8 @@ class Symmetry:
             source.append(image[0])
             by.append(image[1])
         stress, atoms = (np.stack(maps) for maps in zip(*map(_maps, by), strict=True))
-        return _Orbits(strains, moves, tuple(asked), np.array(source), stress, atoms)
+        turns = (np.swapaxes(maps, 1, 2).copy() for maps in (stress, atoms))
+        return _Orbits(strains, moves, tuple(asked), np.array(source), *turns)
 
     def _image(
         self, strain: Array, move: Array, of: Sequence[tuple[Array, Array]]
@@ -158,16 +159,14 @@ class _Reduced:
 
 
 def _unfolded(found: Sequence[Static], orbits: _Orbits) -> list[Static]:
-    energy = np.stack([static.energy for static in found])
-    stress = np.stack([static.stress for static in found])[orbits.source]
-    forces = np.stack([static.forces for static in found])[orbits.source]
-    flat = forces.reshape(*forces.shape[:2], -1)
     # a candidate that fails may have infinite ones
     with np.errstate(invalid="ignore"):
-        stress = stress @ np.swapaxes(orbits.of_stress, 1, 2)
-        forces = (flat @ np.swapaxes(orbits.of_atoms, 1, 2)).reshape(forces.shape)
-    rows = zip(energy[orbits.source], forces, stress, strict=True)
-    return [Static(*row) for row in rows]
+        stress = np.array([static.stress for static in found])[orbits.source] @ orbits.of_stress
+        forces = np.array([static.forces for static in found])[orbits.source]
+        shape = forces.shape
+        forces = (forces.reshape(*shape[:2], -1) @ orbits.of_atoms).reshape(shape)
+    rows = zip(orbits.source.tolist(), forces, stress, strict=True)
+    return [Static(found[k].energy, force, one) for k, force, one in rows]
 
 
 def _operations(structure: Atoms) -> list[_Operation]:
