@@ -20,8 +20,9 @@ Shares = npt.NDArray[np.float64]
 """(M, R) what the square of each residual counts in each objective."""
 # steps of least squares: for an end of the front, and for each weighted sum from a point near by
 END_STEPS, STEPS = 9, 1
-# what an end of the front counts of the other objectives
+# what an end of the front counts of the other objectives; turns after which one is gone on with
 REST = 1e-3
+AGAIN = 10
 
 
 def supported(
@@ -33,8 +34,9 @@ def supported(
 ) -> Strategy:
     """Fills a front by least squares, from the best point known for each weighted sum.
 
-    First its ends, then, of two objectives, the sum to which the ends of the largest gap are
-    equally good (J. Cohon, Multiobjective Programming and Planning, 1978), of more a random one.
+    First its ends, which are gone on with now and then; else, of two objectives, the sum to which
+    both sides of the largest gap are equally good (J. Cohon, Multiobjective Programming and
+    Planning, 1978), of more a random one.
 
     Args:
         front: what is known; holds at least one point, and takes in what is found.
@@ -43,11 +45,12 @@ def supported(
         jacobian: of the residuals.
     """
     tried: set[tuple[bytes, bytes]] = set()
-    ends, left = len(shares), evaluations
+    turn, left = 0, evaluations
     while left > 0:
+        end = _end(turn, len(shares))
         members = front.members
         values = np.array([score.objectives for _, score in members])
-        weights = _of_end(values, ends - 1) if ends else _of_gap(members, values, tried, random)
+        weights = _of_gap(members, values, tried, random) if end is None else _of_end(values, end)
         if weights is None:
             return
         point, score = members[int(np.argmin(values @ weights))]
@@ -57,12 +60,19 @@ def supported(
         points: list[Points] = []
         scores: list[Score] = []
         begun = geodesic(size, start=point, jacobian=_weighed(jacobian, shares, weights), ftol=1e-4)
-        most = (END_STEPS if ends else STEPS) * (size + 3)
+        most = (STEPS if end is None else END_STEPS) * (size + 3)
         climb = limited(_of_sum(begun, shares, weights, score), min(most, left))
         yield from recorded(climb, points, scores)
         for found in zip(points, scores, strict=True):
             front.add(*found)
-        ends, left = max(0, ends - 1), left - max(1, len(points))
+        turn, left = turn + 1, left - max(1, len(points))
+
+
+def _end(turn: int, objectives: int) -> int | None:
+    """Which end of the front is looked for: each twice at first, one in ten turns later."""
+    if turn < 2 * objectives:
+        return turn % objectives
+    return turn // AGAIN % objectives if turn % AGAIN == 0 else None
 
 
 def _of_end(values: Points, which: int) -> Points:
