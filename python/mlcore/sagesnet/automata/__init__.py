@@ -1,0 +1,1 @@
+"""Cellular automata: rules, states to test with, cells."""

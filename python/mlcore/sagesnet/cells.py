@@ -1,0 +1,64 @@
+"""What is in a cell, and the vector that stands for it: the face between matter and predictors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from torch import Tensor, nn
+
+from mlcore.sagesnet.lattice import Lattice
+
+__all__ = ["Cells", "State"]
+
+State = TypeVar("State")
+
+
+class Cells(nn.Module, ABC, Generic[State]):
+    """Turns states into vectors of cells and back.
+
+    A state is one moment of a batch of systems of the same extents; what it is made of is the
+    business of each kind of cells.
+
+    Attributes:
+        kind: name in files.
+        channels: C, length of a cell's vector.
+        arguments: what makes an equal, untrained one.
+    """
+
+    kind: ClassVar[str]
+    channels: int
+    arguments: dict[str, Any]
+
+    @abstractmethod
+    def lattice(self, states: Sequence[State]) -> Lattice:
+        """Where the cells of all these states lie."""
+
+    @abstractmethod
+    def encode(self, state: State, lattice: Lattice) -> Tensor:
+        """(..., C) of the lattice's cells."""
+
+    @abstractmethod
+    def read(self, h: Tensor, lattice: Lattice) -> State:
+        """The state that vectors stand for."""
+
+    @abstractmethod
+    def advance(self, h: Tensor, lattice: Lattice, state: State) -> State:
+        """The state after ``state``, whose predicted vectors are ``h``; nothing is lost or made."""
+
+    @abstractmethod
+    def reconstruction(self, h: Tensor, lattice: Lattice, state: State) -> Tensor:
+        """How far ``h`` is from standing for ``state``."""
+
+    @abstractmethod
+    def loss(self, h: Tensor, lattice: Lattice, state: State, target: State) -> Tensor:
+        """How far what ``h`` makes of ``state`` is from ``target``."""
+
+    @abstractmethod
+    def errors(self, h: Tensor, lattice: Lattice, state: State, target: State) -> Tensor:
+        """`loss` of every cell, (...) as the cells lie."""
+
+    @abstractmethod
+    def stack(self, states: Sequence[State]) -> State:
+        """Several states as one batch."""

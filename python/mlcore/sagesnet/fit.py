@@ -1,0 +1,247 @@
+"""Training, stage by stage: a predictor of level 0, then each lift with the predictor above it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic
+
+import torch
+from torch import Tensor, nn
+
+from mlcore.errors import InvalidArgument
+from mlcore.sagesnet.cells import State
+from mlcore.sagesnet.grid import Grid
+from mlcore.training.options import TrainingOptions, TrainingResult
+
+if TYPE_CHECKING:
+    from mlcore.sagesnet.net import SagesNet
+
+__all__ = ["LiftSchedule", "Run", "fit_level", "fit_levels"]
+
+
+@dataclass(frozen=True)
+class Run(Generic[State]):
+    """Consecutive states of a batch of systems.
+
+    Args:
+        states: one step of level 0 apart.
+        environment: (B, E), the same all the time, or None.
+    """
+
+    states: Sequence[State]
+    environment: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LiftSchedule:
+    """How a lift and the predictor above it are trained together.
+
+    Args:
+        noise: standard deviation on codes at the end; it grows from 0.
+        begin: part of the training after which prediction counts; it then grows to ``prediction``.
+        prediction: weight of the prediction's error at the end.
+    """
+
+    noise: float = 0.5
+    begin: float = 1 / 3
+    prediction: float = 1.0
+    steps: int = 1000
+
+    def at(self, age: int) -> tuple[float, float]:
+        """Noise and weight of prediction after so many steps of training."""
+        part = min(age / self.steps, 1.0)
+        weight = max(part - self.begin, 0.0) / (1 - self.begin)
+        return self.noise * part, self.prediction * weight
+
+
+def fit_level(
+    net: SagesNet[State],
+    runs: Sequence[Run[State]],
+    level: int = 0,
+    *,
+    validation: Sequence[Run[State]] = (),
+    options: TrainingOptions | None = None,
+    schedule: LiftSchedule | None = None,
+) -> TrainingResult:
+    """Train the predictor of a level, and the lift to it."""
+    from mlcore.training.loop import train
+
+    options = options or TrainingOptions()
+    if level == 0:
+        objective: Any = _Steps(net, runs, validation)
+        module: nn.Module = nn.ModuleList([net.cells, net.predictors[0]])
+    else:
+        objective = _Lifted(net, runs, validation, level, schedule or LiftSchedule(), options.seed)
+        module = _Aged(net.lift(level), net.predictors[level])
+    return train(module, objective, options, label=f"level {level}")
+
+
+def fit_levels(
+    net: SagesNet[State],
+    runs: Sequence[Run[State]],
+    levels: Sequence[int],
+    validation: Sequence[Run[State]] = (),
+    options: TrainingOptions | None = None,
+    schedule: LiftSchedule | None = None,
+) -> list[TrainingResult]:
+    """`SagesNet.fit`."""
+    options = options or TrainingOptions()
+    results = []
+    for level in levels:
+        folder = None if options.directory is None else Path(options.directory) / f"level_{level}"
+        own = replace(options, directory=folder)
+        results.append(
+            fit_level(net, runs, level, validation=validation, options=own, schedule=schedule)
+        )
+    return results
+
+
+class _Aged(nn.ModuleList):
+    """Modules that know how often they were trained, after a resume too."""
+
+    age: Tensor
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__(modules)
+        self.register_buffer("age", torch.zeros((), dtype=torch.int64))
+
+
+class _Samples(Generic[State]):
+    """Starts of windows of so many states in all runs."""
+
+    def __init__(self, runs: Sequence[Run[State]], length: int) -> None:
+        self.runs = runs
+        self.length = length
+        self.starts = [
+            (r, t) for r, run in enumerate(runs) for t in range(len(run.states) - length + 1)
+        ]
+        if runs and not self.starts:
+            raise InvalidArgument(f"runs: none has {length} states, as many as a sample needs")
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def window(
+        self, net: SagesNet[State], samples: Sequence[int]
+    ) -> tuple[list[State], Tensor | None]:
+        """States of the samples as one batch, one after the other, and their environment."""
+        chosen = [self.starts[i] for i in samples]
+        states = [
+            net.cells.stack([self.runs[r].states[t + k] for r, t in chosen])
+            for k in range(self.length)
+        ]
+        around = [self.runs[r].environment for r, _ in chosen]
+        known = [one for one in around if one is not None]
+        return states, torch.cat(known) if known else None
+
+
+class _Steps(Generic[State]):
+    """Loss of one step of level 0."""
+
+    def __init__(
+        self, net: SagesNet[State], runs: Sequence[Run[State]], held_out: Sequence[Run[State]]
+    ) -> None:
+        self.net = net
+        self.samples = _Samples(runs, 2)
+        self.held_out = _Samples(held_out, 2)
+        self.size = len(self.samples)
+
+    def loss(self, module: nn.Module, samples: Tensor) -> Tensor:
+        return self._loss(self.samples, samples.tolist())
+
+    def validation(self, module: nn.Module) -> float | None:
+        if not len(self.held_out):
+            return None
+        with torch.no_grad():
+            return float(self._loss(self.held_out, range(len(self.held_out))))
+
+    def identity(self) -> str:
+        return identity(self.net, 0)
+
+    def _loss(self, samples: _Samples[State], chosen: Sequence[int]) -> Tensor:
+        (state, target), around = samples.window(self.net, chosen)
+        grid = self.net.predict(self.net.encode([state]), around)
+        return self.net.cells.loss(grid.h, grid.lattice, state, target)
+
+
+class _Lifted(Generic[State]):
+    """Reconstruction by a lift, and the prediction of its codes by the predictor above."""
+
+    def __init__(
+        self,
+        net: SagesNet[State],
+        runs: Sequence[Run[State]],
+        held_out: Sequence[Run[State]],
+        level: int,
+        schedule: LiftSchedule,
+        seed: int,
+    ) -> None:
+        self.net, self.level, self.schedule, self.seed = net, level, schedule, seed
+        length = net.span(level) + net.span(level - 1) * net.lift(level).frames
+        self.samples = _Samples(runs, length)
+        # losses of different ages do not compare: without runs held out these tell the best epoch
+        self.held_out = _Samples(held_out or runs, length)
+        self.size = len(self.samples)
+
+    def loss(self, module: nn.Module, samples: Tensor) -> Tensor:
+        assert isinstance(module, _Aged)
+        age = int(module.age)
+        module.age += 1
+        noise, weight = self.schedule.at(age)
+        return self._loss(self.samples, samples.tolist(), noise, weight, age)
+
+    def validation(self, module: nn.Module) -> float | None:
+        with torch.no_grad():
+            every = range(0, len(self.held_out), max(1, len(self.held_out) // 256))
+            return float(self._loss(self.held_out, every, 0.0, self.schedule.prediction, 0))
+
+    def identity(self) -> str:
+        return identity(self.net, self.level)
+
+    def _loss(
+        self, samples: _Samples[State], chosen: Sequence[int], noise: float, weight: float, age: int
+    ) -> Tensor:
+        states, around = samples.window(self.net, chosen)
+        lift, below = self.net.lift(self.level), self.level - 1
+        span, fine = self.net.span(self.level), self.net.span(below)
+        with torch.no_grad():
+            windows = [
+                [self.net.encode(states[s + k * fine :], below) for k in range(lift.frames)]
+                for s in (0, span)
+            ]
+        first = windows[0][0]
+        lattice = first.lattice
+        codes = [lift([grid.h for grid in window], lattice) for window in windows]
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + age)
+        total: Tensor = codes[0].new_zeros(())
+        for code, window in zip(codes, windows, strict=True):
+            shaken = code + noise * torch.randn(code.shape, generator=generator)
+            total = total + self._reconstruction(shaken, window, states, lattice) / len(codes)
+        if weight:
+            coarse = Grid(codes[0], (*first.lattices, lattice.coarse(lift.space)))
+            shaken = codes[0] + noise * torch.randn(codes[0].shape, generator=generator)
+            predicted = self.net.predict(coarse.of(shaken), around)
+            total = total + weight * (predicted.h - codes[1]).square().mean()
+        return total
+
+    def _reconstruction(
+        self, code: Tensor, window: list[Grid], states: Any, lattice: Any
+    ) -> Tensor:
+        lift = self.net.lift(self.level)
+        errors = [
+            (h - grid.h).square().mean() / grid.h.square().mean()
+            for h, grid in zip(lift.down(code, lattice), window, strict=True)
+        ]
+        return torch.stack(errors).mean()
+
+
+def identity(net: SagesNet[Any], level: int) -> str:
+    """What tells a training from others: the net, and the weights it rests on."""
+    weights = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        if not name.startswith((f"predictors.{level}.", f"lifts.{level - 1}.")):
+            weights.update(tensor.detach().cpu().numpy().tobytes())
+    return f"{net.description()} level {level} {weights.hexdigest() if level else ''}"

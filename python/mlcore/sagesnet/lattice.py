@@ -1,0 +1,179 @@
+"""Where cells lie: every cell of a box, or only those that something is in.
+
+Features of cells are tensors whose last axis is the cell's vector; what lies before it is the
+lattice's business. A predictor asks a lattice to `scatter` and knows nothing else of space.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlcore import ops
+from mlcore.errors import InvalidArgument
+from mlcore.stencil_active import ActiveSet
+
+__all__ = ["ActiveLattice", "Boundary", "DenseLattice", "Lattice", "triple"]
+
+Boundary = Literal["periodic", "zero"]
+Triple = tuple[int, int, int]
+
+
+def triple(name: str, value: int | Sequence[int]) -> Triple:
+    """Three whole numbers of at least 1; one stands for all three.
+
+    Raises:
+        InvalidArgument: naming ``name``.
+    """
+    numbers = (value,) * 3 if isinstance(value, int) else tuple(value)
+    if len(numbers) != 3 or any(not isinstance(n, int) or n < 1 for n in numbers):
+        raise InvalidArgument(f"{name} must be one or three whole numbers from 1 on, got {value!r}")
+    return numbers
+
+
+class Lattice(ABC):
+    """Cells and who is whose neighbour."""
+
+    @abstractmethod
+    def scatter(self, values: Tensor, weight: Tensor) -> Tensor:
+        """What every cell gets from all that send to it.
+
+        Args:
+            values: (..., O) sent by the cells.
+            weight: (O, C, k, k, k): weight[:, :, d] takes a value to the cell d - k // 2 away.
+
+        Returns:
+            (..., C).
+        """
+
+    @abstractmethod
+    def coarse(self, space: Triple) -> Lattice:
+        """The lattice whose cells are blocks of ``space`` cells of this one."""
+
+    @abstractmethod
+    def blocks(self, features: Tensor, space: Triple) -> Tensor:
+        """(..., n, C) of the n cells in every block, in row-major order."""
+
+    @abstractmethod
+    def unblocked(self, blocks: Tensor, space: Triple) -> Tensor:
+        """The inverse of `blocks`."""
+
+    @abstractmethod
+    def spread(self, values: Tensor) -> Tensor:
+        """(B, E) numbers of the systems of a batch -> (..., E) of their cells."""
+
+    @property
+    @abstractmethod
+    def cells(self) -> int:
+        """How many cells are computed."""
+
+
+@dataclass(frozen=True)
+class DenseLattice(Lattice):
+    """All cells of a box; features (B, X, Y, Z, C).
+
+    Args:
+        extents: cells along the axes.
+        boundary: what leaves the box comes in on the other side, or is lost.
+    """
+
+    extents: Triple
+    boundary: Boundary = "periodic"
+
+    def scatter(self, values: Tensor, weight: Tensor) -> Tensor:
+        return ops.scatter3d(
+            values, weight, boundary=self.boundary, extents=self.extents, layout="channels_last"
+        )
+
+    def coarse(self, space: Triple) -> DenseLattice:
+        if any(n % k for n, k in zip(self.extents, space, strict=True)):
+            raise InvalidArgument(f"extents {self.extents} must be multiples of space {space}")
+        x, y, z = (n // k for n, k in zip(self.extents, space, strict=True))
+        return DenseLattice((x, y, z), self.boundary)
+
+    def blocks(self, features: Tensor, space: Triple) -> Tensor:
+        (x, y, z), (i, j, k) = self.coarse(space).extents, space
+        parts = features.reshape(len(features), x, i, y, j, z, k, features.shape[-1])
+        return parts.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4, 6)
+
+    def unblocked(self, blocks: Tensor, space: Triple) -> Tensor:
+        shape = (*blocks.shape[:4], *space, blocks.shape[-1])
+        parts = blocks.reshape(shape).permute(0, 1, 4, 2, 5, 3, 6, 7)
+        return parts.flatten(5, 6).flatten(3, 4).flatten(1, 2)
+
+    def spread(self, values: Tensor) -> Tensor:
+        return values[:, None, None, None, :].expand(-1, *self.extents, -1)
+
+    @property
+    def cells(self) -> int:
+        return math.prod(self.extents)
+
+
+@dataclass(frozen=True)
+class ActiveLattice(Lattice):
+    """Some cells of a box, all others hold zeros for ever; features (M, C), in the set's order.
+
+    Args:
+        active: the cells.
+    """
+
+    active: ActiveSet
+
+    def scatter(self, values: Tensor, weight: Tensor) -> Tensor:
+        return ops.scatter3d_active(self.active, values, weight)
+
+    def coarse(self, space: Triple) -> ActiveLattice:
+        return self._coarse(space)[0]
+
+    def blocks(self, features: Tensor, space: Triple) -> Tensor:
+        coarse, place = self._coarse(space)
+        n = math.prod(space)
+        empty = features.new_zeros((coarse.cells * n, features.shape[-1]))
+        filled = empty.index_copy(0, place, features)
+        return filled.reshape(coarse.cells, n, features.shape[-1])
+
+    def unblocked(self, blocks: Tensor, space: Triple) -> Tensor:
+        return blocks.flatten(0, 1)[self._coarse(space)[1]]
+
+    def spread(self, values: Tensor) -> Tensor:
+        where = torch.as_tensor(self.active.coordinates)
+        if where.shape[1] == 3:
+            return values.expand(len(where), -1)
+        return values[where[:, 0].to(values.device)]
+
+    @property
+    def cells(self) -> int:
+        return len(self.active)
+
+    @cached_property
+    def _made(self) -> dict[Triple, tuple[ActiveLattice, Tensor]]:
+        return {}
+
+    def _coarse(self, space: Triple) -> tuple[ActiveLattice, Tensor]:
+        """The coarse lattice, and where in its blocks each cell lies."""
+        if space not in self._made:
+            self._made[space] = _blocked(self.active, space)
+        return self._made[space]
+
+
+def _blocked(active: ActiveSet, space: Triple) -> tuple[ActiveLattice, Tensor]:
+    if any(n % k for n, k in zip(active.grid_shape, space, strict=True)):
+        raise InvalidArgument(f"extents {active.grid_shape} must be multiples of space {space}")
+    where = np.asarray(torch.as_tensor(active.coordinates).cpu())
+    batch, xyz = where[:, :-3], where[:, -3:]
+    rows, inverse = np.unique(
+        np.concatenate([batch, xyz // space], axis=1), axis=0, return_inverse=True
+    )
+    extents = tuple(n // k for n, k in zip(active.grid_shape, space, strict=True))
+    coarse = ActiveSet(extents, rows, active.boundary, batches=active.batches)
+    inside = np.ravel_multi_index(tuple((xyz % space).T), space)
+    place = torch.as_tensor(inverse.reshape(-1) * math.prod(space) + inside)
+    return ActiveLattice(coarse), place

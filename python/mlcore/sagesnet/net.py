@@ -1,0 +1,210 @@
+"""SAGESnet: cells, predictors and lifts of all levels in one object (J. Meeks' proposal, 2020)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Generic
+
+import torch
+from torch import nn
+
+from mlcore.errors import InvalidArgument
+from mlcore.sagesnet.cells import Cells, State
+from mlcore.sagesnet.fit import LiftSchedule, Run, fit_levels
+from mlcore.sagesnet.grid import Environment, Grid
+from mlcore.sagesnet.lift import Lift
+from mlcore.sagesnet.predictor import Predictor
+from mlcore.sagesnet.rollout import Rollout, rollout
+
+if TYPE_CHECKING:
+    from mlcore.training.options import TrainingOptions, TrainingResult
+
+__all__ = ["Level", "SagesNet"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One scale.
+
+    Args:
+        layers, width, messages, kernel, residual: of its predictor; see `Predictor`.
+        space: cells of the level below along each axis of a cell of this one; 1 on level 0.
+        time: steps of the level below in one of this one; 1 on level 0.
+        frames: how many of those steps a vector tells of; see `Lift`.
+        lift_width: of the lift's hidden layers.
+    """
+
+    layers: int = 1
+    width: int | None = None
+    messages: int | None = None
+    kernel: int = 3
+    residual: bool = True
+    space: int | tuple[int, int, int] = 1
+    time: int = 1
+    frames: int | None = None
+    lift_width: int = 64
+
+
+class SagesNet(nn.Module, Generic[State]):
+    """A simulator on cells, over as many scales as it has levels.
+
+    Args:
+        cells: what is in a cell of level 0: `AutomatonCells`, `AtomCells`.
+        levels: from fine to coarse; the first has space = time = 1.
+        environment: names of the numbers that act on cells from outside.
+
+    Raises:
+        InvalidArgument: no level, or the first one is coarse.
+    """
+
+    def __init__(
+        self,
+        cells: Cells[State],
+        levels: Sequence[Level] = (Level(),),
+        environment: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        if not levels or (levels[0].space, levels[0].time) != (1, 1):
+            raise InvalidArgument("levels must begin with one of space = time = 1")
+        self.cells = cells
+        self.levels = tuple(levels)
+        self.environment = tuple(environment)
+        self.predictors = nn.ModuleList(self._predictor(level) for level in levels)
+        self.lifts = nn.ModuleList(
+            Lift(cells.channels, level.space, level.time, level.frames, level.lift_width)
+            for level in levels[1:]
+        )
+
+    def _predictor(self, level: Level) -> Predictor:
+        return Predictor(
+            self.cells.channels,
+            level.layers,
+            level.width,
+            level.messages,
+            level.kernel,
+            len(self.environment),
+            level.residual,
+        )
+
+    def description(self) -> dict[str, Any]:
+        """What makes an equal, untrained net; JSON can hold it."""
+        return {
+            "cells": {"kind": self.cells.kind} | self.cells.arguments,
+            "levels": [asdict(level) for level in self.levels],
+            "environment": list(self.environment),
+        }
+
+    def span(self, level: int) -> int:
+        """Steps of level 0 in one of ``level``."""
+        return math.prod(one.time for one in self.levels[: level + 1])
+
+    def encode(self, frames: Sequence[State], level: int = 0) -> Grid:
+        """Vectors of the cells of a level.
+
+        Args:
+            frames: `span` consecutive states, one on level 0.
+            level: from 0.
+
+        Raises:
+            InvalidArgument: there is no such level, or frames are too few.
+        """
+        self._check(level)
+        if len(frames) < self.span(level):
+            raise InvalidArgument(f"frames: level {level} needs {self.span(level)}, {len(frames)}")
+        lattices = [self.cells.lattice(frames[: self.span(level)])]
+        window = [self.cells.encode(state, lattices[0]) for state in frames[: self.span(level)]]
+        for lift in self._lifts()[:level]:
+            starts = range(0, len(window), lift.time)
+            window = [lift(window[i : i + lift.time], lattices[-1]) for i in starts]
+            lattices.append(lattices[-1].coarse(lift.space))
+        return Grid(window[0], tuple(lattices))
+
+    def decode(self, grid: Grid) -> list[State]:
+        """The states of level 0 that vectors stand for: as many as their level's lifts see."""
+        window = [grid.h]
+        for level in range(grid.level, 0, -1):
+            lift = self.lift(level)
+            window = [h for code in window for h in lift.down(code, grid.lattices[level - 1])]
+        return [self.cells.read(h, grid.lattices[0]) for h in window]
+
+    def predict(self, grid: Grid, environment: Environment = None, step: int = 0) -> Grid:
+        """Vectors one step of their level later.
+
+        Args:
+            grid: of any level.
+            environment: see `Environment`.
+            step: of the level, told to an environment that is a function.
+        """
+        around = environment
+        if callable(around):
+            around = around(step, grid.lattice)
+        elif around is not None:
+            around = grid.lattice.spread(around)
+        h = self.predictors[grid.level](grid.h, grid.lattice, around)
+        return grid.of(torch.tanh(h) if grid.level else h)
+
+    def step(self, state: State, environment: Environment = None, step: int = 0) -> State:
+        """The state one step of level 0 later."""
+        grid = self.predict(self.encode([state]), environment, step)
+        return self.cells.advance(grid.h, grid.lattice, state)
+
+    def fit(
+        self,
+        runs: Sequence[Run[State]],
+        *,
+        levels: Sequence[int] | None = None,
+        validation: Sequence[Run[State]] = (),
+        options: TrainingOptions | None = None,
+        schedule: LiftSchedule | None = None,
+    ) -> list[TrainingResult]:
+        """Train level by level, from fine to coarse.
+
+        Args:
+            runs: consecutive states.
+            levels: which; None: all.
+            validation: runs held out; the best epoch is told by them.
+            options: of each level's training; its directory holds a folder for each level.
+            schedule: of the lifts.
+
+        Raises:
+            InvalidArgument: no run is long enough, or there is no such level.
+            Error: a loss is not finite.
+        """
+        wanted = range(len(self.levels)) if levels is None else levels
+        return fit_levels(self, runs, wanted, validation, options, schedule)
+
+    def rollout(
+        self,
+        start: State | Sequence[State],
+        until: int,
+        *,
+        level: int = 0,
+        record: int = 1,
+        environment: Environment = None,
+        watch: Callable[[int, State], None] | None = None,
+        progress: bool = False,
+    ) -> Rollout[State]:
+        """Run; see `mlcore.sagesnet.rollout.rollout`."""
+        return rollout(
+            self,
+            start,
+            until,
+            level=level,
+            record=record,
+            environment=environment,
+            watch=watch,
+            progress=progress,
+        )
+
+    def lift(self, level: int) -> Lift:
+        """The one from the level below to ``level``, which is 1 or more."""
+        return self._lifts()[level - 1]
+
+    def _lifts(self) -> list[Lift]:
+        return [lift for lift in self.lifts if isinstance(lift, Lift)]
+
+    def _check(self, level: int) -> None:
+        if not 0 <= level < len(self.levels):
+            raise InvalidArgument(f"level must be from 0 to {len(self.levels) - 1}, got {level}")

@@ -1,0 +1,130 @@
+"""The predictor: cells send, neighbours sum, every cell rewrites itself. One class on every level.
+
+m_j = sum_i W_(j - i) g(h_i),  h_j' = h_j + phi(h_j, m_j, env_j): a scatter from each cell to those
+around it, aware of where they lie, and an update that is not linear in what arrives.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mlcore.errors import InvalidArgument
+from mlcore.sagesnet.lattice import Lattice
+
+__all__ = ["Predictor", "Scatter"]
+
+
+class Scatter(nn.Module):
+    """One layer: message, sum, update.
+
+    Args:
+        channels: C, length of a cell's vector.
+        width: of the hidden layer of the update, and of what arrives.
+        messages: length of what a cell sends; the scatter costs messages * width for each neighbour.
+        kernel: 3 or 5 cells along each axis that a message reaches.
+        environment: E, length of what acts on a cell from outside.
+        residual: whether the update is added to the cell's vector or takes its place.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        messages: int,
+        kernel: int,
+        environment: int,
+        residual: bool,
+    ) -> None:
+        super().__init__()
+        self.residual = residual
+        self.message = nn.Linear(channels, messages)
+        scale = 1 / math.sqrt(messages * kernel**3)
+        self.weight = nn.Parameter(scale * torch.randn(messages, width, kernel, kernel, kernel))
+        self.hidden = nn.Linear(channels + width + environment, width)
+        self.update = nn.Linear(width, channels)
+        if residual:
+            nn.init.zeros_(self.update.weight)
+            nn.init.zeros_(self.update.bias)
+
+    def forward(self, h: Tensor, lattice: Lattice, environment: Tensor | None) -> Tensor:
+        sent = nn.functional.silu(self.message(h))
+        arrived = lattice.scatter(sent, self.weight)
+        parts = [h, arrived] if environment is None else [h, arrived, environment]
+        change: Tensor = self.update(nn.functional.silu(self.hidden(torch.cat(parts, dim=-1))))
+        return h + change if self.residual else change
+
+
+class Predictor(nn.Module):
+    """Vectors of all cells one step later.
+
+    Args:
+        channels: C, length of a cell's vector, that of the result too.
+        layers: how often cells exchange messages in one step; the reach is layers * (kernel // 2).
+        width: see `Scatter`; None: ``channels``.
+        messages: see `Scatter`; None: ``width``.
+        kernel: 3 or 5.
+        environment: E, numbers that act on every cell from outside; 0 for none.
+        residual: see `Scatter`.
+
+    Raises:
+        InvalidArgument: naming what is out of range.
+    """
+
+    def __init__(
+        self,
+        channels: int = 32,
+        layers: int = 1,
+        width: int | None = None,
+        messages: int | None = None,
+        kernel: int = 3,
+        environment: int = 0,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        width = channels if width is None else width
+        messages = width if messages is None else messages
+        for name, value, least in (
+            ("channels", channels, 1),
+            ("layers", layers, 1),
+            ("width", width, 1),
+            ("messages", messages, 1),
+            ("environment", environment, 0),
+        ):
+            if not isinstance(value, int) or value < least:
+                raise InvalidArgument(f"{name} must be a whole number from {least} on: {value!r}")
+        if kernel not in (3, 5):
+            raise InvalidArgument(f"kernel must be 3 or 5, got {kernel!r}")
+        self.arguments = {
+            "channels": channels,
+            "layers": layers,
+            "width": width,
+            "messages": messages,
+            "kernel": kernel,
+            "environment": environment,
+            "residual": residual,
+        }
+        self.layers = nn.ModuleList(
+            Scatter(channels, width, messages, kernel, environment, residual) for _ in range(layers)
+        )
+
+    @property
+    def reach(self) -> int:
+        """How many cells away a change is felt after one step."""
+        return int(self.arguments["layers"]) * (int(self.arguments["kernel"]) // 2)
+
+    def forward(self, h: Tensor, lattice: Lattice, environment: Tensor | None = None) -> Tensor:
+        """(..., C) -> (..., C).
+
+        Args:
+            h: (..., C) vectors of the lattice's cells.
+            lattice: where they lie.
+            environment: (E,) on all cells, or (..., E); None only where E = 0.
+        """
+        if environment is not None:
+            environment = environment.expand(*h.shape[:-1], environment.shape[-1])
+        for layer in self.layers:
+            h = layer(h, lattice, environment)
+        return h

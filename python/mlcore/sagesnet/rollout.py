@@ -1,0 +1,125 @@
+"""Many steps, one after the other, on any level."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic
+
+import torch
+
+from mlcore.errors import Error, InvalidArgument
+from mlcore.sagesnet.cells import State
+from mlcore.sagesnet.grid import Environment, Grid
+
+if TYPE_CHECKING:
+    from mlcore.sagesnet.net import SagesNet
+
+__all__ = ["Rollout", "rollout"]
+
+
+@dataclass(frozen=True)
+class Rollout(Generic[State]):
+    """What was recorded.
+
+    Attributes:
+        steps: of level 0, counted from the start.
+        states: one for each.
+        grids: vectors of the level for each; empty on level 0.
+    """
+
+    steps: list[int]
+    states: list[State]
+    grids: list[Grid]
+
+
+def rollout(
+    net: SagesNet[State],
+    start: State | Sequence[State],
+    until: int,
+    *,
+    level: int = 0,
+    record: int = 1,
+    environment: Environment = None,
+    watch: Callable[[int, State], None] | None = None,
+    progress: bool = False,
+) -> Rollout[State]:
+    """Run a net.
+
+    Args:
+        net: trained.
+        start: a state; on higher levels as many consecutive ones as `SagesNet.span` says.
+        until: steps of level 0.
+        level: that does the steps; a multiple of its span is made.
+        record: keep every so many-th step of the level, and the last.
+        environment: see `Environment`.
+        watch: told every recorded step and state.
+        progress: show a bar on standard error.
+
+    Raises:
+        InvalidArgument: ``until`` is no multiple of the level's span.
+        Error: a vector is not finite any more.
+    """
+    span = net.span(level)
+    if until < 0 or until % span:
+        raise InvalidArgument(
+            f"until must be a multiple of {span}, a step of level {level}: {until}"
+        )
+    if not isinstance(record, int) or record < 1:
+        raise InvalidArgument(f"record must be a whole number from 1 on, got {record!r}")
+    done: Rollout[State] = Rollout([], [], [])
+    with torch.no_grad(), _bar(progress, until // span) as move:
+        runner = _fine if level == 0 else _coarse
+        for step, state, grid in runner(net, start, until // span, level, record, environment):
+            move(step)
+            if state is None:
+                continue
+            done.steps.append(step * span)
+            done.states.append(state)
+            done.grids.extend([] if grid is None else [grid])
+            if watch is not None:
+                watch(step * span, state)
+    return done
+
+
+def _fine(
+    net: Any, start: Any, steps: int, level: int, record: int, environment: Environment
+) -> Any:
+    state = start[0] if isinstance(start, list | tuple) else start
+    yield 0, state, None
+    for step in range(1, steps + 1):
+        grid = net.predict(net.encode([state]), environment, step - 1)
+        _finite(grid, step)
+        state = net.cells.advance(grid.h, grid.lattice, state)
+        yield step, state if step % record == 0 or step == steps else None, None
+
+
+def _coarse(
+    net: Any, start: Any, steps: int, level: int, record: int, environment: Environment
+) -> Any:
+    grid = net.encode(start, level)
+    yield 0, start[0], grid
+    for step in range(1, steps + 1):
+        grid = net.predict(grid, environment, step - 1)
+        _finite(grid, step)
+        wanted = step % record == 0 or step == steps
+        yield step, net.decode(grid)[0] if wanted else None, grid if wanted else None
+
+
+def _finite(grid: Grid, step: int) -> None:
+    if not bool(torch.isfinite(grid.h).all()):
+        raise Error(f"step {step} of level {grid.level}: vectors are not finite any more")
+
+
+@contextlib.contextmanager
+def _bar(wanted: bool, steps: int) -> Any:
+    if not wanted:
+        yield lambda step: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("rollout", total=steps)
+        yield lambda step: bar.update(task, completed=step)
