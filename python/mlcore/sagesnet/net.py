@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
 import torch
@@ -17,6 +18,7 @@ from mlcore.sagesnet.grid import Environment, Grid
 from mlcore.sagesnet.lift import Lift
 from mlcore.sagesnet.predictor import Predictor
 from mlcore.sagesnet.rollout import Rollout, rollout
+from mlcore.sagesnet.saved import load, save
 
 if TYPE_CHECKING:
     from mlcore.training.options import TrainingOptions, TrainingResult
@@ -197,6 +199,15 @@ class SagesNet(nn.Module, Generic[State]):
             watch=watch,
             progress=progress,
         )
+
+    def save(self, folder: str | Path, *, training: Mapping[str, Any] | None = None) -> None:
+        """Write to a folder; see `mlcore.sagesnet.saved.save`."""
+        save(self, folder, training=training)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> SagesNet[Any]:
+        """The net that `save` wrote; see `mlcore.sagesnet.saved.load`."""
+        return load(folder)
 
     def lift(self, level: int) -> Lift:
         """The one from the level below to ``level``, which is 1 or more."""
