@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
@@ -19,7 +19,10 @@ from mlcore.training.options import TrainingOptions, TrainingResult
 if TYPE_CHECKING:
     from mlcore.sagesnet.net import SagesNet
 
-__all__ = ["LiftSchedule", "Run", "fit_level", "fit_levels"]
+__all__ = ["LiftSchedule", "Run", "Weighting", "fit_level", "fit_levels"]
+
+Weighting = Callable[[Grid], Tensor]
+"""(...) weights of cells in the loss of a step, from their vectors before it; mean 1 is advised."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,18 @@ def fit_level(
     validation: Sequence[Run[State]] = (),
     options: TrainingOptions | None = None,
     schedule: LiftSchedule | None = None,
+    weighting: Weighting | None = None,
 ) -> TrainingResult:
     """Train the predictor of a level, and the lift to it."""
     from mlcore.training.loop import train
 
     options = options or TrainingOptions()
     if level == 0:
-        objective: Any = _Steps(net, runs, validation)
+        objective: Any = _Steps(net, runs, validation, weighting)
         module: nn.Module = nn.ModuleList([net.cells, net.predictors[0]])
     else:
-        objective = _Lifted(net, runs, validation, level, schedule or LiftSchedule(), options.seed)
+        plan = schedule or LiftSchedule()
+        objective = _Lifted(net, runs, validation, level, plan, options.seed, weighting)
         module = _Aged(net.lift(level), net.predictors[level])
     return train(module, objective, options, label=f"level {level}")
 
@@ -86,6 +91,7 @@ def fit_levels(
     validation: Sequence[Run[State]] = (),
     options: TrainingOptions | None = None,
     schedule: LiftSchedule | None = None,
+    weighting: Weighting | None = None,
 ) -> list[TrainingResult]:
     """`SagesNet.fit`."""
     options = options or TrainingOptions()
@@ -93,9 +99,16 @@ def fit_levels(
     for level in levels:
         folder = None if options.directory is None else Path(options.directory) / f"level_{level}"
         own = replace(options, directory=folder)
-        results.append(
-            fit_level(net, runs, level, validation=validation, options=own, schedule=schedule)
+        result = fit_level(
+            net,
+            runs,
+            level,
+            validation=validation,
+            options=own,
+            schedule=schedule,
+            weighting=weighting,
         )
+        results.append(result)
     return results
 
 
@@ -142,9 +155,13 @@ class _Steps(Generic[State]):
     """Loss of one step of level 0."""
 
     def __init__(
-        self, net: SagesNet[State], runs: Sequence[Run[State]], held_out: Sequence[Run[State]]
+        self,
+        net: SagesNet[State],
+        runs: Sequence[Run[State]],
+        held_out: Sequence[Run[State]],
+        weighting: Weighting | None,
     ) -> None:
-        self.net = net
+        self.net, self.weighting = net, weighting
         self.samples = _Samples(runs, 2)
         self.held_out = _Samples(held_out, 2)
         self.size = len(self.samples)
@@ -159,12 +176,16 @@ class _Steps(Generic[State]):
             return float(self._loss(self.held_out, range(len(self.held_out))))
 
     def identity(self) -> str:
-        return identity(self.net, 0)
+        return identity(self.net, 0, self.weighting)
 
     def _loss(self, samples: _Samples[State], chosen: Sequence[int]) -> Tensor:
         (state, target), around = samples.window(self.net, chosen)
-        grid = self.net.predict(self.net.encode([state]), around)
-        return self.net.cells.loss(grid.h, grid.lattice, state, target)
+        before = self.net.encode([state])
+        grid = self.net.predict(before, around)
+        if self.weighting is None:
+            return self.net.cells.loss(grid.h, grid.lattice, state, target)
+        errors = self.net.cells.errors(grid.h, grid.lattice, state, target)
+        return (errors * self.weighting(before)).mean()
 
 
 class _Lifted(Generic[State]):
@@ -178,8 +199,10 @@ class _Lifted(Generic[State]):
         level: int,
         schedule: LiftSchedule,
         seed: int,
+        weighting: Weighting | None,
     ) -> None:
         self.net, self.level, self.schedule, self.seed = net, level, schedule, seed
+        self.weighting = weighting
         length = net.span(level) + net.span(level - 1) * net.lift(level).frames
         self.samples = _Samples(runs, length)
         # losses of different ages do not compare: without runs held out these tell the best epoch
@@ -199,7 +222,7 @@ class _Lifted(Generic[State]):
             return float(self._loss(self.held_out, every, 0.0, self.schedule.prediction, 0))
 
     def identity(self) -> str:
-        return identity(self.net, self.level)
+        return identity(self.net, self.level, self.weighting)
 
     def _loss(
         self, samples: _Samples[State], chosen: Sequence[int], noise: float, weight: float, age: int
@@ -224,7 +247,10 @@ class _Lifted(Generic[State]):
             coarse = Grid(codes[0], (*first.lattices, lattice.coarse(lift.space)))
             shaken = codes[0] + noise * torch.randn(codes[0].shape, generator=generator)
             predicted = self.net.predict(coarse.of(shaken), around)
-            total = total + weight * (predicted.h - codes[1]).square().mean()
+            errors = (predicted.h - codes[1]).square()
+            if self.weighting is not None:
+                errors = errors * self.weighting(coarse)[..., None]
+            total = total + weight * errors.mean()
         return total
 
     def _reconstruction(
@@ -238,10 +264,11 @@ class _Lifted(Generic[State]):
         return torch.stack(errors).mean()
 
 
-def identity(net: SagesNet[Any], level: int) -> str:
+def identity(net: SagesNet[Any], level: int, weighting: Weighting | None = None) -> str:
     """What tells a training from others: the net, and the weights it rests on."""
     weights = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):
         if not name.startswith((f"predictors.{level}.", f"lifts.{level - 1}.")):
             weights.update(tensor.detach().cpu().numpy().tobytes())
-    return f"{net.description()} level {level} {weights.hexdigest() if level else ''}"
+    weighted = " weighted" if weighting is not None else ""
+    return f"{net.description()} level {level} {weights.hexdigest() if level else ''}{weighted}"

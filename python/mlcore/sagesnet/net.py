@@ -13,7 +13,7 @@ from torch import nn
 
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.cells import Cells, State
-from mlcore.sagesnet.fit import LiftSchedule, Run, fit_levels
+from mlcore.sagesnet.fit import LiftSchedule, Run, Weighting, fit_levels
 from mlcore.sagesnet.grid import Environment, Grid
 from mlcore.sagesnet.lift import Lift
 from mlcore.sagesnet.predictor import Predictor
@@ -160,6 +160,7 @@ class SagesNet(nn.Module, Generic[State]):
         validation: Sequence[Run[State]] = (),
         options: TrainingOptions | None = None,
         schedule: LiftSchedule | None = None,
+        weighting: Weighting | None = None,
     ) -> list[TrainingResult]:
         """Train level by level, from fine to coarse.
 
@@ -169,13 +170,14 @@ class SagesNet(nn.Module, Generic[State]):
             validation: runs held out; the best epoch is told by them.
             options: of each level's training; its directory holds a folder for each level.
             schedule: of the lifts.
+            weighting: of cells in the loss; see `mlcore.sagesnet.sensitivity.training_weights`.
 
         Raises:
             InvalidArgument: no run is long enough, or there is no such level.
             Error: a loss is not finite.
         """
         wanted = range(len(self.levels)) if levels is None else levels
-        return fit_levels(self, runs, wanted, validation, options, schedule)
+        return fit_levels(self, runs, wanted, validation, options, schedule, weighting)
 
     def rollout(
         self,
