@@ -94,6 +94,7 @@ _SUBMODULES = (
     "random",
     "recurrent",
     "reference",
+    "sagesnet",
     "splitting",
     "stencil",
     "stencil_active",
