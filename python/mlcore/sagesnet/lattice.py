@@ -6,8 +6,11 @@ lattice's business. A predictor asks a lattice to `scatter` and knows nothing el
 
 from __future__ import annotations
 
+import hashlib
 import math
+import threading
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +28,11 @@ __all__ = ["ActiveLattice", "Boundary", "DenseLattice", "Lattice", "triple"]
 
 Boundary = Literal["periodic", "zero"]
 Triple = tuple[int, int, int]
+
+
+_MOST = 8  # lattices kept by ActiveLattice.over
+_KNOWN: OrderedDict[bytes, ActiveLattice] = OrderedDict()
+_LOCK = threading.Lock()
 
 
 def triple(name: str, value: int | Sequence[int]) -> Triple:
@@ -127,6 +135,36 @@ class ActiveLattice(Lattice):
 
     active: ActiveSet
 
+    @classmethod
+    def over(
+        cls,
+        extents: Triple,
+        cells: Tensor,
+        boundary: Boundary = "periodic",
+        *,
+        batches: int = 1,
+    ) -> ActiveLattice:
+        """The lattice of these cells; that of an earlier call if they are the same ones.
+
+        What is known of neighbours and blocks is then known already: cells that atoms are in seldom
+        change from one step to the next.
+
+        Args:
+            extents, boundary: of the box.
+            cells: (M, 4) int64 system, x, y, z, or (M, 3) of one system.
+            batches: B.
+        """
+        rows = cells.detach().cpu().contiguous()
+        told = f"{extents} {boundary} {batches} {cells.device} {rows.dtype} {tuple(rows.shape)}"
+        key = hashlib.sha256(told.encode() + rows.numpy().tobytes()).digest()
+        with _LOCK:
+            if key not in _KNOWN:
+                _KNOWN[key] = cls(ActiveSet(extents, cells, boundary, batches=batches))
+            _KNOWN.move_to_end(key)
+            while len(_KNOWN) > _MOST:
+                _KNOWN.popitem(last=False)
+            return _KNOWN[key]
+
     def scatter(self, values: Tensor, weight: Tensor) -> Tensor:
         return ops.scatter3d_active(self.active, values, weight)
 
@@ -137,21 +175,28 @@ class ActiveLattice(Lattice):
         coarse, place = self._coarse(space)
         n = math.prod(space)
         empty = features.new_zeros((coarse.cells * n, features.shape[-1]))
-        filled = empty.index_copy(0, place, features)
+        filled = empty.index_copy(0, place.to(features.device), features)
         return filled.reshape(coarse.cells, n, features.shape[-1])
 
     def unblocked(self, blocks: Tensor, space: Triple) -> Tensor:
-        return blocks.flatten(0, 1)[self._coarse(space)[1]]
+        return blocks.flatten(0, 1)[self._coarse(space)[1].to(blocks.device)]
 
     def spread(self, values: Tensor) -> Tensor:
-        where = torch.as_tensor(self.active.coordinates)
-        if where.shape[1] == 3:
-            return values.expand(len(where), -1)
-        return values[where[:, 0].to(values.device)]
+        if len(values) != self.active.batches:
+            raise InvalidArgument(
+                f"values must be of {self.active.batches} systems, got {tuple(values.shape)}"
+            )
+        return values[self._system.to(values.device)]
 
     @property
     def cells(self) -> int:
         return len(self.active)
+
+    @cached_property
+    def _system(self) -> Tensor:
+        """(M,) which system a cell is of."""
+        where = torch.as_tensor(self.active.coordinates)
+        return where[:, 0] if where.shape[1] == 4 else where.new_zeros(len(where))
 
     @cached_property
     def _made(self) -> dict[Triple, tuple[ActiveLattice, Tensor]]:
@@ -173,7 +218,9 @@ def _blocked(active: ActiveSet, space: Triple) -> tuple[ActiveLattice, Tensor]:
         np.concatenate([batch, xyz // space], axis=1), axis=0, return_inverse=True
     )
     extents = tuple(n // k for n, k in zip(active.grid_shape, space, strict=True))
+    device = torch.as_tensor(active.coordinates).device
+    rows = torch.as_tensor(rows, device=device)
     coarse = ActiveSet(extents, rows, active.boundary, batches=active.batches)
     inside = np.ravel_multi_index(tuple((xyz % space).T), space)
-    place = torch.as_tensor(inverse.reshape(-1) * math.prod(space) + inside)
+    place = torch.as_tensor(inverse.reshape(-1) * math.prod(space) + inside, device=device)
     return ActiveLattice(coarse), place
