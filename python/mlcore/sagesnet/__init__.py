@@ -11,7 +11,9 @@ every cell tell its neighbours something and rewrite itself, and lifts turn bloc
 several steps into cells of a coarser grid, where the same kind of predictor works on.
 """
 
+from mlcore.sagesnet.atoms.cells import AtomCells, Scales
 from mlcore.sagesnet.atoms.grid import AtomGrid
+from mlcore.sagesnet.atoms.slots import Slots, slots
 from mlcore.sagesnet.atoms.state import AtomState
 from mlcore.sagesnet.automata.cells import AutomatonCells
 from mlcore.sagesnet.cells import Cells
@@ -25,6 +27,7 @@ from mlcore.sagesnet.rollout import Rollout
 
 __all__ = [
     "ActiveLattice",
+    "AtomCells",
     "AtomGrid",
     "AtomState",
     "AutomatonCells",
@@ -40,5 +43,8 @@ __all__ = [
     "Rollout",
     "Run",
     "SagesNet",
+    "Scales",
+    "Slots",
     "effective_rank",
+    "slots",
 ]

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from mlcore.sagesnet.lattice import Lattice
@@ -62,3 +63,11 @@ class Cells(nn.Module, ABC, Generic[State]):
     @abstractmethod
     def stack(self, states: Sequence[State]) -> State:
         """Several states as one batch."""
+
+    def shaken(self, state: State, generator: torch.Generator) -> State:
+        """A state with the noise of training; by default as it is."""
+        return state
+
+    def conserved(self, state: State) -> Tensor | None:
+        """Numbers that no step may change, which rollouts watch; None where there are none."""
+        return None

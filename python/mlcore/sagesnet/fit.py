@@ -75,8 +75,8 @@ def fit_level(
 
     options = options or TrainingOptions()
     if level == 0:
-        objective: Any = _Steps(net, runs, validation, weighting)
-        module: nn.Module = nn.ModuleList([net.cells, net.predictors[0]])
+        objective: Any = _Steps(net, runs, validation, options.seed, weighting)
+        module: nn.Module = _Aged(net.cells, net.predictors[0])
     else:
         plan = schedule or LiftSchedule()
         objective = _Lifted(net, runs, validation, level, plan, options.seed, weighting)
@@ -159,15 +159,19 @@ class _Steps(Generic[State]):
         net: SagesNet[State],
         runs: Sequence[Run[State]],
         held_out: Sequence[Run[State]],
+        seed: int,
         weighting: Weighting | None,
     ) -> None:
-        self.net, self.weighting = net, weighting
+        self.net, self.seed, self.weighting = net, seed, weighting
         self.samples = _Samples(runs, 2)
         self.held_out = _Samples(held_out, 2)
         self.size = len(self.samples)
 
     def loss(self, module: nn.Module, samples: Tensor) -> Tensor:
-        return self._loss(self.samples, samples.tolist())
+        assert isinstance(module, _Aged)
+        noise = torch.Generator().manual_seed(self.seed * 1_000_003 + int(module.age))
+        module.age += 1
+        return self._loss(self.samples, samples.tolist(), noise)
 
     def validation(self, module: nn.Module) -> float | None:
         if not len(self.held_out):
@@ -178,8 +182,15 @@ class _Steps(Generic[State]):
     def identity(self) -> str:
         return identity(self.net, 0, self.weighting)
 
-    def _loss(self, samples: _Samples[State], chosen: Sequence[int]) -> Tensor:
+    def _loss(
+        self,
+        samples: _Samples[State],
+        chosen: Sequence[int],
+        noise: torch.Generator | None = None,
+    ) -> Tensor:
         (state, target), around = samples.window(self.net, chosen)
+        if noise is not None:
+            state = self.net.cells.shaken(state, noise)
         before = self.net.encode([state])
         grid = self.net.predict(before, around)
         if self.weighting is None:
@@ -268,7 +279,8 @@ def identity(net: SagesNet[Any], level: int, weighting: Weighting | None = None)
     """What tells a training from others: the net, and the weights it rests on."""
     weights = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):
-        if not name.startswith((f"predictors.{level}.", f"lifts.{level - 1}.")):
+        if not name.startswith((f"predictors.{level}.", f"lifts.{level - 1}.", "confidence.")):
             weights.update(tensor.detach().cpu().numpy().tobytes())
     weighted = " weighted" if weighting is not None else ""
-    return f"{net.description()} level {level} {weights.hexdigest() if level else ''}{weighted}"
+    told = {name: part for name, part in net.description().items() if name != "confidence"}
+    return f"{told} level {level} {weights.hexdigest() if level else ''}{weighted}"

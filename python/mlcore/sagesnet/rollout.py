@@ -59,7 +59,7 @@ def rollout(
 
     Raises:
         InvalidArgument: ``until`` is no multiple of the level's span.
-        Error: a vector is not finite any more.
+        Error: a vector is not finite any more, or what `Cells.conserved` tells is not.
     """
     span = net.span(level)
     if until < 0 or until % span:
@@ -87,11 +87,14 @@ def _fine(
     net: Any, start: Any, steps: int, level: int, record: int, environment: Environment
 ) -> Any:
     state = start[0] if isinstance(start, list | tuple) else start
+    kept = net.cells.conserved(state)
     yield 0, state, None
     for step in range(1, steps + 1):
         grid = net.predict(net.encode([state]), environment, step - 1)
         _finite(grid, step)
         state = net.cells.advance(grid.h, grid.lattice, state)
+        if kept is not None and not torch.equal(net.cells.conserved(state), kept):
+            raise Error(f"step {step}: what must be conserved is not")
         yield step, state if step % record == 0 or step == steps else None, None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +9,9 @@ from torch import Tensor
 
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.atoms.state import AtomState
+from mlcore.voxels import VoxelGrid, bin_atoms
 
-__all__ = ["Slots", "occupied", "slots"]
+__all__ = ["Slots", "slots"]
 
 
 @dataclass(frozen=True)
@@ -35,39 +35,30 @@ def slots(state: AtomState) -> Slots:
     Raises:
         InvalidArgument: a cell holds more atoms than it has slots; nothing is dropped.
     """
-    key, row, counts = torch.unique(_keys(state), return_inverse=True, return_counts=True)
-    most = state.grid.slots
+    x, y, z = state.grid.extents
+    # systems side by side make one long box, which the core sorts into
+    whole = VoxelGrid((state.batch * x, y, z), (float(state.batch * x), float(y), float(z)))
+    middle = state.cell + 0.5
+    middle[:, 0] += state.system * x
+    bins = bin_atoms(whole, middle.double())
+    counts = bins.starts[1:] - bins.starts[:-1]
+    filled = torch.nonzero(counts).flatten()
+    where = torch.stack(torch.unravel_index(filled, (state.batch, x, y, z)), dim=1)
+    held, first = counts[filled], bins.starts[filled]
+    _check(held, where, state.grid.slots)
+    place = torch.arange(state.grid.slots, device=held.device)
+    taken = (first[:, None] + place).clamp(max=max(len(state) - 1, 0))
+    table = torch.where(place < held[:, None], bins.order[taken], -1)
+    # a cell's row is how many filled ones come before it
+    rows = torch.cumsum(counts > 0, dim=0) - 1
+    return Slots(where, rows[bins.cell], table)
+
+
+def _check(counts: Tensor, where: Tensor, most: int) -> None:
     if len(counts) and int(counts.max()) > most:
         full = int(counts.argmax())
-        where = _coordinates(key[full : full + 1], state)[0].tolist()
+        system, *cell = where[full].tolist()
         raise InvalidArgument(
-            f"cell {where[1:]} of system {where[0]} holds {int(counts[full])} atoms, its grid has "
+            f"cell {cell} of system {system} holds {int(counts[full])} atoms, its grid has "
             f"slots = {most}: take more, or a smaller edge"
         )
-    order = torch.argsort(row, stable=True)
-    starts = torch.cumsum(counts, 0) - counts
-    slot = torch.empty_like(row)
-    slot[order] = torch.arange(len(row), device=row.device) - starts[row[order]]
-    table = torch.full((len(key), most), -1, dtype=torch.int64, device=row.device)
-    table[row, slot] = torch.arange(len(row), device=row.device)
-    return Slots(_coordinates(key, state), row, table)
-
-
-def occupied(states: Sequence[AtomState]) -> Tensor:
-    """(M, 4) int64 system, x, y, z of the cells that hold an atom in any of the states."""
-    keys = torch.unique(torch.cat([_keys(state) for state in states]))
-    return _coordinates(keys, states[0])
-
-
-def _keys(state: AtomState) -> Tensor:
-    x, y, z = state.grid.extents
-    a, b, c = state.cell.unbind(dim=1)
-    return ((state.system * x + a) * y + b) * z + c
-
-
-def _coordinates(keys: Tensor, state: AtomState) -> Tensor:
-    rest, parts = keys, []
-    for n in reversed(state.grid.extents):
-        parts.append(rest % n)
-        rest = torch.div(rest, n, rounding_mode="floor")
-    return torch.stack([rest, *reversed(parts)], dim=1)

@@ -1,0 +1,340 @@
+"""Cells of atoms: what is in the slots of a cell becomes its vector, which moves the atoms on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mlcore.errors import InvalidArgument
+from mlcore.sagesnet.atoms.lattice import AtomLattice, DenseAtomLattice, atom_lattice, held
+from mlcore.sagesnet.atoms.reading import Reader, SlotScores
+from mlcore.sagesnet.atoms.slots import slots
+from mlcore.sagesnet.atoms.state import AtomState
+from mlcore.sagesnet.cells import Cells
+from mlcore.sagesnet.lattice import Lattice
+
+__all__ = ["AtomCells", "Scales"]
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Root mean squares of a component, the units of what a net is told and tells.
+
+    Attributes:
+        velocity: A/fs, of velocities.
+        step: A, of what a step leads away from x + v dt.
+        change: A/fs, of the change of a velocity in a step.
+    """
+
+    velocity: float = 0.01
+    step: float = 0.01
+    change: float = 0.01
+
+    @classmethod
+    def of(cls, runs: Sequence[Sequence[AtomState]], dt: float) -> Scales:
+        """Those of runs of states ``dt`` fs apart.
+
+        Raises:
+            InvalidArgument: no run has two states, or nothing moves in them.
+        """
+        pairs = [(a, a.matched(b)) for run in runs for a, b in pairwise(run)]
+        if not pairs:
+            raise InvalidArgument("runs: none has two states")
+        velocity = torch.cat([a.velocity[a.free] for a, _ in pairs])
+        step = torch.cat([(a.displacement(b) - a.velocity * dt)[a.free] for a, b in pairs])
+        change = torch.cat([(b.velocity - a.velocity)[a.free] for a, b in pairs])
+        found = [float(x.double().square().mean().sqrt()) for x in (velocity, step, change)]
+        if not all(math.isfinite(x) and x > 0 for x in found):
+            raise InvalidArgument(f"runs: nothing to learn, scales are {found}")
+        return cls(*found)
+
+
+class AtomCells(Cells[AtomState]):
+    """Cells that hold atoms; see `AtomGrid` and `AtomState`.
+
+    A cell's vector is made of all of its atoms by a network for each and a sum, so their order says
+    nothing; an empty one's is zero. A step takes each atom by x + v dt and what a network reads of
+    the predicted vector of its cell, and sorts it into the cell where it ends, in whole numbers:
+    atoms are neither lost nor made. Corrections are held within ``limit`` scales and velocities
+    within as many of theirs, so no run ends in infinite numbers, trained or not.
+
+    A cell with more atoms than slots is no obstacle to encoding and motion, only to `read` and to
+    `mlcore.sagesnet.slots`.
+
+    Args:
+        elements: atomic numbers.
+        dt: fs, of a step.
+        channels: C.
+        width: of the hidden layers of the networks.
+        waves: how many multiples of pi its offset is told by, as sines and cosines.
+        slots: K, most atoms that can be read of a cell.
+        scales: see `Scales`, or its three numbers.
+        limit: see above.
+        noise: A and A/fs, standard deviation of what is added to places and velocities in training.
+        reading: weight of the autoencoder's loss beside that of motion; 0 leaves `read` untrained.
+        variance: whether an error bar is predicted too, and the loss is a likelihood.
+        dense: compute all cells of the box, not only those with atoms and their neighbours.
+        margin: empty cells beyond an open axis of a box that is periodic along others.
+
+    Raises:
+        InvalidArgument: naming what is out of range.
+    """
+
+    kind: ClassVar[str] = "atoms"
+
+    def __init__(
+        self,
+        elements: Sequence[int] = (6,),
+        dt: float = 1.0,
+        channels: int = 32,
+        width: int = 64,
+        waves: int = 2,
+        slots: int = 4,
+        scales: Scales | Sequence[float] = Scales(),
+        limit: float = 10.0,
+        noise: Sequence[float] = (0.0, 0.0),
+        reading: float = 0.0,
+        variance: bool = False,
+        dense: bool = False,
+        margin: int = 4,
+    ) -> None:
+        super().__init__()
+        self.scales = scales if isinstance(scales, Scales) else Scales(*scales)
+        told = [self.scales.velocity, self.scales.step, self.scales.change]
+        self.arguments = {
+            "elements": [int(z) for z in elements],
+            "dt": dt,
+            "channels": channels,
+            "width": width,
+            "waves": waves,
+            "slots": slots,
+            "scales": told,
+            "limit": limit,
+            "noise": [float(x) for x in noise],
+            "reading": reading,
+            "variance": variance,
+            "dense": dense,
+            "margin": margin,
+        }
+        for name, values in (("dt", [dt]), ("scales", told), ("limit", [limit])):
+            if not all(math.isfinite(x) and x > 0 for x in values):
+                raise InvalidArgument(f"{name} must be positive, got {values}")
+        if len(noise) != 2 or not all(math.isfinite(x) and x >= 0 for x in noise):
+            raise InvalidArgument(f"noise must be two numbers from 0 on, got {noise!r}")
+        for name, whole in (("channels", channels), ("width", width), ("slots", slots)):
+            if not isinstance(whole, int) or whole < 1:
+                raise InvalidArgument(f"{name} must be a whole number from 1 on, got {whole!r}")
+        if not elements or len(set(elements)) != len(elements) or not 0 < min(elements) <= 118:
+            raise InvalidArgument(f"elements must be different atomic numbers, got {elements!r}")
+        self.channels, self.dt, self.limit, self.variance = channels, dt, limit, variance
+        self.noise, self.weight, self.dense, self.margin = tuple(noise), reading, dense, margin
+        self.register_buffer("species", self._table(elements), persistent=False)
+        self.register_buffer("waves", math.pi * torch.arange(1.0, waves + 1), persistent=False)
+        features = len(elements) + 6 + 6 * waves
+        self.atom = _network(features, width, channels)
+        self.cell = _network(channels, width, channels)
+        self.push = nn.Linear(3, channels, bias=False)
+        self.own = nn.Linear(features, width)
+        self.seen = nn.Linear(channels, width)
+        self.mixed = nn.Linear(channels, width)
+        self.motion = nn.Sequential(
+            nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, 8 if variance else 6)
+        )
+        # a fresh net moves everything at constant velocity
+        last = self.motion[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.reader = Reader(channels, width, len(elements), slots, self.scales.velocity)
+
+    @staticmethod
+    def _table(elements: Sequence[int]) -> Tensor:
+        table = torch.zeros(119, dtype=torch.int64)
+        table[list(elements)] = torch.arange(1, len(elements) + 1)
+        return table
+
+    def lattice(self, states: Sequence[AtomState]) -> AtomLattice | DenseAtomLattice:
+        return atom_lattice(states, self.dense, self.margin)
+
+    def encode(self, state: AtomState, lattice: Lattice) -> Tensor:
+        known = held(lattice)
+        rows = self._rows(state, known)
+        atoms = self.atom(self._features(state))
+        total = atoms.new_zeros((len(known.where), self.channels)).index_add(0, rows, atoms)
+        filled = torch.nonzero(torch.bincount(rows, minlength=len(total))).flatten()
+        h = torch.zeros_like(total).index_copy(0, filled, self.cell(total[filled]))
+        if state.force is not None:
+            h = h.index_add(0, rows, self.push(state.force.to(h.dtype)))
+        return known.shaped(h)
+
+    def read(self, h: Tensor, lattice: Lattice) -> AtomState:
+        known = held(lattice)
+        logits, offset, velocity = self.reader(h.reshape(len(known.where), -1))
+        grid = replace(known.grid, slots=self.reader.slots)
+        inside = (known.where[:, 1:] < torch.tensor(grid.extents)).all(dim=1)
+        kind = torch.where(inside[:, None].to(h.device), logits.argmax(dim=-1), 0)
+        row, slot = torch.nonzero(kind, as_tuple=True)
+        numbers = torch.tensor([0, *self.arguments["elements"]], device=h.device)
+        where = known.where.to(h.device)[row]
+        count = torch.bincount(where[:, 0], minlength=self._batch(known))
+        first = torch.cumsum(count, 0) - count
+        low = torch.nextafter(torch.tensor(0.5), torch.tensor(0.0)).item()
+        return AtomState(
+            grid,
+            self._batch(known),
+            numbers[kind[row, slot]],
+            torch.arange(len(row), device=h.device) - first[where[:, 0]],
+            where[:, 0],
+            where[:, 1:],
+            torch.zeros_like(where[:, 1:]),
+            offset[row, slot].float().clamp(max=low),
+            (velocity[row, slot] * self.scales.velocity).float(),
+        )
+
+    def advance(self, h: Tensor, lattice: Lattice, state: AtomState) -> AtomState:
+        step, change, _ = self._motion(h, lattice, state)
+        most = self.limit * self.scales.velocity
+        driven = ~state.free[:, None]
+        faster = (state.velocity + change.to(state.velocity.dtype)).clamp(-most, most)
+        velocity = torch.where(driven, state.velocity, faster)
+        straight = state.velocity * self.dt
+        way = torch.where(driven, straight, straight + step.to(straight.dtype))
+        return state.moved(way, velocity)
+
+    def reconstruction(self, h: Tensor, lattice: Lattice, state: AtomState) -> Tensor:
+        """Mean over the atoms of what `read` costs of all cells."""
+        total, _ = self._reading(h, lattice, state)
+        return total.sum() / max(len(state), 1)
+
+    def scores(self, h: Tensor, lattice: Lattice, state: AtomState) -> SlotScores:
+        """How well ``state`` is read of vectors."""
+        known, parts = held(lattice), slots(self._readable(state))
+        rows = known.rows(parts.cells)
+        flat = h.reshape(len(known.where), -1)[rows]
+        return self.reader.scores(flat, self._species(state), state, parts)
+
+    def loss(self, h: Tensor, lattice: Lattice, state: AtomState, target: AtomState) -> Tensor:
+        """Squared errors of places and velocities in units of their scales, a mean over the atoms
+        that are not driven, and with ``reading`` that of the autoencoder now and a step later."""
+        target = state.matched(target)
+        total = self._of_atoms(h, lattice, state, target)[state.free].mean()
+        if self.weight:
+            now = self.reconstruction(self.encode(state, lattice), lattice, state)
+            later = self.reconstruction(h, lattice, target)
+            total = total + self.weight * (now + later) / 2
+        return total
+
+    def errors(self, h: Tensor, lattice: Lattice, state: AtomState, target: AtomState) -> Tensor:
+        """Mean of the loss of motion over a cell's atoms that are not driven, 0 without one."""
+        known = held(lattice)
+        rows, free = self._rows(state, known), state.free
+        errors = self._of_atoms(h, lattice, state, state.matched(target))
+        total = errors.new_zeros(len(known.where)).index_add(0, rows[free], errors[free])
+        count = torch.bincount(rows[free], minlength=len(total))
+        return known.shaped((total / count.clamp(min=1))[:, None])[..., 0]
+
+    def stack(self, states: Sequence[AtomState]) -> AtomState:
+        return AtomState.stack(states)
+
+    def shaken(self, state: AtomState, generator: torch.Generator) -> AtomState:
+        if not any(self.noise):
+            return state
+        x, v = (
+            scale
+            * torch.randn(state.velocity.shape, generator=generator)
+            * state.free[:, None].cpu()
+            for scale in self.noise
+        )
+        device = state.velocity.device
+        return state.moved(x.to(device), state.velocity + v.to(device))
+
+    def conserved(self, state: AtomState) -> Tensor:
+        return state.counts()
+
+    def _of_atoms(self, h: Tensor, lattice: Lattice, state: AtomState, target: AtomState) -> Tensor:
+        """(n,) errors; ``target`` in the order of ``state``."""
+        step, change, spread = self._motion(h, lattice, state)
+        wanted = state.displacement(target) - state.velocity.double() * self.dt
+        faster = (target.velocity - state.velocity).to(change.dtype)
+        errors = torch.stack(
+            [
+                ((step - wanted.to(step.dtype)) / self.scales.step).square().mean(dim=1),
+                ((change - faster) / self.scales.change).square().mean(dim=1),
+            ],
+            dim=1,
+        )
+        if spread is None:
+            return errors.sum(dim=1)
+        return (errors * torch.exp(-spread) + spread).sum(dim=1)
+
+    def _motion(
+        self, h: Tensor, lattice: Lattice, state: AtomState
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Beyond constant velocity: steps (n, 3), changes of velocity (n, 3), and the logarithms of
+        the variances of both in units of their scales (n, 2)."""
+        known = held(lattice)
+        around = h.reshape(len(known.where), -1)[self._rows(state, known)]
+        if state.force is not None:
+            around = around + self.push(state.force.to(h.dtype))
+        own = self.own(self._features(state))
+        joint = [nn.functional.silu(own + self.seen(around)), own * self.mixed(around)]
+        told = self.motion(torch.cat(joint, dim=-1))
+        held_in = self.limit * torch.tanh(told[:, :6] / self.limit)
+        step, change = held_in[:, :3], held_in[:, 3:]
+        spread = 8 * torch.tanh(told[:, 6:] / 8) if self.variance else None
+        return step * self.scales.step, change * self.scales.change, spread
+
+    def _features(self, state: AtomState) -> Tensor:
+        """(n, F) what is told of each atom."""
+        dtype = self.own.weight.dtype
+        offset, species = state.offset.to(dtype), self._species(state) - 1
+        angles = (offset[..., None] * self._buffer("waves").to(dtype)).flatten(1)
+        kind = nn.functional.one_hot(species, len(self.arguments["elements"])).to(dtype)
+        speed = state.velocity.to(dtype) / self.scales.velocity
+        return torch.cat([kind, offset, speed, angles.sin(), angles.cos()], dim=1)
+
+    def _species(self, state: AtomState) -> Tensor:
+        """(n,) numbers of the atoms' elements, from 1 on."""
+        species = self._buffer("species")[state.numbers]
+        if bool((species == 0).any()):
+            odd = sorted(set(state.numbers[species == 0].tolist()))
+            raise InvalidArgument(f"elements: these cells know nothing of {odd}")
+        return species
+
+    def _rows(self, state: AtomState, lattice: AtomLattice | DenseAtomLattice) -> Tensor:
+        """(n,) row of each atom's cell."""
+        rows = lattice.rows(torch.cat([state.system[:, None], state.cell], dim=1))
+        if bool((rows < 0).any()):
+            raise InvalidArgument("lattice: not that of the state, an atom lies outside")
+        return rows
+
+    def _reading(self, h: Tensor, lattice: Lattice, state: AtomState) -> tuple[Tensor, Tensor]:
+        """(M,) what reading costs of each cell, and which are occupied."""
+        known, parts = held(lattice), slots(self._readable(state))
+        rows = known.rows(parts.cells)
+        # what left for a cell that is not computed cannot be read
+        kept = rows >= 0
+        parts = replace(parts, cells=parts.cells[kept], table=parts.table[kept])
+        flat = h.reshape(len(known.where), -1)
+        return self.reader.loss(flat, rows[kept], self._species(state), state, parts), rows[kept]
+
+    def _readable(self, state: AtomState) -> AtomState:
+        return replace(state, grid=replace(state.grid, slots=self.reader.slots))
+
+    def _buffer(self, name: str) -> Tensor:
+        tensor: Tensor = getattr(self, name)
+        return tensor
+
+    @staticmethod
+    def _batch(lattice: AtomLattice | DenseAtomLattice) -> int:
+        return lattice.batch if isinstance(lattice, DenseAtomLattice) else lattice.active.batches
+
+
+def _network(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, outputs))
