@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.cells import State
 from mlcore.sagesnet.grid import Grid
+from mlcore.sagesnet.lattice import Lattice
+from mlcore.sagesnet.lift import Lift, effective_rank
 from mlcore.training.options import TrainingOptions, TrainingResult
 
 if TYPE_CHECKING:
     from mlcore.sagesnet.net import SagesNet
 
-__all__ = ["LiftSchedule", "Run", "Weighting", "fit_level", "fit_levels"]
+__all__ = ["LiftSchedule", "Run", "Weighting", "block_errors", "fit_level", "fit_levels"]
 
 Weighting = Callable[[Grid], Tensor]
 """(...) weights of cells in the loss of a step, from their vectors before it; mean 1 is advised."""
@@ -46,15 +48,27 @@ class LiftSchedule:
         noise: standard deviation on codes at the end; it grows from 0.
         begin: part of the training after which prediction counts; it then grows to ``prediction``.
         prediction: weight of the prediction's error at the end.
+        steps: of the training after which noise and weight are at their ends.
+        hard: extra training on badly represented blocks: a block counts in proportion to its
+            reconstruction error to this power. 0: all alike.
+        frozen: the lift stays as it is, the predictor alone is trained, with codes as they are.
     """
 
     noise: float = 0.5
     begin: float = 1 / 3
     prediction: float = 1.0
     steps: int = 1000
+    hard: float = 0.0
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hard < float("inf"):
+            raise InvalidArgument(f"hard must be a number from 0 on, got {self.hard!r}")
 
     def at(self, age: int) -> tuple[float, float]:
         """Noise and weight of prediction after so many steps of training."""
+        if self.frozen:
+            return 0.0, self.prediction
         part = min(age / self.steps, 1.0)
         weight = max(part - self.begin, 0.0) / (1 - self.begin)
         return self.noise * part, self.prediction * weight
@@ -80,7 +94,8 @@ def fit_level(
     else:
         plan = schedule or LiftSchedule()
         objective = _Lifted(net, runs, validation, level, plan, options.seed, weighting)
-        module = _Aged(net.lift(level), net.predictors[level])
+        lifts = [] if plan.frozen else [net.lift(level)]
+        module = _Aged(*lifts, net.predictors[level])
     return train(module, objective, options, label=f"level {level}")
 
 
@@ -232,8 +247,16 @@ class _Lifted(Generic[State]):
             every = range(0, len(self.held_out), max(1, len(self.held_out) // 256))
             return float(self._loss(self.held_out, every, 0.0, self.schedule.prediction, 0))
 
+    def measures(self, module: nn.Module) -> dict[str, float]:
+        """Whether the codes last seen still say something: see `effective_rank`."""
+        flat = self.codes.flatten(0, -2)
+        deviation = float(flat.var(dim=0, correction=0).sum().sqrt())
+        return {"effective_rank": effective_rank(self.codes), "code_deviation": deviation}
+
     def identity(self) -> str:
-        return identity(self.net, self.level, self.weighting)
+        told = f"{identity(self.net, self.level, self.weighting)} {self.schedule}"
+        lift = self.net.lift(self.level).state_dict()
+        return told + (f" {_digest(lift)}" if self.schedule.frozen else "")
 
     def _loss(
         self, samples: _Samples[State], chosen: Sequence[int], noise: float, weight: float, age: int
@@ -248,12 +271,14 @@ class _Lifted(Generic[State]):
             ]
         first = windows[0][0]
         lattice = first.lattice
-        codes = [lift([grid.h for grid in window], lattice) for window in windows]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.schedule.frozen):
+            codes = [lift([grid.h for grid in window], lattice) for window in windows]
+        self.codes = codes[0].detach()
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + age)
         total: Tensor = codes[0].new_zeros(())
         for code, window in zip(codes, windows, strict=True):
             shaken = code + noise * torch.randn(code.shape, generator=generator)
-            total = total + self._reconstruction(shaken, window, states, lattice) / len(codes)
+            total = total + self._reconstruction(shaken, window, lattice) / len(codes)
         if weight:
             coarse = Grid(codes[0], (*first.lattices, lattice.coarse(lift.space)))
             shaken = codes[0] + noise * torch.randn(codes[0].shape, generator=generator)
@@ -264,23 +289,41 @@ class _Lifted(Generic[State]):
             total = total + weight * errors.mean()
         return total
 
-    def _reconstruction(
-        self, code: Tensor, window: list[Grid], states: Any, lattice: Any
-    ) -> Tensor:
-        lift = self.net.lift(self.level)
-        errors = [
-            (h - grid.h).square().mean() / grid.h.square().mean()
-            for h, grid in zip(lift.down(code, lattice), window, strict=True)
-        ]
-        return torch.stack(errors).mean()
+    def _reconstruction(self, code: Tensor, window: list[Grid], lattice: Lattice) -> Tensor:
+        errors = block_errors(self.net.lift(self.level), code, [grid.h for grid in window], lattice)
+        if self.schedule.hard:
+            weights = errors.detach() ** self.schedule.hard
+            errors = errors * weights / weights.mean().clamp(min=1e-12)
+        return errors.mean()
+
+
+def block_errors(lift: Lift, code: Tensor, window: Sequence[Tensor], lattice: Lattice) -> Tensor:
+    """How badly codes stand for blocks, (...) of the coarse cells; 1: as badly as zeros would.
+
+    Args:
+        lift: between the two.
+        code: (..., C).
+        window: as many frames of fine vectors as the lift sees.
+        lattice: the fine one.
+    """
+    parts = [
+        lattice.blocks((back - h).square() / h.square().mean().clamp(min=1e-12), lift.space)
+        for back, h in zip(lift.down(code, lattice), window, strict=False)
+    ]
+    return torch.stack(parts).mean(dim=(0, -2, -1))
 
 
 def identity(net: SagesNet[Any], level: int, weighting: Weighting | None = None) -> str:
     """What tells a training from others: the net, and the weights it rests on."""
-    weights = hashlib.sha256()
-    for name, tensor in sorted(net.state_dict().items()):
-        if not name.startswith((f"predictors.{level}.", f"lifts.{level - 1}.", "confidence.")):
-            weights.update(tensor.detach().cpu().numpy().tobytes())
+    own = (f"predictors.{level}.", f"lifts.{level - 1}.", "confidence.")
+    rest = {k: v for k, v in net.state_dict().items() if not k.startswith(own)}
     weighted = " weighted" if weighting is not None else ""
     told = {name: part for name, part in net.description().items() if name != "confidence"}
-    return f"{told} level {level} {weights.hexdigest() if level else ''}{weighted}"
+    return f"{told} level {level} {_digest(rest) if level else ''}{weighted}"
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    weights = hashlib.sha256()
+    for _, tensor in sorted(tensors.items()):
+        weights.update(tensor.detach().cpu().numpy().tobytes())
+    return weights.hexdigest()

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from mlcore.training.curve import plot_learning_curve
 from mlcore.training.options import TrainingOptions, TrainingResult
 from mlcore.training.record import MetricsLog
 
-__all__ = ["Objective", "train"]
+__all__ = ["Measured", "Objective", "train"]
 
 _KEY = "mlcore-checkpoint"
 
@@ -37,6 +37,13 @@ class Objective(Protocol):
     def loss(self, module: torch.nn.Module, samples: torch.Tensor) -> torch.Tensor: ...
     def validation(self, module: torch.nn.Module) -> float | None: ...
     def identity(self) -> str: ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """An objective that tells more of every epoch than its losses, after `validation`."""
+
+    def measures(self, module: torch.nn.Module) -> dict[str, float]: ...
 
 
 class _Run:
@@ -235,6 +242,8 @@ def _epoch(run: _Run, objective: Objective) -> dict[str, float]:
             told = f"in epoch {run.epoch} on the data held out: lower the learning rate"
             raise Error(f"loss is {held_out} {told}")
         record["validation"] = held_out
+    if isinstance(objective, Measured):
+        record |= objective.measures(run.module)
     return record
 
 

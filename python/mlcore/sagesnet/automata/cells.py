@@ -27,6 +27,7 @@ class AutomatonCells(Cells[Tensor]):
     """
 
     kind: ClassVar[str] = "automaton"
+    local: ClassVar[bool] = True
 
     def __init__(
         self, states: int = 2, channels: int = 16, boundary: Boundary = "periodic"

@@ -96,9 +96,7 @@ LIFE = (
     LifeObject("toad", "oscillator", (".OOO", "OOO."), 2),
     LifeObject("beacon", "oscillator", ("OO..", "OO..", "..OO", "..OO"), 2),
     LifeObject("glider", "spaceship", (".O.", "..O", "OOO"), 4),
-    LifeObject(
-        "lightweight spaceship", "spaceship", ("O..O.", "....O", "O...O", ".OOOO"), 4
-    ),
+    LifeObject("lightweight spaceship", "spaceship", ("O..O.", "....O", "O...O", ".OOOO"), 4),
 )
 """Things in Conway's Life, of all kinds."""
 
