@@ -1,0 +1,85 @@
+"""Pulls cut sheets of graphene apart and keeps their frames and labels.
+
+python generate.py [--quick | --full] [--folder FOLDER] [--count N] [--minutes M]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from pathlib import Path
+
+import numpy as np
+from mlcore.sagesnet.carbon import (
+    PAPER,
+    REDUCED,
+    TINY,
+    Dataset,
+    Pull,
+    Sample,
+    first_peak,
+    random_patterns,
+    seed_noise,
+)
+
+QUICK = [("111", 1), ("101", 1), ("101", 2)]
+# three patterns of different kinds come first, a tenth of all is pulled again with other velocities
+KNOWN = ["101101011010110", "111110000111111", "101010101010101"]
+
+
+def runs(count: int) -> list[tuple[str, int]]:
+    """(pattern, seed) of so many runs; a longer list begins with the shorter one."""
+    patterns = itertools.chain(KNOWN, (p for p in random_patterns(29791, 7) if p not in KNOWN))
+    found = []
+    for k, pattern in enumerate(itertools.islice(patterns, count)):
+        found += [(pattern, 1), (pattern, 2)] if k % 10 == 0 else [(pattern, 1)]
+    return found[:count]
+
+
+def line(sample: Sample) -> str:
+    """What is told of a run."""
+    label, peak = sample.label, first_peak(sample.curve[:, 1], sample.curve[:, 2])
+    return (
+        f"{sample.name:20} {len(sample.start):6} {len(sample):6} {label.strain:7.3f} "
+        f"{label.stress:6.1f} {peak.strain:7.3f} {sample.record['cpu_seconds']:8.1f} "
+        f"{sample.record['bytes'] / 1e6:7.1f}"
+    )
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--quick", action="store_true", help="three tiny sheets, pulled fast")
+    words.add_argument("--full", action="store_true", help="sheets of 34 x 80 cells, with LJ")
+    words.add_argument("--folder", type=Path, default=Path("graphene"))
+    words.add_argument("--count", type=int, default=40)
+    words.add_argument("--minutes", type=float, default=np.inf, help="begin no run after these")
+    given = words.parse_args()
+    design, pull = REDUCED, Pull()
+    if given.quick:
+        design, pull = TINY, Pull(rate=0.1, until=0.6, rest=0.2)
+    if given.full:
+        design, pull = PAPER, Pull(rate=0.01, rest=50.0, lj=True)
+    data = Dataset(given.folder, pull, design)
+    end = time.monotonic() + 60 * given.minutes
+    print(
+        f"{'run':20} {'atoms':>6} {'frames':>6} {'strain':>7} {'GPa':>6} {'first':>7} {'CPU s':>8}      MB"
+    )
+    for pattern, seed in QUICK if given.quick else runs(given.count):
+        if time.monotonic() > end:
+            break
+        report = data.generate([pattern], [seed], timeout=8 * 3600.0)
+        for name in report.made + report.found:
+            print(line(data[name]), flush=True)
+        for name, problem in report.failed.items():
+            print(f"{name:20} failed: {problem}", flush=True)
+    strains = [sample.label.strain for sample in data]
+    noise, free = seed_noise((sample.pattern, sample.label.strain) for sample in data)
+    print(
+        f"{len(data)} runs, yield strain {np.mean(strains):.3f} +- {np.std(strains):.3f}, "
+        f"noise of seeds {noise:.3f} ({free} pairs)"
+    )
+
+
+if __name__ == "__main__":
+    main()
