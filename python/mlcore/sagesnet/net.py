@@ -21,6 +21,7 @@ from mlcore.sagesnet.rollout import Rollout, rollout
 from mlcore.sagesnet.saved import load, save
 
 if TYPE_CHECKING:
+    from mlcore.sagesnet.tiled import EngineName, Tiled, Tiles
     from mlcore.training.options import TrainingOptions, TrainingResult
 
 __all__ = ["Level", "SagesNet"]
@@ -78,6 +79,7 @@ class SagesNet(nn.Module, Generic[State]):
             Lift(cells.channels, level.space, level.time, level.frames, level.lift_width)
             for level in levels[1:]
         )
+        self.confidence = nn.ModuleDict()
 
     def _predictor(self, level: Level) -> Predictor:
         return Predictor(
@@ -92,11 +94,12 @@ class SagesNet(nn.Module, Generic[State]):
 
     def description(self) -> dict[str, Any]:
         """What makes an equal, untrained net; JSON can hold it."""
+        heads = {name: dict(head.arguments) for name, head in self.confidence.items()}  # type: ignore[arg-type]
         return {
             "cells": {"kind": self.cells.kind} | self.cells.arguments,
             "levels": [asdict(level) for level in self.levels],
             "environment": list(self.environment),
-        }
+        } | ({"confidence": heads} if heads else {})
 
     def span(self, level: int) -> int:
         """Steps of level 0 in one of ``level``."""
@@ -210,6 +213,21 @@ class SagesNet(nn.Module, Generic[State]):
     def load(cls, folder: str | Path) -> SagesNet[Any]:
         """The net that `save` wrote; see `mlcore.sagesnet.saved.load`."""
         return load(folder)
+
+    def tile(self, wanted: Tiles = None, *, engine: EngineName = "threads") -> Tiled[State]:
+        """The same net with its grid cut into tiles, a worker for each; see `Tiled`.
+
+        Args:
+            wanted: how many tiles, or for each axis how many, or their sizes; None: one for each
+                core, or for each rank.
+            engine: "threads", "processes" or "mpi"; results do not depend on it.
+
+        Raises:
+            InvalidArgument: there is no such engine.
+        """
+        from mlcore.sagesnet.tiled import tiled
+
+        return tiled(self, wanted, engine)
 
     def lift(self, level: int) -> Lift:
         """The one from the level below to ``level``, which is 1 or more."""

@@ -49,9 +49,12 @@ class Scatter(nn.Module):
             nn.init.zeros_(self.update.weight)
             nn.init.zeros_(self.update.bias)
 
+    def arrived(self, h: Tensor, lattice: Lattice) -> Tensor:
+        """(..., width) what every cell is told."""
+        return lattice.scatter(nn.functional.silu(self.message(h)), self.weight)
+
     def forward(self, h: Tensor, lattice: Lattice, environment: Tensor | None) -> Tensor:
-        sent = nn.functional.silu(self.message(h))
-        arrived = lattice.scatter(sent, self.weight)
+        arrived = self.arrived(h, lattice)
         parts = [h, arrived] if environment is None else [h, arrived, environment]
         change: Tensor = self.update(nn.functional.silu(self.hidden(torch.cat(parts, dim=-1))))
         return h + change if self.residual else change
@@ -114,6 +117,12 @@ class Predictor(nn.Module):
     def reach(self) -> int:
         """How many cells away a change is felt after one step."""
         return int(self.arguments["layers"]) * (int(self.arguments["kernel"]) // 2)
+
+    def arrived(self, h: Tensor, lattice: Lattice) -> Tensor:
+        """(..., width) what every cell is told in the first exchange."""
+        first = self.layers[0]
+        assert isinstance(first, Scatter)
+        return first.arrived(h, lattice)
 
     def forward(self, h: Tensor, lattice: Lattice, environment: Tensor | None = None) -> Tensor:
         """(..., C) -> (..., C).

@@ -20,6 +20,7 @@ from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.export.manifest import WEIGHTS, ManifestReader, bundle_folder, write_manifest
 from mlcore.io.tensors import read_tensors, write_tensors
 from mlcore.sagesnet.cells import Cells
+from mlcore.sagesnet.confidence import ConfidenceHead
 
 if TYPE_CHECKING:
     from mlcore.sagesnet.net import SagesNet
@@ -105,7 +106,10 @@ def _made(reader: ManifestReader) -> SagesNet[Any]:
     try:
         cells = _class(kind)(**arguments)
         scales = [Level(**{k: _tuple(v) for k, v in one.items()}) for one in levels]
-        return SagesNet(cells, scales, environment)
+        net = SagesNet(cells, scales, environment)
+        for name, head in reader.manifest["net"].get("confidence", {}).items():
+            net.confidence[name] = ConfidenceHead(**head)
+        return net
     except (
         TypeError,
         ValueError,
@@ -118,7 +122,7 @@ def _made(reader: ManifestReader) -> SagesNet[Any]:
         reader.fail(f"field net: no such net can be made: {error}")
 
 
-_KNOWN = ("cells", "levels", "environment")
+_KNOWN = ("cells", "levels", "environment", "confidence")
 
 
 def _tuple(value: Any) -> Any:

@@ -51,7 +51,7 @@ class Sensitivity:
     @property
     def cells(self) -> Tensor:
         """(...) how strongly each cell acts on the number: the length of its gradient."""
-        return self.gradient.norm(dim=-1)
+        return self.gradient.square().sum(dim=-1).sqrt()
 
     @property
     def norm(self) -> float:

@@ -1,0 +1,119 @@
+"""How wrong cells are expected to be, on an automaton that throws dice: nobody can know it all."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mlcore.errors import InvalidArgument
+from mlcore.sagesnet import AutomatonCells, Level, LiftSchedule, Run, SagesNet
+from mlcore.sagesnet.confidence import cell_losses, confidence, fit_confidence
+from mlcore.training import TrainingOptions
+from scipy.stats import spearmanr
+
+
+def _run(seed: int, steps: int = 6) -> Run[torch.Tensor]:
+    """Life, but a birth succeeds at 6 times of 10, and a full house stays at 3 of 10."""
+    generator = torch.Generator().manual_seed(seed)
+    density = torch.tensor([0.1, 0.45])[:, None, None, None]
+    state = (torch.rand((2, 1, 24, 24), generator=generator) < density).long()
+    states = [state]
+    for _ in range(steps - 1):
+        last = states[-1]
+        around = sum(
+            last.roll((i, j), (2, 3)) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)
+        )
+        dice = torch.rand(last.shape, generator=generator)
+        born = (last == 0) & (around == 3) & (dice < 0.6)
+        stays = (last == 1) & ((around == 2) | (around == 3))
+        crowded = (last == 1) & (around > 3) & (dice < 0.3)
+        states.append((born | stays | crowded).long())
+    return Run(states)
+
+
+@pytest.fixture(scope="module")
+def net() -> SagesNet[torch.Tensor]:
+    torch.manual_seed(0)
+    levels = [
+        Level(width=16, residual=False),
+        Level(space=(1, 2, 2), time=2, frames=1, width=16, lift_width=32),
+    ]
+    net = SagesNet(AutomatonCells(channels=8), levels)
+    net.fit(
+        [_run(seed) for seed in range(6)],
+        options=TrainingOptions(epochs=25, batch_size=4),
+        schedule=LiftSchedule(steps=100),
+    )
+    return net
+
+
+def _scores(net: SagesNet[torch.Tensor], level: int, of: str, horizon: int) -> tuple[float, float]:
+    """Rank correlation with the true losses, and the part of them within the band."""
+    expected, losses, inside = [], [], []
+    for seed in range(200, 206):
+        run = _run(seed)
+        for before, after, loss in cell_losses(net, run, level=level, of=of, horizon=horizon):  # type: ignore[arg-type]
+            told = confidence(net, before, after, of)  # type: ignore[arg-type]
+            expected.append(told.expected.flatten())
+            losses.append(loss.flatten())
+            inside.append(((loss >= told.low) & (loss <= told.high)).flatten())
+    rank = float(spearmanr(torch.cat(expected), torch.cat(losses)).statistic)
+    return rank, float(torch.cat(inside).double().mean())
+
+
+@pytest.mark.parametrize(
+    ("level", "of", "horizon"),
+    [(0, "predictor", 1), (0, "predictor", 3), (1, "predictor", 1), (1, "lift", 1)],
+)
+def test_confidence_ranks_losses_of_runs_held_out_and_its_band_holds_them(
+    net: SagesNet[torch.Tensor], level: int, of: str, horizon: int
+) -> None:
+    torch.manual_seed(1)
+    fit_confidence(
+        net,
+        [_run(seed) for seed in range(100, 106)],
+        [_run(seed) for seed in range(150, 154)],
+        level=level,
+        of=of,  # type: ignore[arg-type]
+        horizon=horizon,
+        options=TrainingOptions(
+            epochs=12 if level == 0 else 60, learning_rate=5e-3, batch_size=512
+        ),
+    )
+    rank, inside = _scores(net, level, of, horizon)
+    print(level, of, horizon, rank, inside)
+    assert rank >= 0.5
+    assert 0.85 <= inside <= 0.95
+
+
+def test_heads_leave_the_net_alone_and_go_with_it_into_files(
+    net: SagesNet[torch.Tensor], tmp_path: Path
+) -> None:
+    held = {k: v.clone() for k, v in net.state_dict().items() if not k.startswith("confidence.")}
+    fit_confidence(
+        net, [_run(300)], [_run(301)], options=TrainingOptions(epochs=1, batch_size=4096)
+    )
+    for name, value in held.items():
+        assert torch.equal(value, net.state_dict()[name])
+        assert not net.state_dict()[name].grad_fn
+    net.save(tmp_path / "net")
+    again = SagesNet.load(tmp_path / "net")
+    before = net.encode([_run(302).states[0]])
+    ours, theirs = confidence(net, before), confidence(again, before)
+    assert torch.equal(ours.expected, theirs.expected)
+    assert torch.equal(ours.high, theirs.high)
+    assert bool((ours.low <= ours.high).all())
+
+
+def test_wrong_questions_about_confidence_are_named(net: SagesNet[torch.Tensor]) -> None:
+    bare = SagesNet(AutomatonCells(), [Level()])
+    with pytest.raises(InvalidArgument, match="no confidence of the predictor of level 0"):
+        confidence(bare, bare.encode([_run(0).states[0]]))
+    runs = [_run(0)]
+    with pytest.raises(InvalidArgument, match="part"):
+        fit_confidence(net, runs, runs, part=1.0)
+    with pytest.raises(InvalidArgument, match="level"):
+        fit_confidence(net, runs, runs, of="lift")
+    with pytest.raises(InvalidArgument, match="horizon"):
+        fit_confidence(net, runs, runs, horizon=0)
+    with pytest.raises(InvalidArgument, match="long enough"):
+        fit_confidence(net, [Run(runs[0].states[:1])], runs)
