@@ -12,6 +12,7 @@ several steps into cells of a coarser grid, where the same kind of predictor wor
 """
 
 from mlcore.sagesnet.atoms.cells import AtomCells, Scales
+from mlcore.sagesnet.atoms.frames import read_states, states_of, trajectory_of, write_states
 from mlcore.sagesnet.atoms.grid import AtomGrid
 from mlcore.sagesnet.atoms.slots import Slots, slots
 from mlcore.sagesnet.atoms.state import AtomState
@@ -24,6 +25,8 @@ from mlcore.sagesnet.lift import Lift, effective_rank
 from mlcore.sagesnet.net import Level, SagesNet
 from mlcore.sagesnet.predictor import Predictor
 from mlcore.sagesnet.rollout import Rollout
+from mlcore.sagesnet.tiled import Tiled
+from mlcore.sagesnet.tiles import TiledLattice
 
 __all__ = [
     "ActiveLattice",
@@ -45,6 +48,12 @@ __all__ = [
     "SagesNet",
     "Scales",
     "Slots",
+    "Tiled",
+    "TiledLattice",
     "effective_rank",
+    "read_states",
     "slots",
+    "states_of",
+    "trajectory_of",
+    "write_states",
 ]

@@ -26,9 +26,12 @@ class Cells(nn.Module, ABC, Generic[State]):
         kind: name in files.
         channels: C, length of a cell's vector.
         arguments: what makes an equal, untrained one.
+        local: states are tensors (B, X, Y, Z), and `encode`, `read` and `advance` do the same to any
+            other arrangement (B, ...) of cells: each is looked at alone.
     """
 
     kind: ClassVar[str]
+    local: ClassVar[bool] = False
     channels: int
     arguments: dict[str, Any]
 

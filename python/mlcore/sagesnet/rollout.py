@@ -16,7 +16,7 @@ from mlcore.sagesnet.grid import Environment, Grid
 if TYPE_CHECKING:
     from mlcore.sagesnet.net import SagesNet
 
-__all__ = ["Rollout", "rollout"]
+__all__ = ["Rollout", "checked_steps", "progress_bar", "rollout"]
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,11 @@ def rollout(
         InvalidArgument: ``until`` is no multiple of the level's span.
         Error: a vector is not finite any more, or what `Cells.conserved` tells is not.
     """
-    span = net.span(level)
-    if until < 0 or until % span:
-        raise InvalidArgument(
-            f"until must be a multiple of {span}, a step of level {level}: {until}"
-        )
-    if not isinstance(record, int) or record < 1:
-        raise InvalidArgument(f"record must be a whole number from 1 on, got {record!r}")
+    span, steps = checked_steps(net, until, level, record)
     done: Rollout[State] = Rollout([], [], [])
-    with torch.no_grad(), _bar(progress, until // span) as move:
+    with torch.no_grad(), progress_bar(progress, steps) as move:
         runner = _fine if level == 0 else _coarse
-        for step, state, grid in runner(net, start, until // span, level, record, environment):
+        for step, state, grid in runner(net, start, steps, level, record, environment):
             move(step)
             if state is None:
                 continue
@@ -81,6 +75,22 @@ def rollout(
             if watch is not None:
                 watch(step * span, state)
     return done
+
+
+def checked_steps(net: SagesNet[Any], until: int, level: int, record: int) -> tuple[int, int]:
+    """Steps of level 0 in one of the level, and how many of these to do.
+
+    Raises:
+        InvalidArgument: naming what is out of range.
+    """
+    span = net.span(level)
+    if until < 0 or until % span:
+        raise InvalidArgument(
+            f"until must be a multiple of {span}, a step of level {level}: {until}"
+        )
+    if not isinstance(record, int) or record < 1:
+        raise InvalidArgument(f"record must be a whole number from 1 on, got {record!r}")
+    return span, until // span
 
 
 def _fine(
@@ -116,7 +126,8 @@ def _finite(grid: Grid, step: int) -> None:
 
 
 @contextlib.contextmanager
-def _bar(wanted: bool, steps: int) -> Any:
+def progress_bar(wanted: bool, steps: int) -> Any:
+    """A bar on standard error, or nothing; gives a function that is told the step."""
     if not wanted:
         yield lambda step: None
         return

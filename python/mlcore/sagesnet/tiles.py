@@ -156,29 +156,29 @@ class TiledLattice(Lattice):
 
     def scatter(self, values: Tensor, weight: Tensor) -> Tensor:
         plans = self.plans(weight.shape[-1])
-        parts = values.split(self.counts, dim=self._axis)
+        parts = torch.split(values, self.counts, dim=self.axis)
         begun = [tile.begin(part, weight) for tile, part in zip(plans, parts, strict=True)]
         done = []
         for number, tile in enumerate(plans):
             arrived = {s: out[number] for s, (_, out) in enumerate(begun) if number in out}
             done.append(tile.end(begun[number][0], arrived, weight))
-        return torch.cat(done, dim=self._axis)
+        return torch.cat(done, dim=self.axis)
 
     def cut(self, features: Tensor) -> Tensor:
         """Features of the base lattice as those of the tiles."""
-        flat = features.flatten(1, 3) if self._axis else features
-        return flat.index_select(self._axis, self._order.to(features.device))
+        flat = features.flatten(1, 3) if self.axis else features
+        return flat.index_select(self.axis, self._order.to(features.device))
 
     def whole(self, features: Tensor) -> Tensor:
         """The inverse of `cut`."""
-        flat = features.index_select(self._axis, self._place.to(features.device))
-        return flat.unflatten(1, self.extents) if self._axis else flat
+        flat = features.index_select(self.axis, self._place.to(features.device))
+        return flat.reshape(len(flat), *self.extents, *flat.shape[2:]) if self.axis else flat
 
     def part(self, features: Tensor, number: int) -> Tensor:
         """Those of one tile, from the base lattice's."""
-        order = self._order.split(self.counts)[number]
-        flat = features.flatten(1, 3) if self._axis else features
-        return flat.index_select(self._axis, order.to(features.device))
+        order = torch.split(self._order, self.counts)[number]
+        flat = features.flatten(1, 3) if self.axis else features
+        return flat.index_select(self.axis, order.to(features.device))
 
     def coarse(self, space: Triple) -> TiledLattice:
         """In tiles that lie about where those of this one lie."""
@@ -222,7 +222,7 @@ class TiledLattice(Lattice):
         return {}
 
     @property
-    def _axis(self) -> int:
+    def axis(self) -> int:
         """Of the cells, in features."""
         return 1 if isinstance(self.base, DenseLattice) else 0
 
