@@ -16,8 +16,10 @@ from mlcore.sagesnet.atoms.lattice import AtomLattice, DenseAtomLattice, atom_la
 from mlcore.sagesnet.atoms.reading import Reader, SlotScores
 from mlcore.sagesnet.atoms.slots import slots
 from mlcore.sagesnet.atoms.state import AtomState
+from mlcore.sagesnet.atoms.turned import turned
 from mlcore.sagesnet.cells import Cells
 from mlcore.sagesnet.lattice import Lattice
+from mlcore.sagesnet.symmetry import Symmetry
 
 __all__ = ["AtomCells", "Scales"]
 
@@ -175,7 +177,7 @@ class AtomCells(Cells[AtomState]):
 
     def read(self, h: Tensor, lattice: Lattice) -> AtomState:
         known = held(lattice)
-        logits, offset, velocity = self.reader(h.reshape(len(known.where), -1))
+        logits, offset, velocity = self.reader(h.reshape(len(known.where), self.channels))
         grid = replace(known.grid, slots=self.reader.slots)
         inside = (known.where[:, 1:] < torch.tensor(grid.extents)).all(dim=1)
         kind = torch.where(inside[:, None].to(h.device), logits.argmax(dim=-1), 0)
@@ -216,7 +218,7 @@ class AtomCells(Cells[AtomState]):
         """How well ``state`` is read of vectors."""
         known, parts = held(lattice), slots(self._readable(state))
         rows = known.rows(parts.cells)
-        flat = h.reshape(len(known.where), -1)[rows]
+        flat = h.reshape(len(known.where), self.channels)[rows]
         return self.reader.scores(flat, self._species(state), state, parts)
 
     def loss(self, h: Tensor, lattice: Lattice, state: AtomState, target: AtomState) -> Tensor:
@@ -241,6 +243,9 @@ class AtomCells(Cells[AtomState]):
 
     def stack(self, states: Sequence[AtomState]) -> AtomState:
         return AtomState.stack(states)
+
+    def turned(self, state: AtomState, symmetry: Symmetry) -> AtomState:
+        return turned(state, symmetry)
 
     def shaken(self, state: AtomState, generator: torch.Generator) -> AtomState:
         if not any(self.noise):
@@ -279,7 +284,7 @@ class AtomCells(Cells[AtomState]):
         """Beyond constant velocity: steps (n, 3), changes of velocity (n, 3), and the logarithms of
         the variances of both in units of their scales (n, 2)."""
         known = held(lattice)
-        around = h.reshape(len(known.where), -1)[self._rows(state, known)]
+        around = h.reshape(len(known.where), self.channels)[self._rows(state, known)]
         if state.force is not None:
             around = around + self.push(state.force.to(h.dtype))
         own = self.own(self._features(state))
@@ -321,7 +326,7 @@ class AtomCells(Cells[AtomState]):
         # what left for a cell that is not computed cannot be read
         kept = rows >= 0
         parts = replace(parts, cells=parts.cells[kept], table=parts.table[kept])
-        flat = h.reshape(len(known.where), -1)
+        flat = h.reshape(len(known.where), self.channels)
         return self.reader.loss(flat, rows[kept], self._species(state), state, parts), rows[kept]
 
     def _readable(self, state: AtomState) -> AtomState:
