@@ -25,6 +25,7 @@ from mlcore.sagesnet.lift import Lift, effective_rank
 from mlcore.sagesnet.net import Level, SagesNet
 from mlcore.sagesnet.predictor import Predictor
 from mlcore.sagesnet.rollout import Rollout
+from mlcore.sagesnet.symmetry import Symmetry, octahedral
 from mlcore.sagesnet.tiled import Tiled
 from mlcore.sagesnet.tiles import TiledLattice
 
@@ -48,9 +49,11 @@ __all__ = [
     "SagesNet",
     "Scales",
     "Slots",
+    "Symmetry",
     "Tiled",
     "TiledLattice",
     "effective_rank",
+    "octahedral",
     "read_states",
     "slots",
     "states_of",

@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.lattice import Lattice
+from mlcore.sagesnet.symmetry import Symmetry
 
 __all__ = ["Cells", "State"]
 
@@ -62,6 +64,14 @@ class Cells(nn.Module, ABC, Generic[State]):
     @abstractmethod
     def errors(self, h: Tensor, lattice: Lattice, state: State, target: State) -> Tensor:
         """`loss` of every cell, (...) as the cells lie."""
+
+    def turned(self, state: State, symmetry: Symmetry) -> State:
+        """The state turned or mirrored, with all vectors that are in it.
+
+        Raises:
+            InvalidArgument: such states cannot be.
+        """
+        raise InvalidArgument(f"symmetry: states of cells of kind {self.kind!r} do not turn")
 
     @abstractmethod
     def stack(self, states: Sequence[State]) -> State:

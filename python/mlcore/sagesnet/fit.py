@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from mlcore.sagesnet.cells import State
 from mlcore.sagesnet.grid import Grid
 from mlcore.sagesnet.lattice import Lattice
 from mlcore.sagesnet.lift import Lift, effective_rank
+from mlcore.sagesnet.symmetry import Symmetry
 from mlcore.training.options import TrainingOptions, TrainingResult
 
 if TYPE_CHECKING:
@@ -34,10 +36,25 @@ class Run(Generic[State]):
     Args:
         states: one step of level 0 apart.
         environment: (B, E), the same all the time, or None.
+        symmetry: every sample is turned by one of these, drawn anew each time; see
+            `mlcore.sagesnet.symmetry.octahedral`. Samples of a batch must still be of equal boxes.
+        vectors: which three entries of ``environment`` turn too, as x, y, z of a vector.
     """
 
     states: Sequence[State]
     environment: Tensor | None = None
+    symmetry: Sequence[Symmetry] = ()
+    vectors: Sequence[tuple[int, int, int]] = ()
+
+    def turned(
+        self, net: SagesNet[State], symmetry: Symmetry, states: Sequence[State]
+    ) -> Run[State]:
+        """Some of its states and the environment, turned."""
+        around = self.environment
+        return Run(
+            [net.cells.turned(state, symmetry) for state in states],
+            None if around is None else symmetry.entries(around, self.vectors),
+        )
 
 
 @dataclass(frozen=True)
@@ -153,17 +170,26 @@ class _Samples(Generic[State]):
         return len(self.starts)
 
     def window(
-        self, net: SagesNet[State], samples: Sequence[int]
+        self, net: SagesNet[State], samples: Sequence[int], age: int | None = None
     ) -> tuple[list[State], Tensor | None]:
-        """States of the samples as one batch, one after the other, and their environment."""
-        chosen = [self.starts[i] for i in samples]
-        states = [
-            net.cells.stack([self.runs[r].states[t + k] for r, t in chosen])
-            for k in range(self.length)
-        ]
-        around = [self.runs[r].environment for r, _ in chosen]
+        """States of the samples as one batch, one after the other, and their environment.
+
+        They are turned as their runs say, each training step another way; without ``age`` none is.
+        """
+        runs = [self._run(net, i, age) for i in samples]
+        states = [net.cells.stack([run.states[k] for run in runs]) for k in range(self.length)]
+        around = [run.environment for run in runs]
         known = [one for one in around if one is not None]
         return states, torch.cat(known) if known else None
+
+    def _run(self, net: SagesNet[State], sample: int, age: int | None) -> Run[State]:
+        number, t = self.starts[sample]
+        run = self.runs[number]
+        states = run.states[t : t + self.length]
+        if age is None or not run.symmetry:
+            return Run(states, run.environment)
+        drawn = np.random.default_rng([age, sample]).integers(len(run.symmetry))
+        return run.turned(net, run.symmetry[int(drawn)], states)
 
 
 class _Steps(Generic[State]):
@@ -184,9 +210,10 @@ class _Steps(Generic[State]):
 
     def loss(self, module: nn.Module, samples: Tensor) -> Tensor:
         assert isinstance(module, _Aged)
-        noise = torch.Generator().manual_seed(self.seed * 1_000_003 + int(module.age))
+        age = int(module.age)
+        noise = torch.Generator().manual_seed(self.seed * 1_000_003 + age)
         module.age += 1
-        return self._loss(self.samples, samples.tolist(), noise)
+        return self._loss(self.samples, samples.tolist(), noise, age)
 
     def validation(self, module: nn.Module) -> float | None:
         if not len(self.held_out):
@@ -202,8 +229,9 @@ class _Steps(Generic[State]):
         samples: _Samples[State],
         chosen: Sequence[int],
         noise: torch.Generator | None = None,
+        age: int | None = None,
     ) -> Tensor:
-        (state, target), around = samples.window(self.net, chosen)
+        (state, target), around = samples.window(self.net, chosen, age)
         if noise is not None:
             state = self.net.cells.shaken(state, noise)
         before = self.net.encode([state])
@@ -245,7 +273,7 @@ class _Lifted(Generic[State]):
     def validation(self, module: nn.Module) -> float | None:
         with torch.no_grad():
             every = range(0, len(self.held_out), max(1, len(self.held_out) // 256))
-            return float(self._loss(self.held_out, every, 0.0, self.schedule.prediction, 0))
+            return float(self._loss(self.held_out, every, 0.0, self.schedule.prediction, None))
 
     def measures(self, module: nn.Module) -> dict[str, float]:
         """Whether the codes last seen still say something: see `effective_rank`."""
@@ -259,9 +287,14 @@ class _Lifted(Generic[State]):
         return told + (f" {_digest(lift)}" if self.schedule.frozen else "")
 
     def _loss(
-        self, samples: _Samples[State], chosen: Sequence[int], noise: float, weight: float, age: int
+        self,
+        samples: _Samples[State],
+        chosen: Sequence[int],
+        noise: float,
+        weight: float,
+        age: int | None,
     ) -> Tensor:
-        states, around = samples.window(self.net, chosen)
+        states, around = samples.window(self.net, chosen, age)
         lift, below = self.net.lift(self.level), self.level - 1
         span, fine = self.net.span(self.level), self.net.span(below)
         with torch.no_grad():
@@ -274,7 +307,7 @@ class _Lifted(Generic[State]):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.schedule.frozen):
             codes = [lift([grid.h for grid in window], lattice) for window in windows]
         self.codes = codes[0].detach()
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + age)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + (age or 0))
         total: Tensor = codes[0].new_zeros(())
         for code, window in zip(codes, windows, strict=True):
             shaken = code + noise * torch.randn(code.shape, generator=generator)
@@ -286,7 +319,10 @@ class _Lifted(Generic[State]):
             errors = (predicted.h - codes[1]).square()
             if self.weighting is not None:
                 errors = errors * self.weighting(coarse)[..., None]
-            total = total + weight * errors.mean()
+            # against their variance, else codes shrink to be easy to predict
+            flat = codes[1].flatten(0, -2)
+            spread = flat.var(dim=0, correction=0).mean().clamp(min=1e-3)
+            total = total + weight * errors.mean() / spread
         return total
 
     def _reconstruction(self, code: Tensor, window: list[Grid], lattice: Lattice) -> Tensor:

@@ -32,7 +32,7 @@ class Level:
     """One scale.
 
     Args:
-        layers, width, messages, kernel, residual: of its predictor; see `Predictor`.
+        layers, width, messages, kernel, residual, symmetric: of its predictor; see `Predictor`.
         space: cells of the level below along each axis of a cell of this one; 1 on level 0.
         time: steps of the level below in one of this one; 1 on level 0.
         frames: how many of those steps a vector tells of; see `Lift`.
@@ -48,6 +48,7 @@ class Level:
     time: int = 1
     frames: int | None = None
     lift_width: int = 64
+    symmetric: bool = False
 
 
 class SagesNet(nn.Module, Generic[State]):
@@ -90,6 +91,7 @@ class SagesNet(nn.Module, Generic[State]):
             level.kernel,
             len(self.environment),
             level.residual,
+            level.symmetric,
         )
 
     def description(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.lattice import Lattice
+from mlcore.sagesnet.symmetry import orbits
 
 __all__ = ["Predictor", "Scatter"]
 
@@ -27,7 +28,10 @@ class Scatter(nn.Module):
         kernel: 3 or 5 cells along each axis that a message reaches.
         environment: E, length of what acts on a cell from outside.
         residual: whether the update is added to the cell's vector or takes its place.
+        symmetric: weights to cells that one of the 48 turns takes to each other are the same ones.
     """
+
+    orbit: Tensor
 
     def __init__(
         self,
@@ -37,21 +41,30 @@ class Scatter(nn.Module):
         kernel: int,
         environment: int,
         residual: bool,
+        symmetric: bool = False,
     ) -> None:
         super().__init__()
-        self.residual = residual
+        self.residual, self.symmetric = residual, symmetric
+        orbit, kinds = orbits(kernel)
+        self.register_buffer("orbit", orbit, persistent=False)
+        taps = (kinds,) if symmetric else (kernel,) * 3
         self.message = nn.Linear(channels, messages)
         scale = 1 / math.sqrt(messages * kernel**3)
-        self.weight = nn.Parameter(scale * torch.randn(messages, width, kernel, kernel, kernel))
+        self.weight = nn.Parameter(scale * torch.randn(messages, width, *taps))
         self.hidden = nn.Linear(channels + width + environment, width)
         self.update = nn.Linear(width, channels)
         if residual:
             nn.init.zeros_(self.update.weight)
             nn.init.zeros_(self.update.bias)
 
+    @property
+    def kernel(self) -> Tensor:
+        """(messages, width, k, k, k) weights to the cells around."""
+        return self.weight[..., self.orbit] if self.symmetric else self.weight
+
     def arrived(self, h: Tensor, lattice: Lattice) -> Tensor:
         """(..., width) what every cell is told."""
-        return lattice.scatter(nn.functional.silu(self.message(h)), self.weight)
+        return lattice.scatter(nn.functional.silu(self.message(h)), self.kernel)
 
     def forward(self, h: Tensor, lattice: Lattice, environment: Tensor | None) -> Tensor:
         arrived = self.arrived(h, lattice)
@@ -71,6 +84,9 @@ class Predictor(nn.Module):
         kernel: 3 or 5.
         environment: E, numbers that act on every cell from outside; 0 for none.
         residual: see `Scatter`.
+        symmetric: turning or mirroring a field of vectors of cells turns the result, exactly: the
+            vectors' entries are taken as numbers that do not turn themselves. See
+            `mlcore.sagesnet.symmetry` for those that do.
 
     Raises:
         InvalidArgument: naming what is out of range.
@@ -85,6 +101,7 @@ class Predictor(nn.Module):
         kernel: int = 3,
         environment: int = 0,
         residual: bool = True,
+        symmetric: bool = False,
     ) -> None:
         super().__init__()
         width = channels if width is None else width
@@ -108,9 +125,11 @@ class Predictor(nn.Module):
             "kernel": kernel,
             "environment": environment,
             "residual": residual,
+            "symmetric": symmetric,
         }
         self.layers = nn.ModuleList(
-            Scatter(channels, width, messages, kernel, environment, residual) for _ in range(layers)
+            Scatter(channels, width, messages, kernel, environment, residual, symmetric)
+            for _ in range(layers)
         )
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.cells import Cells
 from mlcore.sagesnet.lattice import Boundary, DenseLattice, Lattice
+from mlcore.sagesnet.symmetry import Symmetry
 
 __all__ = ["AutomatonCells"]
 
@@ -64,6 +65,9 @@ class AutomatonCells(Cells[Tensor]):
     def errors(self, h: Tensor, lattice: Lattice, state: Tensor, target: Tensor) -> Tensor:
         logits = self.logits(h).movedim(-1, 1)
         return nn.functional.cross_entropy(logits, target, reduction="none")
+
+    def turned(self, state: Tensor, symmetry: Symmetry) -> Tensor:
+        return symmetry.field(state)
 
     def stack(self, states: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(states))
