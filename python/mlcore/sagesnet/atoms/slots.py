@@ -46,12 +46,16 @@ def slots(state: AtomState) -> Slots:
     where = torch.stack(torch.unravel_index(filled, (state.batch, x, y, z)), dim=1)
     held, first = counts[filled], bins.starts[filled]
     _check(held, where, state.grid.slots)
-    place = torch.arange(state.grid.slots, device=held.device)
-    taken = (first[:, None] + place).clamp(max=max(len(state) - 1, 0))
-    table = torch.where(place < held[:, None], bins.order[taken], -1)
+    table = torch.full((len(filled), state.grid.slots), -1, device=held.device)
+    shift = torch.arange(len(filled), device=held.device) * state.grid.slots - first
+    table.view(-1)[shift.repeat_interleave(held) + _count(state)] = bins.order
     # a cell's row is how many filled ones come before it
     rows = torch.cumsum(counts > 0, dim=0) - 1
-    return Slots(where, rows[bins.cell], table)
+    return Slots(where, rows.index_select(0, bins.cell), table)
+
+
+def _count(state: AtomState) -> Tensor:
+    return torch.arange(len(state), device=state.cell.device)
 
 
 def _check(counts: Tensor, where: Tensor, most: int) -> None:

@@ -86,7 +86,7 @@ class AtomState:
         name, v = np.arange(n) if ids is None else np.asarray(ids), np.asarray(v, dtype=np.float32)
         if x.shape != (n, 3) or v.shape != x.shape or z.shape != (n,) or name.shape != (n,):
             raise InvalidArgument("numbers, positions, velocities, ids: not of the same atoms")
-        if (np.diff(name) <= 0).any() and (np.diff(np.sort(name)) == 0).any():
+        if ids is not None and (np.diff(np.sort(name)) == 0).any():
             raise InvalidArgument("ids: some atoms have the same")
         if not np.isfinite(v).all():
             raise InvalidArgument("velocities: not finite")
@@ -207,7 +207,9 @@ class AtomState:
             "force",
         )
         found = {name: getattr(self, name) for name in names}
-        return replace(self, **{k: v[rows] for k, v in found.items() if v is not None})
+        return replace(
+            self, **{k: v.index_select(0, rows) for k, v in found.items() if v is not None}
+        )
 
     def _names(self) -> Tensor:
         """(n,) whole numbers, by which atoms of equal batches are known."""
@@ -248,9 +250,10 @@ class AtomState:
     def positions(self) -> Tensor:
         """(n, 3) float64, A."""
         extents = torch.tensor(self.grid.extents, device=self.cell.device)
-        whole = (self.cell + self.image * extents).double() + 0.5
+        # in one array: a million atoms are slow by their memory
+        place = self.image.double().mul_(extents).add_(self.cell).add_(0.5)
         edges = torch.as_tensor(self.grid.edges, device=self.cell.device)
-        return (whole + self.offset.detach().double()) @ edges
+        return place.add_(self.offset.detach()) @ edges
 
     def moved(self, step: Tensor, velocity: Tensor) -> AtomState:
         """Every atom ``step`` (n, 3) A further on, with another velocity; none is lost.
