@@ -18,7 +18,7 @@ NAMES += [
     f"docs/forcefield/{page}.md"
     for page in ("data", "fit", "forms", "library", "parallel", "search", "targets")
 ]
-NAMES += ["docs/forcefield.md"]
+NAMES += ["docs/forcefield.md", "docs/sagesnet.md"]
 
 
 @pytest.mark.parametrize("name", NAMES)
