@@ -23,7 +23,7 @@ from mlcore.sagesnet.carbon import (
     seed_noise,
 )
 
-QUICK = [("111", 1), ("101", 1), ("101", 2)]
+QUICK = [("101", 1), ("101", 2)]
 # three patterns of different kinds come first, a tenth of all is pulled again with other velocities
 KNOWN = ["101101011010110", "111110000111111", "101010101010101"]
 
@@ -49,7 +49,7 @@ def line(sample: Sample) -> str:
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--quick", action="store_true", help="three tiny sheets, pulled fast")
+    words.add_argument("--quick", action="store_true", help="a tiny sheet, twice, pulled fast")
     words.add_argument("--full", action="store_true", help="sheets of 34 x 80 cells, with LJ")
     words.add_argument("--folder", type=Path, default=Path("graphene"))
     words.add_argument("--count", type=int, default=40)
@@ -57,7 +57,7 @@ def main() -> None:
     given = words.parse_args()
     design, pull = REDUCED, Pull()
     if given.quick:
-        design, pull = TINY, Pull(rate=0.1, until=0.6, rest=0.2)
+        design, pull = TINY, Pull(rate=0.1, until=0.5, rest=0.2)
     if given.full:
         design, pull = PAPER, Pull(rate=0.01, rest=50.0, lj=True)
     data = Dataset(given.folder, pull, design)

@@ -118,7 +118,7 @@ def body(atoms: Atoms, grip: NDArray[np.int64], section: float) -> Atoms:
 
 
 def _held(x: NDArray[np.float64], width: float) -> NDArray[np.int64]:
-    return (x >= x.max() - width).astype(np.int64) - (x <= x.min() + width)
+    return np.asarray((x >= x.max() - width).astype(np.int64) - (x <= x.min() + width))
 
 
 def tube(n: int = 5, m: int = 5, length: int = 12, grip: float = 4.0) -> Atoms:
@@ -157,7 +157,9 @@ def chain(carbons: int = 12, section: float = 18.2) -> Atoms:
     return body(Atoms("C" * carbons + "H" * (2 * carbons + 2), x), grip, section)
 
 
-def _third(c: NDArray[np.float64], out: NDArray[np.float64], along: NDArray[np.float64]) -> object:
+def _third(
+    c: NDArray[np.float64], out: NDArray[np.float64], along: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """The third hydrogen of an end, where the next carbon of the zigzag would be."""
     step = np.sin(np.radians(56.0)) * along - np.cos(np.radians(56.0)) * out / np.linalg.norm(out)
-    return c + 1.09 * step
+    return np.asarray(c + 1.09 * step)
