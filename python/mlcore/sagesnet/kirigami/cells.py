@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+from torch import Tensor, nn
+
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.cells import Cells
 from mlcore.sagesnet.kirigami.lattice import SheetLattice
 from mlcore.sagesnet.lattice import Lattice
-from torch import Tensor, nn
 
 __all__ = ["SheetCells"]
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from mlcore.errors import FileFormatError
 from mlcore.io.tensors import read_bytes
 from mlcore.sagesnet.kirigami.sheet import KINDS, LENGTHS, PLACES, ROWS, all_patterns
-from numpy.typing import NDArray
 
 __all__ = ["FILES", "Labelled", "read_labelled"]
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from mlcore.errors import InvalidArgument
 from numpy.typing import ArrayLike, NDArray
+
+from mlcore.errors import InvalidArgument
 
 __all__ = [
     "COLUMNS",
