@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -55,6 +57,7 @@ def main() -> None:
     words.add_argument("--count", type=int, default=40)
     words.add_argument("--minutes", type=float, default=np.inf, help="begin no run after these")
     given = words.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends LAMMPS and its files too
     design, pull = REDUCED, Pull()
     if given.quick:
         design, pull = TINY, Pull(rate=0.1, until=0.5, rest=0.2)

@@ -50,7 +50,7 @@ class Pull:
             67 A at the default rate and damping), or ``nose-hoover``, which does not, yet freezes a
             cold sheet for good once a bond that breaks has heated it: for runs without breaks.
         damping: ps, of the thermostat.
-        rest: ps at the temperature before the pull.
+        rest: ps before the pull, under a Langevin thermostat of 0.1 ps.
         timestep: ps.
         frame: time steps between frames kept.
         sample: time steps that a point of the stress curve averages over.
@@ -276,8 +276,10 @@ def _pulled(body: Atoms, pull: Pull, seed: int) -> list[str]:
     else:
         motion = [f"fix motion mobile nvt temp {warm} {warm} {pull.damping!r}"]
         motion.append("fix_modify motion temp warmth")
+    resting = [f"fix heat mobile langevin {warm} {warm} {min(0.1, pull.damping)!r} {seed}"]
+    resting.append("fix motion mobile nve")
     if warm == 0:
-        motion = ["fix motion mobile nve"]
+        motion = resting = ["fix motion mobile nve"]
     scale = GPA / body.info["section"]
     points = max(1, round(pull.window / pull.timestep / pull.sample))
     every = f"1 {pull.sample} {pull.sample}"
@@ -295,8 +297,10 @@ def _pulled(body: Atoms, pull: Pull, seed: int) -> list[str]:
         "variable upper equal -c_high",
         f"velocity mobile create {2 * warm!r} {seed} mom yes rot no dist gaussian",
         "velocity grips set 0.0 0.0 0.0",
-        *motion,
+        *resting,
         f"run {round(pull.rest / pull.timestep)}",
+        *(f"unfix {line.split()[1]}" for line in resting),
+        *motion,
         "reset_timestep 0",
         # length between the grips, and their speeds; the rest moves along from the start
         "variable left equal bound(low,xmax)",
