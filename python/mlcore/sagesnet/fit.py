@@ -351,10 +351,11 @@ def block_errors(lift: Lift, code: Tensor, window: Sequence[Tensor], lattice: La
 
 def identity(net: SagesNet[Any], level: int, weighting: Weighting | None = None) -> str:
     """What tells a training from others: the net, and the weights it rests on."""
-    own = (f"predictors.{level}.", f"lifts.{level - 1}.", "confidence.")
+    own = (f"predictors.{level}.", f"lifts.{level - 1}.", "confidence.", "feedback.")
     rest = {k: v for k, v in net.state_dict().items() if not k.startswith(own)}
     weighted = " weighted" if weighting is not None else ""
-    told = {name: part for name, part in net.description().items() if name != "confidence"}
+    after = ("confidence", "feedback")
+    told = {name: part for name, part in net.description().items() if name not in after}
     return f"{told} level {level} {_digest(rest) if level else ''}{weighted}"
 
 

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
 import torch
+from torch import Tensor
 
 from mlcore.errors import Error, InvalidArgument
 from mlcore.sagesnet.cells import State
+from mlcore.sagesnet.feedback import fed
 from mlcore.sagesnet.grid import Environment, Grid
 
 if TYPE_CHECKING:
     from mlcore.sagesnet.net import SagesNet
 
-__all__ = ["Rollout", "checked_steps", "progress_bar", "rollout"]
+__all__ = ["Rollout", "all_finite", "checked_steps", "progress_bar", "rollout"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def rollout(
     environment: Environment = None,
     watch: Callable[[int, State], None] | None = None,
     progress: bool = False,
+    feedback: bool = False,
 ) -> Rollout[State]:
     """Run a net.
 
@@ -56,6 +59,8 @@ def rollout(
         environment: see `Environment`.
         watch: told every recorded step and state.
         progress: show a bar on standard error.
+        feedback: let level 1 act on level 0; ``start`` then holds the window before, the last of its
+            states being that of the start. See `mlcore.sagesnet.feedback`.
 
     Raises:
         InvalidArgument: ``until`` is no multiple of the level's span.
@@ -64,7 +69,7 @@ def rollout(
     span, steps = checked_steps(net, until, level, record)
     done: Rollout[State] = Rollout([], [], [])
     with torch.no_grad(), progress_bar(progress, steps) as move:
-        runner = _fine if level == 0 else _coarse
+        runner = fed if feedback else _fine if level == 0 else _coarse
         for step, state, grid in runner(net, start, steps, level, record, environment):
             move(step)
             if state is None:
@@ -120,8 +125,13 @@ def _coarse(
         yield step, net.decode(grid)[0] if wanted else None, grid if wanted else None
 
 
+def all_finite(h: Tensor) -> bool:
+    """Whether all numbers are; a sum that is finite says so at once."""
+    return bool(torch.isfinite(h.sum())) or bool(torch.isfinite(h).all())
+
+
 def _finite(grid: Grid, step: int) -> None:
-    if not bool(torch.isfinite(grid.h).all()):
+    if not all_finite(grid.h):
         raise Error(f"step {step} of level {grid.level}: vectors are not finite any more")
 
 

@@ -21,6 +21,7 @@ from mlcore.export.manifest import WEIGHTS, ManifestReader, bundle_folder, write
 from mlcore.io.tensors import read_tensors, write_tensors
 from mlcore.sagesnet.cells import Cells
 from mlcore.sagesnet.confidence import ConfidenceHead
+from mlcore.sagesnet.feedback import Feedback
 
 if TYPE_CHECKING:
     from mlcore.sagesnet.net import SagesNet
@@ -109,6 +110,8 @@ def _made(reader: ManifestReader) -> SagesNet[Any]:
         net = SagesNet(cells, scales, environment)
         for name, head in reader.manifest["net"].get("confidence", {}).items():
             net.confidence[name] = ConfidenceHead(**head)
+        for name, way in reader.manifest["net"].get("feedback", {}).items():
+            net.feedback[name] = Feedback(**way)
         return net
     except (
         TypeError,
@@ -122,7 +125,7 @@ def _made(reader: ManifestReader) -> SagesNet[Any]:
         reader.fail(f"field net: no such net can be made: {error}")
 
 
-_KNOWN = ("cells", "levels", "environment", "confidence")
+_KNOWN = ("cells", "levels", "environment", "confidence", "feedback")
 
 
 def _tuple(value: Any) -> Any:
