@@ -24,12 +24,13 @@ from mlcore import ops
 from mlcore.errors import InvalidArgument
 from mlcore.stencil_active import ActiveSet
 
-__all__ = ["ActiveLattice", "Boundary", "DenseLattice", "Lattice", "triple"]
+__all__ = ["ActiveLattice", "Boundary", "DenseLattice", "Lattice", "dense_scatter", "triple"]
 
 Boundary = Literal["periodic", "zero"]
 Triple = tuple[int, int, int]
 
 
+_TURNED_FROM = 16  # channels: with fewer, turning a field costs more than it saves
 _MOST = 8  # lattices kept by ActiveLattice.over
 _KNOWN: OrderedDict[bytes, ActiveLattice] = OrderedDict()
 _LOCK = threading.Lock()
@@ -97,9 +98,7 @@ class DenseLattice(Lattice):
     boundary: Boundary = "periodic"
 
     def scatter(self, values: Tensor, weight: Tensor) -> Tensor:
-        return ops.scatter3d(
-            values, weight, boundary=self.boundary, extents=self.extents, layout="channels_last"
-        )
+        return dense_scatter(values, weight, self.boundary)
 
     def coarse(self, space: Triple) -> DenseLattice:
         if any(n % k for n, k in zip(self.extents, space, strict=True)):
@@ -123,6 +122,37 @@ class DenseLattice(Lattice):
     @property
     def cells(self) -> int:
         return math.prod(self.extents)
+
+
+def dense_scatter(values: Tensor, weight: Tensor, boundary: str) -> Tensor:
+    """`mlcore.ops.scatter3d` of (B, X, Y, Z, O) with the axis innermost that takes the least time.
+
+    The core computes some cells of the last axis at once: in thin boxes another one fills it better.
+
+    Args:
+        values: (B, X, Y, Z, O).
+        weight: (O, C, k, k, k).
+        boundary: "periodic", "zero" or "halo".
+    """
+    axis = _quickest(values, weight, boundary)
+    if axis == 2:
+        return ops.scatter3d(values, weight, boundary=boundary, layout="channels_last")
+    turned = values.transpose(1 + axis, 3).contiguous()
+    kernel = weight.transpose(2 + axis, 4).contiguous()
+    result = ops.scatter3d(turned, kernel, boundary=boundary, layout="channels_last")
+    return result.transpose(1 + axis, 3).contiguous()
+
+
+def _quickest(values: Tensor, weight: Tensor, boundary: str) -> int:
+    """The axis that should be innermost; the last one where turning is not worth while."""
+    if values.device.type != "cpu" or min(weight.shape[:2]) < _TURNED_FROM:
+        return 2
+    lanes = 64 // values.element_size()
+    rim = 2 * (weight.shape[-1] // 2) if boundary == "halo" else 0
+    extents = [max(n + rim, 1) for n in values.shape[1:4]]
+    wasted = [-(-n // lanes) * lanes / n for n in extents]
+    best = min((2, 1, 0), key=lambda axis: wasted[axis])
+    return best if wasted[2] > 1.25 * wasted[best] else 2
 
 
 @dataclass(frozen=True)
@@ -219,8 +249,8 @@ def _blocked(active: ActiveSet, space: Triple) -> tuple[ActiveLattice, Tensor]:
     )
     extents = tuple(n // k for n, k in zip(active.grid_shape, space, strict=True))
     device = torch.as_tensor(active.coordinates).device
-    rows = torch.as_tensor(rows, device=device)
-    coarse = ActiveSet(extents, rows, active.boundary, batches=active.batches)
+    cells = torch.as_tensor(rows, device=device)
+    coarse = ActiveSet(extents, cells, active.boundary, batches=active.batches)
     inside = np.ravel_multi_index(tuple((xyz % space).T), space)
     place = torch.as_tensor(inverse.reshape(-1) * math.prod(space) + inside, device=device)
     return ActiveLattice(coarse), place

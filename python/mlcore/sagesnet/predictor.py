@@ -17,6 +17,8 @@ from mlcore.sagesnet.symmetry import orbits
 
 __all__ = ["Predictor", "Scatter"]
 
+_ROWS = 4096  # cells updated at a time
+
 
 class Scatter(nn.Module):
     """One layer: message, sum, update.
@@ -64,13 +66,34 @@ class Scatter(nn.Module):
 
     def arrived(self, h: Tensor, lattice: Lattice) -> Tensor:
         """(..., width) what every cell is told."""
-        return lattice.scatter(nn.functional.silu(self.message(h)), self.kernel)
+        sent = self.message(h)
+        # where no gradient is wanted memory that is hot is used again
+        sent = nn.functional.silu(sent, inplace=not torch.is_grad_enabled())
+        return lattice.scatter(sent, self.kernel)
 
     def forward(self, h: Tensor, lattice: Lattice, environment: Tensor | None) -> Tensor:
         arrived = self.arrived(h, lattice)
+        if not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+            return self._updated(h, arrived, environment)
         parts = [h, arrived] if environment is None else [h, arrived, environment]
         change: Tensor = self.update(nn.functional.silu(self.hidden(torch.cat(parts, dim=-1))))
         return h + change if self.residual else change
+
+    def _updated(self, h: Tensor, arrived: Tensor, environment: Tensor | None) -> Tensor:
+        """`forward` without gradients, so many cells at a time that all stays in the cache."""
+        parts = [h, arrived] if environment is None else [h, arrived, environment]
+        flat = [part.reshape(-1, part.shape[-1]) for part in parts]
+        split = torch.split(self.hidden.weight, [part.shape[-1] for part in flat], dim=1)
+        result = torch.empty_like(flat[0])
+        for rows in (slice(i, i + _ROWS) for i in range(0, len(result), _ROWS)):
+            inner = torch.addmm(self.hidden.bias, flat[0][rows], split[0].T)
+            for part, weight in zip(flat[1:], split[1:], strict=True):
+                inner.addmm_(part[rows], weight.T)
+            nn.functional.silu(inner, inplace=True)
+            torch.addmm(self.update.bias, inner, self.update.weight.T, out=result[rows])
+            if self.residual:
+                result[rows] += flat[0][rows]
+        return result.reshape(h.shape)
 
 
 class Predictor(nn.Module):

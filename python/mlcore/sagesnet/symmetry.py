@@ -109,7 +109,7 @@ def octahedral(extents: Sequence[int] | None = None) -> tuple[Symmetry, ...]:
         extents: leave out those that make another box of one with these.
     """
     every = (
-        Symmetry(cast("Triple", axes), signs)
+        Symmetry(axes, signs)
         for axes in itertools.permutations((0, 1, 2), 3)
         for signs in itertools.product((1, -1), (1, -1), (1, -1))
     )

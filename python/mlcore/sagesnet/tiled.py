@@ -34,7 +34,7 @@ from mlcore.errors import BackendUnavailable, Error, InvalidArgument
 from mlcore.sagesnet.cells import State
 from mlcore.sagesnet.grid import Environment, Grid
 from mlcore.sagesnet.lattice import ActiveLattice, DenseLattice, Lattice
-from mlcore.sagesnet.rollout import Rollout, checked_steps, progress_bar
+from mlcore.sagesnet.rollout import Rollout, all_finite, checked_steps, progress_bar
 from mlcore.sagesnet.tiles import TiledLattice, TileLattice, tiles
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _work(job: _Job, number: int, part: Tensor, swap: Swap) -> Tensor:
         if job.level < 0:
             grid = grid.of(job.net.cells.encode(part, own))
         grid = job.net.predict(grid, around, step)
-        if not bool(torch.isfinite(grid.h).all()):
+        if not all_finite(grid.h):
             raise Error(f"step {step + 1} of level {level}: vectors are not finite any more")
         if job.level < 0:
             part = job.net.cells.advance(grid.h, own, part)

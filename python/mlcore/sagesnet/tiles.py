@@ -28,7 +28,7 @@ from torch import Tensor
 
 from mlcore import ops
 from mlcore.errors import InvalidArgument
-from mlcore.sagesnet.lattice import ActiveLattice, DenseLattice, Lattice, Triple
+from mlcore.sagesnet.lattice import ActiveLattice, DenseLattice, Lattice, Triple, dense_scatter
 from mlcore.stencil_active import ActiveSet
 
 __all__ = ["Box", "Exchange", "Tile", "TileLattice", "TiledLattice", "tiles"]
@@ -308,7 +308,7 @@ class _DenseTile(Tile):
 
     def begin(self, values: Tensor, weight: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         box = values.reshape(len(values), *self.size, values.shape[-1])
-        full = ops.scatter3d(box, weight, boundary="halo", layout="channels_last")
+        full = dense_scatter(box, weight, "halo")
         inner = tuple(slice(self.reach, self.reach + n) for n in self.size)
         rows = full.flatten(1, 3)
         given = {to: rows.index_select(1, at.to(rows.device)) for to, at in self.out.items()}

@@ -1,11 +1,13 @@
 """Cells of a box, all of them or the occupied ones, and blocks of them."""
 
 import mlcore
+import mlcore.ops
 import numpy as np
 import pytest
 import torch
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet import ActiveLattice, DenseLattice, Predictor
+from mlcore.sagesnet.lattice import Boundary
 from torch.nn.functional import conv_transpose3d
 
 EXTENTS = (6, 4, 8)
@@ -79,3 +81,45 @@ def test_blocks_must_fit() -> None:
 def test_wrong_shapes_of_predictors_are_named(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidArgument, match=next(iter(wrong))):
         Predictor(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("boundary", ["periodic", "zero"])
+def test_thin_boxes_are_scattered_with_another_axis_innermost(boundary: Boundary) -> None:
+    """Of 16 channels or more; the core is asked directly for the answer."""
+    torch.manual_seed(3)
+    for extents in ((3, 16, 2), (32, 3, 5), (5, 7, 16)):
+        values, weight = torch.randn(2, *extents, 16), torch.randn(16, 17, 3, 3, 3)
+        ours = DenseLattice(extents, boundary).scatter(values, weight)
+        core = mlcore.ops.scatter3d(values, weight, boundary=boundary, layout="channels_last")
+        assert float((ours - core).abs().max()) < 1e-5 * float(core.abs().max())
+        assert ours.is_contiguous()
+
+
+def test_updates_without_gradients_are_those_with_them() -> None:
+    torch.manual_seed(4)
+    for residual in (True, False):
+        net = Predictor(3, layers=2, width=5, environment=2, residual=residual)
+        for layer in net.layers:
+            torch.nn.init.normal_(layer.update.weight)  # type: ignore[union-attr, arg-type]
+        h, around = torch.randn(1, 17, 17, 17, 3), torch.randn(1, 17, 17, 17, 2)
+        with torch.no_grad():
+            quick = net(h, DenseLattice((17, 17, 17)), around)
+        plain = net(h, DenseLattice((17, 17, 17)), around)
+        assert plain.requires_grad and torch.allclose(quick, plain, atol=1e-5)
+
+
+def test_lattices_of_the_same_cells_are_made_once() -> None:
+    cells = torch.tensor([[0, 1, 2, 3], [1, 0, 0, 0]])
+    first = ActiveLattice.over(EXTENTS, cells, batches=2)
+    assert ActiveLattice.over(EXTENTS, cells.clone(), batches=2) is first
+    for other in (
+        ActiveLattice.over(EXTENTS, cells.flip(0), batches=2),
+        ActiveLattice.over(EXTENTS, cells, "zero", batches=2),
+        ActiveLattice.over((6, 4, 9), cells, batches=2),
+    ):
+        assert other is not first
+    assert first.spread(torch.tensor([[1.0], [2.0]])).tolist() == [[1.0], [2.0]]
+    with pytest.raises(InvalidArgument, match="of 2 systems"):
+        first.spread(torch.ones(1, 1))
+    one = ActiveLattice.over(EXTENTS, cells[:1, 1:])
+    assert one.spread(torch.tensor([[5.0, 6.0]])).tolist() == [[5.0, 6.0]]
