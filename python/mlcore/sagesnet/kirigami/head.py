@@ -83,7 +83,7 @@ class Ensemble:
         covered = torch.from_numpy(coverage(np.asarray(cuts)[first]))
         with torch.no_grad():
             told = [
-                torch.cat([head(part) for part in covered.split(_CHUNK)])
+                torch.cat([head(part) for part in torch.split(covered, _CHUNK)])
                 if len(keys)
                 else torch.zeros(0)
                 for head in self.heads
@@ -211,14 +211,17 @@ class _Merged:
         ).hexdigest()
 
     def loss(self, module: nn.Module, samples: Tensor) -> Tensor:
+        assert isinstance(module, StrainHead)
         covered, strain, weight = (part[samples] for part in self.learned)
         squares = ((module(covered) - strain) / module.scale).square()
-        return (weight * squares).mean() / self.learned[2].mean()
+        loss: Tensor = (weight * squares).mean() / self.learned[2].mean()
+        return loss
 
     def validation(self, module: nn.Module) -> float:
+        assert isinstance(module, StrainHead)
         covered, strain, weight = self.held
         with torch.no_grad():
-            told = torch.cat([module(part) for part in covered.split(_CHUNK)])
+            told = torch.cat([module(part) for part in torch.split(covered, _CHUNK)])
             squares = ((told - strain) / module.scale).square()
             return float((weight * squares).sum() / weight.sum())
 

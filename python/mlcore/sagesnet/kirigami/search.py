@@ -205,7 +205,7 @@ def _choose(
     free = np.setdiff1d(np.arange(len(pool)), chosen)
     rng = np.random.default_rng([options.seed, number])
     if number == 1:
-        return rng.choice(free, options.per_round, replace=False)  # type: ignore[no-any-return]
+        return rng.choice(free, options.per_round, replace=False)
     ask = surrogate or ensemble_surrogate()
     seed = 1000 * options.seed + number
     mean, spread = (np.asarray(x) for x in ask(pool[chosen], strain, pool[free], seed))
