@@ -297,9 +297,11 @@ class _Lifted(Generic[State]):
         states, around = samples.window(self.net, chosen, age)
         lift, below = self.net.lift(self.level), self.level - 1
         span, fine = self.net.span(self.level), self.net.span(below)
+        # one lattice for all: cells that are occupied now need not be so later
+        base = self.net.cells.lattice(states)
         with torch.no_grad():
             windows = [
-                [self.net.encode(states[s + k * fine :], below) for k in range(lift.frames)]
+                [self.net.encode(states[s + k * fine :], below, base) for k in range(lift.frames)]
                 for s in (0, span)
             ]
         first = windows[0][0]

@@ -15,6 +15,7 @@ from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.cells import Cells, State
 from mlcore.sagesnet.fit import LiftSchedule, Run, Weighting, fit_levels
 from mlcore.sagesnet.grid import Environment, Grid
+from mlcore.sagesnet.lattice import Lattice
 from mlcore.sagesnet.lift import Lift
 from mlcore.sagesnet.predictor import Predictor
 from mlcore.sagesnet.rollout import Rollout, rollout
@@ -112,12 +113,16 @@ class SagesNet(nn.Module, Generic[State]):
         """Steps of level 0 in one of ``level``."""
         return math.prod(one.time for one in self.levels[: level + 1])
 
-    def encode(self, frames: Sequence[State], level: int = 0) -> Grid:
+    def encode(
+        self, frames: Sequence[State], level: int = 0, lattice: Lattice | None = None
+    ) -> Grid:
         """Vectors of the cells of a level.
 
         Args:
             frames: `span` consecutive states, one on level 0.
             level: from 0.
+            lattice: of level 0, where all of these frames lie, and others too to compare them
+                with; None: that of these frames.
 
         Raises:
             InvalidArgument: there is no such level, or frames are too few.
@@ -125,7 +130,7 @@ class SagesNet(nn.Module, Generic[State]):
         self._check(level)
         if len(frames) < self.span(level):
             raise InvalidArgument(f"frames: level {level} needs {self.span(level)}, {len(frames)}")
-        lattices = [self.cells.lattice(frames[: self.span(level)])]
+        lattices = [lattice or self.cells.lattice(frames[: self.span(level)])]
         window = [self.cells.encode(state, lattices[0]) for state in frames[: self.span(level)]]
         for lift in self._lifts()[:level]:
             starts = range(0, len(window), lift.time)

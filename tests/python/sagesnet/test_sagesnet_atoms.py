@@ -269,6 +269,28 @@ def test_a_number_that_acts_on_all_cells_is_heeded_between_those_trained() -> No
     assert fall[0] + 0.05 < fall[1] < fall[2] - 0.05
 
 
+@pytest.mark.parametrize("dense", [False, True])
+def test_atoms_have_levels_too(dense: bool) -> None:
+    """Cells that are occupied differ from frame to frame; blocks of them do not mind."""
+    torch.manual_seed(0)
+    atoms = bulk("SiC", "zincblende", a=4.36, cubic=True) * 2
+    v = np.random.default_rng(0).normal(0, 0.02, atoms.positions.shape)
+    grid = AtomGrid.over(atoms, multiple=4)
+    assert grid.extents == (4, 4, 4)
+    state = AtomState.from_arrays(grid, atoms.numbers, atoms.positions, v)
+    states = [state]
+    for _ in range(11):
+        states.append(states[-1].moved(10 * state.velocity, state.velocity))
+    cells = AtomCells((6, 14), 10.0, 8, 16, scales=(0.02, 0.01, 0.01), reading=0.1, dense=dense)
+    net = SagesNet(cells, [Level(), Level(space=2, time=2), Level(space=2, time=2)])
+    results = net.fit([Run(states)], options=TrainingOptions(epochs=2, patience=None))
+    assert len(results) == 3
+    for level in (1, 2):
+        found = net.rollout(states, 8, level=level)
+        assert found.steps[-1] == 8
+        assert found.states[-1].batch == 1
+
+
 def test_what_cells_do_not_know_is_named() -> None:
     net, state = _net(), _crystal()
     with pytest.raises(InvalidArgument, match="elements"):

@@ -42,19 +42,27 @@ class AtomGrid:
         self.voxels  # noqa: B018  (checks the rest)
 
     @classmethod
-    def over(cls, atoms: Atoms, edge: float = 2.0, slots: int = 4) -> AtomGrid:
+    def over(cls, atoms: Atoms, edge: float = 2.0, slots: int = 4, multiple: int = 1) -> AtomGrid:
         """The grid over the cell of ``atoms`` whose cells are about ``edge`` A wide.
 
+        Args:
+            atoms: only their cell and pbc count.
+            edge: A.
+            slots: see `AtomGrid`.
+            multiple: of which the extents are, as lifts need them: 4 for two of 2 cells each.
+
         Raises:
-            InvalidArgument: the cell has no volume, or ``edge`` is not positive.
+            InvalidArgument: the cell has no volume, or ``edge`` or ``multiple`` is not positive.
         """
+        if not isinstance(multiple, int) or multiple < 1:
+            raise InvalidArgument(f"multiple must be a whole number from 1 on, got {multiple!r}")
         if not (np.isfinite(edge) and edge > 0):
             raise InvalidArgument(f"edge must be positive, got {edge!r}")
         box = np.asarray(atoms.cell[:], dtype=np.float64)
         if not abs(np.linalg.det(box)) > 1e-9:
             raise InvalidArgument("atoms must have a cell with a volume; see ase.Atoms.center")
         heights = 1 / np.linalg.norm(np.linalg.inv(box), axis=0)
-        x, y, z = (max(1, round(float(h) / edge)) for h in heights)
+        x, y, z = (multiple * max(1, round(float(h) / edge / multiple)) for h in heights)
         a, b, c = (tuple(float(v) for v in row) for row in box)
         return cls((a, b, c), (x, y, z), tuple(bool(p) for p in atoms.pbc), slots)  # type: ignore[arg-type]
 
