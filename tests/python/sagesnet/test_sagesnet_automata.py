@@ -1,7 +1,5 @@
 """Rules of automata, states to test with, all exact reductions; nets that learn them."""
 
-import math
-
 import pytest
 import torch
 from mlcore.errors import InvalidArgument
@@ -148,23 +146,6 @@ def test_an_untrained_net_is_not_told_to_be_exact() -> None:
     assert not told.known
 
 
-def test_a_lift_learns_an_exact_reduction_and_tells_the_rank_of_its_codes() -> None:
-    net = _pairs()
-    result = fit_level(
-        net,
-        _rows(150),
-        1,
-        options=TrainingOptions(epochs=500, learning_rate=1e-2, patience=None),
-        schedule=LiftSchedule(steps=500, noise=0.5, prediction=4.0),
-    )
-    told = learned(net, 150)
-    assert told.exact
-    assert told.known
-    assert result.history[-1]["effective_rank"] == pytest.approx(1.0)
-    assert 0.3 < result.history[-1]["code_deviation"] < 1.0
-    assert all(math.isfinite(record["code_deviation"]) for record in result.history)
-
-
 def test_a_frozen_lift_stays_as_it_is() -> None:
     net = _pairs()
     before = {name: value.clone() for name, value in net.state_dict().items()}
@@ -173,25 +154,6 @@ def test_a_frozen_lift_stays_as_it_is() -> None:
     moved = {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
     assert moved
     assert all(name.startswith("predictors.1.") for name in moved)
-
-
-def test_a_net_learns_a_rule_in_three_dimensions_exactly() -> None:
-    torch.manual_seed(0)
-    rule = CountRule.of("4555")
-    net: SagesNet[torch.Tensor] = SagesNet(
-        AutomatonCells(2, 16), [Level(width=32, messages=2, residual=False)]
-    )
-    soup = soups((10, 10, 10), 64, density=(0.1, 0.6), seed=1000)
-    options = TrainingOptions(epochs=25, learning_rate=2e-2, batch_size=4, patience=None)
-    net.fit([Run(rule.run(one, 2)) for one in soup.split(1)], options=options)
-    patches = probe(200, seed=7)
-    with torch.no_grad():
-        bad = (net.step(patches) != rule.step(patches))[:, 1, 1, 1]
-    assert not bad.any()
-    start = soups((17, 9, 20), density=0.2, seed=9)  # another box
-    rolled = net.rollout(start, 20)
-    for state, truth in zip(rolled.states, rule.run(start, 20), strict=True):
-        assert torch.equal(state, truth)
 
 
 def test_hard_must_be_a_number() -> None:
