@@ -123,6 +123,10 @@ def test_the_same_atoms_in_another_order_are_matched() -> None:
     state = AtomState.of([atoms, atoms], AtomGrid.over(atoms))
     order = torch.randperm(len(state), generator=torch.Generator().manual_seed(0))
     assert torch.equal(state.matched(state.take(order)).offset, state.offset)
+    moved = state.moved(torch.full((len(state), 3), 0.3), state.velocity + 0.01)
+    far, fast = moved.take(order).apart(state)
+    assert far == pytest.approx(0.3 * 3**0.5, abs=1e-5)
+    assert fast == pytest.approx(0.01 * 3**0.5, abs=1e-6)
     with pytest.raises(InvalidArgument, match="same atoms"):
         state.matched(state.take(order[1:]))
 

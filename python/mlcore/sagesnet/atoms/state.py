@@ -247,6 +247,18 @@ class AtomState:
             made.append(atoms)
         return made
 
+    def apart(self, other: AtomState) -> tuple[float, float]:
+        """Root mean squares of how far each atom that is not driven is from the same one in
+        ``other``, A, and of how their velocities differ, A/fs: the error of a rollout, say.
+
+        Raises:
+            InvalidArgument: they do not hold the same atoms.
+        """
+        same, free = self.matched(other), self.free
+        ways = (self.displacement(same)[free], (same.velocity - self.velocity)[free].double())
+        far, fast = (float(x.detach().square().sum(dim=1).mean().sqrt()) for x in ways)
+        return far, fast
+
     def positions(self) -> Tensor:
         """(n, 3) float64, A."""
         extents = torch.tensor(self.grid.extents, device=self.cell.device)
