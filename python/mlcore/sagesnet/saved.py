@@ -32,6 +32,7 @@ KIND = "sagesnet"
 CELLS = {
     "automaton": "mlcore.sagesnet.automata.cells:AutomatonCells",
     "atoms": "mlcore.sagesnet.atoms.cells:AtomCells",
+    "sheet": "mlcore.sagesnet.kirigami.cells:SheetCells",
 }
 """Kinds of cells that mlcore has; one's own are known once their module is imported."""
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from mlcore.errors import Error, FileFormatError, InvalidArgument
+from mlcore.sagesnet import SagesNet
 from mlcore.sagesnet.kirigami import labelled, sheet
 from mlcore.sagesnet.kirigami.head import OPTIONS, StrainHead, fit_strain, scores
 from mlcore.sagesnet.kirigami.labelled import read_labelled
 from mlcore.sagesnet.kirigami.lattice import SheetLattice
-from mlcore.sagesnet.kirigami.search import SearchOptions, plot, search
+from mlcore.sagesnet.kirigami.search import SearchOptions, ensemble_surrogate, plot, search
 from mlcore.sagesnet.lattice import DenseLattice
 
 BESIDE = Path(__file__).parents[4] / "shared" / "data" / "kirigami"
@@ -161,6 +162,15 @@ def test_a_head_learns_a_formula_from_few_labels() -> None:
     assert np.array_equal(again.predict(unseen)[0], mean)
 
 
+def test_the_net_below_a_head_is_saved_as_others_are(tmp_path: Path) -> None:
+    net = StrainHead(**SMALL).net
+    net.save(tmp_path / "net")
+    state = torch.from_numpy(sheet.coverage(drawn(2, 7)))[..., None]
+    loaded = SagesNet.load(tmp_path / "net")
+    assert torch.equal(loaded.encode([state], 1).h, net.encode([state], 1).h)
+    assert torch.equal(loaded.step(state), state)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -216,8 +226,6 @@ def test_a_search_finds_the_best_and_goes_on_where_it_was(tmp_path: Path) -> Non
 def test_a_search_by_heads_beats_chance() -> None:
     pool = np.unique(drawn(1500, 5), axis=0)
     truth = formula(pool)
-    from mlcore.sagesnet.kirigami.search import ensemble_surrogate
-
     heads = ensemble_surrogate(2, dataclasses.replace(OPTIONS, epochs=15), SMALL)
     run = search(pool, formula, options=SearchOptions(rounds=3, per_round=60), surrogate=heads)
     assert run.found(truth, 50)[-1] >= 3 * 50 * 180 / len(pool)
