@@ -23,10 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from mlcore.errors import InvalidArgument
-from mlcore.sagesnet.fit import Run
+from mlcore.sagesnet.feedback import carried
 from mlcore.sagesnet.grid import Grid
 
 if TYPE_CHECKING:
+    from mlcore.sagesnet.fit import Run
     from mlcore.sagesnet.net import SagesNet
     from mlcore.training.options import TrainingOptions, TrainingResult
 
@@ -253,7 +254,8 @@ def _coarse(
                 return
             after = net.predict(before, run.environment)
             truth = net.encode(frames, level)
-            yield before, after, (after.h - truth.h).square().mean(dim=-1)
+            right = carried(truth.h, truth.lattice, after.lattice)
+            yield before, after, (after.h - right).square().mean(dim=-1)
             before = after
 
 
@@ -268,7 +270,8 @@ def _lifted(
         errors = []
         for k, found in enumerate(lift.down(code.h, below)):
             truth = net.encode(frames[k * fine : (k + 1) * fine], level - 1)
-            blocks = below.blocks((found - truth.h).square(), lift.space)
+            right = carried(truth.h, truth.lattice, below)
+            blocks = below.blocks((found - right).square(), lift.space)
             errors.append(blocks.mean(dim=(-1, -2)))
         yield code, None, torch.stack(errors).mean(dim=0)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlcore.sagesnet.net import SagesNet
     from mlcore.training.options import TrainingOptions, TrainingResult
 
-__all__ = ["Feedback", "expected", "fit_feedback", "interpolated"]
+__all__ = ["Feedback", "carried", "expected", "fed", "fit_feedback", "interpolated"]
 
 
 class Feedback(nn.Module):
@@ -72,7 +72,7 @@ class Feedback(nn.Module):
         places = math.prod(self.space)
         one_hot = torch.eye(places).to(coarse.h).expand(*coarse.h.shape[:-1], -1, -1)
         told = torch.cat([around, below.unblocked(one_hot, self.space)], dim=-1)
-        told = _carried(told, below, fine.lattice)
+        told = carried(told, below, fine.lattice)
         phase = torch.zeros(self.time).to(told)
         phase[step] = 1.0
         seen = torch.cat([fine.h, told, phase.expand(*told.shape[:-1], -1)], dim=-1)
@@ -227,7 +227,7 @@ def _tent(space: Triple) -> Tensor:
     return x[:, None, None] * y[:, None] * z
 
 
-def _carried(values: Tensor, source: Lattice, target: Lattice) -> Tensor:
+def carried(values: Tensor, source: Lattice, target: Lattice) -> Tensor:
     """Values of the same cells in the order of another lattice; 0 where the first has none."""
     if not isinstance(source, ActiveLattice) or not isinstance(target, ActiveLattice):
         return values

@@ -23,6 +23,7 @@ from torch import Tensor
 from mlcore.errors import InvalidArgument
 from mlcore.io.atomic import write_text
 from mlcore.sagesnet.atoms.state import AtomState
+from mlcore.sagesnet.feedback import carried
 from mlcore.sagesnet.grid import Grid
 from mlcore.sagesnet.lattice import ActiveLattice, DenseLattice, Lattice
 
@@ -77,7 +78,8 @@ def features(
     their period, and things that move change at all.
 
     Args:
-        window: more than ``lags`` consecutive grids of one level and lattice.
+        window: more than ``lags`` consecutive grids of one level; where only occupied cells are
+            computed, those of the first are told of.
         reach: of a neighbourhood, in cells of the level.
         lags: steps of the level up to which changes are told.
         sharpness: changes of 1 / sharpness of the contents count half.
@@ -86,7 +88,7 @@ def features(
         (..., 1 + lags) of the cells, all within 0 and 1.
 
     Raises:
-        InvalidArgument: the window is too short, or of several lattices.
+        InvalidArgument: the window is too short, or of several boxes.
     """
     if not isinstance(lags, int) or lags < 1 or not isinstance(reach, int) or reach < 0:
         raise InvalidArgument(
@@ -94,11 +96,12 @@ def features(
         )
     if len(window) <= lags:
         raise InvalidArgument(f"window must hold more than lags = {lags} grids, got {len(window)}")
-    if len({grid.h.shape for grid in window}) != 1:
-        raise InvalidArgument("window: grids must all be of one lattice")
     lattice = window[0].lattice
+    if len({(*_extents(grid.lattice), grid.h.shape[-1]) for grid in window}) != 1:
+        raise InvalidArgument("window: grids must all be of one box and level")
     with torch.no_grad():
-        h = torch.stack([grid.h.detach() for grid in window]).double()
+        frames = [carried(grid.h.detach(), grid.lattice, lattice) for grid in window]
+        h = torch.stack(frames).double()
         mean, square = h.mean(dim=0), h.square().sum(dim=-1).mean(dim=0)[..., None]
         changes = [
             (h[lag:] - h[:-lag]).square().sum(dim=-1).mean(dim=0) for lag in range(1, lags + 1)

@@ -199,6 +199,9 @@ def test_wrong_questions_about_patterns_are_named(tmp_path: Path) -> None:
     grid = Grid(torch.zeros(1, 2, 2, 2, 3), (DenseLattice((2, 2, 2)),))
     with pytest.raises(InvalidArgument, match="window"):
         features([grid, grid])
+    other = Grid(torch.zeros(1, 2, 2, 3, 3), (DenseLattice((2, 2, 3)),))
+    with pytest.raises(InvalidArgument, match="one box"):
+        features([grid, grid, other])
     with pytest.raises(InvalidArgument, match="lags"):
         features([grid], lags=0)
     with pytest.raises(InvalidArgument, match="vectors differ"):
