@@ -77,9 +77,11 @@ class Cells(nn.Module, ABC, Generic[State]):
     def stack(self, states: Sequence[State]) -> State:
         """Several states as one batch."""
 
-    def shaken(self, state: State, generator: torch.Generator) -> State:
-        """A state with the noise of training; by default as it is."""
-        return state
+    def shaken(
+        self, state: State, target: State, generator: torch.Generator
+    ) -> tuple[State, State]:
+        """A state and the one a step later with the noise of training; by default as they are."""
+        return state, target
 
     def conserved(self, state: State) -> Tensor | None:
         """Numbers that no step may change, which rollouts watch; None where there are none."""

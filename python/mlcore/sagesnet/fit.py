@@ -233,7 +233,7 @@ class _Steps(Generic[State]):
     ) -> Tensor:
         (state, target), around = samples.window(self.net, chosen, age)
         if noise is not None:
-            state = self.net.cells.shaken(state, noise)
+            state, target = self.net.cells.shaken(state, target, noise)
         before = self.net.encode([state])
         grid = self.net.predict(before, around)
         if self.weighting is None:

@@ -207,7 +207,8 @@ def test_vectors_of_any_length_are_read_back(channels: int) -> None:
 def test_noise_is_for_training_alone() -> None:
     net, state = _net(spread=0.1, noise=(0.02, 0.001)), _crystal()
     state = replace(state, driven=torch.arange(len(state)) < 8)
-    one, two = (net.cells.shaken(state, torch.Generator().manual_seed(3)) for _ in range(2))
+    seeds = [torch.Generator().manual_seed(3) for _ in range(2)]
+    one, two = (net.cells.shaken(state, state, seed)[0] for seed in seeds)
     assert torch.equal(one.offset, two.offset) and torch.equal(one.velocity, two.velocity)
     way = state.displacement(one)
     assert float(way[:8].abs().max()) == 0.0
@@ -216,6 +217,22 @@ def test_noise_is_for_training_alone() -> None:
     # a net that learns from shaken states is told of the true way from there
     after = net.cells.advance(*_predicted(net, one), one)  # type: ignore[arg-type]
     assert float(net.cells.loss(*_predicted(net, one), one, after)) < 1e-6  # type: ignore[arg-type]
+
+
+def test_shifted_systems_move_as_they_did() -> None:
+    state = AtomState.stack([_crystal(0), _crystal(1)])
+    target = state.moved(2.0 * state.velocity, state.velocity)
+    shifted = _net(shift=True).cells.shaken(state, target, torch.Generator().manual_seed(0))
+    ways = shifted[0].displacement(shifted[1]), state.displacement(target)
+    assert torch.allclose(*ways, atol=1e-5)
+    away = state.displacement(shifted[0])
+    for system in range(2):
+        mine = away[state.system == system]
+        assert float(mine.std(dim=0).max()) < 1e-5 and float(mine.abs().max()) > 0.1
+    assert float((away[0] - away[-1]).abs().max()) > 0.1
+    open_box = replace(state, grid=replace(state.grid, pbc=(False, False, False)))
+    same = _net(shift=True).cells.shaken(open_box, open_box, torch.Generator().manual_seed(0))
+    assert torch.equal(same[0].offset, state.offset)
 
 
 def test_a_likelihood_begins_as_squared_errors_and_all_weights_learn() -> None:

@@ -77,7 +77,7 @@ def test_steps_of_graphene_are_learned(runs: list[list[AtomState]]) -> None:
     *known, unseen = runs
     torch.manual_seed(0)
     scales = Scales.of(known, STEP)
-    net = SagesNet(AtomCells((6,), STEP, scales=scales), [Level()])
+    net = SagesNet(AtomCells((6,), STEP, scales=scales, shift=True), [Level()])
     assert _parts(net, unseen[:11]) == pytest.approx((1.0, 1.0), abs=1e-4)
     options = TrainingOptions(epochs=15, learning_rate=5e-3, batch_size=8, patience=None)
     net.fit([Run(run) for run in known], options=options)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -79,6 +80,8 @@ class AtomCells(Cells[AtomState]):
         scales: see `Scales`, or its three numbers.
         limit: see above.
         noise: A and A/fs, standard deviation of what is added to places and velocities in training.
+        shift: whether in training each system is moved somewhere else between the cells of its
+            periodic axes. What is seen of few runs is else learned by heart where it lies.
         reading: weight of the autoencoder's loss beside that of motion; 0 leaves `read` untrained.
         variance: whether an error bar is predicted too, and the loss is a likelihood.
         dense: compute all cells of the box, not only those with atoms and their neighbours.
@@ -101,6 +104,7 @@ class AtomCells(Cells[AtomState]):
         scales: Scales | Sequence[float] = Scales(),
         limit: float = 10.0,
         noise: Sequence[float] = (0.0, 0.0),
+        shift: bool = False,
         reading: float = 0.0,
         variance: bool = False,
         dense: bool = False,
@@ -119,6 +123,7 @@ class AtomCells(Cells[AtomState]):
             "scales": told,
             "limit": limit,
             "noise": [float(x) for x in noise],
+            "shift": shift,
             "reading": reading,
             "variance": variance,
             "dense": dense,
@@ -135,6 +140,7 @@ class AtomCells(Cells[AtomState]):
         if not elements or len(set(elements)) != len(elements) or not 0 < min(elements) <= 118:
             raise InvalidArgument(f"elements must be different atomic numbers, got {elements!r}")
         self.channels, self.dt, self.limit, self.variance = channels, dt, limit, variance
+        self.shift = shift
         self.noise, self.weight, self.dense, self.margin = tuple(noise), reading, dense, margin
         self.register_buffer("species", self._table(elements), persistent=False)
         self.register_buffer("waves", math.pi * torch.arange(1.0, waves + 1), persistent=False)
@@ -247,9 +253,17 @@ class AtomCells(Cells[AtomState]):
     def turned(self, state: AtomState, symmetry: Symmetry) -> AtomState:
         return turned(state, symmetry)
 
-    def shaken(self, state: AtomState, generator: torch.Generator) -> AtomState:
+    def shaken(
+        self, state: AtomState, target: AtomState, generator: torch.Generator
+    ) -> tuple[AtomState, AtomState]:
+        if self.shift:
+            edges = torch.as_tensor(state.grid.edges * np.array(state.grid.pbc)[:, None]).float()
+            ways = (torch.rand((state.batch, 3), generator=generator) @ edges).to(
+                state.offset.device
+            )
+            state, target = (one.moved(ways[one.system], one.velocity) for one in (state, target))
         if not any(self.noise):
-            return state
+            return state, target
         x, v = (
             scale
             * torch.randn(state.velocity.shape, generator=generator)
@@ -257,7 +271,7 @@ class AtomCells(Cells[AtomState]):
             for scale in self.noise
         )
         device = state.velocity.device
-        return state.moved(x.to(device), state.velocity + v.to(device))
+        return state.moved(x.to(device), state.velocity + v.to(device)), target
 
     def conserved(self, state: AtomState) -> Tensor:
         return state.counts()
