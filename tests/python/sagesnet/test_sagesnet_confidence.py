@@ -80,7 +80,6 @@ def test_confidence_ranks_losses_of_runs_held_out_and_its_band_holds_them(
         ),
     )
     rank, inside = _scores(net, level, of, horizon)
-    print(level, of, horizon, rank, inside)
     assert rank >= 0.5
     assert 0.85 <= inside <= 0.95
 

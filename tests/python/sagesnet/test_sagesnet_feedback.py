@@ -69,7 +69,6 @@ def test_pulses_from_beyond_what_a_cell_sees_are_known_from_the_larger_scale(
 ) -> None:
     assert net.predictors[0].reach < SPEED  # type: ignore[operator]
     without, with_it = _errors(net, False, 8), _errors(net, True, 8)
-    print("F1", without, with_it)
     assert with_it <= 0.5 * without
 
 

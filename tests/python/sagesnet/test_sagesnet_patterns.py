@@ -87,7 +87,6 @@ def test_things_of_life_are_told_apart_by_what_their_vectors_do(
     found = cluster(seen, 4)
     truth = _near(states, kinds, 2, 1)
     score = adjusted_rand(found.labels, truth)
-    print("level 0", score)
     assert score >= 0.9
 
 
@@ -101,7 +100,6 @@ def test_things_of_life_are_told_apart_on_a_coarse_level_too(
     seen = features(window, reach=1)
     found = cluster(seen, 4)
     score = adjusted_rand(found.labels, _near(states, kinds, 1, 2))
-    print("level 1", score)
     assert score >= 0.8
 
 
