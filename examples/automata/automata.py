@@ -164,7 +164,7 @@ def reduction(number: int, seed: int, quick: bool) -> Answer:
 def both_scales(net: Net, number: int, steps: int = 64) -> list[Any]:
     """Rows of the rule over time, and those of blocks, by the coarse net alone."""
     start = torch.zeros((1, 1, 1, 128), dtype=torch.int64)
-    start[..., 64] = 1
+    start[..., [64, 67]] = 1  # the first of a pair, and the second of another
     if number == 128:
         start = soups((1, 1, 128), density=0.97, seed=3)
     fine = ElementaryRule(number).run(start, steps)
