@@ -240,7 +240,7 @@ def _setup(work: Path, body: Atoms, pull: Pull) -> list[str]:
         "units metal",
         "atom_style atomic",
         "atom_modify map array",
-        "boundary f f f",
+        "boundary m m m",
         "read_data body.data",
         f"pair_style airebo 3.0 {int(pull.lj)} 1",
         f"pair_coeff * * {file.name} {' '.join(kinds)}",
@@ -371,6 +371,14 @@ def _collect(work: Path, body: Atoms, pull: Pull, seed: int, spent: float) -> St
     steps, frames = _frames(work / "frames.bin", len(body))
     if not np.isfinite(frames).all():
         raise Error("LAMMPS' frames hold values that are not finite")
+    # what a tear throws out may leave the box: frames end before that, the curve does not
+    inside = ((frames[..., :3] > low) & (frames[..., :3] < high)).all((1, 2))
+    escaped = not bool(inside.all())
+    kept = int(np.argmin(inside)) if escaped else len(steps)
+    if kept == 0:
+        raise Error("the body does not fit its box when it is at rest")
+    fallen = bool(steps[-1] < pull.steps)
+    steps, frames = steps[:kept], frames[:kept]
     per_step = pull.rate * pull.timestep
     curve = np.loadtxt(work / "curve.txt", ndmin=2)
     # a point is the mean over the steps that end at its own
@@ -388,7 +396,8 @@ def _collect(work: Path, body: Atoms, pull: Pull, seed: int, spent: float) -> St
         "mlcore": _version(),
         "potential": hashlib.sha256((work / "CH.airebo").read_bytes()).hexdigest(),
         "body": _fingerprint(body),
-        "fallen": bool(steps[-1] < pull.steps),
+        "fallen": fallen,
+        "escaped": escaped,
         "cpu_seconds": round(spent, 2),
     }
     for word in ("pattern",):
