@@ -90,6 +90,7 @@ def _finite(value: float) -> float | None:
 def _infinite(value: float | None) -> float:
     return math.inf if value is None else float(value)
 
+
 def _entry(told: Mapping[str, Any], held: Array | None) -> Entry:
     count, columns = int(told["residuals"]), int(told.get("slopes", 0))
     residuals = None if held is None else held[:count]
