@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from mlcore.sagesnet.kirigami.head import OPTIONS, Ensemble, fit_strain, scores
+from mlcore.sagesnet.kirigami.head import MANY, OPTIONS, Ensemble, fit_strain, scores
 from mlcore.sagesnet.kirigami.labelled import read_labelled
 from mlcore.sagesnet.kirigami.search import (
     History,
@@ -26,6 +26,7 @@ from mlcore.sagesnet.kirigami.search import (
     search,
 )
 from mlcore.sagesnet.kirigami.sheet import KINDS, ROWS, all_patterns, canonical, coverage
+from mlcore.training import TrainingOptions
 from numpy.typing import NDArray
 
 TEST_SEED = 0
@@ -54,12 +55,13 @@ def learn(
     strain: NDArray[np.float64],
     rows: NDArray[np.int64],
     test: NDArray[np.int64],
+    options: TrainingOptions = OPTIONS,
     **settings: int,
 ) -> dict[str, float]:
     """Train on some rows; errors on the test rows, which nothing was chosen by."""
     epochs = settings.pop("epochs")
     start = time.process_time()
-    options = dataclasses.replace(OPTIONS, epochs=epochs)
+    options = dataclasses.replace(options, epochs=epochs)
     made: Ensemble = fit_strain(cuts[rows], strain[rows], options=options, **settings)
     seconds = time.process_time() - start
     found = scores(made.predict(cuts[test])[0], strain[test])
@@ -132,7 +134,7 @@ def main() -> None:
             few = {"members": 1, "epochs": 5} if given.quick else {"members": 4, "epochs": 30}
             runs = [learn(cuts, strain, some, test, seed=seed, **few)]
             if not given.quick and (seed == 0 or not by_sheet):
-                runs.append(learn(cuts, strain, train, test, seed=seed, members=1, epochs=40))
+                runs.append(learn(cuts, strain, train, test, MANY, seed=seed, members=1, epochs=40))
             for run in runs:
                 print(
                     f"test {kind}: {run['labels']} labels, seed {seed}: RMSE {run['rmse']:.3f} %,"

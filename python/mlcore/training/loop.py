@@ -23,6 +23,8 @@ from mlcore.training.record import MetricsLog
 __all__ = ["Measured", "Objective", "train"]
 
 _KEY = "mlcore-checkpoint"
+# of a training with "warm-up": the part of it that rises, and the part of the rate it begins at
+_WARM, _COLD = 0.3, 0.04
 
 
 class Objective(Protocol):
@@ -52,7 +54,9 @@ class _Run:
     def __init__(self, module: torch.nn.Module, options: TrainingOptions, identity: str) -> None:
         self.module = module
         self.options = options
-        self.optimizer = torch.optim.Adam(module.parameters(), lr=options.learning_rate)
+        self.optimizer = torch.optim.AdamW(
+            module.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
         self.epoch = 0
         self.best = math.inf
         self.best_epoch = 0
@@ -71,8 +75,12 @@ class _Run:
         """Learning rate of the coming epoch."""
         if self.options.schedule == "constant":
             return self.options.learning_rate
-        last = self.options.final_part
-        fall = 0.5 * (1 + math.cos(math.pi * self.part))
+        warm = _WARM if self.options.schedule == "warm-up" else 0.0
+        if self.part < warm:
+            last, way = _COLD, 1 - self.part / warm
+        else:
+            last, way = self.options.final_part, (self.part - warm) / (1 - warm)
+        fall = 0.5 * (1 + math.cos(math.pi * way))
         return self.options.learning_rate * (last + (1 - last) * fall)
 
     def batches(self, size: int) -> list[torch.Tensor]:

@@ -25,7 +25,8 @@ class TrainingOptions:
     Args:
         epochs: largest number of passes over the data.
         learning_rate: of Adam.
-        schedule: "constant", or "cosine" from learning_rate to a part of it over all epochs.
+        schedule: "constant", "cosine" from learning_rate to a part of it over all epochs, or "warm-up",
+            which begins at a 25th of learning_rate, rises over the first 30 % and then does the same.
         batch_size: samples a step; None takes all at once.
         patience: epochs without improvement after which training stops; None never stops early.
         min_improvement: smallest decrease of the monitored loss that counts.
@@ -38,7 +39,8 @@ class TrainingOptions:
         seconds: wall time, that before a resume included, after which training ends, in the middle of
             an epoch too; the learning rate then falls with the time as with the epochs, whichever is
             further on. None sets no limit. Results depend on the machine where it ends training.
-        final_part: of the learning rate, at which "cosine" ends.
+        final_part: of the learning rate, at which "cosine" and "warm-up" end.
+        weight_decay: by which weights shrink in a step, in units of the learning rate (AdamW).
 
     Raises:
         InvalidArgument: naming the setting.
@@ -46,7 +48,7 @@ class TrainingOptions:
 
     epochs: int = 1000
     learning_rate: float = 1e-2
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Literal["constant", "cosine", "warm-up"] = "cosine"
     batch_size: int | None = None
     patience: int | None = 100
     min_improvement: float = 1e-6
@@ -57,6 +59,7 @@ class TrainingOptions:
     progress: bool = False
     seconds: float | None = None
     final_part: float = 0.01
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "checkpoint_every", "batch_size", "patience"):
@@ -69,8 +72,13 @@ class TrainingOptions:
         rate = self.learning_rate
         if not (isinstance(rate, (int, float)) and 0 < rate < float("inf")):
             raise InvalidArgument(f"learning_rate must be positive, not {self.learning_rate!r}")
-        if self.schedule not in ("constant", "cosine"):
-            raise InvalidArgument(f"schedule must be 'constant' or 'cosine', not {self.schedule!r}")
+        if self.schedule not in ("constant", "cosine", "warm-up"):
+            raise InvalidArgument(
+                f"schedule must be 'constant', 'cosine' or 'warm-up', not {self.schedule!r}"
+            )
+        decay = self.weight_decay
+        if not (isinstance(decay, (int, float)) and 0 <= decay < float("inf")):
+            raise InvalidArgument(f"weight_decay must not be negative: {decay!r}")
         if not self.min_improvement >= 0:
             raise InvalidArgument(f"min_improvement must not be negative: {self.min_improvement!r}")
         if self.seconds is not None and not (
@@ -138,6 +146,8 @@ class TrainingOptions:
             del told["seconds"]
         if self.final_part == 0.01:
             del told["final_part"]
+        if not self.weight_decay:
+            del told["weight_decay"]
         return told
 
 

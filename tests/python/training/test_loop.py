@@ -271,11 +271,31 @@ def test_unwritable_folder_and_full_disk(tmp_path: Path, monkeypatch: pytest.Mon
         ({"resume": True}, "resume"),
         ({"seconds": 0.0}, "seconds"),
         ({"final_part": 0.0}, "final_part"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"weight_decay": float("nan")}, "weight_decay"),
     ],
 )
 def test_settings_are_checked(changes: dict[str, object], name: str) -> None:
     with pytest.raises(InvalidArgument, match=name):
         TrainingOptions(**changes)  # type: ignore[arg-type]
+
+
+def test_a_warm_up_rises_and_falls() -> None:
+    found = train(network(), Fit(), _options(None, epochs=20, schedule="warm-up", patience=None))
+    rates = [record["learning_rate"] for record in found.history]
+    top = max(rates)
+    assert rates.index(top) == 6 and top == pytest.approx(_options(None).learning_rate)
+    assert rates[0] == pytest.approx(0.04 * top) and rates[-1] < 0.05 * top
+    assert rates[:7] == sorted(rates[:7]) and rates[6:] == sorted(rates[6:], reverse=True)
+
+
+def test_weights_decay_where_asked() -> None:
+    sizes = []
+    for decay in (0.0, 1.0):
+        module = network()
+        train(module, Fit(), _options(None, epochs=30, weight_decay=decay, patience=None))
+        sizes.append(sum(float(p.detach().square().sum()) for p in module.parameters()))
+    assert sizes[1] < sizes[0]
 
 
 def test_metrics_log_survives_a_cut_line(tmp_path: Path) -> None:

@@ -26,10 +26,12 @@ from mlcore.sagesnet.kirigami.sheet import COLUMNS, PLACES, canonical, checked_c
 from mlcore.sagesnet.net import Level, SagesNet
 from mlcore.training.options import TrainingOptions, TrainingResult, checked_seed
 
-__all__ = ["OPTIONS", "Ensemble", "Scores", "StrainHead", "fit_strain", "scores"]
+__all__ = ["MANY", "OPTIONS", "Ensemble", "Scores", "StrainHead", "fit_strain", "scores"]
 
 OPTIONS = TrainingOptions(epochs=40, learning_rate=3e-3, batch_size=32, patience=None)
 """Of a member's training, where nothing else is asked for."""
+MANY = replace(OPTIONS, batch_size=64, schedule="warm-up", weight_decay=1e-3)
+"""Better ones for tens of thousands of labels."""
 
 _SPACE = (1, COLUMNS // len(PLACES), 1)
 _CHUNK = 512
