@@ -40,11 +40,13 @@ def parts(rng, active, channels, outputs, k, dtype=np.float64):
 def assert_dense(active, features, weight, bias, tolerance=1e-12, result=None):
     """On its outputs the result is that of the dense field."""
     result = conv3d_active(active, features, weight, bias) if result is None else result
-    field = dense_conv(active.scatter(features), weight, bias, active.boundary)
-    want = active.outputs.gather(field)
-    scale = np.sqrt(weight.shape[1] * weight.shape[-1] ** 3)
+    dense, w, b = (part.astype(np.float64) for part in (active.scatter(features), weight, bias))
+    want = active.outputs.gather(dense_conv(dense, w, b, active.boundary))
+    # rounding of a sum grows with the sizes of its terms (N. Higham, Accuracy and Stability, 3.1)
+    terms = active.outputs.gather(dense_conv(abs(dense), abs(w), abs(b), active.boundary))
+    scale = np.maximum(np.sqrt(weight.shape[1] * weight.shape[-1] ** 3), 0.1 * terms)
     assert result.dtype == features.dtype
-    np.testing.assert_allclose(result, want, rtol=0, atol=tolerance * scale)
+    assert (abs(result - want) <= tolerance * scale).all()
 
 
 @pytest.mark.parametrize("boundary", ["periodic", "zero"])
