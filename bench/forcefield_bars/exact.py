@@ -11,45 +11,26 @@ import numpy as np
 import numpy.typing as npt
 from ase.build import bulk
 from bars import Measured
+from forcefield_bars.search import Fit as Searched
 from mlcore.forcefield import search
-from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.forms import model
-from mlcore.forcefield.objective import Objective
 from mlcore.forcefield.parameters import Space
-from mlcore.forcefield.problems import FREE, Problem, silicon
+from mlcore.forcefield.problems import Problem, silicon
 from mlcore.forcefield.score import Score
 from mlcore.forcefield.search.face import Derivatives
 from mlcore.forcefield.targets import Energies, Forces
 
 Array = npt.NDArray[np.float64]
 Slopes = Literal["asked"] | None
-LOGARITHMIC = ("c", "beta", "A", "B")
 ROUNDS = 15
 
 
-class Fit:
+class Fit(Searched):
     """A problem scored point by point, as a fit in one process scores it."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.problem, self.space = problem, problem.space
-        self.evaluator = Evaluator(problem.model, problem.targets)
-        self.objective = Objective(problem.targets)
-
-    def start(self, seed: int, linear: float, factor: float) -> Array:
-        """The answer, off by up to ``linear``, of Tersoff's c, beta, A and B up to a factor."""
-        form = self.problem.model.form.name
-        values = dict(self.problem.answer)
-        u = np.random.default_rng(seed).uniform(-1, 1, len(FREE[form]))
-        for name, x in zip(FREE[form], u.tolist(), strict=True):
-            wide = form == "tersoff" and name in LOGARITHMIC
-            values[name] *= factor**x if wide else 1 + linear * x
-        return self.space.unit(values)
 
     def scores(self, wish: Array | Derivatives) -> list[Score]:
         if not isinstance(wish, Derivatives):
-            return [
-                self.objective.score(e) for e in self.evaluator([*map(self.space.values, wish)])
-            ]
+            return self.score(wish)
         point = wish.points[0]
         found = self.evaluator.along(self.space.values(point), self.space.directions(point))
         score = self.objective.score(found)

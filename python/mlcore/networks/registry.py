@@ -12,7 +12,7 @@ from mlcore.errors import Error, InvalidArgument
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["NAMES", "arguments_of", "make", "name_of", "register"]
+__all__ = ["NAMES", "UNMAKEABLE", "arguments_of", "make", "name_of", "register"]
 
 NAMES = {
     "autoencoder": "mlcore.networks.values:AutoencoderNetwork",
@@ -31,6 +31,17 @@ NAMES = {
     "pair": "mlcore.networks.pair:PairEnergy",
 }
 """Names of mlcore's own networks and where their classes are."""
+
+UNMAKEABLE = (
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+)
+"""What classes raise that are given arguments of a file they do not take."""
 
 _registered: dict[str, type[torch.nn.Module]] = {}
 Module = TypeVar("Module", bound="type[torch.nn.Module]")
@@ -81,15 +92,7 @@ def make(name: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
     kind = _class(name)
     try:
         return kind(**arguments)
-    except (
-        TypeError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-        ArithmeticError,
-        LookupError,
-        MemoryError,
-    ) as error:
+    except UNMAKEABLE as error:
         raise InvalidArgument(f"network {name!r} cannot be made: {error}") from error
 
 

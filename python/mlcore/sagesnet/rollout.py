@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -67,18 +67,36 @@ def rollout(
         Error: a vector is not finite any more, or what `Cells.conserved` tells is not.
     """
     span, steps = checked_steps(net, until, level, record)
-    done: Rollout[State] = Rollout([], [], [])
+    runner = fed if feedback else _fine if level == 0 else _coarse
     with torch.no_grad(), progress_bar(progress, steps) as move:
-        runner = fed if feedback else _fine if level == 0 else _coarse
-        for step, state, grid in runner(net, start, steps, level, record, environment):
-            move(step)
-            if state is None:
-                continue
-            done.steps.append(step * span)
-            done.states.append(state)
-            done.grids.extend([] if grid is None else [grid])
-            if watch is not None:
-                watch(step * span, state)
+        made = runner(net, start, steps, level, record, environment)
+        return recorded(made, span, move, watch)
+
+
+def recorded(
+    made: Iterable[tuple[int, State | None, Grid | None]],
+    span: int,
+    move: Callable[[int], None],
+    watch: Callable[[int, State], None] | None,
+) -> Rollout[State]:
+    """Steps of a level as they are made; those without a state are not kept.
+
+    Args:
+        made: step of the level, state and vectors.
+        span: steps of level 0 in one of the level.
+        move: told every step.
+        watch: see `rollout`.
+    """
+    done: Rollout[State] = Rollout([], [], [])
+    for step, state, grid in made:
+        move(step)
+        if state is None:
+            continue
+        done.steps.append(step * span)
+        done.states.append(state)
+        done.grids.extend([] if grid is None else [grid])
+        if watch is not None:
+            watch(step * span, state)
     return done
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.export.manifest import WEIGHTS, ManifestReader, bundle_folder, write_manifest
 from mlcore.io.tensors import read_tensors, write_tensors
+from mlcore.networks.registry import UNMAKEABLE
 from mlcore.sagesnet.cells import Cells
 from mlcore.sagesnet.confidence import ConfidenceHead
 from mlcore.sagesnet.feedback import Feedback
@@ -114,15 +115,7 @@ def _made(reader: ManifestReader) -> SagesNet[Any]:
         for name, way in reader.manifest["net"].get("feedback", {}).items():
             net.feedback[name] = Feedback(**way)
         return net
-    except (
-        TypeError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-        ArithmeticError,
-        LookupError,
-        MemoryError,
-    ) as error:
+    except UNMAKEABLE as error:
         reader.fail(f"field net: no such net can be made: {error}")
 
 

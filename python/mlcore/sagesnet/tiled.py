@@ -34,7 +34,13 @@ from mlcore.errors import BackendUnavailable, Error, InvalidArgument
 from mlcore.sagesnet.cells import State
 from mlcore.sagesnet.grid import Environment, Grid
 from mlcore.sagesnet.lattice import ActiveLattice, DenseLattice, Lattice
-from mlcore.sagesnet.rollout import Rollout, all_finite, checked_steps, progress_bar
+from mlcore.sagesnet.rollout import (
+    Rollout,
+    all_finite,
+    checked_steps,
+    progress_bar,
+    recorded,
+)
 from mlcore.sagesnet.tiles import TiledLattice, TileLattice, tiles
 
 if TYPE_CHECKING:
@@ -336,16 +342,9 @@ class Tiled(Generic[State]):
         "mpi" all ranks call this alike, and all get the whole result.
         """
         span, steps = checked_steps(self.net, until, level, record)
-        done: Rollout[State] = Rollout([], [], [])
         with torch.no_grad(), progress_bar(progress, steps) as move:
-            for step, state, grid in self._steps(start, steps, level, record, environment):
-                move(step)
-                done.steps.append(step * span)
-                done.states.append(state)
-                done.grids.extend([] if grid is None else [grid])
-                if watch is not None:
-                    watch(step * span, state)
-        return done
+            made = self._steps(start, steps, level, record, environment)
+            return recorded(made, span, move, watch)
 
     def _steps(
         self, start: Any, steps: int, level: int, record: int, environment: Environment
