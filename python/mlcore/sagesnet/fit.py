@@ -104,6 +104,8 @@ def fit_level(
     """Train the predictor of a level, and the lift to it."""
     from mlcore.training.loop import train
 
+    if not runs:
+        raise InvalidArgument("runs must be one or more, got none")
     options = options or TrainingOptions()
     if level == 0:
         objective: Any = _Steps(net, runs, validation, options.seed, weighting)

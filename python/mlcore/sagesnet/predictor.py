@@ -173,7 +173,15 @@ class Predictor(nn.Module):
             h: (..., C) vectors of the lattice's cells.
             lattice: where they lie.
             environment: (E,) on all cells, or (..., E); None only where E = 0.
+
+        Raises:
+            InvalidArgument: the environment is not E numbers.
         """
+        given = 0 if environment is None else environment.shape[-1]
+        if given != self.arguments["environment"]:
+            raise InvalidArgument(
+                f"environment must be {self.arguments['environment']} numbers, got {given}"
+            )
         if environment is not None:
             environment = environment.expand(*h.shape[:-1], environment.shape[-1])
         for layer in self.layers:

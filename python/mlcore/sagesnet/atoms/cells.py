@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from ase.data import atomic_numbers
 from torch import Tensor, nn
 
 from mlcore.errors import InvalidArgument
@@ -71,7 +72,7 @@ class AtomCells(Cells[AtomState]):
     `mlcore.sagesnet.slots`.
 
     Args:
-        elements: atomic numbers.
+        elements: atomic numbers or chemical symbols.
         dt: fs, of a step.
         channels: C.
         width: of the hidden layers of the networks.
@@ -95,7 +96,7 @@ class AtomCells(Cells[AtomState]):
 
     def __init__(
         self,
-        elements: Sequence[int] = (6,),
+        elements: Sequence[int | str] = (6,),
         dt: float = 1.0,
         channels: int = 32,
         width: int = 64,
@@ -113,8 +114,9 @@ class AtomCells(Cells[AtomState]):
         super().__init__()
         self.scales = scales if isinstance(scales, Scales) else Scales(*scales)
         told = [self.scales.velocity, self.scales.step, self.scales.change]
+        elements = _numbers(elements)
         self.arguments = {
-            "elements": [int(z) for z in elements],
+            "elements": elements,
             "dt": dt,
             "channels": channels,
             "width": width,
@@ -137,8 +139,6 @@ class AtomCells(Cells[AtomState]):
         for name, whole in (("channels", channels), ("width", width), ("slots", slots)):
             if not isinstance(whole, int) or whole < 1:
                 raise InvalidArgument(f"{name} must be a whole number from 1 on, got {whole!r}")
-        if not elements or len(set(elements)) != len(elements) or not 0 < min(elements) <= 118:
-            raise InvalidArgument(f"elements must be different atomic numbers, got {elements!r}")
         self.channels, self.dt, self.limit, self.variance = channels, dt, limit, variance
         self.shift = shift
         self.noise, self.weight, self.dense, self.margin = tuple(noise), reading, dense, margin
@@ -357,3 +357,17 @@ class AtomCells(Cells[AtomState]):
 
 def _network(inputs: int, width: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, outputs))
+
+
+def _numbers(elements: Sequence[int | str]) -> list[int]:
+    """Atomic numbers of elements.
+
+    Raises:
+        InvalidArgument: one is no element, or comes twice.
+    """
+    found = [atomic_numbers.get(z, 0) if isinstance(z, str) else int(z) for z in elements]
+    if not found or len(set(found)) != len(found) or not 0 < min(found) <= max(found) <= 118:
+        raise InvalidArgument(
+            f"elements must be different atomic numbers or chemical symbols, got {elements!r}"
+        )
+    return found

@@ -47,6 +47,12 @@ class AutomatonCells(Cells[Tensor]):
         return DenseLattice((x, y, z), self.boundary)
 
     def encode(self, state: Tensor, lattice: Lattice) -> Tensor:
+        low, high = state.aminmax() if state.numel() else (0, 0)
+        if state.dtype != torch.int64 or low < 0 or high >= self.states:
+            raise InvalidArgument(
+                f"states must be int64 from 0 to {self.states - 1}, got {state.dtype} from "
+                f"{float(low):g} to {float(high):g}"
+            )
         encoded: Tensor = self.code(state)
         return encoded
 
