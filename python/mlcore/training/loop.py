@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -196,6 +197,8 @@ class _Run:
         current = {k: fetch(f"model/{k}", v) for k, v in state.items()}
         self.best_state = {k: fetch(f"best/{k}", v) for k, v in state.items()}
         optimizer = self.optimizer.state_dict()
+        # of parameters that no loss has asked for yet Adam knows nothing
+        known = {int(name.split("/")[1]) for name in tensors if re.match(r"adam/\d+/", name)}
         optimizer["state"] = {
             index: {
                 "step": fetch(f"adam/{index}/step", torch.tensor(0.0)),
@@ -203,6 +206,7 @@ class _Run:
                 "exp_avg_sq": fetch(f"adam/{index}/exp_avg_sq", p),
             }
             for index, p in enumerate(self.module.parameters())
+            if index in known
         }
         self.module.load_state_dict(current)
         self.optimizer.load_state_dict(optimizer)
