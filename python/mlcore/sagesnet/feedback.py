@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mlcore.errors import Error, InvalidArgument
+from mlcore.sagesnet.fingerprint import fingerprint
 from mlcore.sagesnet.grid import Environment, Grid
 from mlcore.sagesnet.lattice import ActiveLattice, Lattice, Triple
 
@@ -169,7 +170,7 @@ class _Windows:
         return None
 
     def identity(self) -> str:
-        return f"{self.net.description()} feedback {self.size}"
+        return f"{self.net.description()} feedback {self.size} {fingerprint(self.runs)}"
 
     def _loss(self, feedback: nn.Module, sample: int) -> Tensor:
         net, span = self.net, self.net.span(1)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.cells import State
+from mlcore.sagesnet.fingerprint import fingerprint
 from mlcore.sagesnet.grid import Grid
 from mlcore.sagesnet.lattice import Lattice
 from mlcore.sagesnet.lift import Lift, effective_rank
@@ -224,7 +225,7 @@ class _Steps(Generic[State]):
             return float(self._loss(self.held_out, range(len(self.held_out))))
 
     def identity(self) -> str:
-        return identity(self.net, 0, self.weighting)
+        return f"{identity(self.net, 0, self.weighting)} {_data(self)}"
 
     def _loss(
         self,
@@ -284,7 +285,7 @@ class _Lifted(Generic[State]):
         return {"effective_rank": effective_rank(self.codes), "code_deviation": deviation}
 
     def identity(self) -> str:
-        told = f"{identity(self.net, self.level, self.weighting)} {self.schedule}"
+        told = f"{identity(self.net, self.level, self.weighting)} {self.schedule} {_data(self)}"
         lift = self.net.lift(self.level).state_dict()
         return told + (f" {_digest(lift)}" if self.schedule.frozen else "")
 
@@ -355,12 +356,18 @@ def block_errors(lift: Lift, code: Tensor, window: Sequence[Tensor], lattice: La
 
 def identity(net: SagesNet[Any], level: int, weighting: Weighting | None = None) -> str:
     """What tells a training from others: the net, and the weights it rests on."""
-    own = (f"predictors.{level}.", f"lifts.{level - 1}.", "confidence.", "feedback.")
+    after = ("confidence", "feedback", "fluxes")
+    own = (f"predictors.{level}.", f"lifts.{level - 1}.", *(f"{name}." for name in after))
     rest = {k: v for k, v in net.state_dict().items() if not k.startswith(own)}
     weighted = " weighted" if weighting is not None else ""
-    after = ("confidence", "feedback")
     told = {name: part for name, part in net.description().items() if name not in after}
     return f"{told} level {level} {_digest(rest) if level else ''}{weighted}"
+
+
+def _data(objective: _Steps[Any] | _Lifted[Any]) -> str:
+    """What tells the runs learned from and held out from others."""
+    samples, held_out = objective.samples, objective.held_out
+    return f"{fingerprint(samples.runs)} {fingerprint(held_out.runs)}"
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

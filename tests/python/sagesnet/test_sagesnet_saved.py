@@ -156,3 +156,29 @@ def test_killed_and_resumed_is_as_if_never_killed(tmp_path: Path, level: int) ->
     fit(resumed, "killed", every, resume=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def _shifted(runs: list[Run[torch.Tensor]]) -> list[Run[torch.Tensor]]:
+    return [replace(run, states=[state.roll(1, 1) for state in run.states]) for run in runs]
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_training_is_not_gone_on_with_on_other_runs(tmp_path: Path, level: int) -> None:
+    options = TrainingOptions(epochs=1, directory=tmp_path, resume=True)
+    runs = _runs()
+    held = runs[-1:]
+    net = _untrained()
+    net.fit(runs, validation=held, levels=range(level + 1), options=options)
+    net = _untrained()
+    net.fit(runs, validation=held, levels=range(level), options=options)
+    around = [replace(runs[0], environment=torch.zeros(4, 0)), *runs[1:]]
+    for others, told in (
+        (_shifted(runs), held),
+        (runs[:-1], held),
+        ([Run(run.states[:-1]) for run in runs], held),
+        (around, held),
+        (runs, _shifted(held)),
+    ):
+        with pytest.raises(Error, match="other settings or data"):
+            net.fit(others, validation=told, levels=[level], options=options)
+    assert net.fit(_runs(), validation=held, levels=[level], options=options)[0].epochs == 1
