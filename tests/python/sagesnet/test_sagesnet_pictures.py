@@ -69,11 +69,19 @@ def test_atoms_in_vtk_files_are_those_written(tmp_path: Path) -> None:
 
 
 def test_vtk_itself_reads_them(tmp_path: Path) -> None:
-    vtk = pytest.importorskip("vtk")
+    import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 
     values = np.arange(24.0).reshape(2, 3, 4)
-    write_vti(tmp_path / "a.vti", {"h": values}, spacing=(1, 2, 3))
+    vectors = np.random.default_rng(0).normal(size=(2, 3, 4, 3)).astype(np.float32)
+    turned = np.array([[0.6, 0.8, 0.0], [-0.8, 0.6, 0.0], [0.0, 0.0, 1.0]])
+    write_vti(
+        tmp_path / "a.vti",
+        {"h": values, "v": vectors, "alive": values > 3},
+        spacing=(1, 2, 3),
+        origin=(5, 0, -1),
+        directions=turned,
+    )
     reader = vtk.vtkXMLImageDataReader()
     reader.SetFileName(str(tmp_path / "a.vti"))
     reader.Update()
@@ -81,6 +89,13 @@ def test_vtk_itself_reads_them(tmp_path: Path) -> None:
     assert image.GetDimensions() == (3, 4, 5)
     held = vtk_to_numpy(image.GetCellData().GetArray("h"))
     assert np.array_equal(held.reshape(4, 3, 2).T, values)
+    arrows = vtk_to_numpy(image.GetCellData().GetArray("v")).reshape(4, 3, 2, 3)
+    assert np.array_equal(arrows.transpose(2, 1, 0, 3), vectors)
+    assert vtk_to_numpy(image.GetCellData().GetArray("alive")).sum() == 20
+    # corner (1, 2, 0) of the grid in space: along each axis so many spacings
+    place = [0.0] * 3
+    image.TransformContinuousIndexToPhysicalPoint(1.0, 2.0, 0.0, place)
+    assert np.allclose(place, np.array([5, 0, -1]) + turned[0] * 1 + turned[1] * 2 * 2)
     atoms = graphene(size=(2, 2, 1), vacuum=5)
     write_vtp(tmp_path / "a.vtp", atoms, {"x": atoms.positions[:, 0]}, bonds=[[0, 1]])
     points = vtk.vtkXMLPolyDataReader()
