@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from mlcore.sagesnet.lattice import Lattice
+
+if TYPE_CHECKING:
+    from mlcore.sagesnet.conserved import Matter
 
 __all__ = ["Environment", "Grid"]
 
@@ -23,10 +27,13 @@ class Grid:
     Attributes:
         h: (..., C).
         lattices: of level 0 to that of the vectors.
+        matter: what the cells of a coarse level hold beside, where the net knows how it is moved;
+            see `mlcore.sagesnet.conserved`.
     """
 
     h: Tensor
     lattices: tuple[Lattice, ...]
+    matter: Matter | None = None
 
     @property
     def lattice(self) -> Lattice:
@@ -39,5 +46,5 @@ class Grid:
         return len(self.lattices) - 1
 
     def of(self, h: Tensor) -> Grid:
-        """Other vectors of the same cells."""
+        """Other vectors of the same cells, without what they hold beside."""
         return Grid(h, self.lattices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.cells import Cells, State
+from mlcore.sagesnet.conserved import advanced, pooled
 from mlcore.sagesnet.fit import LiftSchedule, Run, Weighting, fit_levels
 from mlcore.sagesnet.grid import Environment, Grid
 from mlcore.sagesnet.lattice import Lattice
@@ -83,6 +84,7 @@ class SagesNet(nn.Module, Generic[State]):
         )
         self.confidence = nn.ModuleDict()
         self.feedback = nn.ModuleDict()
+        self.fluxes = nn.ModuleDict()
 
     def _predictor(self, level: Level) -> Predictor:
         return Predictor(
@@ -103,7 +105,7 @@ class SagesNet(nn.Module, Generic[State]):
             "levels": [asdict(level) for level in self.levels],
             "environment": list(self.environment),
         }
-        for part in ("confidence", "feedback"):
+        for part in ("confidence", "feedback", "fluxes"):
             modules = getattr(self, part).items()
             if modules:
                 told[part] = {name: dict(module.arguments) for name, module in modules}
@@ -136,7 +138,10 @@ class SagesNet(nn.Module, Generic[State]):
             starts = range(0, len(window), lift.time)
             window = [lift(window[i : i + lift.time], lattices[-1]) for i in starts]
             lattices.append(lattices[-1].coarse(lift.space))
-        return Grid(window[0], tuple(lattices))
+        grid = Grid(window[0], tuple(lattices))
+        if str(level) not in self.fluxes:
+            return grid
+        return replace(grid, matter=pooled(self, frames[: self.span(level)], grid.lattices))
 
     def decode(self, grid: Grid) -> list[State]:
         """The states of level 0 that vectors stand for: as many as their level's lifts see."""
@@ -160,7 +165,10 @@ class SagesNet(nn.Module, Generic[State]):
         elif around is not None:
             around = grid.lattice.spread(around)
         h = self.predictors[grid.level](grid.h, grid.lattice, around)
-        return grid.of(_bounded(h) if grid.level else h)
+        after = grid.of(_bounded(h) if grid.level else h)
+        if grid.matter is None:
+            return after
+        return replace(after, matter=advanced(self.fluxes[str(grid.level)], grid, after))
 
     def step(self, state: State, environment: Environment = None, step: int = 0) -> State:
         """The state one step of level 0 later."""

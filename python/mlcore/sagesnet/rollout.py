@@ -13,6 +13,7 @@ from torch import Tensor
 from mlcore.errors import Error, InvalidArgument
 from mlcore.sagesnet.cells import State
 from mlcore.sagesnet.feedback import fed
+from mlcore.sagesnet.fields import Fields
 from mlcore.sagesnet.grid import Environment, Grid
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ class Rollout(Generic[State]):
     steps: list[int]
     states: list[State]
     grids: list[Grid]
+
+    @property
+    def conserved(self) -> list[Fields]:
+        """What the cells of a coarse level hold at each step, where the net knows how it moves and
+        is not in tiles; see `mlcore.sagesnet.conserved`."""
+        held = [grid.matter.fields for grid in self.grids if grid.matter is not None]
+        return held if len(held) == len(self.steps) else []
 
 
 def rollout(

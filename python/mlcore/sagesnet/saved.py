@@ -22,6 +22,7 @@ from mlcore.io.tensors import read_tensors, write_tensors
 from mlcore.networks.registry import UNMAKEABLE
 from mlcore.sagesnet.cells import Cells
 from mlcore.sagesnet.confidence import ConfidenceHead
+from mlcore.sagesnet.conserved import Fluxes
 from mlcore.sagesnet.feedback import Feedback
 
 if TYPE_CHECKING:
@@ -114,12 +115,14 @@ def _made(reader: ManifestReader) -> SagesNet[Any]:
             net.confidence[name] = ConfidenceHead(**head)
         for name, way in reader.manifest["net"].get("feedback", {}).items():
             net.feedback[name] = Feedback(**way)
+        for name, moved in reader.manifest["net"].get("fluxes", {}).items():
+            net.fluxes[name] = Fluxes(**moved)
         return net
     except UNMAKEABLE as error:
         reader.fail(f"field net: no such net can be made: {error}")
 
 
-_KNOWN = ("cells", "levels", "environment", "confidence", "feedback")
+_KNOWN = ("cells", "levels", "environment", "confidence", "feedback", "fluxes")
 
 
 def _tuple(value: Any) -> Any:
