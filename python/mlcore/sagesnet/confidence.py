@@ -10,13 +10,14 @@ holds 90 % of losses of runs like those.
     fit_confidence(net, runs, calibration, level=1, of="lift")  # of what a code holds of its block
     told = confidence(net, before, after)
     told.expected, told.low, told.high                          # (...) of every cell
+    net.rollout(start, until=50, confidence="predictor").told   # for every recorded state
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.feedback import carried
-from mlcore.sagesnet.grid import Grid
+from mlcore.sagesnet.grid import Environment, Grid
 
 if TYPE_CHECKING:
     from mlcore.sagesnet.fit import Run
@@ -38,6 +39,7 @@ __all__ = [
     "cell_losses",
     "confidence",
     "fit_confidence",
+    "judged",
 ]
 
 Of = Literal["predictor", "lift"]
@@ -55,11 +57,13 @@ class Told:
     Attributes:
         expected: loss.
         low, high: ends of the band.
+        grid: the vectors before the step, or the codes, of the same cells.
     """
 
     expected: Tensor
     low: Tensor
     high: Tensor
+    grid: Grid | None = None
 
 
 class ConfidenceHead(nn.Module):
@@ -107,7 +111,7 @@ class ConfidenceHead(nn.Module):
             low, high = (torch.exp(mean + end * deviation) for end in self.band)
             # losses that calibrated the ends lie on them, and rounding must not put them outside
             low, high = low * (1 - _ROUNDING), high * (1 + _ROUNDING)
-            return Told(*(_clear(value) for value in (expected, low, high)))
+            return Told(_clear(expected), _clear(low), _clear(high))
 
     def normalise(self, seen: Tensor, logs: Tensor) -> None:
         """Take scales from data."""
@@ -150,7 +154,23 @@ def confidence(
     with torch.no_grad():
         if of == "predictor" and after is None:
             after = net.predict(before)
-        return head.told(_seen(net, before, after, of))
+        return replace(head.told(_seen(net, before, after, of)), grid=before)
+
+
+def judged(
+    net: SagesNet[Any],
+    made: Iterable[tuple[int, Any, Grid | None]],
+    of: Of,
+    environment: Environment,
+    told: list[Told],
+) -> Iterator[tuple[int, Any, Grid | None]]:
+    """Steps of a rollout as they are, while ``told`` grows by what is expected of those recorded."""
+    for step, state, grid in made:
+        if state is not None:
+            before = net.encode([state]) if grid is None else grid
+            after = None if of == "lift" else net.predict(before, environment, step)
+            told.append(confidence(net, before, after, of))
+        yield step, state, grid
 
 
 def fit_confidence(

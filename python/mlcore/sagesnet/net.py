@@ -23,6 +23,7 @@ from mlcore.sagesnet.rollout import Rollout, rollout
 from mlcore.sagesnet.saved import load, save
 
 if TYPE_CHECKING:
+    from mlcore.sagesnet.confidence import Of
     from mlcore.sagesnet.tiled import EngineName, Tiled, Tiles
     from mlcore.training.options import TrainingOptions, TrainingResult
 
@@ -213,6 +214,7 @@ class SagesNet(nn.Module, Generic[State]):
         watch: Callable[[int, State], None] | None = None,
         progress: bool = False,
         feedback: bool = False,
+        confidence: Of | None = None,
     ) -> Rollout[State]:
         """Run; see `mlcore.sagesnet.rollout.rollout`."""
         return rollout(
@@ -225,6 +227,7 @@ class SagesNet(nn.Module, Generic[State]):
             watch=watch,
             progress=progress,
             feedback=feedback,
+            confidence=confidence,
         )
 
     def save(self, folder: str | Path, *, training: Mapping[str, Any] | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mlcore.errors import Error, InvalidArgument
 from mlcore.sagesnet.cells import State
+from mlcore.sagesnet.confidence import Of, Told, judged
 from mlcore.sagesnet.feedback import fed
 from mlcore.sagesnet.fields import Fields
 from mlcore.sagesnet.grid import Environment, Grid
@@ -30,11 +31,13 @@ class Rollout(Generic[State]):
         steps: of level 0, counted from the start.
         states: one for each.
         grids: vectors of the level for each; empty on level 0.
+        told: with ``confidence``, what is expected of the step that each state goes on with.
     """
 
     steps: list[int]
     states: list[State]
     grids: list[Grid]
+    told: list[Told] = field(default_factory=list)
 
     @property
     def conserved(self) -> list[Fields]:
@@ -55,6 +58,7 @@ def rollout(
     watch: Callable[[int, State], None] | None = None,
     progress: bool = False,
     feedback: bool = False,
+    confidence: Of | None = None,
 ) -> Rollout[State]:
     """Run a net.
 
@@ -69,16 +73,26 @@ def rollout(
         progress: show a bar on standard error.
         feedback: let level 1 act on level 0; ``start`` then holds the window before, the last of its
             states being that of the start. See `mlcore.sagesnet.feedback`.
+        confidence: of what the loss expected of every cell is told for each recorded state, by a head
+            that `mlcore.sagesnet.confidence.fit_confidence` has fitted; ``"predictor"``: of the step
+            from there, ``"lift"``: of what the level's codes hold. Not with ``feedback``; an
+            environment that is a function is asked for the step after the last too.
 
     Raises:
-        InvalidArgument: ``until`` is no multiple of the level's span.
+        InvalidArgument: ``until`` is no multiple of the level's span, or there is no such head.
         Error: a vector is not finite any more, or what `Cells.conserved` tells is not.
     """
     span, steps = checked_steps(net, until, level, record)
     runner = fed if feedback else _fine if level == 0 else _coarse
     with torch.no_grad(), progress_bar(progress, steps) as move:
         made = runner(net, start, steps, level, record, environment)
-        return recorded(made, span, move, watch)
+        if confidence is None:
+            return recorded(made, span, move, watch)
+        if feedback:
+            raise InvalidArgument("confidence: heads know nothing of feedback, ask for one of them")
+        told: list[Told] = []
+        done = recorded(judged(net, made, confidence, environment, told), span, move, watch)
+        return replace(done, told=told)
 
 
 def recorded(

@@ -84,6 +84,44 @@ def test_confidence_ranks_losses_of_runs_held_out_and_its_band_holds_them(
     assert 0.85 <= inside <= 0.95
 
 
+@pytest.mark.parametrize(
+    ("level", "of", "record"), [(0, "predictor", 2), (1, "predictor", 1), (1, "lift", 3)]
+)
+def test_rollouts_tell_of_every_recorded_state_how_wrong_its_step_will_be(
+    net: SagesNet[torch.Tensor], level: int, of: str, record: int
+) -> None:
+    fit_confidence(
+        net,
+        [_run(310)],
+        [_run(311)],
+        level=level,
+        of=of,  # type: ignore[arg-type]
+        options=TrainingOptions(epochs=2, learning_rate=5e-3, batch_size=512),
+    )
+    frames = _run(312).states[: net.span(level)]
+    plain = net.rollout(frames, 6, level=level, record=record)
+    run = net.rollout(frames, 6, level=level, record=record, confidence=of)  # type: ignore[arg-type]
+    assert not plain.told
+    assert len(run.told) == len(run.steps) == len(plain.steps)
+    assert all(torch.equal(a, b) for a, b in zip(run.states, plain.states, strict=True))
+    for k, told in enumerate(run.told):
+        before = run.grids[k] if level else net.encode([run.states[k]])
+        right = confidence(net, before, None, of)  # type: ignore[arg-type]
+        assert torch.equal(told.expected, right.expected) and torch.equal(told.high, right.high)
+        assert told.grid is not None and torch.equal(told.grid.h, before.h)
+        assert told.expected.shape == told.grid.h.shape[:-1]
+    assert not torch.equal(run.told[0].expected, run.told[-1].expected)
+
+
+def test_rollouts_tell_nothing_where_no_head_knows_it(net: SagesNet[torch.Tensor]) -> None:
+    bare = SagesNet(AutomatonCells(), [Level()])
+    start = _run(0).states[0]
+    with pytest.raises(InvalidArgument, match="no confidence of the predictor of level 0"):
+        bare.rollout(start, 1, confidence="predictor")
+    with pytest.raises(InvalidArgument, match="feedback"):
+        net.rollout([start] * 2, 2, feedback=True, confidence="predictor")
+
+
 def test_heads_leave_the_net_alone_and_go_with_it_into_files(
     net: SagesNet[torch.Tensor], tmp_path: Path
 ) -> None:
