@@ -1,0 +1,104 @@
+"""Where in a sheet a net is unsure, and which atoms its longest bonds hang on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from frames import Pair
+from mlcore.sagesnet import AtomState, Run, SagesNet
+from mlcore.sagesnet.carbon import Design, cut
+from mlcore.sagesnet.carbon.observables import bonds
+from mlcore.sagesnet.confidence import cell_losses, confidence, fit_confidence
+from mlcore.sagesnet.sensitivity import sensitivity
+from mlcore.training import TrainingOptions
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from scipy.stats import spearmanr
+from torch import Tensor
+
+Array = NDArray[np.float64]
+SOFT = 0.03
+"""A: bonds that much shorter than the longest count e times less."""
+
+
+def learn_confidence(
+    net: SagesNet[Any], known: Sequence[Pair], others: Sequence[Pair], epochs: int = 10
+) -> None:
+    """Teach the net how wrong its steps are, on some pairs; the band is set on others."""
+    options = TrainingOptions(
+        epochs=epochs, learning_rate=3e-3, batch_size=2048, patience=None, schedule="cosine"
+    )
+    runs, calibration = ([Run(list(pair)) for pair in part] for part in (known, others))
+    fit_confidence(net, runs, calibration, options=options)
+
+
+def judged(net: SagesNet[Any], pairs: Sequence[Pair]) -> dict[str, float]:
+    """Rank correlation of expected and true losses of cells with atoms, and what the band holds."""
+    expected, low, high, true = [], [], [], []
+    for pair in pairs:
+        for before, after, loss in cell_losses(net, Run(list(pair))):
+            told = confidence(net, before, after)
+            rows = _rows(pair[0], before.lattice)[pair[0].free].unique()
+            for known, part in zip(
+                (expected, low, high, true),
+                (told.expected, told.low, told.high, loss),
+                strict=True,
+            ):
+                known.append(part[rows].numpy())
+    mean, bottom, top, loss_ = (np.concatenate(part) for part in (expected, low, high, true))
+    return {
+        "spearman": float(spearmanr(mean, loss_).statistic),
+        "band": float(((loss_ >= bottom) & (loss_ <= top)).mean()),
+        "cells": len(loss_),
+    }
+
+
+def expected_of_atoms(net: SagesNet[Any], state: AtomState) -> Array:
+    """(n,) the loss expected of each atom's cell."""
+    with torch.no_grad():
+        before = net.encode([state])
+    told = confidence(net, before)
+    return np.asarray(told.expected[_rows(state, before.lattice)].numpy(), np.float64)
+
+
+def longest_bond(net: SagesNet[Any], state: AtomState) -> Array:
+    """(n,) how strongly the soft maximum of bond lengths a step later hangs on each atom's place."""
+    pairs = torch.from_numpy(bonds(state.positions().numpy()))
+    edges = torch.as_tensor(state.grid.edges).float()
+    width = torch.diagonal(edges)
+
+    def soft_maximum(offset: Tensor) -> Tensor:
+        later = net.step(replace(state, offset=offset))
+        extents = torch.tensor(later.grid.extents)
+        place = (later.image * extents + later.cell + 0.5 + later.offset) @ edges
+        far = (place[pairs[:, 0]] - place[pairs[:, 1]]).norm(dim=1)
+        return SOFT * torch.logsumexp(far / SOFT, dim=0)
+
+    gradient = sensitivity(soft_maximum, state.offset).gradient / width
+    return np.asarray(gradient.norm(dim=1).numpy(), np.float64)
+
+
+def ends_of_slots(pattern: str, design: Design) -> NDArray[np.bool_]:
+    """(n,) atoms at the ends of cuts, where stress gathers: in a row of atoms that a cut takes from a
+    neighbour, and next to what is missing."""
+    sheet, place = design.sheet()
+    kept = cut(pattern, design)
+    tree = cKDTree(sheet.positions)
+    rows = tree.query(kept.positions)[1]
+    gone = np.setdiff1d(np.arange(len(sheet)), rows)
+    if not len(gone):
+        return np.zeros(len(kept), bool)
+    near = cKDTree(sheet.positions[gone]).query(kept.positions)[0] < 2.6
+    along = (place[rows, 0] - design.grip) % design.cells[0]
+    first = (design.cells[0] - design.cut_rows) // 2
+    inside = (along >= first) & (along < first + design.cut_rows)
+    return np.asarray(near & inside)
+
+
+def _rows(state: AtomState, lattice: Any) -> Tensor:
+    rows: Tensor = lattice.rows(torch.cat([state.system[:, None], state.cell], dim=1))
+    return rows

@@ -1,0 +1,106 @@
+"""How much is learned and measured; every number of the study that is a choice."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlcore.sagesnet import Level
+from mlcore.training import TrainingOptions
+
+DT = 10.0
+"""fs, of a step of the models: the time between frames kept."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A form of the study.
+
+    Attributes:
+        name: of the form.
+        train: patterns to learn from, the first of the data set's order; all others are held out.
+        sheets: patterns held out that are pulled, at most; for a baseline, at most.
+        every: frames between the pairs that are learned from.
+        cells: arguments of `AtomCells` beside elements, step and scales.
+        level: of the net.
+        fit: options of its training; ``seconds`` is also the CPU time of the graph network.
+        gns: arguments of the graph network beside its scales.
+        gns_fit: learning rate and systems a step of its training.
+        thermostat: whether rollouts have that of the data, where cells know one.
+        look: steps between frames in which broken bonds are looked for.
+        until: strain at which a rollout ends at the latest.
+        one_step: pairs of a sheet by which one step is judged.
+        rest: steps of a rollout at rest.
+        rounds, steps: of the measurement of speed.
+        maps: pairs that the confidence is learned from, and again by which it is judged.
+    """
+
+    name: str
+    train: int
+    sheets: int
+    baseline_sheets: int
+    every: int
+    cells: dict[str, Any]
+    level: Level
+    fit: TrainingOptions
+    gns: dict[str, Any] = field(default_factory=dict)
+    gns_fit: dict[str, Any] = field(default_factory=dict)
+    thermostat: bool = True
+    look: int = 10
+    until: float = 0.6
+    one_step: int = 20
+    rest: int = 100
+    rounds: int = 3
+    steps: int = 10
+    maps: int = 40
+
+    def changed(
+        self, seconds: float | None = None, train: int | None = None, sheets: int | None = None
+    ) -> Settings:
+        """The same with another time of training, or other numbers of patterns or sheets."""
+        given = {"train": train, "sheets": sheets, "baseline_sheets": sheets}
+        made = dataclasses.replace(self, **{k: v for k, v in given.items() if v is not None})
+        if seconds is None:
+            return made
+        return dataclasses.replace(made, fit=dataclasses.replace(self.fit, seconds=seconds))
+
+
+QUICK = Settings(
+    "quick",
+    train=1,
+    sheets=1,
+    baseline_sheets=1,
+    every=2,
+    cells={"channels": 8, "width": 16},
+    level=Level(),
+    fit=TrainingOptions(epochs=5, learning_rate=5e-3, batch_size=4, patience=None),
+    gns={"width": 16, "layers": 1},
+    gns_fit={"rate": 5e-3, "batch": 4},
+    until=0.3,
+    one_step=5,
+    rest=20,
+    rounds=1,
+    steps=3,
+    maps=8,
+)
+FULL = Settings(
+    "full",
+    train=6,
+    sheets=30,
+    baseline_sheets=30,
+    every=4,
+    cells={"channels": 16, "width": 32},
+    level=Level(),
+    fit=TrainingOptions(
+        epochs=1000,
+        seconds=3600.0,
+        learning_rate=2e-3,
+        batch_size=2,
+        patience=None,
+        schedule="cosine",
+        checkpoint_every=1,
+    ),
+    gns={"radius": 3.2, "width": 64, "layers": 3},
+    gns_fit={"rate": 1e-3, "batch": 2},
+)

@@ -1,0 +1,228 @@
+"""examples/graphene: the measures tell what is known of steps that are known, and all of it runs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mlcore.sagesnet import AtomState, Scales
+from mlcore.sagesnet.carbon import TINY, Dataset, Pull, Sample
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "graphene"
+MODULES = ("cost", "frames", "generate", "gns", "maps", "measures", "settings", "steppers")
+DT = 10.0
+
+
+@pytest.fixture(scope="module")
+def example() -> Iterator[Any]:
+    """The modules of the example, whose plain names are forgotten behind it."""
+    kept = {name: sys.modules.pop(name, None) for name in MODULES}
+    sys.path.insert(0, str(EXAMPLE))
+    try:
+        yield type("Example", (), {name: importlib.import_module(name) for name in MODULES})
+    finally:
+        sys.path.remove(str(EXAMPLE))
+        for name, module in kept.items():
+            sys.modules.pop(name, None)
+            if module is not None:
+                sys.modules[name] = module
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """A small sheet pulled until it yields."""
+    data = Dataset(tmp_path_factory.mktemp("set"), Pull(rate=0.4, until=0.5, rest=0.05), TINY)
+    data.generate(["101"])
+    return data["101-1"]
+
+
+class Replay:
+    """Steps as they truly were; at the grips it pulls as the labels' curve says."""
+
+    def __init__(self, states: list[AtomState], sample: Sample | None = None) -> None:
+        self.states, self.sample = states, sample
+        self.at = 0
+        if sample is not None:
+            self.forces = self._forces
+
+    def __call__(self, state: AtomState) -> AtomState:
+        self.at += 1
+        return self.states[self.at]
+
+    def _forces(self, state: AtomState) -> torch.Tensor:
+        assert self.sample is not None
+        pull = self.sample.record["pull"]
+        strain = self.at * DT * 1e-3 * pull["rate"]
+        stress = np.interp(strain, self.sample.curve[:, 1], self.sample.curve[:, 2])
+        grip = self.sample.start.arrays["grip"]
+        total = stress * self.sample.record["section"] / 160.2176634
+        along = np.where(grip < 0, total / (grip < 0).sum(), -total / (grip > 0).sum()) * (
+            grip != 0
+        )
+        return torch.from_numpy(np.column_stack([along, 0 * along, 0 * along]))
+
+
+def test_one_step_is_told_in_parts_of_constant_velocity(example: Any, sample: Sample) -> None:
+    pairs = example.frames.some_pairs(sample, example.frames.grid_of([sample]), 5)
+    still = example.measures.one_step(example.measures.straight, pairs)
+    assert still["velocity"] == pytest.approx(1.0, abs=1e-6)
+    assert still["place"] == pytest.approx(1.0, abs=1e-4) and still["pairs"] == 5
+
+    def half(state: AtomState) -> AtomState:
+        true = next(later for now, later in pairs if now is state)
+        way = state.displacement(true)
+        between = (state.velocity + true.velocity) / 2
+        return state.moved(way, between)
+
+    found = example.measures.one_step(half, pairs)
+    assert found["velocity"] == pytest.approx(0.5, abs=1e-5) and found["place"] < 1e-3
+    assert found["velocity_median"] == pytest.approx(0.5, abs=1e-5)
+
+
+def test_a_rollout_is_followed_atom_by_atom(example: Any, sample: Sample) -> None:
+    grid = example.frames.grid_of([sample])
+    states = example.frames.states_of(sample.window(0, 12), grid)
+    exact = example.measures.follow(Replay(states), states)
+    assert exact["bond_error"] == 0.0 and exact["temperature_ratio"] == pytest.approx(1.0)
+    assert exact["counts_kept"] and exact["steps"] == 11 and not exact["ended"]
+
+    moved = [s.moved(torch.zeros(len(s), 3), 2 * s.velocity) for s in states]
+    hot = example.measures.follow(Replay(moved), states)
+    assert hot["temperature_ratio"] == pytest.approx(4.0, rel=1e-3) and hot["bond_error"] == 0.0
+    other = [replace(s, numbers=torch.where(s.ids == 3, 1, s.numbers)) for s in states]
+    assert not example.measures.follow(Replay(other), states)["counts_kept"]
+    # a sheet that is blown up by a hundredth
+    wide = [s.moved(0.01 * (s.positions() - s.positions()[0]).float(), s.velocity) for s in states]
+    found = example.measures.follow(Replay(wide), states)
+    assert found["bond_error"] == pytest.approx(0.014, rel=0.05)
+    assert found["bond_mean"][0] == pytest.approx(0.014, rel=0.05) and found["broken_most"] == 0
+
+
+def test_yields_are_read_as_labels_are(example: Any, sample: Sample) -> None:
+    frames, measures = example.frames, example.measures
+    states = frames.states_of(sample.window(), frames.grid_of([sample]))
+    states += [states[-1]] * 100
+    pull = Pull(**sample.record["pull"])
+    grip, section = sample.start.arrays["grip"], float(sample.record["section"])
+    start = states[0]
+    pulled = measures.stretch(Replay(states, sample), start, grip, section, pull, look=5)
+    label = sample.label
+    assert pulled.ended == "yield" and pulled.counts_kept
+    assert pulled.found.strain == pytest.approx(label.strain, abs=0.02)
+    assert pulled.found.stress == pytest.approx(label.stress, rel=0.05)
+    by_bonds = measures.stretch(Replay(states), start, grip, section, pull, look=5)
+    assert len(by_bonds.curve) == 0 and np.isnan(by_bonds.found.stress)
+    assert by_bonds.found.strain == pytest.approx(label.strain, abs=0.08)
+    same = measures.observables(by_bonds.frames[:3], by_bonds.frames[:3])
+    assert same["pair_density"] == 0.0 and same["bond_overlap"] == pytest.approx(1.0)
+    torn = measures.observables(by_bonds.frames[:3], by_bonds.frames[-3:])
+    assert torn["pair_density"] > 0.02 and torn["bond_overlap"] < 0.9
+
+
+def test_errors_of_yields_stand_beside_the_mean_and_the_seeds(example: Any) -> None:
+    labels = [0.1, 0.2, 0.3, 0.4]
+    again = [("a", 0.1), ("a", 0.12), ("b", 0.2)]
+    found = example.measures.summary([x + 0.01 for x in labels], labels, [0.2], again)
+    assert found["rmse"] == pytest.approx(0.01) and found["bias"] == pytest.approx(0.01)
+    assert found["mean_rmse"] == pytest.approx(np.std(labels))
+    assert found["known_mean_rmse"] == pytest.approx(np.sqrt(0.015))
+    assert found["seed_noise"] == pytest.approx(0.02 / np.sqrt(2)) and found["seed_pairs"] == 1
+    assert found["correlation"] == pytest.approx(1.0)
+
+
+def test_the_graph_network(example: Any, sample: Sample, tmp_path: Path) -> None:
+    frames, gns = example.frames, example.gns
+    grid = frames.grid_of([sample])
+    pairs = frames.some_pairs(sample, grid, 6)
+    torch.manual_seed(0)
+    model = gns.GraphNetwork(DT, Scales.of(pairs, DT), width=16, layers=2)
+    now, later = pairs[2]
+    after, still = model.step(now), example.measures.straight(now)
+    assert torch.equal(after.velocity, still.velocity) and after.apart(still) == (0.0, 0.0)
+    torch.nn.init.normal_(model.decoder[-1].weight, std=0.3)
+    # where a sheet lies and how its atoms are ordered says nothing
+    with torch.no_grad():
+        step, _ = model(now)
+    away = now.moved(torch.tensor([0.7, -1.1, 2.3]).expand(len(now), 3), now.velocity)
+    assert torch.allclose(model(away)[0], step, atol=1e-5 * float(step.abs().max()) + 1e-8)
+    order = torch.randperm(len(now))
+    assert torch.allclose(model(now.take(order))[0], step[order], rtol=1e-3, atol=1e-7)
+    both = model(AtomState.stack([now, later]))[0]
+    assert torch.allclose(both[: len(now)], step, rtol=1e-3, atol=1e-7)
+    driven = ~now.free
+    assert torch.equal(model.step(now).velocity[driven], now.velocity[driven])
+
+    torch.nn.init.zeros_(model.decoder[-1].weight)
+    before = float(model.loss(now, later))
+    kept = tmp_path / "graph.pt"
+    history = gns.fit(model, pairs, 2.0, rate=5e-3, file=kept)
+    assert history[-1][0] >= 2.0 and float(model.loss(now, later)) < 0.8 * before
+    again = gns.GraphNetwork(DT, model.scales, width=16, layers=2)
+    assert gns.fit(again, pairs, 2.0, rate=5e-3, file=kept) == history  # finished: nothing is done
+    for mine, theirs in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_ends_of_cuts_are_found(example: Any) -> None:
+    ends = example.maps.ends_of_slots("101", TINY)
+    assert 2 <= ends.sum() <= 12 and not example.maps.ends_of_slots("111", TINY).any()
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("graphene")
+    quick(folder)
+    return folder
+
+
+def quick(folder: Path) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, str(EXAMPLE / "graphene.py"), "--quick", "--out", str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return done
+
+
+def test_all_of_it_in_its_small_form(out: Path) -> None:
+    found = json.loads((out / "results.json").read_text())
+    assert set(found["learned"]).isdisjoint(found["held out"])
+    assert found["steps"]["constant velocity"]["velocity"] == pytest.approx(1.0, abs=1e-6)
+    assert found["steps"]["net"]["velocity"] < 0.95
+    assert found["steps"]["graph network"]["velocity"] < 0.95
+    rows = {row["case"]: row for row in found["rows"]}
+    assert rows["M0 counts"]["met"] is True
+    for case in ("M1 4.2 K bonds, A", "M1 300 K broken", "M2 velocity change", "C1 band"):
+        assert rows[case]["met"] in (True, False)
+    (yields,) = (row for case, row in rows.items() if case.startswith("M3 yield"))
+    assert yields["met"] is None  # one sheet tells nothing
+    seconds = found["speed"]["seconds"]
+    assert seconds["airebo"] > seconds["airebo no lj"] > seconds["constant velocity"] > 0
+    pictures = list(out.glob("*.png"))
+    assert len(pictures) >= 9
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+
+
+def test_what_is_done_is_not_done_again(out: Path) -> None:
+    kept = {
+        p: p.stat().st_mtime_ns
+        for kind in ("*.json", "*.h5", "*.npz", "*.pt")
+        for p in out.rglob(kind)
+    }
+    before = json.loads((out / "results.json").read_text())
+    quick(out)
+    made = {p for p in kept if p.stat().st_mtime_ns != kept[p]}
+    assert made == {out / "results.json"}
+    assert json.loads((out / "results.json").read_text()) == before
+
+
+def test_the_readme_tells_the_command() -> None:
+    readme = (EXAMPLE / "README.md").read_text()
+    assert "python graphene.py" in readme and "--rest" in readme
