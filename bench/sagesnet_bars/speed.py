@@ -81,21 +81,19 @@ def levels() -> Iterator[Measured]:
     torch.manual_seed(0)
     wanted = [Level()] + [Level(space=2, time=2)] * 2
     net: SagesNet[Tensor] = SagesNet(AutomatonCells(channels=CHANNELS), wanted)
-    alike = {level: grid(level, (24, 24, 24)) for level in range(3)}
-    seconds = least_times({f"{n}": partial(net.predict, g) for n, g in alike.items()})
+    alike = {f"{n}": partial(net.predict, grid(n, (48, 48, 48))) for n in range(3)}
+    seconds = median_times(alike, dict.fromkeys(alike, 4))
     for level in (1, 2):
         part = ratio(seconds, f"{level}", "0")
         yield Measured(f"a cell's step, level {level} over level 0", part, most=1.1, least=0.9)
-    # 64^3 has no bar: 16^3 of level 2 are so few that calls and rims count
-    for edge, least, rounds in ((128, 0.9 * 256, 5), (64, None, 15)):
-        falling = {level: grid(level, (edge >> level,) * 3) for level in range(3)}
-        calls = {f"{n}": partial(net.predict, g) for n, g in falling.items()}
-        seconds = least_times(calls, rounds)
-        for level in (1, 2):
-            gain = 2 * ratio(seconds, f"{level - 1}", f"{level}")
-            yield Measured(f"{edge}^3 over a time, level {level - 1} over {level} (16)", gain)
-        gain = 4 * ratio(seconds, "0", "2")
-        yield Measured(f"{edge}^3 over a time, level 0 over 2 (256)", gain, least=least)
+    # a volume of 128^3 over four steps; as many cells' steps are timed on every level
+    falling = {f"{n}": partial(net.predict, grid(n, (128 >> n,) * 3)) for n in range(3)}
+    seconds = median_times(falling, {f"{n}": 8**n for n in range(3)}, rounds=5)
+    for level in (1, 2):
+        gain = 2 * 8 * ratio(seconds, f"{level - 1}", f"{level}")
+        yield Measured(f"128^3 over a time, level {level - 1} over {level}", gain, least=0.9 * 16)
+    gain = 4 * 64 * ratio(seconds, "0", "2")
+    yield Measured("128^3 over a time, level 0 over 2", gain, least=0.9 * 256)
 
 
 def tiled() -> Iterator[Measured]:
@@ -182,6 +180,21 @@ def least_times(calls: Mapping[str, Callable[[], Any]], rounds: int = 15) -> dic
                 call()
                 times[name].append(time.process_time() - start)
     return {name: min(each[1:]) for name, each in times.items()}
+
+
+def median_times(
+    calls: Mapping[str, Callable[[], Any]], repeats: Mapping[str, int], rounds: int = 9
+) -> dict[str, float]:
+    """Median CPU seconds of so many calls each, which take turns."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    with torch.no_grad():
+        for _ in range(rounds + 1):
+            for name, call in calls.items():
+                start = time.process_time()
+                for _ in range(repeats[name]):
+                    call()
+                times[name].append(time.process_time() - start)
+    return {name: float(np.median(each[1:])) for name, each in times.items()}
 
 
 def ratio(seconds: Mapping[str, float], above: str, below: str) -> float:
