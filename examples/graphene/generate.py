@@ -47,7 +47,8 @@ RESTS = {
 
 def runs(count: int) -> list[tuple[str, int]]:
     """(pattern, seed) of so many runs; a longer list begins with the shorter one."""
-    patterns = itertools.chain(KNOWN, (p for p in random_patterns(29791, 7) if p not in KNOWN))
+    drawn = random_patterns(min(count + len(KNOWN), 29791), 7)
+    patterns = itertools.chain(KNOWN, (p for p in drawn if p not in KNOWN))
     found = []
     for k, pattern in enumerate(itertools.islice(patterns, count)):
         found += [(pattern, 1), (pattern, 2)] if k % 10 == 0 else [(pattern, 1)]

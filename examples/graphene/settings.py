@@ -81,7 +81,7 @@ QUICK = Settings(
     one_step=5,
     rest=20,
     rounds=1,
-    steps=3,
+    steps=10,
     maps=8,
 )
 FULL = Settings(
