@@ -1,23 +1,20 @@
 """examples/automata in its small form: a rule and a reduction, learned exactly."""
 
-import importlib.util
-import sys
+import importlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "automata" / "automata.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "automata"
 
 
 @pytest.fixture(scope="module")
 def example() -> Any:
-    spec = importlib.util.spec_from_file_location("automata_example", EXAMPLE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLE)
+        yield importlib.import_module("automata")
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +25,35 @@ def out(example: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_was_learned_is_exact(example: Any, out: Path) -> None:
-    again = example.main(out, quick=True)  # reads what is there
-    rule, pairs = again["rule_4555_0"], again["pairs_150_0"]
-    assert {value for name, value in rule.items() if name.startswith("wrong")} == {0}
-    assert len([name for name in rule if name.startswith("wrong")]) == 4
+    held = {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
+    answers, bars = example.main(out, quick=True)  # reads what is there
+    assert held == {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
+    rule, pairs = answers["rule_4555_0"], answers["pairs_150_0"]
+    assert rule["wrong of probe"] == rule["wrong of soups"] == rule["wrong far"] == 0
+    assert rule["wrong elsewhere"] == rule["wrong in tiles"] == {"17x9x20": 0}
     assert pairs["exact"] and pairs["known"] and not pairs["collapsed"]
     assert pairs["effective rank"] == pytest.approx(1.0)
     assert 0.3 < pairs["deviation of codes"] < 1.0
+    assert json.loads((out / "results.json").read_text())["bars"] == bars
+    assert {bar["case"] for bar in bars} == {"CA1", "CA2", "CA3", "CA4"}
+    assert all(bar["held"] for bar in bars if "seconds" not in bar["what"])
+
+
+def test_bars_are_missed_by_what_is_wrong(example: Any, out: Path) -> None:
+    answers = {name: example.read(out, name) for name in ("rule_4555_0", "pairs_150_0")}
+    answers["rule_4555_0"]["wrong in tiles"]["17x9x20"] = 1
+    answers["pairs_150_0"]["known"] = False
+    answers["pairs_30_0"] = answers["pairs_150_0"]
+    missed = {
+        (bar["case"], bar["what"])
+        for bar in example.bars(answers)
+        if bar["held"] is False and "seconds" not in bar["what"]
+    }
+    assert missed == {
+        ("CA3", "wrong cells, in tiles"),
+        ("CA4", "rule 150, exact in 1"),
+        ("CA5", "rule 30, claims in 1"),
+    }
 
 
 def test_there_are_pictures(out: Path) -> None:
@@ -43,5 +62,5 @@ def test_there_are_pictures(out: Path) -> None:
 
 
 def test_the_readme_tells_the_command() -> None:
-    readme = (EXAMPLE.parent / "README.md").read_text()
+    readme = (EXAMPLE / "README.md").read_text()
     assert "python examples/automata/automata.py" in readme
