@@ -230,6 +230,28 @@ class SagesNet(nn.Module, Generic[State]):
             confidence=confidence,
         )
 
+    def generated(
+        self, starts: Sequence[State], steps: int, environment: Tensor | None = None
+    ) -> list[Run[State]]:
+        """Runs of level 0, for the levels above to learn from where true ones are dear.
+
+        What is wrong in them is learned too: how much that matters, runs that are true must tell.
+
+            net.fit(true, levels=[0])
+            net.fit(net.generated([run.states[0] for run in more], 64), levels=[1, 2])
+
+        Args:
+            starts: a state for each run.
+            steps: of level 0 in each.
+            environment: (B, E), the same in all runs; see `Run`.
+
+        Raises:
+            InvalidArgument: ``steps`` is negative.
+            Error: see `mlcore.sagesnet.rollout.rollout`.
+        """
+        made = (self.rollout(start, steps, environment=environment) for start in starts)
+        return [Run(run.states, environment) for run in made]
+
     def save(self, folder: str | Path, *, training: Mapping[str, Any] | None = None) -> None:
         """Write to a folder; see `mlcore.sagesnet.saved.save`."""
         save(self, folder, training=training)
