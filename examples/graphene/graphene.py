@@ -126,7 +126,7 @@ def _rest_rows(found: Answer, kelvin: float) -> list[Row]:
         (
             f"{head} bonds, A",
             f"{lengths:.4f}",
-            others("bond_error", ".4f"),
+            f"their distribution {worst(net, 'shape_error'):.4f}; {others('bond_error', '.4f')}",
             "0.02",
             lengths <= 0.02,
         ),

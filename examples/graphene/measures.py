@@ -90,10 +90,11 @@ def follow(
 
     Returns:
         For every step: bond_rms, A, of the difference of each bond's length; bond_mean, A, of all;
+        bond_shape, A, of the difference of their sorted lengths, which is that of the distributions;
         apart, A, root mean square over free atoms; broken; temperature and temperature_md, K. In
-        all: steps, bond_error, the root mean square over all steps; bond_worst; temperature_ratio,
-        of the means; counts_kept, whether atoms of each element were as many all the time; ended,
-        why it stopped early, or nothing.
+        all: steps; bond_error and shape_error, root mean squares over all steps; bond_worst;
+        temperature_ratio, of the means; counts_kept, whether atoms of each element were as many all
+        the time; ended, why it stopped early, or nothing.
     """
     state = frames[0]
     free, kept = state.free.numpy(), state.counts()
@@ -102,7 +103,15 @@ def follow(
     pairs = pairs[free[pairs].any(axis=1)]
     told_of: dict[str, list[float]] = {
         name: []
-        for name in ("bond_rms", "bond_mean", "apart", "broken", "temperature", "temperature_md")
+        for name in (
+            "bond_rms",
+            "bond_mean",
+            "bond_shape",
+            "apart",
+            "broken",
+            "temperature",
+            "temperature_md",
+        )
     }
     same, ended = True, ""
     for step, truth in enumerate(frames[1:], 1):
@@ -115,6 +124,8 @@ def follow(
         same &= bool((state.counts() == kept).all())
         mine, theirs = _lengths(state, pairs), _lengths(true, pairs)
         told_of["bond_rms"].append(float(np.sqrt(((mine - theirs) ** 2).mean())))
+        shape = np.sort(mine) - np.sort(theirs)
+        told_of["bond_shape"].append(float(np.sqrt((shape**2).mean())))
         told_of["bond_mean"].append(float(mine.mean() - theirs.mean()))
         told_of["apart"].append(state.apart(true)[0])
         told_of["broken"].append(int((mine > 1.95).sum()))
@@ -128,6 +139,7 @@ def follow(
         "steps": len(told_of["apart"]),
         "bond_error": float(np.sqrt((rms**2).mean())),
         "bond_worst": float(rms.max()),
+        "shape_error": float(np.sqrt((np.array(told_of["bond_shape"] or [np.nan]) ** 2).mean())),
         "broken_most": int(max(told_of["broken"], default=0)),
         "temperature_ratio": float(hot / md),
         "counts_kept": same,
@@ -172,14 +184,19 @@ class Stretched:
     def numbers(self) -> Numbers:
         """What JSON can hold."""
         return {
-            "yield": asdict(self.found),
-            "torn": asdict(self.torn),
+            "yield": plain(self.found),
+            "torn": plain(self.torn),
             "curve": self.curve.round(5).tolist(),
             "broken": self.broken.tolist(),
             "counts_kept": self.counts_kept,
             "steps": self.steps,
             "ended": self.ended,
         }
+
+
+def plain(found: Yield) -> Numbers:
+    """A yield as JSON can hold it: without a stress where bonds alone told."""
+    return asdict(found) | {"stress": found.stress if np.isfinite(found.stress) else None}
 
 
 def stretch(

@@ -202,8 +202,8 @@ class Study:
     def kept(self, way: str, name: str, do: Callable[[], Answer]) -> Answer:
         """What was found before, or is found now."""
         path = self.out / self.key(way) / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, json.dumps(do()))
         answer: Answer = json.loads(path.read_text())
         return answer
@@ -308,7 +308,7 @@ class Study:
         return made.numbers() | {
             "run": sample.name,
             "label": dataclasses.asdict(label),
-            "torn_md": dataclasses.asdict(torn),
+            "torn_md": measures.plain(torn),
             "cpu_seconds": round(spent, 2),
             "structure": structure,
         }
@@ -342,31 +342,28 @@ class Study:
         names = self.parts[1][:3]
 
         def do() -> Answer:
-            between = self.pairs[1][: 2 * self.settings.maps]
-            maps.learn_confidence(self.net.net, between[::2], between[1::2])
+            net = self._bare()
+            fresh = "predictor_0" not in net.confidence
+            if fresh:
+                between = self.pairs[1][: 2 * self.settings.maps]
+                maps.learn_confidence(net, between[::2], between[1::2])
             pairs: list[Pair] = []
             for name in names:
                 pairs += some_pairs(self.data[name], self.grid, max(2, self.settings.maps // 4))
-            state = self._strained()
-            told = maps.expected_of_atoms(self.net.net, state)
-            return maps.judged(self.net.net, pairs) | {"atoms": told.round(6).tolist()}
+            told = maps.expected_of_atoms(net, self._strained())
+            answer = maps.judged(net, pairs) | {"atoms": told.round(6).tolist(), "run": names[0]}
+            if fresh:  # weights by which answers are filed must stay
+                del net.confidence["predictor_0"]
+            return answer
 
-        # the head must not change what the weights are known by
-        key = self.key("net")
-        path = self.out / key / "confidence.json"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            answer = do()
-            self.net.net.confidence.clear()
-            write_text(path, json.dumps(answer))
-        return json.loads(path.read_text())
+        return self.kept("net", f"confidence-{names[0]}", do)
 
     def sensitivity(self) -> Answer:
         """Which atoms the longest bond of a sheet held out hangs on."""
         sample = self.data[self.parts[1][0]]
 
         def do() -> Answer:
-            told = maps.longest_bond(self.net.net, self._strained())
+            told = maps.longest_bond(self._bare(), self._strained())
             ends = maps.ends_of_slots(sample.pattern, self.data.design)
             answer: Answer = {"atoms": told.tolist(), "run": sample.name}
             if ends.any() and told.any():
@@ -378,6 +375,11 @@ class Study:
             return answer
 
         return self.kept("net", f"sensitivity-{sample.name}", do)
+
+    def _bare(self) -> SagesNet[AtomState]:
+        """The net without a thermostat that a rollout has left."""
+        Learned(self.net.net)
+        return self.net.net
 
     def _strained(self) -> AtomState:
         """A sheet held out, by molecular dynamics, at 0.8 of its yield strain, atoms by id."""
