@@ -154,3 +154,14 @@ def test_files_come_back(tmp_path: Path, name: str, tilted: bool) -> None:
         assert torch.equal(one.numbers, two.numbers)
         assert float((one.positions() - two.positions()).abs().max()) < 1e-6
         assert float((one.velocity - two.velocity).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["a.extxyz", "a.lammpstrj"])
+def test_atoms_counted_from_0_are_counted_from_1_in_files(tmp_path: Path, name: str) -> None:
+    grid = AtomGrid.over(bulk("Cu", cubic=True))
+    state = AtomState.of(bulk("Cu", cubic=True), grid)
+    assert state.ids.tolist() == [0, 1, 2, 3]
+    write_states(tmp_path / name, [state], [0.0])
+    (again,) = read_states(tmp_path / name, grid)
+    assert again.ids.tolist() == [1, 2, 3, 4]
+    assert torch.equal(again.cell, state.cell) and torch.equal(again.offset, state.offset)

@@ -63,6 +63,8 @@ def states_of(
 def trajectory_of(states: Sequence[AtomState], times: Sequence[float]) -> Trajectory:
     """One system's states as a trajectory in A, fs and A/fs, atoms by id.
 
+    Ids that are counted from 0 are counted from 1, as files do.
+
     Raises:
         InvalidArgument: a state holds several systems, other atoms than the first, or there are
             not as many times.
@@ -77,7 +79,7 @@ def trajectory_of(states: Sequence[AtomState], times: Sequence[float]) -> Trajec
         cell=first.grid.matrix,
         pbc=np.array(first.grid.pbc),
         velocities=np.stack([state.velocity.detach().cpu().double().numpy() for state in sorted_]),
-        ids=first.ids.cpu().numpy(),
+        ids=first.ids.cpu().numpy() + int(first.ids.min() == 0),
         units="real",
         symbols=np.array([chemical_symbols[z] for z in first.numbers.tolist()]),
     )
