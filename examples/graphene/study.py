@@ -345,7 +345,13 @@ class Study:
             net = self._bare()
             fresh = "predictor_0" not in net.confidence
             if fresh:
-                between = self.pairs[1][: 2 * self.settings.maps]
+                # of sheets as those it is asked about, between the frames the net has learned from
+                each = -(-2 * self.settings.maps // len(self.parts[0]))
+                between = [
+                    pair
+                    for name in self.parts[0]
+                    for pair in some_pairs(self.data[name], self.grid, each)
+                ]
                 maps.learn_confidence(net, between[::2], between[1::2])
             pairs: list[Pair] = []
             for name in names:
