@@ -37,6 +37,11 @@ class Cells(nn.Module, ABC, Generic[State]):
     channels: int
     arguments: dict[str, Any]
 
+    @property
+    def blind(self) -> bool:
+        """Whether `advance` and `loss` look at the state alone, not at vectors."""
+        return False
+
     @abstractmethod
     def lattice(self, states: Sequence[State]) -> Lattice:
         """Where the cells of all these states lie."""

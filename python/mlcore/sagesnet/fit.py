@@ -237,10 +237,11 @@ class _Steps(Generic[State]):
         (state, target), around = samples.window(self.net, chosen, age)
         if noise is not None:
             state, target = self.net.cells.shaken(state, target, noise)
+        if self.weighting is None:
+            grid = self.net.ahead(state, around)
+            return self.net.cells.loss(grid.h, grid.lattice, state, target)
         before = self.net.encode([state])
         grid = self.net.predict(before, around)
-        if self.weighting is None:
-            return self.net.cells.loss(grid.h, grid.lattice, state, target)
         errors = self.net.cells.errors(grid.h, grid.lattice, state, target)
         return (errors * self.weighting(before)).mean()
 

@@ -16,7 +16,7 @@ from mlcore.sagesnet.cells import Cells, State
 from mlcore.sagesnet.conserved import advanced, pooled
 from mlcore.sagesnet.fit import LiftSchedule, Run, Weighting, fit_levels
 from mlcore.sagesnet.grid import Environment, Grid
-from mlcore.sagesnet.lattice import Lattice
+from mlcore.sagesnet.lattice import DenseLattice, Lattice
 from mlcore.sagesnet.lift import Lift
 from mlcore.sagesnet.predictor import Predictor
 from mlcore.sagesnet.rollout import Rollout, rollout
@@ -173,8 +173,15 @@ class SagesNet(nn.Module, Generic[State]):
 
     def step(self, state: State, environment: Environment = None, step: int = 0) -> State:
         """The state one step of level 0 later."""
-        grid = self.predict(self.encode([state]), environment, step)
+        grid = self.ahead(state, environment, step)
         return self.cells.advance(grid.h, grid.lattice, state)
+
+    def ahead(self, state: State, environment: Environment = None, step: int = 0) -> Grid:
+        """What `Cells.advance` is told: vectors of level 0 a step later, or nothing at all for
+        cells that do not look at them."""
+        if self.cells.blind:
+            return Grid(torch.zeros(1, 1, 1, 1, self.cells.channels), (DenseLattice((1, 1, 1)),))
+        return self.predict(self.encode([state]), environment, step)
 
     def fit(
         self,

@@ -145,7 +145,7 @@ def _fine(
     kept = net.cells.conserved(state)
     yield 0, state, None
     for step in range(1, steps + 1):
-        grid = net.predict(net.encode([state]), environment, step - 1)
+        grid = net.ahead(state, environment, step - 1)
         _finite(grid, step)
         state = net.cells.advance(grid.h, grid.lattice, state)
         if kept is not None and not torch.equal(net.cells.conserved(state), kept):

@@ -243,6 +243,8 @@ def _epoch(run: _Run, objective: Objective) -> dict[str, float]:
         if not torch.isfinite(loss):
             raise Error(f"loss is {loss.item()} in epoch {run.epoch + 1}: lower the learning rate")
         loss.backward()  # type: ignore[no-untyped-call]
+        if run.options.clip is not None:
+            torch.nn.utils.clip_grad_norm_(run.module.parameters(), run.options.clip)
         total += float(loss.detach()) * len(samples)
         seen += len(samples)
         run.optimizer.step()

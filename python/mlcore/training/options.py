@@ -41,6 +41,7 @@ class TrainingOptions:
             further on. None sets no limit. Results depend on the machine where it ends training.
         final_part: of the learning rate, at which "cosine" and "warm-up" end.
         weight_decay: by which weights shrink in a step, in units of the learning rate (AdamW).
+        clip: largest norm of the gradient of a step, to which longer ones are cut; None: any.
 
     Raises:
         InvalidArgument: naming the setting.
@@ -60,6 +61,7 @@ class TrainingOptions:
     seconds: float | None = None
     final_part: float = 0.01
     weight_decay: float = 0.0
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "checkpoint_every", "batch_size", "patience"):
@@ -76,6 +78,8 @@ class TrainingOptions:
             raise InvalidArgument(
                 f"schedule must be 'constant', 'cosine' or 'warm-up', not {self.schedule!r}"
             )
+        if self.clip is not None and not 0 < self.clip < float("inf"):
+            raise InvalidArgument(f"clip must be positive or None, not {self.clip!r}")
         decay = self.weight_decay
         if not (isinstance(decay, (int, float)) and 0 <= decay < float("inf")):
             raise InvalidArgument(f"weight_decay must not be negative: {decay!r}")

@@ -10,20 +10,26 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from ase.data import atomic_numbers
+from ase.data import atomic_masses, atomic_numbers
 from torch import Tensor, nn
 
 from mlcore.errors import InvalidArgument
+from mlcore.sagesnet.atoms.bonds import Bonds, neighbours
 from mlcore.sagesnet.atoms.lattice import AtomLattice, DenseAtomLattice, atom_lattice, held
 from mlcore.sagesnet.atoms.reading import Reader, SlotScores
 from mlcore.sagesnet.atoms.slots import slots
 from mlcore.sagesnet.atoms.state import AtomState
+from mlcore.sagesnet.atoms.thermostat import Thermostat
 from mlcore.sagesnet.atoms.turned import turned
 from mlcore.sagesnet.cells import Cells
 from mlcore.sagesnet.lattice import Lattice
 from mlcore.sagesnet.symmetry import Symmetry
 
 __all__ = ["AtomCells", "Scales"]
+
+_ACCELERATION = 9.648533212e-3
+"""A/fs^2 of a mass of 1 u that 1 eV/A pulls at."""
+_SKIN = 0.05  # A, beyond what atoms move in a step, within which others are looked for
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,11 @@ class AtomCells(Cells[AtomState]):
     atoms are neither lost nor made. Corrections are held within ``limit`` scales and velocities
     within as many of theirs, so no run ends in infinite numbers, trained or not.
 
+    With ``kicks`` a step is no straight line but that of learned bonds (`Bonds`): so many times the
+    atoms drift, are kicked by the bonds' forces, and drift on. What is read of vectors is then a
+    correction of that, and without ``correction`` nothing: such steps can be turned and shifted at
+    will, keep the momentum, and look at no vectors.
+
     A cell with more atoms than slots is no obstacle to encoding and motion, only to `read` and to
     `mlcore.sagesnet.slots`.
 
@@ -87,6 +98,13 @@ class AtomCells(Cells[AtomState]):
         variance: whether an error bar is predicted too, and the loss is a likelihood.
         dense: compute all cells of the box, not only those with atoms and their neighbours.
         margin: empty cells beyond an open axis of a box that is periodic along others.
+        kicks: forces of bonds in a step; 0: atoms go straight.
+        reach, radial, order, shells: of the bonds; see `Bonds`.
+        correction: whether vectors of cells move atoms beyond that.
+        even: whether in the loss systems count alike, however fast they change.
+
+    Attributes:
+        thermostat: acts at the end of every step of a rollout; None: nothing does. See `Thermostat`.
 
     Raises:
         InvalidArgument: naming what is out of range.
@@ -110,6 +128,13 @@ class AtomCells(Cells[AtomState]):
         variance: bool = False,
         dense: bool = False,
         margin: int = 4,
+        kicks: int = 0,
+        reach: float = 2.1,
+        radial: int = 8,
+        order: int = 3,
+        shells: int = 2,
+        correction: bool = True,
+        even: bool = False,
     ) -> None:
         super().__init__()
         self.scales = scales if isinstance(scales, Scales) else Scales(*scales)
@@ -130,6 +155,13 @@ class AtomCells(Cells[AtomState]):
             "variance": variance,
             "dense": dense,
             "margin": margin,
+            "kicks": kicks,
+            "reach": reach,
+            "radial": radial,
+            "order": order,
+            "shells": shells,
+            "correction": correction,
+            "even": even,
         }
         for name, values in (("dt", [dt]), ("scales", told), ("limit", [limit])):
             if not all(math.isfinite(x) and x > 0 for x in values):
@@ -139,6 +171,14 @@ class AtomCells(Cells[AtomState]):
         for name, whole in (("channels", channels), ("width", width), ("slots", slots)):
             if not isinstance(whole, int) or whole < 1:
                 raise InvalidArgument(f"{name} must be a whole number from 1 on, got {whole!r}")
+        if not isinstance(kicks, int) or kicks < 0:
+            raise InvalidArgument(f"kicks must be a whole number from 0 on, got {kicks!r}")
+        if variance and not correction:
+            raise InvalidArgument("variance is read of vectors: it needs correction")
+        self.bonds = Bonds(len(elements), reach, radial, order, shells) if kicks else None
+        self.register_buffer("masses", torch.as_tensor(atomic_masses).float(), persistent=False)
+        self.kicks, self.correction, self.even = kicks, correction, even
+        self.thermostat: Thermostat | None = None
         self.channels, self.dt, self.limit, self.variance = channels, dt, limit, variance
         self.shift = shift
         self.noise, self.weight, self.dense, self.margin = tuple(noise), reading, dense, margin
@@ -205,15 +245,77 @@ class AtomCells(Cells[AtomState]):
             (velocity[row, slot] * self.scales.velocity).float(),
         )
 
+    @property
+    def blind(self) -> bool:
+        return not self.correction
+
     def advance(self, h: Tensor, lattice: Lattice, state: AtomState) -> AtomState:
-        step, change, _ = self._motion(h, lattice, state)
+        way, velocity = self._carried(state)
+        if self.correction:
+            step, change, _ = self._motion(h, lattice, state)
+            way, velocity = way + step.to(way.dtype), velocity + change.to(way.dtype)
+        if self.thermostat is not None:
+            velocity = self.thermostat(velocity, self._buffer("masses")[state.numbers], self.dt)
         most = self.limit * self.scales.velocity
         driven = ~state.free[:, None]
-        faster = (state.velocity + change.to(state.velocity.dtype)).clamp(-most, most)
-        velocity = torch.where(driven, state.velocity, faster)
-        straight = state.velocity * self.dt
-        way = torch.where(driven, straight, straight + step.to(straight.dtype))
+        velocity = torch.where(driven, state.velocity, velocity.clamp(-most, most))
+        way = torch.where(driven, state.velocity * self.dt, way)
         return state.moved(way, velocity)
+
+    def energy(self, state: AtomState) -> Tensor:
+        """(B,) eV of the systems' bonds.
+
+        Raises:
+            InvalidArgument: these cells have no bonds.
+        """
+        bonds = self._bonds()
+        near = neighbours(state, bonds.reach, bonds.weight.dtype)
+        each = bonds.energies(near.way, near, self._species(state) - 1)
+        return each.new_zeros(state.batch).index_add(0, state.system, each)
+
+    def forces(self, state: AtomState) -> Tensor:
+        """(n, 3) eV/A by which bonds pull at the atoms, at driven ones too.
+
+        Raises:
+            InvalidArgument: these cells have no bonds.
+        """
+        bonds = self._bonds()
+        near = neighbours(state, bonds.reach, bonds.weight.dtype)
+        return bonds.forces(near.way, near, self._species(state) - 1)
+
+    def whiten(self, states: Sequence[AtomState], floor: float = 1e-7) -> None:
+        """`Bonds.whiten`: makes training of bonds some hundred times faster.
+
+        Raises:
+            InvalidArgument: these cells have no bonds.
+        """
+        self._bonds().whiten(states, self._buffer("species") - 1, floor)
+
+    def _bonds(self) -> Bonds:
+        if self.bonds is None:
+            raise InvalidArgument("kicks: these cells have none, hence no bonds")
+        return self.bonds
+
+    def _carried(self, state: AtomState) -> tuple[Tensor, Tensor]:
+        """(n, 3) A each atom goes by its velocity and the bonds' kicks, (n, 3) A/fs its velocity
+        afterwards."""
+        velocity = state.velocity
+        if self.bonds is None:
+            return velocity * self.dt, velocity
+        most = 2 * float(velocity.detach().abs().max()) * self.dt if len(state) else 0.0
+        near = neighbours(state, self.bonds.reach + min(most, 1.0) + _SKIN, velocity.dtype)
+        species, part = self._species(state) - 1, self.dt / self.kicks
+        push = (part * _ACCELERATION / self._buffer("masses")[state.numbers] * state.free)[:, None]
+        way, known = torch.zeros_like(velocity), self.bonds.coefficients
+        for _ in range(self.kicks):
+            way = way + velocity * (part / 2)
+            ways = near.way + (way[near.index] - way[:, None])
+            force = self.bonds.forces(ways, near, species, known, torch.is_grad_enabled())
+            if state.force is not None:
+                force = force + state.force
+            velocity = velocity + push * force
+            way = way + velocity * (part / 2)
+        return way, velocity
 
     def reconstruction(self, h: Tensor, lattice: Lattice, state: AtomState) -> Tensor:
         """Mean over the atoms of what `read` costs of all cells."""
@@ -231,7 +333,10 @@ class AtomCells(Cells[AtomState]):
         """Squared errors of places and velocities in units of their scales, a mean over the atoms
         that are not driven, and with ``reading`` that of the autoencoder now and a step later."""
         target = state.matched(target)
-        total = self._of_atoms(h, lattice, state, target)[state.free].mean()
+        errors = self._of_atoms(h, lattice, state, target)
+        if self.even:
+            errors = errors / self._pace(state, target)[state.system]
+        total = errors[state.free].mean()
         if self.weight:
             now = self.reconstruction(self.encode(state, lattice), lattice, state)
             later = self.reconstruction(h, lattice, target)
@@ -278,19 +383,31 @@ class AtomCells(Cells[AtomState]):
 
     def _of_atoms(self, h: Tensor, lattice: Lattice, state: AtomState, target: AtomState) -> Tensor:
         """(n,) errors; ``target`` in the order of ``state``."""
-        step, change, spread = self._motion(h, lattice, state)
-        wanted = state.displacement(target) - state.velocity.double() * self.dt
-        faster = (target.velocity - state.velocity).to(change.dtype)
+        way, velocity = self._carried(state)
+        wanted = state.displacement(target) - way.double()
+        faster = target.velocity - velocity
+        if self.correction:
+            step, change, spread = self._motion(h, lattice, state)
+        else:
+            step, change, spread = torch.zeros_like(way), torch.zeros_like(way), None
         errors = torch.stack(
             [
-                ((step - wanted.to(step.dtype)) / self.scales.step).square().mean(dim=1),
-                ((change - faster) / self.scales.change).square().mean(dim=1),
+                ((wanted.to(step.dtype) - step) / self.scales.step).square().mean(dim=1),
+                ((faster - change) / self.scales.change).square().mean(dim=1),
             ],
             dim=1,
         )
         if spread is None:
             return errors.sum(dim=1)
         return (errors * torch.exp(-spread) + spread).sum(dim=1)
+
+    def _pace(self, state: AtomState, target: AtomState) -> Tensor:
+        """(B,) mean squares of the changes of velocities in units of their scale, and a tenth."""
+        free = state.free
+        change = (target.velocity - state.velocity)[free].square().mean(dim=1)
+        total = change.new_zeros(state.batch).index_add(0, state.system[free], change)
+        count = torch.bincount(state.system[free], minlength=state.batch).clamp(min=1)
+        return total / count / self.scales.change**2 + 0.1
 
     def _motion(
         self, h: Tensor, lattice: Lattice, state: AtomState

@@ -1,0 +1,321 @@
+"""A learned energy of bonds among the bonds around them, and the forces that follow from it.
+
+    E = sum_ij t(r_ij) . C . m(s_ij, s_ji),  F = -dE/dx
+
+over the directed bonds i -> j shorter than the reach. t are functions of a bond's length that end at
+the reach; s_ij tells how the other bonds of i lie about i -> j, by sums of Legendre-like powers of
+cosines; m are all products of up to two entries of s of both ends. It is linear in C, which is all
+there is to learn, and made of numbers that no turn or mirror changes: forces add up to nothing, exert
+no torque and do no work on a closed path whatever C is. Moments of neighbours as a basis: A. V.
+Shapeev, Multiscale Model. Simul. 14, 1153 (2016); bonds that depend on the bonds beside them: J.
+Tersoff, Phys. Rev. B 37, 6991 (1988).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mlcore.errors import InvalidArgument
+from mlcore.neighbors import neighbor_batch
+from mlcore.sagesnet.atoms.state import AtomState
+
+__all__ = ["Bonds", "Neighbours", "neighbours"]
+
+_MOST = 4096  # functions of a basis that is whitened
+_CHUNK = 64  # forces of functions of the basis made at a time
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Who is near whom, in rows of one length.
+
+    Attributes:
+        index: (n, k) int64, atoms near each; in what is left of a row, the atom itself.
+        way: (n, k, 3) A, vectors to them; beyond every reach in what is left of a row.
+        back: (n * k,) int64, where the same bond stands seen from its other end.
+    """
+
+    index: Tensor
+    way: Tensor
+    back: Tensor
+
+
+def neighbours(state: AtomState, reach: float, dtype: torch.dtype) -> Neighbours:
+    """All atoms within ``reach`` A of each of the atoms."""
+    order = torch.argsort(state.system, stable=True).numpy()
+    first = np.concatenate([[0], np.cumsum(np.bincount(state.system, minlength=state.batch))])
+    i, j, turns, way = neighbor_batch(
+        "ijSD",
+        state.positions().numpy()[order],
+        reach,
+        state.grid.matrix,
+        state.grid.pbc,
+        batch_offsets=first,
+        index_dtype=np.int64,
+    ).arrays
+    n = len(state)
+    count = np.bincount(i, minlength=n)
+    most = max(int(count.max(initial=0)), 1)
+    place = order[i] * most + np.arange(len(i)) - (np.cumsum(count) - count)[i]
+    index = np.repeat(np.arange(n), most)
+    index[place] = order[j]
+    ways = np.full((n * most, 3), 4 * reach)
+    ways[place] = way
+    back = np.arange(n * most)
+    sign = turns.T[::-1]
+    back[place[np.lexsort((*sign, j, i))]] = place[np.lexsort((*-sign, i, j))]
+    return Neighbours(
+        torch.as_tensor(index.reshape(n, most)),
+        torch.as_tensor(ways.reshape(n, most, 3)).to(dtype),
+        torch.as_tensor(back),
+    )
+
+
+class Bonds(nn.Module):
+    """The energy.
+
+    Args:
+        elements: how many kinds of atoms.
+        reach: A, beyond which there is no bond.
+        radial: functions of a bond's length.
+        order: highest power of cosines.
+        shells: how many weights, as functions of their lengths, the bonds around have.
+
+    Raises:
+        InvalidArgument: naming what is out of range.
+    """
+
+    middle: Tensor
+    mixing: Tensor
+    exponents: Tensor
+    waves: Tensor
+    left: Tensor
+    right: Tensor
+
+    def __init__(
+        self,
+        elements: int = 1,
+        reach: float = 2.1,
+        radial: int = 10,
+        order: int = 3,
+        shells: int = 2,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("elements", elements, 1),
+            ("radial", radial, 1),
+            ("order", order, 1),
+            ("shells", shells, 1),
+        ):
+            if not isinstance(value, int) or value < least:
+                raise InvalidArgument(f"{name} must be a whole number from {least} on: {value!r}")
+        if not 0 < reach < math.inf:
+            raise InvalidArgument(f"reach must be a length above 0, got {reach!r}")
+        self.elements, self.reach, self.order = elements, reach, order
+        self.register_buffer("waves", math.pi * torch.arange(radial), persistent=False)
+        powers = 4.0 * 3.0 ** torch.arange(shells)
+        self.register_buffer("exponents", powers, persistent=False)
+        self.monomials = [_monomials(total) for total in range(1, order + 1)]
+        seen = shells * elements * (order + 2)
+        left, right = torch.triu_indices(seen, seen)
+        self.register_buffer("left", left, persistent=False)
+        self.register_buffer("right", right, persistent=False)
+        self.shape = (radial * elements**2, 1 + seen + 2 * len(left) + order * shells * elements)
+        self.weight = nn.Parameter(torch.zeros(self.shape))
+        size = self.weight.numel()
+        # kept even where it does nothing: files hold tensors of known shapes
+        self.register_buffer("mixing", torch.eye(size if size <= _MOST else 0))
+        self.register_buffer("middle", torch.zeros(seen))
+
+    @property
+    def coefficients(self) -> Tensor:
+        """C, eV."""
+        if not len(self.mixing):
+            return self.weight
+        return (self.mixing @ self.weight.flatten()).reshape(self.shape)
+
+    def energies(
+        self,
+        ways: Tensor,
+        near: Neighbours,
+        species: Tensor,
+        coefficients: Tensor | None = None,
+    ) -> Tensor:
+        """(n,) eV of the atoms.
+
+        Args:
+            ways: (n, k, 3) A, as those of ``near`` or moved on.
+            near: see `neighbours`.
+            species: (n,) from 0 on.
+            coefficients: those of these weights, where they are known already.
+        """
+        lengths, products = self._basis(ways, near, species)
+        known = self.coefficients if coefficients is None else coefficients
+        return ((products @ known.T) * lengths).sum(dim=(1, 2))
+
+    def forces(
+        self,
+        ways: Tensor,
+        near: Neighbours,
+        species: Tensor,
+        coefficients: Tensor | None = None,
+        learning: bool = False,
+    ) -> Tensor:
+        """(n, 3) eV/A; ``learning``: gradients by weights and places flow through them."""
+        with torch.enable_grad():
+            free = ways if ways.requires_grad else ways.detach().requires_grad_()
+            total = self.energies(free, near, species, coefficients).sum()
+            (slope,) = torch.autograd.grad(total, free, create_graph=learning)
+        return _pulled(slope, near)
+
+    def whiten(self, states: Iterable[AtomState], species: Tensor, floor: float = 1e-6) -> None:
+        """Measures weights by the forces they make in these states, so that all are learned alike.
+
+        Weights learned before keep their meaning only until then; call it before training.
+
+        Args:
+            states: some that are like those to come.
+            species: (119,) of atomic numbers, from 0 on.
+            floor: part of the strongest forces below which a combination is hardly learned.
+
+        Raises:
+            InvalidArgument: no states, or too many functions.
+        """
+        if self.weight.numel() > _MOST:
+            raise InvalidArgument(
+                f"the basis has {self.weight.numel()} functions, whitened are up to {_MOST}: take "
+                "fewer elements, radial, order or shells"
+            )
+        fine = copy.deepcopy(self).double()
+        chosen = list(states)
+        if not chosen:
+            raise InvalidArgument("states must be one or more, got none")
+        fine.middle = torch.zeros_like(fine.middle)
+        fine.middle = torch.stack([fine._middle(state, species) for state in chosen]).mean(dim=0)
+        gram = torch.zeros(self.weight.numel(), self.weight.numel(), dtype=torch.float64)
+        for state in chosen:
+            forces = fine._forces_of_all(state, species)
+            gram += forces @ forces.T / forces.square().sum()
+        values, vectors = torch.linalg.eigh(gram)
+        scale = (values.clamp(min=0) + floor * values.max()).rsqrt()
+        self.middle = fine.middle.to(self.weight.dtype)
+        self.mixing = (vectors * scale).to(self.weight.dtype)
+
+    def _middle(self, state: AtomState, species: Tensor) -> Tensor:
+        """(s,) means over all bonds of what is around them."""
+        near = neighbours(state, self.reach, self.weight.dtype)
+        shells, unit = self._shells(near.way, near, species[state.numbers])
+        seen, _ = self._around(unit, shells, near)
+        return seen[near.way.norm(dim=-1) < self.reach].mean(dim=0)
+
+    def _forces_of_all(self, state: AtomState, species: Tensor) -> Tensor:
+        """(c, 3 f) forces on the f free atoms of each function of the basis alone."""
+        near = neighbours(state, self.reach, self.weight.dtype)
+        ways = near.way.requires_grad_()
+        lengths, products = self._basis(ways, near, species[state.numbers])
+        made, count = [], self.shape[1]
+        for row in range(self.shape[0]):
+            sums = (lengths[..., row, None] * products).sum(dim=(0, 1))
+            for start in range(0, count, _CHUNK):
+                pick = torch.eye(count)[start : start + _CHUNK]
+                (slope,) = torch.autograd.grad(
+                    sums, ways, pick, retain_graph=True, is_grads_batched=True
+                )
+                pulled = torch.stack([_pulled(one, near)[state.free] for one in slope])
+                made.append(pulled.flatten(1))
+        return torch.cat(made)
+
+    def _basis(self, ways: Tensor, near: Neighbours, species: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, k, t) functions of lengths, (n, k, m) products of what is around."""
+        n, k, _ = ways.shape
+        squared = ways.square().sum(dim=-1, keepdim=True)
+        inverse = squared.clamp(min=1e-4).rsqrt()
+        part = squared * inverse / self.reach
+        inside = (1 - part.square()).clamp(min=0)
+        lengths = (part * self.waves).cos() * (inside * inside * inside)
+        if self.elements > 1:
+            pair = nn.functional.one_hot(
+                species[:, None] * self.elements + species[near.index], self.elements**2
+            )
+            lengths = (pair.to(ways.dtype)[..., None] * lengths[..., None, :]).flatten(2)
+        shells, unit = self._shells(ways, near, species)
+        seen, across = self._around(unit, shells, near)
+        seen = seen - self.middle
+        other = seen.reshape(n * k, -1)[near.back].view(n, k, -1)
+        products = torch.cat(
+            [
+                torch.ones_like(part),
+                seen,
+                seen[..., self.left] * seen[..., self.right],
+                seen[..., self.left] * other[..., self.right],
+                across,
+            ],
+            dim=-1,
+        )
+        return lengths, products
+
+    def _shells(self, ways: Tensor, near: Neighbours, species: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, k, q) weights of bonds in the sums around an atom, (n, k, 3) their directions."""
+        squared = ways.square().sum(dim=-1, keepdim=True)
+        inverse = squared.clamp(min=1e-4).rsqrt()
+        part = (squared * inverse / self.reach).clamp(max=1)
+        shells = (1 - part**self.exponents).square()
+        if self.elements > 1:
+            kind = nn.functional.one_hot(species, self.elements).to(ways.dtype)
+            shells = (kind[near.index][..., None] * shells[..., None, :]).flatten(2)
+        return shells, ways * inverse
+
+    def _around(self, unit: Tensor, shells: Tensor, near: Neighbours) -> tuple[Tensor, Tensor]:
+        """(n, k, s) sums over the other bonds of i of their weights and powers of the cosine; and
+        (n, k, q, 3) sums of their directions."""
+        count = shells.sum(dim=1)
+        total = count[:, None] - shells
+        beyond = shells * (count[near.index] - shells)
+        sums = [total, beyond.sum(dim=1, keepdim=True) - beyond]
+        pairs, turned = [], shells.transpose(1, 2)
+        made = {(0, 0, 0): torch.ones_like(unit[..., 0])}
+        for block in self.monomials:
+            for e, axis, less in block:
+                made[e] = made[less] * unit[..., axis]
+            tensor = torch.stack([made[e] for e, _, _ in block], dim=-1)
+            weights = torch.tensor([_multinomial(e) for e, _, _ in block], dtype=unit.dtype)
+            moments = torch.matmul(turned, tensor)
+            # the bond itself has the cosine 1
+            sums.append(torch.matmul(tensor * weights, moments.transpose(1, 2)) - shells)
+            rest = moments[:, None] - shells[..., None] * tensor[..., None, :]
+            facing = rest.flatten(0, 1)[near.back].view(rest.shape)
+            pairs.append((rest * facing * weights).sum(dim=-1))
+        return torch.cat(sums, dim=-1), torch.cat(pairs, dim=-1)
+
+
+def _pulled(slope: Tensor, near: Neighbours) -> Tensor:
+    """(n, 3) forces of slopes by ways (n, k, 3): what pulls at one end pulls at the other too."""
+    n, k, _ = slope.shape
+    return (slope - slope.reshape(n * k, 3)[near.back].view(n, k, 3)).sum(dim=1)
+
+
+_Exponents = tuple[int, int, int]
+
+
+def _monomials(total: int) -> list[tuple[_Exponents, int, _Exponents]]:
+    """Exponents of x, y, z of a degree; an axis and the exponents without it once."""
+    made = []
+    for a in range(total, -1, -1):
+        for b in range(total - a, -1, -1):
+            e = [a, b, total - a - b]
+            axis = next(k for k in range(3) if e[k])
+            less = [n - (k == axis) for k, n in enumerate(e)]
+            made.append(((e[0], e[1], e[2]), axis, (less[0], less[1], less[2])))
+    return made
+
+
+def _multinomial(e: _Exponents) -> float:
+    a, b, c = e
+    return math.factorial(a + b + c) / (math.factorial(a) * math.factorial(b) * math.factorial(c))
