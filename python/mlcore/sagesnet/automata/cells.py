@@ -57,13 +57,13 @@ class AutomatonCells(Cells[Tensor]):
         return encoded
 
     def read(self, h: Tensor, lattice: Lattice) -> Tensor:
-        return self.logits(h).argmax(dim=-1)  # type: ignore[no-any-return]
+        return self._near(h).argmax(dim=-1)
 
     def advance(self, h: Tensor, lattice: Lattice, state: Tensor) -> Tensor:
-        return self.read(h, lattice)
+        return self.logits(h).argmax(dim=-1)  # type: ignore[no-any-return]
 
     def reconstruction(self, h: Tensor, lattice: Lattice, state: Tensor) -> Tensor:
-        return self.errors(h, lattice, state, state).mean()
+        return nn.functional.cross_entropy(self._near(h).movedim(-1, 1), state)
 
     def loss(self, h: Tensor, lattice: Lattice, state: Tensor, target: Tensor) -> Tensor:
         return self.errors(h, lattice, state, target).mean()
@@ -71,6 +71,11 @@ class AutomatonCells(Cells[Tensor]):
     def errors(self, h: Tensor, lattice: Lattice, state: Tensor, target: Tensor) -> Tensor:
         logits = self.logits(h).movedim(-1, 1)
         return nn.functional.cross_entropy(logits, target, reduction="none")
+
+    def _near(self, h: Tensor) -> Tensor:
+        """(..., S) how near vectors are to those of states; logits know predicted ones alone."""
+        code = self.code.weight
+        return h @ code.T - code.square().sum(dim=1) / 2
 
     def turned(self, state: Tensor, symmetry: Symmetry) -> Tensor:
         return symmetry.field(state)
