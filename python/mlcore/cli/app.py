@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mlcore import __version__
-from mlcore.cli import DEBUG, doctor, export, forcefield, integrators, lammps
+from mlcore.cli import DEBUG, doctor, export, forcefield, integrators, lammps, sagesnet
 from mlcore.mobility.cli import app as mobility_app
 
 __all__ = ["app"]
@@ -27,6 +27,7 @@ app.add_typer(forcefield.app, name="forcefield")
 app.add_typer(integrators.app, name="integrators")
 app.add_typer(lammps.app, name="lammps")
 app.add_typer(mobility_app, name="mobility")
+app.add_typer(sagesnet.app, name="sagesnet")
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch import Tensor
 from mlcore.errors import InvalidArgument
 from mlcore.io.atomic import write_bytes
 
-__all__ = ["atoms_frame", "save_gif", "save_png", "slice_frame", "voxels_frame"]
+__all__ = ["atoms_frame", "curves_frame", "save_gif", "save_png", "slice_frame", "voxels_frame"]
 
 Frame = npt.NDArray[np.uint8]
 Values = Tensor | npt.ArrayLike
@@ -172,6 +172,42 @@ def atoms_frame(
     names = [name for k, name in enumerate("xyz") if k != axis]
     axes.set(xlabel=f"{names[0]} / Å", ylabel=f"{names[1]} / Å", title=title)
     figure.colorbar(paint, ax=axes)
+    figure.set_layout_engine("tight")
+    return _drawn(figure)
+
+
+def curves_frame(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    x: str = "",
+    y: str = "",
+    logarithmic: bool = False,
+    size: float = 6.0,
+) -> Frame:
+    """Lines with their names; those beyond ten are not named.
+
+    Args:
+        curves: by name, points.
+        x, y: what the axes are.
+        logarithmic: whether y is, where all of it is positive.
+        size: of the picture's longer side, in 100 pixels.
+
+    Raises:
+        InvalidArgument: there are no curves, or one is not of points.
+    """
+    lines = {name: _numbers(points) for name, points in curves.items()}
+    if not lines or any(one.ndim != 2 or one.shape[1] != 2 for one in lines.values()):
+        raise InvalidArgument("curves must be some, each of points (x, y)")
+    figure = _figure(size, 0.6 * size)
+    axes: Any = figure.add_subplot()
+    for name, points in lines.items():
+        axes.plot(*points.T, label=name, linewidth=1)
+    if logarithmic and all((one[:, 1] > 0).all() for one in lines.values()):
+        axes.set_yscale("log")
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(alpha=0.3)
+    if len(lines) <= 10:
+        axes.legend()
     figure.set_layout_engine("tight")
     return _drawn(figure)
 
