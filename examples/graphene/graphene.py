@@ -58,6 +58,7 @@ def measured(study: Study) -> Answer:
     }
     for name in ("steps", "rest", "growth"):
         found[name] = {way: getattr(study, name)(way) for way in WAYS}
+    found["noise"] = study.noise(found["steps"][WAYS[2]]["velocity_rms"])
     found["speed"] = study.speed()
     found["confidence"] = study.confidence()
     found["sensitivity"] = study.sensitivity()
@@ -100,7 +101,7 @@ def rows(found: Answer) -> list[Row]:
     for kelvin in sorted({one["kelvin"] for one in found["rest"][net]}):
         told += _rest_rows(found, kelvin)
     steps = {way: found["steps"][way]["velocity"] for way in WAYS}
-    others = f"graph network {steps[WAYS[1]]:.3f}"
+    others = f"graph network {steps[WAYS[1]]:.3f}, noise of the thermostat {found['noise']:.3f}"
     told.append(("M2 velocity change", f"{steps[net]:.3f}", others, "0.3", steps[net] <= 0.3))
     told += _yield_rows(found)
     told += _speed_rows(found)

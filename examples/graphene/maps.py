@@ -66,19 +66,22 @@ def expected_of_atoms(net: SagesNet[Any], state: AtomState) -> Array:
 
 
 def longest_bond(net: SagesNet[Any], state: AtomState) -> Array:
-    """(n,) how strongly the soft maximum of bond lengths a step later hangs on each atom's place."""
+    """(n,) how strongly the soft maximum of bond lengths a step later hangs on each atom's velocity.
+
+    Told per length that the velocity leads to in a step, so it has no unit. Velocities and not places,
+    since cells with bonds see where atoms are, but derive by how they move.
+    """
     pairs = torch.from_numpy(bonds(state.positions().numpy()))
     edges = torch.as_tensor(state.grid.edges).float()
-    width = torch.diagonal(edges)
 
-    def soft_maximum(offset: Tensor) -> Tensor:
-        later = net.step(replace(state, offset=offset))
+    def soft_maximum(velocity: Tensor) -> Tensor:
+        later = net.step(replace(state, velocity=velocity))
         extents = torch.tensor(later.grid.extents)
         place = (later.image * extents + later.cell + 0.5 + later.offset) @ edges
         far = (place[pairs[:, 0]] - place[pairs[:, 1]]).norm(dim=1)
         return SOFT * torch.logsumexp(far / SOFT, dim=0)
 
-    gradient = sensitivity(soft_maximum, state.offset).gradient / width
+    gradient = sensitivity(soft_maximum, state.velocity).gradient / net.cells.dt
     return np.asarray(gradient.norm(dim=1).numpy(), np.float64)
 
 

@@ -53,13 +53,16 @@ def one_step(stepper: Stepper, pairs: Iterable[Pair], dt: float = 10.0) -> Numbe
 
     Returns:
         velocity, place: roots of summed squares over all pairs; velocity_median: of the pairs' own;
-        velocity_rms: A/fs; pairs.
+        velocity_rms: A/fs; pairs; ended: why a step could not be made, where all others are nan.
     """
     sums, each = np.zeros(4), []
     for now, later in pairs:
         later = now.matched(later)
         free = now.free
-        after = stepper(now)
+        try:
+            after = stepper(now)
+        except Error as problem:
+            return _refused(str(problem))
         way = now.displacement(later) - dt * now.velocity
         parts = (
             after.velocity - later.velocity,
@@ -77,7 +80,13 @@ def one_step(stepper: Stepper, pairs: Iterable[Pair], dt: float = 10.0) -> Numbe
         "velocity_median": float(np.median(np.sqrt(wrong / base))),
         "velocity_rms": float(np.sqrt(wrong.sum() / (3 * atoms.sum()))),
         "pairs": len(each),
+        "ended": "",
     }
+
+
+def _refused(problem: str) -> Numbers:
+    names = ("velocity", "place", "velocity_median", "velocity_rms")
+    return {name: float("nan") for name in names} | {"pairs": 0, "ended": problem}
 
 
 # -- M0, M1 and growth of error: rollouts beside molecular dynamics ---------------------------------

@@ -43,6 +43,8 @@ from steppers import Graph, Learned
 Answer = dict[str, Any]
 PARTS = (0.25, 0.5, 0.75, 0.95)
 """Of the lesser of both yield strains, at which structures are compared."""
+KELVIN = 8.314462618e-7
+"""A^2/fs^2 u of 1 K."""
 WAYS = ("net", "graph network", "constant velocity")
 
 
@@ -143,6 +145,10 @@ class Study:
         torch.manual_seed(0)
         cells = AtomCells((6,), DT, scales=self.scales, **self.settings.cells)
         net: SagesNet[AtomState] = SagesNet(cells, [self.settings.level])
+        if getattr(cells, "kicks", 0):
+            # small sheets tell as much and cost less
+            small = sorted((now for now, _ in learned), key=len)[: max(1, len(learned) // 4)]
+            cells.whiten(small[:: max(1, len(small) // 8)][:8])
         options = dataclasses.replace(
             self.settings.fit, directory=self.out / "training", resume=True, progress=True
         )
@@ -221,6 +227,13 @@ class Study:
 
         which = hashlib.sha256(" ".join(names).encode()).hexdigest()[:8]
         return self.kept(way, f"steps-{which}", do)
+
+    def noise(self, change: float) -> float:
+        """What the data's thermostat adds by chance in a step, that nothing can predict, in parts of
+        ``change``, A/fs, the error of constant velocity."""
+        pull = self.data.pull
+        forgotten = 1 - np.exp(-2 * DT * 1e-3 / pull.damping)
+        return float(np.sqrt(forgotten * KELVIN * pull.temperature / 12.011) / change)
 
     def rest(self, way: str) -> list[Answer]:
         """Rollouts of uncut sheets at rest (M1)."""
