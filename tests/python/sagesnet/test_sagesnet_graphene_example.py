@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mlcore.sagesnet import AtomState, Scales
+from mlcore.sagesnet import AtomCells, AtomState, Level, SagesNet, Scales
 from mlcore.sagesnet.carbon import TINY, Dataset, Pull, Sample
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "graphene"
@@ -126,6 +126,30 @@ def test_yields_are_read_as_labels_are(example: Any, sample: Sample) -> None:
     assert same["pair_density"] == 0.0 and same["bond_overlap"] == pytest.approx(1.0)
     torn = measures.observables(by_bonds.frames[:3], by_bonds.frames[-3:])
     assert torn["pair_density"] > 0.02 and torn["bond_overlap"] < 0.9
+
+
+def test_nets_with_bonds_pull_at_their_grips(example: Any, sample: Sample) -> None:
+    (start,) = example.frames.states_of(sample.window(0, 1), example.frames.grid_of([sample]))
+    torch.manual_seed(0)
+    bonds = {"kicks": 1, "correction": False, "radial": 3, "order": 1, "shells": 1}
+    cells = AtomCells((6,), DT, channels=4, width=4, **bonds)
+    torch.nn.init.normal_(cells.bonds.weight, std=0.01)
+    pull = Pull(**sample.record["pull"])
+    stepper = example.steppers.Learned(SagesNet(cells, [Level()]), pull)
+    assert cells.thermostat is not None and cells.thermostat.damping == 2000.0
+    along = cells.forces(start).detach().numpy()[:, 0].astype(float)
+    grip, section = sample.start.arrays["grip"], float(sample.record["section"])
+    assert abs(along[grip > 0].sum()) > 1e-3
+    found = example.measures.stretch(stepper, start, grip, section, pull, until=0.06)
+    assert found.counts_kept and len(found.curve) == found.steps // 5 == 3
+    # the pull is what the energy gains by a length between the grips
+    cells = cells.double()
+    way = torch.from_numpy(np.outer(grip, [0.5e-3, 0.0, 0.0]))
+    ends = [cells.energy(start.moved(side * way, start.velocity)).item() for side in (1, -1)]
+    pulled = example.measures._pull(cells.forces(start), start, grip)
+    assert pulled == pytest.approx((ends[0] - ends[1]) / 2e-3, rel=1e-3)
+    example.steppers.Learned(SagesNet(cells, [Level()]))
+    assert cells.thermostat is None
 
 
 def test_errors_of_yields_stand_beside_the_mean_and_the_seeds(example: Any) -> None:
