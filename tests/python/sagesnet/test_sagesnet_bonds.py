@@ -82,6 +82,9 @@ def test_forces_are_slopes_of_the_energy(elements: int) -> None:
         shift[atom, axis] = 1e-5
         slope = (energy(shift) - energy(-shift)) / 2e-5
         assert float(forces[atom, axis]) == pytest.approx(-slope, rel=1e-6, abs=1e-7)
+    lengths, products = bonds._basis(near.way, near, species)
+    plain = torch.einsum("nkt,tm,nkm->n", lengths, bonds.coefficients, products)
+    torch.testing.assert_close(bonds.energies(near.way, near, species), plain)
     assert forces.sum(dim=0).abs().max() < 1e-10
     assert forces.abs().max() > 0.1
 

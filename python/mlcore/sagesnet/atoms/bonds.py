@@ -146,7 +146,7 @@ class Bonds(nn.Module):
         ways: Tensor,
         near: Neighbours,
         species: Tensor,
-        coefficients: Tensor | None = None,
+        tables: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """(n,) eV of the atoms.
 
@@ -154,24 +154,47 @@ class Bonds(nn.Module):
             ways: (n, k, 3) A, as those of ``near`` or moved on.
             near: see `neighbours`.
             species: (n,) from 0 on.
-            coefficients: those of these weights, where they are known already.
+            tables: those of these weights, where they are known already.
         """
-        lengths, products = self._basis(ways, near, species)
-        known = self.coefficients if coefficients is None else coefficients
-        return ((products @ known.T) * lengths).sum(dim=(1, 2))
+        lengths, seen, other, across = self._parts(ways, near, species)
+        linear, square = self.tables() if tables is None else tables
+        told = torch.matmul(lengths, linear)
+        ones = torch.ones_like(told[..., :1])
+        energies = (told * torch.cat([ones, seen, across], dim=-1)).sum(dim=(1, 2))
+        outer = (lengths[..., None] * seen[..., None, :]).flatten(2)
+        both = torch.cat([seen, other], dim=-1)
+        return energies + (torch.matmul(outer, square) * both).sum(dim=(1, 2))
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """C as matrices: of what is linear in s (t, 1 + s + a), of its squares (t s, 2 s)."""
+        known, seen, pairs = self.coefficients, len(self.middle), len(self.left)
+        rest = known.shape[1] - 1 - seen - 2 * pairs
+        one, own, other, across = torch.split(known, [1 + seen, pairs, pairs, rest], dim=1)
+        squares = known.new_zeros(2, len(known), seen, seen)
+        squares = squares.index_put(
+            (
+                torch.arange(2)[:, None, None],
+                torch.arange(len(known))[:, None],
+                self.left,
+                self.right,
+            ),
+            torch.stack([own, other]),
+        )
+        linear = torch.cat([one, across], dim=1)
+        return linear, squares.permute(1, 2, 0, 3).reshape(len(known) * seen, 2 * seen)
 
     def forces(
         self,
         ways: Tensor,
         near: Neighbours,
         species: Tensor,
-        coefficients: Tensor | None = None,
+        tables: tuple[Tensor, Tensor] | None = None,
         learning: bool = False,
     ) -> Tensor:
         """(n, 3) eV/A; ``learning``: gradients by weights and places flow through them."""
         with torch.enable_grad():
             free = ways if ways.requires_grad else ways.detach().requires_grad_()
-            total = self.energies(free, near, species, coefficients).sum()
+            total = self.energies(free, near, species, tables).sum()
             (slope,) = torch.autograd.grad(total, free, create_graph=learning)
         return _pulled(slope, near)
 
@@ -211,8 +234,7 @@ class Bonds(nn.Module):
     def _middle(self, state: AtomState, species: Tensor) -> Tensor:
         """(s,) means over all bonds of what is around them."""
         near = neighbours(state, self.reach, self.weight.dtype)
-        shells, unit = self._shells(near.way, near, species[state.numbers])
-        seen, _ = self._around(unit, shells, near)
+        _, seen, _, _ = self._parts(near.way, near, species[state.numbers])
         return seen[near.way.norm(dim=-1) < self.reach].mean(dim=0)
 
     def _forces_of_all(self, state: AtomState, species: Tensor) -> Tensor:
@@ -234,6 +256,16 @@ class Bonds(nn.Module):
 
     def _basis(self, ways: Tensor, near: Neighbours, species: Tensor) -> tuple[Tensor, Tensor]:
         """(n, k, t) functions of lengths, (n, k, m) products of what is around."""
+        lengths, seen, other, across = self._parts(ways, near, species)
+        left, right = seen[..., self.left], self.right
+        products = [seen, left * seen[..., right], left * other[..., right], across]
+        return lengths, torch.cat([torch.ones_like(seen[..., :1]), *products], dim=-1)
+
+    def _parts(
+        self, ways: Tensor, near: Neighbours, species: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(n, k, t) functions of lengths; (n, k, s) what is around this end, and the other end, of a
+        bond; (n, k, a) how both are turned against each other."""
         n, k, _ = ways.shape
         squared = ways.square().sum(dim=-1, keepdim=True)
         inverse = squared.clamp(min=1e-4).rsqrt()
@@ -245,36 +277,24 @@ class Bonds(nn.Module):
                 species[:, None] * self.elements + species[near.index], self.elements**2
             )
             lengths = (pair.to(ways.dtype)[..., None] * lengths[..., None, :]).flatten(2)
-        shells, unit = self._shells(ways, near, species)
-        seen, across = self._around(unit, shells, near)
+        shells = self._shells(part, near, species)
+        seen, across = self._around(ways * inverse, shells, near)
         seen = seen - self.middle
-        other = seen.reshape(n * k, -1)[near.back].view(n, k, -1)
-        products = torch.cat(
-            [
-                torch.ones_like(part),
-                seen,
-                seen[..., self.left] * seen[..., self.right],
-                seen[..., self.left] * other[..., self.right],
-                across,
-            ],
-            dim=-1,
-        )
-        return lengths, products
+        return lengths, seen, seen.reshape(n * k, -1)[near.back].view(n, k, -1), across
 
-    def _shells(self, ways: Tensor, near: Neighbours, species: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, k, q) weights of bonds in the sums around an atom, (n, k, 3) their directions."""
-        squared = ways.square().sum(dim=-1, keepdim=True)
-        inverse = squared.clamp(min=1e-4).rsqrt()
-        part = (squared * inverse / self.reach).clamp(max=1)
-        shells = (1 - part**self.exponents).square()
+    def _shells(self, part: Tensor, near: Neighbours, species: Tensor) -> Tensor:
+        """(n, k, q) weights of bonds, (n, k, 1) parts of the reach long, in the sums around."""
+        shells = (1 - part.clamp(max=1) ** self.exponents).square()
         if self.elements > 1:
-            kind = nn.functional.one_hot(species, self.elements).to(ways.dtype)
+            kind = nn.functional.one_hot(species, self.elements).to(part.dtype)
             shells = (kind[near.index][..., None] * shells[..., None, :]).flatten(2)
-        return shells, ways * inverse
+        return shells
 
     def _around(self, unit: Tensor, shells: Tensor, near: Neighbours) -> tuple[Tensor, Tensor]:
         """(n, k, s) sums over the other bonds of i of their weights and powers of the cosine; and
-        (n, k, q, 3) sums of their directions."""
+        (n, k, a) sums over pairs of another bond of i and one of j of powers of their cosine."""
+        n, k, _ = shells.shape
+        facing = shells.reshape(n * k, -1)[near.back].view(n, k, -1)
         count = shells.sum(dim=1)
         total = count[:, None] - shells
         beyond = shells * (count[near.index] - shells)
@@ -287,11 +307,14 @@ class Bonds(nn.Module):
             tensor = torch.stack([made[e] for e, _, _ in block], dim=-1)
             weights = torch.tensor([_multinomial(e) for e, _, _ in block], dtype=unit.dtype)
             moments = torch.matmul(turned, tensor)
-            # the bond itself has the cosine 1
-            sums.append(torch.matmul(tensor * weights, moments.transpose(1, 2)) - shells)
-            rest = moments[:, None] - shells[..., None] * tensor[..., None, :]
-            facing = rest.flatten(0, 1)[near.back].view(rest.shape)
-            pairs.append((rest * facing * weights).sum(dim=-1))
+            cosines = torch.matmul(tensor * weights, moments.transpose(1, 2))
+            # of the bond itself the cosine is 1
+            sums.append(cosines - shells)
+            # all pairs without those of the bond itself, seen from the other end as -u
+            back = cosines.reshape(n * k, -1)[near.back].view(n, k, -1)
+            every = ((moments * weights)[:, None] * moments[near.index]).sum(dim=-1)
+            own = facing * (cosines - shells) + shells * back
+            pairs.append(every - own if sum(block[0][0]) % 2 == 0 else every + own)
         return torch.cat(sums, dim=-1), torch.cat(pairs, dim=-1)
 
 

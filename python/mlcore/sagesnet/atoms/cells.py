@@ -101,7 +101,7 @@ class AtomCells(Cells[AtomState]):
         kicks: forces of bonds in a step; 0: atoms go straight.
         reach, radial, order, shells: of the bonds; see `Bonds`.
         correction: whether vectors of cells move atoms beyond that.
-        even: whether in the loss systems count alike, however fast they change.
+        even: whether in the loss systems count alike, however fast they change or err.
 
     Attributes:
         thermostat: acts at the end of every step of a rollout; None: nothing does. See `Thermostat`.
@@ -306,7 +306,7 @@ class AtomCells(Cells[AtomState]):
         near = neighbours(state, self.bonds.reach + min(most, 1.0) + _SKIN, velocity.dtype)
         species, part = self._species(state) - 1, self.dt / self.kicks
         push = (part * _ACCELERATION / self._buffer("masses")[state.numbers] * state.free)[:, None]
-        way, known = torch.zeros_like(velocity), self.bonds.coefficients
+        way, known = torch.zeros_like(velocity), self.bonds.tables()
         for _ in range(self.kicks):
             way = way + velocity * (part / 2)
             ways = near.way + (way[near.index] - way[:, None])
@@ -334,9 +334,7 @@ class AtomCells(Cells[AtomState]):
         that are not driven, and with ``reading`` that of the autoencoder now and a step later."""
         target = state.matched(target)
         errors = self._of_atoms(h, lattice, state, target)
-        if self.even:
-            errors = errors / self._pace(state, target)[state.system]
-        total = errors[state.free].mean()
+        total = self._evened(errors, state, target) if self.even else errors[state.free].mean()
         if self.weight:
             now = self.reconstruction(self.encode(state, lattice), lattice, state)
             later = self.reconstruction(h, lattice, target)
@@ -401,13 +399,17 @@ class AtomCells(Cells[AtomState]):
             return errors.sum(dim=1)
         return (errors * torch.exp(-spread) + spread).sum(dim=1)
 
-    def _pace(self, state: AtomState, target: AtomState) -> Tensor:
-        """(B,) mean squares of the changes of velocities in units of their scale, and a tenth."""
-        free = state.free
-        change = (target.velocity - state.velocity)[free].square().mean(dim=1)
-        total = change.new_zeros(state.batch).index_add(0, state.system[free], change)
-        count = torch.bincount(state.system[free], minlength=state.batch).clamp(min=1)
-        return total / count / self.scales.change**2 + 0.1
+    def _evened(self, errors: Tensor, state: AtomState, target: AtomState) -> Tensor:
+        """Mean over systems of log(1 + error / how fast it changes): one that flies apart, or a hot
+        one, says no more than another."""
+        free, count = state.free, torch.bincount(state.system[state.free], minlength=state.batch)
+
+        def means(values: Tensor) -> Tensor:
+            total = values.new_zeros(state.batch).index_add(0, state.system[free], values[free])
+            return total / count.clamp(min=1)
+
+        change = (target.velocity - state.velocity) / self.scales.change
+        return torch.log1p(means(errors) / (means(change.square().mean(dim=1)) + 0.01)).mean()
 
     def _motion(
         self, h: Tensor, lattice: Lattice, state: AtomState
