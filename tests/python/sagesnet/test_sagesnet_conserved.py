@@ -216,6 +216,17 @@ def test_a_net_without_fluxes_holds_no_matter() -> None:
     assert found.conserved == [] and all(grid.matter is None for grid in found.grids)
 
 
+def test_tiles_go_on_without_matter() -> None:
+    """Vectors do as they do in one piece; what cells hold is not carried along."""
+    torch.manual_seed(0)
+    net = SagesNet(AutomatonCells(3, 6), [Level(), Level(space=2, time=2)])
+    _random(net, 0.3)
+    frames = [torch.as_tensor(np.random.default_rng(0).integers(0, 3, (1, 8, 8, 8)))] * 2
+    whole, tiled = (one.rollout(frames, 6, level=1) for one in (net, net.tile(2)))
+    assert torch.equal(whole.states[-1], tiled.states[-1])
+    assert len(whole.conserved) == 4 and tiled.conserved == []
+
+
 def test_wrong_fluxes_are_named(trained: SagesNet[AtomState]) -> None:
     run = Run(_flown(_gas(0), 2 * SPAN))
     with pytest.raises(InvalidArgument, match="level"):

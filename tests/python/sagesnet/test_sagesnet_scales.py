@@ -39,8 +39,8 @@ def net() -> Net:
     pairs = Level(space=(1, 1, 2), time=2, width=24, residual=False, lift_width=48)
     net: Net = SagesNet(AutomatonCells(channels=12), [Level(width=16), pairs, pairs])
     runs = [_run(seed) for seed in range(3)]
-    options = TrainingOptions(epochs=20, learning_rate=1e-2, batch_size=4, patience=None)
-    plan = LiftSchedule(steps=200, noise=0.1)
+    options = TrainingOptions(epochs=30, learning_rate=1e-2, batch_size=4, patience=None)
+    plan = LiftSchedule(steps=300, noise=0.1)
     assert len(net.fit(runs, options=options, schedule=plan)) == 3
     for level in (1, 2):
         options = TrainingOptions(epochs=20, learning_rate=1e-2, batch_size=4, patience=None)
