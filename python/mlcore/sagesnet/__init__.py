@@ -16,6 +16,7 @@ from mlcore.sagesnet.atoms.frames import read_states, states_of, trajectory_of, 
 from mlcore.sagesnet.atoms.grid import AtomGrid
 from mlcore.sagesnet.atoms.slots import Slots, slots
 from mlcore.sagesnet.atoms.state import AtomState
+from mlcore.sagesnet.atoms.thermostat import Thermostat
 from mlcore.sagesnet.automata.cells import AutomatonCells
 from mlcore.sagesnet.cells import Cells
 from mlcore.sagesnet.fit import LiftSchedule, Run
@@ -50,6 +51,7 @@ __all__ = [
     "Scales",
     "Slots",
     "Symmetry",
+    "Thermostat",
     "Tiled",
     "TiledLattice",
     "effective_rank",
