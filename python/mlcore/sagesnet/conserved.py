@@ -267,10 +267,14 @@ def advanced(fluxes: nn.Module, before: Grid, after: Grid) -> Matter:
     """What cells hold a step later.
 
     Raises:
+        InvalidArgument: the fluxes are of other kinds than the cells.
         Error: a flux is not finite, or counts are not what they were.
     """
     assert isinstance(fluxes, Fluxes) and before.matter is not None
     matter = before.matter
+    if fluxes.kinds != matter.fields.kinds:
+        told = f"of {fluxes.kinds}, cells hold {matter.fields.kinds}"
+        raise InvalidArgument(f"fluxes: those of level {before.level} are {told}")
     batch = len(matter.fields.kinetic)
     with torch.no_grad():
         sides = [dense(grid.h, grid.lattice, batch) for grid in (before, after)]

@@ -241,3 +241,7 @@ def test_wrong_fluxes_are_named(trained: SagesNet[AtomState]) -> None:
     broken = replace(grid, h=grid.h * float("nan"))
     with pytest.raises(Error, match="not finite"):
         trained.predict(broken)
+    other = _atoms(space=(2, 4, 4))
+    other.fluxes["1"] = Fluxes(8, [1, 8])
+    with pytest.raises(InvalidArgument, match="cells hold"):
+        other.predict(other.encode(run.states, 1))
