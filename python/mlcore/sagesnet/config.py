@@ -74,6 +74,8 @@ from mlcore.training.options import TrainingOptions
 __all__ = ["Config", "Data", "load_config"]
 
 _KINDS: dict[str, type[Cells[Any]]] = {"automaton": AutomatonCells, "atoms": AtomCells}
+_LOOKED_AT = 16
+"""States, at most, by which what is told of bonds is made of one size."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Names = Annotated[
@@ -290,7 +292,11 @@ class Config(_Section):
                 raise InvalidArgument(f"cells.dt must be {data.dt:g}, that of the runs, got {dt:g}")
             told = {"dt": dt, "scales": Scales.of([run.states for run in data.train], dt)}
         torch.manual_seed(self.seed)
-        return self._net(told | self.cells.arguments, data.environment)
+        net = self._net(told | self.cells.arguments, data.environment)
+        if isinstance(net.cells, AtomCells) and net.cells.bonds is not None:
+            states = [state for run in data.train for state in run.states]
+            net.cells.whiten(states[:: -(-len(states) // _LOOKED_AT)])
+        return net
 
     def _levels(self) -> list[Level]:
         return [Level(**one.model_dump()) for one in self.levels]

@@ -10,7 +10,7 @@ import torch
 from ase.build import bulk
 from mlcore.cli import main
 from mlcore.errors import FileFormatError
-from mlcore.sagesnet import AtomGrid, AtomState, SagesNet, read_states, write_states
+from mlcore.sagesnet import AtomCells, AtomGrid, AtomState, SagesNet, read_states, write_states
 from mlcore.sagesnet.automata.rules import CountRule
 from mlcore.sagesnet.automata.soups import soups
 from mlcore.sagesnet.config import load_config
@@ -380,3 +380,22 @@ def test_a_step_s_length_must_be_known(made: Path) -> None:
     (made / "wrong.toml").write_text(COPPER.replace("Cu", "Xx"))
     with pytest.raises(FileFormatError, match="different atomic numbers or chemical symbols"):
         load_config(made / "wrong.toml")
+
+
+def test_bonds_are_prepared_by_the_runs(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (made / "bonds.toml").write_text(
+        COPPER.replace(
+            "width = 8", "width = 8\nkicks = 1\nreach = 2.8\nradial = 2\norder = 1\nshells = 1"
+        )
+    )
+    told = load_config(made / "bonds.toml")
+    data = told.data()
+    own = SagesNet(AtomCells(**told.net(data).cells.arguments))
+    fresh = {name: value.clone() for name, value in own.cells.named_buffers()}
+    own.cells.whiten([state for run in data.train for state in run.states])
+    ready = dict(told.net(data).cells.named_buffers())
+    for name, value in own.cells.named_buffers():
+        assert torch.equal(value, ready[name]), name
+    assert any(not torch.equal(value, fresh[name]) for name, value in ready.items())
+    words = ("fit", made / "bonds.toml", "--out", made / "bonds", "--quiet")
+    assert "of 1, finished" in _said(capsys, *words)
