@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,24 @@ def contest(
     return found
 
 
+def summary(results: Sequence[Mapping[str, float | str]]) -> str:
+    """Mean, and lowest to highest, over the seeds: a line for each split or search and its labels."""
+    groups: dict[tuple[str, float], list[Mapping[str, float | str]]] = {}
+    for one in results:
+        groups.setdefault((str(one["split"]), float(one["labels"])), []).append(one)
+    lines = []
+    for (split, labels), runs in groups.items():
+        told = [f"{split}, {labels:.0f} labels, {len(runs)} seeds"]
+        for name in ("rmse", "r2", "best", "found", "cpu_seconds"):
+            values = [float(run[name]) for run in runs if name in run]
+            if values:
+                told.append(
+                    f"{name} {np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+                )
+        lines.append(", ".join(told))
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of the labelled set")
@@ -133,7 +152,7 @@ def main() -> None:
             some = np.random.default_rng([seed, 1]).choice(train, 1000, replace=False)
             few = {"members": 1, "epochs": 5} if given.quick else {"members": 4, "epochs": 30}
             runs = [learn(cuts, strain, some, test, seed=seed, **few)]
-            if not given.quick and (seed == 0 or not by_sheet):
+            if not given.quick:
                 runs.append(learn(cuts, strain, train, test, MANY, seed=seed, members=1, epochs=40))
             for run in runs:
                 print(
@@ -146,6 +165,13 @@ def main() -> None:
     members, epochs = (1, 5) if given.quick else (3, 20)
     found = contest(cuts, strain, given.out, seeds, members, epochs, settings)
     plot(found, strain, given.out / "kirigami.png")
+    for name, runs in found.items():
+        for seed, run in enumerate(runs):
+            ends = {"best": float(run.best()[-1]), "found": float(run.found(strain)[-1])}
+            results.append(
+                {"split": f"search by {name}", "labels": len(run.chosen), "seed": seed} | ends
+            )
+    print(summary(results))
     (given.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
