@@ -192,7 +192,9 @@ def _map_rows(found: Answer) -> list[Row]:
     ]
     if "ends_over_median" in acts:
         ratio = acts["ends_over_median"]
-        text = f"in the top 5 %: {acts['top_at_ends']:.2f}, of all {acts['ends']:.2f}"
+        mean = acts["ends_mean_over_mean"]
+        share = f"{acts['top_at_ends']:.2f} of the top 5 %, {acts['ends']:.2f} of all"
+        text = f"of the mean {mean:.1f}; ends are {share}"
         told.append(("G1 ends of cuts / median", f"{ratio:.2f}", text, "5", ratio >= 5))
     return told
 
