@@ -130,8 +130,9 @@ class Bonds(nn.Module):
         self.shape = (radial * elements**2, 1 + seen + 2 * len(left) + order * shells * elements)
         self.weight = nn.Parameter(torch.zeros(self.shape))
         size = self.weight.numel()
-        # kept even where it does nothing: files hold tensors of known shapes
-        self.register_buffer("mixing", torch.eye(size if size <= _MOST else 0))
+        # kept even where it does nothing: files hold tensors of known shapes. In double precision:
+        # forces of single functions cancel
+        self.register_buffer("mixing", torch.eye(size if size <= _MOST else 0).double())
         self.register_buffer("middle", torch.zeros(seen))
 
     @property
@@ -139,7 +140,8 @@ class Bonds(nn.Module):
         """C, eV."""
         if not len(self.mixing):
             return self.weight
-        return (self.mixing @ self.weight.flatten()).reshape(self.shape)
+        mixed = self.mixing @ self.weight.flatten().double()
+        return mixed.to(self.weight.dtype).reshape(self.shape)
 
     def energies(
         self,
@@ -229,7 +231,7 @@ class Bonds(nn.Module):
         values, vectors = torch.linalg.eigh(gram)
         scale = (values.clamp(min=0) + floor * values.max()).rsqrt()
         self.middle = fine.middle.to(self.weight.dtype)
-        self.mixing = (vectors * scale).to(self.weight.dtype)
+        self.mixing = (vectors * scale).contiguous()
 
     def _middle(self, state: AtomState, species: Tensor) -> Tensor:
         """(s,) means over all bonds of what is around them."""
