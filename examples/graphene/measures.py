@@ -268,8 +268,7 @@ def stretch(
             broken.append(int(harm.broken[0]))
             hanging.append(bool(harm.hanging[0]))
             told(strains[-1])
-            for_good = forces is None and min(broken[-HOLD:]) >= BROKEN
-            if for_good or not hanging[-1]:
+            if min(broken[-HOLD:]) >= BROKEN or not hanging[-1]:
                 ended = "yield"
                 break
     told_of = Damage(np.array(broken), np.array(hanging))
@@ -277,7 +276,9 @@ def stretch(
     table = np.array(curve).reshape(-1, 2)
     found = torn
     if len(table):
-        found = yield_point(table[:, 0], table[:, 1], drop=pull.drop, least=pull.least)
+        fallen = yield_point(table[:, 0], table[:, 1], drop=pull.drop, least=pull.least)
+        # stress or bonds, whichever tells first; of molecular dynamics both tell the same
+        found = fallen if fallen.fallen and fallen.strain < torn.strain else torn
     return Stretched(
         table,
         np.array(strains),

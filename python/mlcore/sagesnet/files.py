@@ -190,14 +190,10 @@ def _pulled(sample: Any, stride: int) -> Raw:
     femtoseconds = 1000.0 * pull["timestep"]
     start = sample.start
     grips = start.arrays["grip"] != 0
-    velocities = window.velocities.copy()
-    # LAMMPS moves the grips from the first step on, and tells before it that they rest
-    if len(velocities) > 1:
-        velocities[0, grips] = velocities[1, grips]
     trajectory = Trajectory(
         times=window.steps * femtoseconds,
         positions=window.positions,
-        velocities=velocities,
+        velocities=window.velocities,
         cell=start.cell[:],
         pbc=np.zeros(3, bool),
         ids=start.arrays["id"],

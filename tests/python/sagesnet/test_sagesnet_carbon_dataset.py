@@ -101,6 +101,17 @@ def test_windows_as_arrays_and_as_atoms(data: Dataset) -> None:
         data["110-1"].window(20, 2)
 
 
+def test_grips_move_in_the_first_frame_too(data: Dataset) -> None:
+    """LAMMPS itself tells that they rest before its first step."""
+    sample = data["110-1"]
+    window, grip = sample.window(0, 2), sample.start.arrays["grip"]
+    speed = 0.5 * SHORT.rate * sample.record["length"] * 1e-3
+    for frame in window.velocities:
+        assert frame[grip == 1] == pytest.approx(np.tile([speed, 0, 0], ((grip == 1).sum(), 1)))
+    moved = window.positions[1] - window.positions[0]
+    assert moved[grip == 1, 0] == pytest.approx(10 * speed, rel=1e-2)
+
+
 def test_a_split_keeps_runs_of_a_pattern_together(data: Dataset) -> None:
     train, test = data.split((0.5, 0.5), seed=1)
     assert sorted(train + test) == data.names()

@@ -126,12 +126,17 @@ class Sample:
             raise InvalidArgument(f"{self.name} has {len(self)} frames, not {first} to {last - 1}")
         chosen = slice(first, last, stride)
         with self._open() as file:
+            velocities = file["velocities"][chosen]
+            if first == 0 and len(self) > 1:
+                # LAMMPS tells no velocity of what is moved along before its first step
+                held = self.start.arrays["grip"] != 0
+                velocities[0, held] = file["velocities"][1][held]
             return Window(
                 self,
                 file["steps"][chosen],
                 file["strains"][chosen],
                 file["positions"][chosen],
-                file["velocities"][chosen],
+                velocities,
             )
 
     def intact(self) -> bool:
