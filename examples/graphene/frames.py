@@ -44,10 +44,16 @@ def states_of(window: Window, grid: AtomGrid) -> list[AtomState]:
     ]
 
 
-def pairs_of(sample: Sample, grid: AtomGrid, every: int, first: int = 0) -> list[Pair]:
-    """Frames and the ones a step later, ``every`` frames apart."""
-    found = []
-    for k in range(first, len(sample) - 1, every):
+def pairs_of(
+    sample: Sample, grid: AtomGrid, every: int, first: int = 0, tail: tuple[int, int] = (0, 1)
+) -> list[Pair]:
+    """Frames and the ones a step later, ``every`` frames apart; of the last ``tail[0]`` frames
+    ``tail[1]`` apart."""
+    found, end = [], max(first, len(sample) - tail[0])
+    for k in [
+        *range(first, min(end, len(sample) - 1), every),
+        *range(end, len(sample) - 1, tail[1]),
+    ]:
         now, later = states_of(sample.window(k, 2), grid)
         found.append((now, later))
     return found

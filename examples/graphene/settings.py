@@ -21,7 +21,9 @@ class Settings:
         name: of the form.
         train: patterns to learn from, the first of the data set's order; all others are held out.
         sheets: patterns held out that are pulled, at most; for a baseline, at most.
-        every: frames between the pairs that are learned from.
+        every: frames between the pairs of sheets that are learned from, and of small ones at rest.
+        tail: how many of the last frames of a sheet, where it yields, are learned from more often, and
+            the frames between pairs there.
         cells: arguments of `AtomCells` beside elements, step and scales.
         level: of the net.
         fit: options of its training; ``seconds`` is also the CPU time of the graph network.
@@ -40,7 +42,8 @@ class Settings:
     train: int
     sheets: int
     baseline_sheets: int
-    every: int
+    every: tuple[int, int]
+    tail: tuple[int, int]
     cells: dict[str, Any]
     level: Level
     fit: TrainingOptions
@@ -71,7 +74,8 @@ QUICK = Settings(
     train=1,
     sheets=1,
     baseline_sheets=1,
-    every=2,
+    every=(2, 2),
+    tail=(1, 2),
     cells={"channels": 8, "width": 16},
     level=Level(),
     fit=TrainingOptions(epochs=5, learning_rate=5e-3, batch_size=4, patience=None),
@@ -86,19 +90,21 @@ QUICK = Settings(
 )
 FULL = Settings(
     "full",
-    train=6,
+    train=8,
     sheets=30,
-    baseline_sheets=30,
-    every=4,
-    cells={"channels": 16, "width": 32},
+    baseline_sheets=10,
+    every=(45, 12),
+    tail=(140, 5),
+    cells={"kicks": 3, "correction": False, "even": True, "limit": 40.0},
     level=Level(),
     fit=TrainingOptions(
         epochs=1000,
-        seconds=3600.0,
-        learning_rate=2e-3,
-        batch_size=2,
+        seconds=840.0,
+        learning_rate=7e-4,
+        batch_size=1,
         patience=None,
-        schedule="cosine",
+        schedule="warm-up",
+        clip=3.0,
         checkpoint_every=1,
     ),
     gns={"radius": 3.2, "width": 64, "layers": 3},

@@ -111,7 +111,7 @@ class Study:
     @cached_property
     def pairs(self) -> tuple[list[Pair], list[Pair]]:
         """Frames and the ones a step later to learn from, and others of the same runs."""
-        every = self.settings.every
+        every, still = self.settings.every
         kept = {name for data, names in self.still for name in _keys(data, names)}
         learned, between = [], []
         for data in (self.data, *self.rests):
@@ -120,7 +120,10 @@ class Study:
                 if (str(data.folder), name) in kept:
                     continue
                 sample = data[name]
-                learned += pairs_of(sample, self.grid, every)
+                if data is self.data:
+                    learned += pairs_of(sample, self.grid, every, tail=self.settings.tail)
+                else:
+                    learned += pairs_of(sample, self.grid, still)
                 between += some_pairs(sample, self.grid, 4)
         return learned, between
 
@@ -146,9 +149,12 @@ class Study:
         cells = AtomCells((6,), DT, scales=self.scales, **self.settings.cells)
         net: SagesNet[AtomState] = SagesNet(cells, [self.settings.level])
         if getattr(cells, "kicks", 0):
-            # small sheets tell as much and cost less
-            small = sorted((now for now, _ in learned), key=len)[: max(1, len(learned) // 4)]
-            cells.whiten(small[:: max(1, len(small) // 8)][:8])
+            # small sheets tell much and cost little; large ones tell of edges and breaks
+            sizes = sorted((now for now, _ in learned), key=len)
+            small, large = sizes[: max(1, len(sizes) // 4)], sizes[len(sizes) // 2 :]
+            cells.whiten(
+                [s for part in (small, large) for s in part[:: max(1, len(part) // 4)][:4]]
+            )
         options = dataclasses.replace(
             self.settings.fit, directory=self.out / "training", resume=True, progress=True
         )

@@ -74,7 +74,7 @@ from mlcore.training.options import TrainingOptions
 __all__ = ["Config", "Data", "load_config"]
 
 _KINDS: dict[str, type[Cells[Any]]] = {"automaton": AutomatonCells, "atoms": AtomCells}
-_LOOKED_AT = 16
+_LOOKED_AT = 8
 """States, at most, by which what is told of bonds is made of one size."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
