@@ -49,11 +49,12 @@ class Neighbours:
 
 def neighbours(state: AtomState, reach: float, dtype: torch.dtype) -> Neighbours:
     """All atoms within ``reach`` A of each of the atoms."""
-    order = torch.argsort(state.system, stable=True).numpy()
-    first = np.concatenate([[0], np.cumsum(np.bincount(state.system, minlength=state.batch))])
+    device, system = state.offset.device, state.system.cpu().numpy()
+    order = np.argsort(system, kind="stable")
+    first = np.concatenate([[0], np.cumsum(np.bincount(system, minlength=state.batch))])
     i, j, turns, way = neighbor_batch(
         "ijSD",
-        state.positions().numpy()[order],
+        state.positions().cpu().numpy()[order],
         reach,
         state.grid.matrix,
         state.grid.pbc,
@@ -72,9 +73,9 @@ def neighbours(state: AtomState, reach: float, dtype: torch.dtype) -> Neighbours
     sign = turns.T[::-1]
     back[place[np.lexsort((*sign, j, i))]] = place[np.lexsort((*-sign, i, j))]
     return Neighbours(
-        torch.as_tensor(index.reshape(n, most)),
-        torch.as_tensor(ways.reshape(n, most, 3)).to(dtype),
-        torch.as_tensor(back),
+        torch.as_tensor(index.reshape(n, most), device=device),
+        torch.as_tensor(ways.reshape(n, most, 3), device=device, dtype=dtype),
+        torch.as_tensor(back, device=device),
     )
 
 
@@ -175,8 +176,8 @@ class Bonds(nn.Module):
         squares = known.new_zeros(2, len(known), seen, seen)
         squares = squares.index_put(
             (
-                torch.arange(2)[:, None, None],
-                torch.arange(len(known))[:, None],
+                torch.arange(2, device=known.device)[:, None, None],
+                torch.arange(len(known), device=known.device)[:, None],
                 self.left,
                 self.right,
             ),
@@ -227,11 +228,11 @@ class Bonds(nn.Module):
         gram = torch.zeros(self.weight.numel(), self.weight.numel(), dtype=torch.float64)
         for state in chosen:
             forces = fine._forces_of_all(state, species)
-            gram += forces @ forces.T / forces.square().sum()
+            gram += (forces @ forces.T / forces.square().sum()).cpu()
         values, vectors = torch.linalg.eigh(gram)
         scale = (values.clamp(min=0) + floor * values.max()).rsqrt()
         self.middle = fine.middle.to(self.weight.dtype)
-        self.mixing = (vectors * scale).contiguous()
+        self.mixing = (vectors * scale).contiguous().to(self.weight.device)
 
     def _middle(self, state: AtomState, species: Tensor) -> Tensor:
         """(s,) means over all bonds of what is around them."""
@@ -248,7 +249,9 @@ class Bonds(nn.Module):
         for row in range(self.shape[0]):
             sums = (lengths[..., row, None] * products).sum(dim=(0, 1))
             for start in range(0, count, _CHUNK):
-                pick = torch.eye(count)[start : start + _CHUNK]
+                pick = torch.eye(count, dtype=ways.dtype, device=ways.device)[
+                    start : start + _CHUNK
+                ]
                 (slope,) = torch.autograd.grad(
                     sums, ways, pick, retain_graph=True, is_grads_batched=True
                 )
@@ -307,7 +310,7 @@ class Bonds(nn.Module):
             for e, axis, less in block:
                 made[e] = made[less] * unit[..., axis]
             tensor = torch.stack([made[e] for e, _, _ in block], dim=-1)
-            weights = torch.tensor([_multinomial(e) for e, _, _ in block], dtype=unit.dtype)
+            weights = unit.new_tensor([_multinomial(e) for e, _, _ in block])
             moments = torch.matmul(turned, tensor)
             cosines = torch.matmul(tensor * weights, moments.transpose(1, 2))
             # of the bond itself the cosine is 1
