@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import graphene, molecule
+from ase.neighborlist import neighbor_list
 from mlcore.errors import InvalidArgument
 from mlcore.lammps.environment import find_environment
 from mlcore.lammps.run import command, environment_variables
@@ -150,6 +152,25 @@ def test_systems_of_a_batch_do_not_feel_each_other() -> None:
         atol=1e-5,
         rtol=1e-4,
     )
+
+
+def test_nothing_and_a_slanted_box() -> None:
+    grid = AtomGrid(((12.0, 0, 0), (4.0, 11.0, 0), (2.0, 3.0, 13.0)), (6, 6, 6))
+    torch.manual_seed(0)
+    cells = AtomCells((6,), STEP, kicks=2, correction=False)
+    assert cells.bonds is not None
+    torch.nn.init.normal_(cells.bonds.weight, std=0.01)
+    nothing = AtomState.from_arrays(grid, [], np.zeros((0, 3)))
+    assert len(SagesNet(cells).rollout(nothing, 2).states[-1]) == 0
+    assert float(cells.energy(nothing)) == 0 and cells.forces(nothing).shape == (0, 3)
+    with pytest.raises(InvalidArgument, match="within reach"):
+        cells.whiten([nothing])
+    x = np.random.default_rng(0).random((60, 3)) @ grid.matrix
+    state = AtomState.from_arrays(grid, [6] * 60, x)
+    near = neighbours(state, 3.0, torch.float64)
+    atoms = Atoms("C60", state.positions().numpy(), cell=grid.matrix, pbc=True)
+    assert int((near.way.norm(dim=-1) < 3).sum()) == len(neighbor_list("i", atoms, 3.0))
+    assert cells.forces(state).sum(dim=0).abs().max() < 1e-5
 
 
 def test_no_bonds_no_kicks() -> None:

@@ -238,7 +238,10 @@ class Bonds(nn.Module):
         """(s,) means over all bonds of what is around them."""
         near = neighbours(state, self.reach, self.weight.dtype)
         _, seen, _, _ = self._parts(near.way, near, species[state.numbers])
-        return seen[near.way.norm(dim=-1) < self.reach].mean(dim=0)
+        bonded = near.way.norm(dim=-1) < self.reach
+        if not bool(bonded.any()):
+            raise InvalidArgument(f"states: in one no atoms are within reach, {self.reach:g} A")
+        return seen[bonded].mean(dim=0)
 
     def _forces_of_all(self, state: AtomState, species: Tensor) -> Tensor:
         """(c, 3 f) forces on the f free atoms of each function of the basis alone."""
@@ -271,7 +274,6 @@ class Bonds(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(n, k, t) functions of lengths; (n, k, s) what is around this end, and the other end, of a
         bond; (n, k, a) how both are turned against each other."""
-        n, k, _ = ways.shape
         squared = ways.square().sum(dim=-1, keepdim=True)
         inverse = squared.clamp(min=1e-4).rsqrt()
         part = squared * inverse / self.reach
@@ -285,7 +287,7 @@ class Bonds(nn.Module):
         shells = self._shells(part, near, species)
         seen, across = self._around(ways * inverse, shells, near)
         seen = seen - self.middle
-        return lengths, seen, seen.reshape(n * k, -1)[near.back].view(n, k, -1), across
+        return lengths, seen, seen.flatten(0, 1)[near.back].view_as(seen), across
 
     def _shells(self, part: Tensor, near: Neighbours, species: Tensor) -> Tensor:
         """(n, k, q) weights of bonds, (n, k, 1) parts of the reach long, in the sums around."""
@@ -298,8 +300,7 @@ class Bonds(nn.Module):
     def _around(self, unit: Tensor, shells: Tensor, near: Neighbours) -> tuple[Tensor, Tensor]:
         """(n, k, s) sums over the other bonds of i of their weights and powers of the cosine; and
         (n, k, a) sums over pairs of another bond of i and one of j of powers of their cosine."""
-        n, k, _ = shells.shape
-        facing = shells.reshape(n * k, -1)[near.back].view(n, k, -1)
+        facing = shells.flatten(0, 1)[near.back].view_as(shells)
         count = shells.sum(dim=1)
         total = count[:, None] - shells
         beyond = shells * (count[near.index] - shells)
@@ -316,7 +317,7 @@ class Bonds(nn.Module):
             # of the bond itself the cosine is 1
             sums.append(cosines - shells)
             # all pairs without those of the bond itself, seen from the other end as -u
-            back = cosines.reshape(n * k, -1)[near.back].view(n, k, -1)
+            back = cosines.flatten(0, 1)[near.back].view_as(cosines)
             every = ((moments * weights)[:, None] * moments[near.index]).sum(dim=-1)
             own = facing * (cosines - shells) + shells * back
             pairs.append(every - own if sum(block[0][0]) % 2 == 0 else every + own)
@@ -325,8 +326,7 @@ class Bonds(nn.Module):
 
 def _pulled(slope: Tensor, near: Neighbours) -> Tensor:
     """(n, 3) forces of slopes by ways (n, k, 3): what pulls at one end pulls at the other too."""
-    n, k, _ = slope.shape
-    return (slope - slope.reshape(n * k, 3)[near.back].view(n, k, 3)).sum(dim=1)
+    return (slope - slope.flatten(0, 1)[near.back].view_as(slope)).sum(dim=1)
 
 
 _Exponents = tuple[int, int, int]
