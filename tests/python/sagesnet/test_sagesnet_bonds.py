@@ -1,7 +1,7 @@
 """Learned bonds: forces of an energy, steps that keep what mechanics keeps, Tersoff's graphene."""
 
 import math
-import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,34 +13,13 @@ from ase import Atoms
 from ase.build import graphene, molecule
 from ase.neighborlist import neighbor_list
 from mlcore.errors import InvalidArgument
-from mlcore.lammps.environment import find_environment
-from mlcore.lammps.run import command, environment_variables
-from mlcore.sagesnet import AtomCells, AtomGrid, AtomState, Run, SagesNet, Scales, read_states
+from mlcore.sagesnet import AtomCells, AtomGrid, AtomState, Run, SagesNet, Scales
 from mlcore.sagesnet.atoms.bonds import Bonds, neighbours
 from mlcore.sagesnet.atoms.thermostat import Thermostat
 from mlcore.training import TrainingOptions
 from scipy.spatial.transform import Rotation
 
 STEP = 10.0
-SHEET = """
-units metal
-boundary p p p
-lattice custom 1.42 a1 3 0 0 a2 0 1.7320508 0 a3 0 0 8.45 &
-    basis 0 0 0.5 basis 0.33333333 0 0.5 basis 0.5 0.5 0.5 basis 0.83333333 0.5 0.5
-region all block 0 5 0 3 0 1
-create_box 1 all
-create_atoms 1 box
-mass 1 12.011
-pair_style tersoff
-pair_coeff * * BNC.tersoff C
-velocity all create 600 {seed} dist gaussian
-timestep 0.001
-fix 1 all nve
-run 700
-dump 1 all custom 10 {seed}.dump id type xu yu zu vx vy vz
-dump_modify 1 format float %.12g
-run 400
-"""
 
 
 def _sheet(noise: float = 0.1, seed: int = 0, kinds: tuple[int, ...] = (6,)) -> AtomState:
@@ -213,20 +192,9 @@ def test_thermostat_warms_to_its_temperature() -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[list[AtomState]]:
+def runs(tersoff: Callable[..., list[list[AtomState]]]) -> list[list[AtomState]]:
     """Frames 10 fs apart of three runs of Tersoff's graphene without a thermostat."""
-    folder: Path = tmp_path_factory.mktemp("tersoff")
-    potentials = find_environment(torch=False).lammps / "share" / "lammps" / "potentials"
-    variables = environment_variables({"LAMMPS_POTENTIALS": str(potentials)}, plugin=False)
-    found: list[list[AtomState]] = []
-    for seed in range(21, 24):
-        (folder / "in.sheet").write_text(SHEET.format(seed=seed))
-        words = [*command(), "-in", "in.sheet", "-log", "none", "-screen", "none"]
-        subprocess.run(words, cwd=folder, env=variables, check=True)
-        grid = found[0][0].grid if found else None
-        path = folder / f"{seed}.dump"
-        found.append(read_states(path, grid, units="metal", elements=[6]))
-    return found
+    return tersoff(range(21, 24), 400, False)
 
 
 def _parts(net: SagesNet[AtomState], run: list[AtomState]) -> float:
