@@ -54,6 +54,15 @@ class Cells(nn.Module, ABC, Generic[State]):
     def read(self, h: Tensor, lattice: Lattice) -> State:
         """The state that vectors stand for."""
 
+    def counted(self, h: Tensor, lattice: Lattice, counts: Tensor) -> State:
+        """`read`, where it is known what blocks of cells hold; by default that says nothing.
+
+        Args:
+            h, lattice: see `read`.
+            counts: (B, X, Y, Z, S) int64 of the blocks; see `mlcore.sagesnet.conserved.kinds_of`.
+        """
+        return self.read(h, lattice)
+
     @abstractmethod
     def advance(self, h: Tensor, lattice: Lattice, state: State) -> State:
         """The state after ``state``, whose predicted vectors are ``h``; nothing is lost or made."""

@@ -145,12 +145,22 @@ class SagesNet(nn.Module, Generic[State]):
         return replace(grid, matter=pooled(self, frames[: self.span(level)], grid.lattices))
 
     def decode(self, grid: Grid) -> list[State]:
-        """The states of level 0 that vectors stand for: as many as their level's lifts see."""
+        """The states of level 0 that vectors stand for: as many as their level's lifts see.
+
+        Atoms are as many in every coarse cell as it holds by ``grid.matter``, in all of these
+        states; without, as many as vectors tell.
+
+        Raises:
+            Error: a cell holds more atoms than its cells of level 0 have slots.
+        """
         window = [grid.h]
         for level in range(grid.level, 0, -1):
             lift = self.lift(level)
             window = [h for code in window for h in lift.down(code, grid.lattices[level - 1])]
-        return [self.cells.read(h, grid.lattices[0]) for h in window]
+        if grid.matter is None:
+            return [self.cells.read(h, grid.lattices[0]) for h in window]
+        counts = grid.matter.fields.counts
+        return [self.cells.counted(h, grid.lattices[0], counts) for h in window]
 
     def predict(self, grid: Grid, environment: Environment = None, step: int = 0) -> Grid:
         """Vectors one step of their level later.

@@ -1,7 +1,7 @@
 """Matter on coarse levels: totals stay whatever the weights are, and what is learned moves it rightly."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,12 @@ from mlcore.sagesnet import (
     AtomGrid,
     AtomState,
     AutomatonCells,
+    Grid,
     Level,
     Run,
     SagesNet,
 )
+from mlcore.sagesnet.atoms.counted import likeliest
 from mlcore.sagesnet.conserved import Fluxes, Matter, fit_fluxes
 from mlcore.sagesnet.fields import Fields, compared, fields_of, mean_fields
 from mlcore.training import TrainingOptions
@@ -53,7 +55,9 @@ def _atoms(
     levels: int = 2, dense: bool = False, space: int | tuple[int, int, int] = 2
 ) -> SagesNet[AtomState]:
     torch.manual_seed(0)
-    cells = AtomCells((6, 14), STEP, 8, 16, scales=(0.03, 0.01, 0.01), dense=dense)
+    # weights at random may gather all atoms in one block: it must have slots for them
+    scales = (0.03, 0.01, 0.01)
+    cells = AtomCells((6, 14), STEP, 8, 16, slots=32, scales=scales, dense=dense)
     coarse = [Level(space=space, time=SPAN, lift_width=16), Level(space=(2, 2, 1), time=2)]
     return SagesNet(cells, [Level(), *coarse[: levels - 1]])
 
@@ -70,8 +74,9 @@ def _random(net: SagesNet, size: float, seed: int = 3) -> None:
 
 
 def _totals_stay(net: SagesNet, frames: list, level: int, steps: int) -> tuple[int, list[Fields]]:
-    """Checks every coarse step; tells how many atoms were somewhere else."""
-    held = net.rollout(frames, steps * net.span(level), level=level).conserved
+    """Checks every coarse step, and all states read there; tells how many atoms were elsewhere."""
+    run = net.rollout(frames, steps * net.span(level), level=level)
+    held = run.conserved
     assert len(held) == steps + 1
     counts, momentum, kinetic = held[0].totals()
     true = fields_of(frames[0], held[0].kinds).totals()[0]
@@ -87,7 +92,17 @@ def _totals_stay(net: SagesNet, frames: list, level: int, steps: int) -> tuple[i
         assert float((totals[1] - means.totals()[1]).abs().max()) < 1e-12 * size
         assert torch.allclose(totals[2], kinetic, rtol=1e-12, atol=1e-12)
         moved += int((now.counts != before.counts).sum())
+    if isinstance(frames[0], AtomState):
+        for state, now in zip(run.states, held, strict=True):
+            assert torch.equal(_read(net, state, now, level), now.counts)
     return moved, held
+
+
+def _read(net: SagesNet, state: AtomState, held: Fields, level: int) -> torch.Tensor:
+    """Atoms of each element in every coarse cell of a state."""
+    space = np.prod([net.lift(one).space for one in range(1, level + 1)], axis=0).tolist()
+    x, y, z = (n * k for n, k in zip(held.extents, space, strict=True))
+    return fields_of(state, held.kinds, (x, y, z)).pooled(space).counts
 
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 30.0])
@@ -173,6 +188,75 @@ def test_parts_of_atoms_are_kept_until_they_are_one() -> None:
         matter = matter.moved(wanted)
         arrived.append(int(matter.fields.counts[0, 1]))
     assert max(abs(n - 0.3 * (k + 1)) for k, n in enumerate(arrived)) <= 0.5 + 1e-9
+
+
+def _carbon(slots: int) -> tuple[SagesNet[AtomState], Grid]:
+    """Two levels of one element with weights at random, and codes of two systems."""
+    torch.manual_seed(2)
+    cells = AtomCells((6,), STEP, 8, 16, slots=slots)
+    net = SagesNet(cells, [Level(), Level(space=2, time=SPAN)])
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.copy_(torch.randn(weight.shape))
+    rng = np.random.default_rng(1)
+    box = AtomGrid.over(Atoms(cell=[16, 8, 8], pbc=True), edge=2.0, slots=4)
+    places = 1 + rng.random((2, 30, 3)) * [4, 6, 6]
+    one, two = (AtomState.from_arrays(box, np.full(30, 6), x) for x in places)
+    return net, net.encode([AtomState.stack([one, two])] * SPAN, 1)
+
+
+def test_as_many_as_are_read_anyway_are_the_same_atoms() -> None:
+    net, grid = _carbon(4)
+    h, lattice = net.lift(1).down(grid.h, grid.lattices[0])[0], grid.lattices[0]
+    free = net.cells.read(h, lattice)
+    found = net.cells.counted(h, lattice, fields_of(free, (6,)).pooled(2).counts)
+    assert 40 < len(free) == len(found)
+    for name in ("numbers", "ids", "system", "cell", "offset", "velocity"):
+        assert torch.equal(getattr(free, name), getattr(found, name)), name
+
+
+def test_one_atom_more_or_less_is_the_likeliest_one() -> None:
+    """Beside all choices of the slots of a block, by the probability of the whole."""
+    torch.manual_seed(4)
+    logits = torch.randn(6, 2, 2)
+    logs = logits.log_softmax(dim=-1)
+    block = torch.tensor([0, 1, 0, -1, 1, 0])
+    for wanted in ([0, 0], [2, 1], [3, 4], [6, 2]):
+        kind = likeliest(logits, block, torch.tensor(wanted)[:, None])
+        assert not bool(kind[3].any())
+        for number, count in enumerate(wanted):
+            rows = logs[block == number].flatten(0, 1)
+            every = combinations(range(len(rows)), count)
+            best = max(every, key=lambda c: float((rows[list(c), 1] - rows[list(c), 0]).sum()))
+            filled = torch.nonzero(kind[block == number].flatten()).flatten()
+            assert filled.tolist() == sorted(best)
+
+
+def test_atoms_come_to_cells_that_are_not_computed() -> None:
+    """Far from all atoms of the begin no vectors are; what a cell holds by count is read still."""
+    net, grid = _carbon(4)
+    h, lattice = net.lift(1).down(grid.h, grid.lattices[0])[0], grid.lattices[0]
+    counts = torch.zeros(2, 4, 2, 2, 1, dtype=torch.int64)
+    counts[0, 2, 1, 1], counts[1, 2, 0, 0], counts[1, 0, 0, 0] = 32, 7, 5
+    found = net.cells.counted(h, lattice, counts)
+    where = lattice.rows(torch.cat([found.system[:, None], found.cell], dim=1))
+    assert int((where < 0).sum()) == 39
+    assert torch.equal(fields_of(found, (6,)).pooled(2).counts, counts)
+    assert found.system.tolist() == [0] * 32 + [1] * 12
+    assert found.ids.tolist() == [*range(32), *range(12)]
+    counts[0, 2, 1, 1] = 33
+    with pytest.raises(Error, match="33 atoms and has 32 slots"):
+        net.cells.counted(h, lattice, counts)
+
+
+def test_all_states_of_a_window_hold_what_the_coarse_cells_hold() -> None:
+    net = _atoms(3)
+    _random(net, 1.0)
+    grid = net.predict(net.encode(_flown(_gas(0), 2 * SPAN), 2))
+    states = net.decode(grid)
+    assert len(states) == 2 * SPAN
+    for state in states:
+        assert torch.equal(_read(net, state, grid.matter.fields, 2), grid.matter.fields.counts)
 
 
 @pytest.fixture(scope="module")

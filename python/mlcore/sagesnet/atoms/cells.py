@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.atoms.bonds import Bonds, neighbours
+from mlcore.sagesnet.atoms.counted import blocks_of, lacking, likeliest
 from mlcore.sagesnet.atoms.lattice import AtomLattice, DenseAtomLattice, atom_lattice, held
 from mlcore.sagesnet.atoms.reading import Reader, SlotScores
 from mlcore.sagesnet.atoms.slots import slots
@@ -223,21 +224,50 @@ class AtomCells(Cells[AtomState]):
 
     def read(self, h: Tensor, lattice: Lattice) -> AtomState:
         known = held(lattice)
-        logits, offset, velocity = self.reader(h.reshape(len(known.where), self.channels))
-        grid = replace(known.grid, slots=self.reader.slots)
-        inside = (known.where[:, 1:] < torch.tensor(grid.extents)).all(dim=1)
-        kind = torch.where(inside[:, None].to(h.device), logits.argmax(dim=-1), 0)
+        told = self.reader(h.reshape(len(known.where), self.channels))
+        inside = (known.where[:, 1:] < torch.tensor(known.grid.extents)).all(dim=1)
+        kind = torch.where(inside[:, None].to(h.device), told[0].argmax(dim=-1), 0)
+        return self._told(known, known.where, kind, *told[1:])
+
+    def counted(self, h: Tensor, lattice: Lattice, counts: Tensor) -> AtomState:
+        """`read`, but every block of cells holds exactly the atoms of ``counts``, in the slots that
+        they are likeliest in. Cells that are not computed are taken where others have too few.
+
+        Raises:
+            Error: a block holds more atoms than it has slots.
+        """
+        known, (b, x, y, z) = held(lattice), counts.shape[:4]
+        more = lacking(known, counts.sum(dim=-1), self.reader.slots)
+        where = torch.cat([known.where.cpu(), more])
+        order = torch.argsort(where[:, 0], stable=True)
+        flat = h.reshape(len(known.where), self.channels)
+        flat = torch.cat([flat, flat.new_zeros((len(more), self.channels))])
+        where, told = where[order], self.reader(flat[order.to(h.device)])
+        block = blocks_of(where, known, (b, x, y, z)).to(h.device)
+        kind = likeliest(told[0], block, counts.flatten(0, 3).to(h.device))
+        return self._told(known, where, kind, *told[1:])
+
+    def _told(
+        self,
+        lattice: AtomLattice | DenseAtomLattice,
+        where: Tensor,
+        kind: Tensor,
+        offset: Tensor,
+        velocity: Tensor,
+    ) -> AtomState:
+        """Atoms of kinds (M, K), places and velocities (M, K, 3) of cells ``where`` (M, 4), which
+        are those of one system after the other."""
         row, slot = torch.nonzero(kind, as_tuple=True)
-        numbers = torch.tensor([0, *self.arguments["elements"]], device=h.device)
-        where = known.where.to(h.device)[row]
-        count = torch.bincount(where[:, 0], minlength=self._batch(known))
+        numbers = torch.tensor([0, *self.arguments["elements"]], device=kind.device)
+        where, batch = where.to(kind.device)[row], self._batch(lattice)
+        count = torch.bincount(where[:, 0], minlength=batch)
         first = torch.cumsum(count, 0) - count
         low = torch.nextafter(torch.tensor(0.5), torch.tensor(0.0)).item()
         return AtomState(
-            grid,
-            self._batch(known),
+            replace(lattice.grid, slots=self.reader.slots),
+            batch,
             numbers[kind[row, slot]],
-            torch.arange(len(row), device=h.device) - first[where[:, 0]],
+            torch.arange(len(row), device=kind.device) - first[where[:, 0]],
             where[:, 0],
             where[:, 1:],
             torch.zeros_like(where[:, 1:]),
