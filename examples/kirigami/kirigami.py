@@ -87,7 +87,8 @@ def contest(
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return np.random.default_rng(seed).random(len(asked)), np.zeros(len(asked))
 
-    heads = ensemble_surrogate(members, dataclasses.replace(OPTIONS, epochs=epochs))
+    training = dataclasses.replace(OPTIONS, epochs=epochs)
+    heads = ensemble_surrogate(members, training, folder=out / "ensembles")
     ways: dict[str, Surrogate] = {"ensemble": heads, "chance": by_chance}
     found: dict[str, list[History]] = {}
     for name, surrogate in ways.items():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.export.manifest import WEIGHTS, ManifestReader, bundle_folder, write_manifest
@@ -28,7 +29,7 @@ from mlcore.sagesnet.feedback import Feedback
 if TYPE_CHECKING:
     from mlcore.sagesnet.net import SagesNet
 
-__all__ = ["CELLS", "KIND", "load", "save"]
+__all__ = ["CELLS", "KIND", "load", "save", "take", "tensors_of"]
 
 KIND = "sagesnet"
 CELLS = {
@@ -60,7 +61,7 @@ def save(
         InvalidArgument: a weight is not finite, or something cannot be JSON.
     """
     _class(net.cells.kind)
-    tensors = {name: _array(name, value) for name, value in net.state_dict().items()}
+    tensors = tensors_of(net)
     units = _UNITS.get(net.cells.kind, _UNTOLD)
     with bundle_folder(Path(folder)) as temporary:
         write_tensors(temporary / WEIGHTS, tensors)
@@ -78,15 +79,21 @@ def load(folder: str | Path) -> SagesNet[Any]:
     net = _made(reader)
     data = reader.files([WEIGHTS])[WEIGHTS]
     tensors = read_tensors(reader.path / WEIGHTS, data=data)[0]
-    _take(net, tensors, str(reader.path / WEIGHTS))
+    take(net, tensors, str(reader.path / WEIGHTS))
     return net
 
 
-def _array(name: str, value: torch.Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = value.detach().cpu().numpy()
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InvalidArgument(f"net: {name} is not finite")
-    return array
+def tensors_of(net: nn.Module) -> dict[str, NDArray[Any]]:
+    """Its state for files.
+
+    Raises:
+        InvalidArgument: a weight is not finite.
+    """
+    arrays = {name: value.detach().cpu().numpy() for name, value in net.state_dict().items()}
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InvalidArgument(f"net: {name} is not finite")
+    return arrays
 
 
 def _made(reader: ManifestReader) -> SagesNet[Any]:
@@ -129,7 +136,12 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _take(net: SagesNet[Any], tensors: dict[str, NDArray[Any]], where: str) -> None:
+def take(net: nn.Module, tensors: dict[str, NDArray[Any]], where: str) -> None:
+    """Give a net the state of a file.
+
+    Raises:
+        FileFormatError: it is that of another net; begins with ``where``.
+    """
     state = net.state_dict()
     if set(state) != set(tensors):
         wrong = sorted(set(state) ^ set(tensors))

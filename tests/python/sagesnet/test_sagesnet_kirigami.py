@@ -9,11 +9,17 @@ import pytest
 import torch
 from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.sagesnet import SagesNet
-from mlcore.sagesnet.kirigami import labelled, sheet
-from mlcore.sagesnet.kirigami.head import OPTIONS, StrainHead, fit_strain, scores
+from mlcore.sagesnet.kirigami import head, labelled, sheet
+from mlcore.sagesnet.kirigami.head import OPTIONS, Ensemble, StrainHead, fit_strain, scores
 from mlcore.sagesnet.kirigami.labelled import read_labelled
 from mlcore.sagesnet.kirigami.lattice import SheetLattice
-from mlcore.sagesnet.kirigami.search import SearchOptions, ensemble_surrogate, plot, search
+from mlcore.sagesnet.kirigami.search import (
+    Label,
+    SearchOptions,
+    ensemble_surrogate,
+    plot,
+    search,
+)
 from mlcore.sagesnet.lattice import DenseLattice
 
 BESIDE = Path(__file__).parents[4] / "shared" / "data" / "kirigami"
@@ -248,3 +254,101 @@ def test_a_folder_of_another_search_or_damaged_is_refused(tmp_path: Path) -> Non
         search(pool, formula, options=SearchOptions(10, 100), surrogate=knows)
     with pytest.raises(InvalidArgument, match="label"):
         search(pool, lambda cuts: cuts, options=options, surrogate=knows)
+
+
+# ----------------------------------------------------------------------------------------- files
+@pytest.fixture(scope="module")
+def ensemble() -> Ensemble:
+    cuts = drawn(60, 8)
+    options = dataclasses.replace(OPTIONS, epochs=2)
+    return fit_strain(cuts, formula(cuts), members=2, head=SMALL, options=options)
+
+
+def test_an_ensemble_is_loaded_equal_to_the_bit(ensemble: Ensemble, tmp_path: Path) -> None:
+    ensemble.save(tmp_path / "heads", training={"epochs": 2})
+    again = Ensemble.load(tmp_path / "heads")
+    unseen = drawn(200, 9)
+    assert np.array_equal(again.members(unseen), ensemble.members(unseen))
+    assert np.ptp(ensemble.members(unseen), axis=0).min() > 0
+    assert again.results == ensemble.results and len(again.results[1].history) == 2
+    for one, other in zip(ensemble.heads, again.heads, strict=True):
+        assert one.arguments == other.arguments and not other.training
+        assert all(torch.equal(a, other.state_dict()[k]) for k, a in one.state_dict().items())
+    Ensemble(ensemble.heads[:1]).save(tmp_path / "heads")
+    assert Ensemble.load(tmp_path / "heads").predict(unseen)[1].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("manifest.json", '"members": 2', '"members": 3', "not those of 3 heads"),
+        ("manifest.json", '"members": 2', '"members": 0', "heads.members"),
+        ("manifest.json", '"width": 16', '"width": 17', "is of shape"),
+        ("manifest.json", '"width": 16', '"width": 99999999', "at most 1000"),
+        ("manifest.json", '"width": 16', '"deep": 16', "heads.width is missing"),
+        ("manifest.json", "strain heads", "sagesnet", "field kind"),
+        ("manifest.json", '"heads": {', '"heads": [', "JSON"),
+        ("results.json", '"best"', '"worst"', "list of objects"),
+        ("results.json", "[", "{", "results.json"),
+        ("weights.safetensors", "heads.0", "heads.9", "sha256"),
+    ],
+)
+def test_damaged_ensembles_are_refused(
+    ensemble: Ensemble, tmp_path: Path, file: str, old: str, new: str, message: str
+) -> None:
+    ensemble.save(tmp_path / "heads")
+    path = tmp_path / "heads" / file
+    assert old.encode() in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old.encode(), new.encode(), 1))
+    with pytest.raises(FileFormatError, match=message):
+        Ensemble.load(tmp_path / "heads")
+
+
+def test_what_is_no_ensemble_is_neither_written_nor_read(
+    ensemble: Ensemble, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidArgument, match="one or more"):
+        Ensemble([]).save(tmp_path / "none")
+    with pytest.raises(InvalidArgument, match="equal shape"):
+        Ensemble([ensemble.heads[0], StrainHead(8, 1, 16)]).save(tmp_path / "none")
+    with pytest.raises(FileFormatError, match="no bundle|not a bundle"):
+        Ensemble.load(tmp_path / "none")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("dear")
+    with pytest.raises(Error, match="other content"):
+        ensemble.save(tmp_path / "other")
+
+
+def test_a_search_taken_up_again_trains_no_second_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stops among the labels of its second round; trainings are counted, not replaced."""
+    pool = np.unique(drawn(200, 6), axis=0)
+    trained, labelled = [], []
+    monkeypatch.setattr(
+        head, "fit_strain", lambda *a, **k: trained.append(1) or fit_strain(*a, **k)
+    )
+    options = SearchOptions(rounds=2, per_round=20)
+    training = dataclasses.replace(OPTIONS, epochs=2)
+
+    def run(folder: Path, label: Label, kept: Path) -> np.ndarray:
+        ask = ensemble_surrogate(2, training, SMALL, kept)
+        return search(pool, label, folder, options=options, surrogate=ask).chosen
+
+    def fails(cuts: np.ndarray) -> np.ndarray:
+        labelled.append(len(cuts))
+        if len(labelled) == 2:
+            raise RuntimeError("the machine went down")
+        return formula(cuts)
+
+    with pytest.raises(RuntimeError):
+        run(tmp_path / "rounds", fails, tmp_path / "kept")
+    assert len(trained) == 1
+    chosen = run(tmp_path / "rounds", formula, tmp_path / "kept")
+    assert len(trained) == 1
+    # without what was kept, or with other labels, it is trained, and the first chooses the same
+    assert np.array_equal(run(tmp_path / "anew", formula, tmp_path / "elsewhere"), chosen)
+    assert len(trained) == 2
+    run(tmp_path / "others", lambda cuts: -formula(cuts), tmp_path / "kept")
+    assert len(trained) == 3
+    assert len(Ensemble.load(tmp_path / "kept" / "ensemble_2").heads) == 2

@@ -13,7 +13,10 @@ and labels of partners are merged before training: their mean, and how many ther
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +25,7 @@ from torch import Tensor, nn
 
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.kirigami.cells import SheetCells
+from mlcore.sagesnet.kirigami.saved import load, save
 from mlcore.sagesnet.kirigami.sheet import COLUMNS, PLACES, canonical, checked_cuts, coverage
 from mlcore.sagesnet.net import Level, SagesNet
 from mlcore.training.options import TrainingOptions, TrainingResult, checked_seed
@@ -96,6 +100,15 @@ class Ensemble:
         """Mean of the members, and how far they spread, % (0 for one member)."""
         told = self.members(cuts)
         return told.mean(axis=0), told.std(axis=0)
+
+    def save(self, folder: str | Path, *, training: Mapping[str, Any] | None = None) -> None:
+        """Write to a folder; see `mlcore.sagesnet.kirigami.saved.save`."""
+        save(self, folder, training)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Ensemble:
+        """The ensemble that `save` wrote; see `mlcore.sagesnet.kirigami.saved.load`."""
+        return load(folder)
 
 
 @dataclass(frozen=True)

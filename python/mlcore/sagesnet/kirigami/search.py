@@ -2,6 +2,7 @@
 
 DIR/search.json      pool and settings, which a search that goes on must share
 DIR/round_001.json   what was chosen and its labels; written once a round's labels are all known
+DIR/ensembles        what chose, where no other surrogate is given: a stopped round trains no second time
 
 The first round is drawn by chance. Each later one trains an ensemble on all labels so far and takes
 the patterns of the highest mean + boldness * spread; partners, which the ensemble cannot tell
@@ -98,13 +99,32 @@ class History:
 
 
 def ensemble_surrogate(
-    members: int = 3, options: TrainingOptions | None = None, head: dict[str, int] | None = None
+    members: int = 3,
+    options: TrainingOptions | None = None,
+    head: dict[str, int] | None = None,
+    folder: str | Path | None = None,
 ) -> Surrogate:
-    """`fit_strain` as a search's surrogate."""
-    from mlcore.sagesnet.kirigami.head import fit_strain
+    """`fit_strain` as a search's surrogate.
+
+    Args:
+        members, options, head: see `fit_strain`.
+        folder: where ensembles are kept, one for each seed. What is there of the same labels and
+            settings is not trained again; else it is replaced. None: none are kept.
+    """
+    from mlcore.sagesnet.kirigami.head import OPTIONS, Ensemble, fit_strain
+    from mlcore.sagesnet.kirigami.saved import training_of
 
     def surrogate(cuts: Rows, strain: Numbers, asked: Rows, seed: int) -> tuple[Numbers, Numbers]:
+        labels = hashlib.sha256(cuts.tobytes() + strain.tobytes()).hexdigest()
+        told = {"labels": labels, "members": members, "head": head or {}, "seed": seed}
+        told |= {"options": (options or OPTIONS).identity()}
+        place = None if folder is None else Path(folder) / f"ensemble_{seed}"
+        if place is not None and place.exists() and training_of(place) == told:
+            return Ensemble.load(place).predict(asked)
         made = fit_strain(cuts, strain, members=members, options=options, head=head, seed=seed)
+        if place is not None:
+            _make(place.parent)
+            made.save(place, training=told)
         return made.predict(asked)
 
     return surrogate
@@ -126,7 +146,7 @@ def search(
         label: the expensive calculation, or what stands for it.
         folder: of the history; rounds that are there already are not repeated. None: none is kept.
         options: settings.
-        surrogate: None: `ensemble_surrogate()`.
+        surrogate: None: `ensemble_surrogate`, kept in the folder.
         watch: told the number of each new round and the history so far.
 
     Raises:
@@ -144,12 +164,13 @@ def search(
     place = None if folder is None else Path(folder)
     if place is not None:
         _claim(place, patterns, options)
+    ask = surrogate or ensemble_surrogate(folder=place and place / "ensembles")
     chosen = np.zeros(0, dtype=np.int64)
     strain = np.zeros(0)
     for number in range(1, options.rounds + 1):
         known = None if place is None else _read_round(place, number, chosen, patterns, options)
         if known is None:
-            new = _choose(patterns, chosen, strain, number, options, surrogate)
+            new = _choose(patterns, chosen, strain, number, options, ask)
             known = new, _labels(label, patterns[new])
             if place is not None:
                 _write_round(place, number, *known)
@@ -199,14 +220,13 @@ def _choose(
     strain: Numbers,
     number: int,
     options: SearchOptions,
-    surrogate: Surrogate | None,
+    ask: Surrogate,
 ) -> Rows:
     """Places in the pool of the patterns to label next."""
     free = np.setdiff1d(np.arange(len(pool)), chosen)
     rng = np.random.default_rng([options.seed, number])
     if number == 1:
         return rng.choice(free, options.per_round, replace=False)
-    ask = surrogate or ensemble_surrogate()
     seed = 1000 * options.seed + number
     mean, spread = (np.asarray(x) for x in ask(pool[chosen], strain, pool[free], seed))
     last = number == options.rounds
@@ -243,11 +263,15 @@ def _claim(folder: Path, pool: Rows, options: SearchOptions) -> None:
         if parse_json(read_bytes(path, _LIMIT, "search"), str(path)) != told:
             raise Error(f"{path}: of another pool or other settings; choose another folder")
         return
+    _make(folder)
+    write_text(path, json.dumps(told, indent=1) + "\n")
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Error(f"folder {folder}: cannot be made: {error.strerror}") from error
-    write_text(path, json.dumps(told, indent=1) + "\n")
 
 
 def _round_path(folder: Path, number: int) -> Path:
