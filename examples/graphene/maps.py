@@ -28,7 +28,8 @@ SOFT = 0.03
 def learn_confidence(
     net: SagesNet[Any], known: Sequence[Pair], others: Sequence[Pair], epochs: int = 10
 ) -> None:
-    """Teach the net how wrong its steps are, on some pairs; the band is set on others."""
+    """Teach the net how wrong its steps are, on some pairs; the band is set on others, those of whole
+    sheets that neither the net nor its head has learned from."""
     options = TrainingOptions(
         epochs=epochs, learning_rate=3e-3, batch_size=2048, patience=None, schedule="cosine"
     )
@@ -36,23 +37,23 @@ def learn_confidence(
     fit_confidence(net, runs, calibration, options=options)
 
 
-def judged(net: SagesNet[Any], pairs: Sequence[Pair]) -> dict[str, float]:
-    """Rank correlation of expected and true losses of cells with atoms, and what the band holds."""
-    expected, low, high, true = [], [], [], []
+def judged(net: SagesNet[Any], pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Rank correlation of expected and true losses of cells with atoms that move freely, and what
+    the band holds, in all and of each pair, and the median of the loss."""
+    expected, true, inside = [], [], []
     for pair in pairs:
-        for before, after, loss in cell_losses(net, Run(list(pair))):
-            told = confidence(net, before, after)
+        for before, after, loss, state in cell_losses(net, Run(list(pair))):
+            told = confidence(net, before, after, state=state)
             rows = _rows(pair[0], before.lattice)[pair[0].free].unique()
-            for known, part in zip(
-                (expected, low, high, true),
-                (told.expected, told.low, told.high, loss),
-                strict=True,
-            ):
-                known.append(part[rows].numpy())
-    mean, bottom, top, loss_ = (np.concatenate(part) for part in (expected, low, high, true))
+            expected.append(told.expected[rows].numpy())
+            true.append(loss[rows].numpy())
+            inside.append(((loss >= told.low) & (loss <= told.high))[rows].numpy())
+    mean, loss_, held = (np.concatenate(part) for part in (expected, true, inside))
     return {
         "spearman": float(spearmanr(mean, loss_).statistic),
-        "band": float(((loss_ >= bottom) & (loss_ <= top)).mean()),
+        "band": float(held.mean()),
+        "band_of_each": [float(part.mean()) for part in inside],
+        "median": float(np.median(loss_)),
         "cells": len(loss_),
     }
 
@@ -61,7 +62,7 @@ def expected_of_atoms(net: SagesNet[Any], state: AtomState) -> Array:
     """(n,) the loss expected of each atom's cell."""
     with torch.no_grad():
         before = net.encode([state])
-    told = confidence(net, before)
+    told = confidence(net, before, state=state)
     return np.asarray(told.expected[_rows(state, before.lattice)].numpy(), np.float64)
 
 

@@ -79,6 +79,16 @@ class Cells(nn.Module, ABC, Generic[State]):
     def errors(self, h: Tensor, lattice: Lattice, state: State, target: State) -> Tensor:
         """`loss` of every cell, (...) as the cells lie."""
 
+    def signs(self, state: State, lattice: Lattice) -> tuple[Tensor, Tensor] | None:
+        """What can be told beforehand of how wrong a step from ``state`` will be; heads of confidence
+        look at it beside vectors, or in their place where ``blind``.
+
+        Returns:
+            (m,) int64 rows, rising, of the cells (flattened) in which anything can go wrong at all,
+            and (m, S) numbers of each; None, the default: anywhere, and vectors tell.
+        """
+        return None
+
     def turned(self, state: State, symmetry: Symmetry) -> State:
         """The state turned or mirrored, with all vectors that are in it.
 

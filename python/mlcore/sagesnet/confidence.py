@@ -1,14 +1,16 @@
 """How wrong every cell is expected to be, told while a net runs.
 
 A head looks at what a predictor looks at, a cell's vector and what arrives there, and at what came of
-it, and tells the mean and the spread of the logarithm of the cell's loss (Gaussian likelihood, after
+it; of cells whose steps look at no vectors, at what these tell of themselves (`Cells.signs`). It tells
+the mean and the spread of the logarithm of the cell's loss (Gaussian likelihood, after
 D. A. Nix, A. S. Weigend, ICNN 1994). Nothing flows back from it into the net. Runs held out then set
 how many spreads make a band (split conformal prediction, V. Vovk et al., 2005), so that a band of 90 %
-holds 90 % of losses of runs like those.
+holds 90 % of losses of runs like those. Cells of one run are alike, so it is whole runs that must be
+like those: several, none of which the net or the head has learned from, seen from begin to end.
 
     fit_confidence(net, runs, calibration)                      # of predictions of level 0
     fit_confidence(net, runs, calibration, level=1, of="lift")  # of what a code holds of its block
-    told = confidence(net, before, after)
+    told = confidence(net, before, after, state=state)
     told.expected, told.low, told.high                          # (...) of every cell
     net.rollout(start, until=50, confidence="predictor").told   # for every recorded state
 """
@@ -18,7 +20,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from mlcore.training.options import TrainingOptions, TrainingResult
 
 __all__ = [
+    "CellLosses",
     "ConfidenceHead",
     "Of",
     "Told",
@@ -58,12 +61,30 @@ class Told:
         expected: loss.
         low, high: ends of the band.
         grid: the vectors before the step, or the codes, of the same cells.
+        rows: (m,) of the cells (flattened) in which anything can go wrong, where cells tell; of all
+            others 0 is told.
     """
 
     expected: Tensor
     low: Tensor
     high: Tensor
     grid: Grid | None = None
+    rows: Tensor | None = None
+
+
+class CellLosses(NamedTuple):
+    """A step beside what truly happened.
+
+    Attributes:
+        before, after: vectors; after is None for a lift.
+        loss: (...) of every cell.
+        state: from which the step was made; None above level 0.
+    """
+
+    before: Grid
+    after: Grid | None
+    loss: Tensor
+    state: Any | None = None
 
 
 class ConfidenceHead(nn.Module):
@@ -131,7 +152,11 @@ class ConfidenceHead(nn.Module):
 
 
 def confidence(
-    net: SagesNet[Any], before: Grid, after: Grid | None = None, of: Of = "predictor"
+    net: SagesNet[Any],
+    before: Grid,
+    after: Grid | None = None,
+    of: Of = "predictor",
+    state: Any | None = None,
 ) -> Told:
     """How wrong the cells of a grid are expected to be.
 
@@ -140,9 +165,10 @@ def confidence(
         before: a step's start, or with ``of="lift"`` the codes.
         after: what `SagesNet.predict` made of it; None: it is made here, without an environment.
         of: the prediction's loss, or that of a code's reconstruction.
+        state: that ``before`` was encoded from; needed where cells tell signs of it, as `AtomCells`.
 
     Raises:
-        InvalidArgument: there is no head for it.
+        InvalidArgument: there is no head for it, or it was fitted on other numbers of a cell.
     """
     name = f"{of}_{before.level}"
     if name not in net.confidence:
@@ -152,9 +178,24 @@ def confidence(
     head = net.confidence[name]
     assert isinstance(head, ConfidenceHead)
     with torch.no_grad():
-        if of == "predictor" and after is None:
+        if of == "predictor" and after is None and not _blind(net, before):
             after = net.predict(before)
-        return replace(head.told(_seen(net, before, after, of)), grid=before)
+        rows, seen = _seen(net, before, after, of, state)
+        if seen.shape[-1] != head.arguments["inputs"]:
+            raise InvalidArgument(
+                f"state: the head of {name} was fitted on {head.arguments['inputs']} numbers of a "
+                f"cell, here are {seen.shape[-1]}; give the state, or fit it again"
+            )
+        told = head.told(seen)
+        if rows is None:
+            return replace(told, grid=before)
+        shape = before.h.shape[:-1]
+        nothing = told.expected.new_zeros(shape.numel())
+        expected, low, high = (
+            nothing.index_copy(0, rows, part).reshape(shape)
+            for part in (told.expected, told.low, told.high)
+        )
+        return Told(expected, low, high, before, rows)
 
 
 def judged(
@@ -168,8 +209,9 @@ def judged(
     for step, state, grid in made:
         if state is not None:
             before = net.encode([state]) if grid is None else grid
-            after = None if of == "lift" else net.predict(before, environment, step)
-            told.append(confidence(net, before, after, of))
+            alone = of == "lift" or _blind(net, before)
+            after = None if alone else net.predict(before, environment, step)
+            told.append(confidence(net, before, after, of, None if before.level else state))
         yield step, state, grid
 
 
@@ -190,7 +232,7 @@ def fit_confidence(
     Args:
         net: trained; nothing in it changes.
         runs: to learn from, best others than the net has learned from.
-        calibration: to set the band on; others again.
+        calibration: to set the band on; others again, several whole ones.
         level: whose predictor, or the lift to which.
         of: predictions or reconstructions.
         horizon: steps of the level that predictions run freely before they begin anew.
@@ -227,8 +269,8 @@ def cell_losses(
     level: int = 0,
     of: Of = "predictor",
     horizon: int = 1,
-) -> Iterator[tuple[Grid, Grid | None, Tensor]]:
-    """Before, after and the true loss (...) of every cell, along a run.
+) -> Iterator[CellLosses]:
+    """Before, after and the true loss of every cell, along a run.
 
     Args:
         net: trained.
@@ -249,21 +291,18 @@ def cell_losses(
         yield from make(net, run, level, horizon)
 
 
-def _fine(
-    net: SagesNet[Any], run: Run[Any], level: int, horizon: int
-) -> Iterator[tuple[Grid, Grid | None, Tensor]]:
+def _fine(net: SagesNet[Any], run: Run[Any], level: int, horizon: int) -> Iterator[CellLosses]:
     for start in range(0, len(run.states) - 1, horizon):
         state = run.states[start]
         for truth in run.states[start + 1 : start + 1 + horizon]:
             before = net.encode([state])
-            after = net.predict(before, run.environment)
-            yield before, after, net.cells.errors(after.h, after.lattice, state, truth)
+            after = before if _blind(net, before) else net.predict(before, run.environment)
+            loss = net.cells.errors(after.h, after.lattice, state, truth)
+            yield CellLosses(before, after, loss, state)
             state = net.cells.advance(after.h, after.lattice, state)
 
 
-def _coarse(
-    net: SagesNet[Any], run: Run[Any], level: int, horizon: int
-) -> Iterator[tuple[Grid, Grid | None, Tensor]]:
+def _coarse(net: SagesNet[Any], run: Run[Any], level: int, horizon: int) -> Iterator[CellLosses]:
     span = net.span(level)
     starts = range(0, len(run.states) - 2 * span + 1, span * horizon)
     for start in starts:
@@ -275,13 +314,11 @@ def _coarse(
             after = net.predict(before, run.environment)
             truth = net.encode(frames, level)
             right = carried(truth.h, truth.lattice, after.lattice)
-            yield before, after, (after.h - right).square().mean(dim=-1)
+            yield CellLosses(before, after, (after.h - right).square().mean(dim=-1))
             before = after
 
 
-def _lifted(
-    net: SagesNet[Any], run: Run[Any], level: int, horizon: int
-) -> Iterator[tuple[Grid, Grid | None, Tensor]]:
+def _lifted(net: SagesNet[Any], run: Run[Any], level: int, horizon: int) -> Iterator[CellLosses]:
     span, fine, lift = net.span(level), net.span(level - 1), net.lift(level)
     for start in range(0, len(run.states) - span + 1, span):
         frames = run.states[start : start + span]
@@ -293,7 +330,7 @@ def _lifted(
             right = carried(truth.h, truth.lattice, below)
             blocks = below.blocks((found - right).square(), lift.space)
             errors.append(blocks.mean(dim=(-1, -2)))
-        yield code, None, torch.stack(errors).mean(dim=0)
+        yield CellLosses(code, None, torch.stack(errors).mean(dim=0))
 
 
 class _Likelihood:
@@ -329,11 +366,12 @@ def _gathered(
     """What a head sees of (n, ..) cells, and their losses; not more than `_MOST`."""
     seen, losses = [], []
     for run in runs:
-        for before, after, loss in cell_losses(net, run, level=level, of=of, horizon=horizon):
+        for one in cell_losses(net, run, level=level, of=of, horizon=horizon):
             with torch.no_grad():
-                rows = _seen(net, before, after, of)
-            seen.append(rows.reshape(-1, rows.shape[-1]))
-            losses.append(loss.reshape(-1))
+                rows, known = _seen(net, one.before, one.after, of, one.state)
+            loss = one.loss.reshape(-1)
+            seen.append(known.reshape(-1, known.shape[-1]))
+            losses.append(loss if rows is None else loss[rows])
     if not seen:
         raise InvalidArgument(f"runs: none is long enough for level {level}")
     every, wrong = torch.cat(seen), torch.cat(losses)
@@ -343,10 +381,29 @@ def _gathered(
     return every, wrong
 
 
-def _seen(net: SagesNet[Any], before: Grid, after: Grid | None, of: Of) -> Tensor:
+def _blind(net: SagesNet[Any], before: Grid) -> bool:
+    """Whether the next step looks at no vectors."""
+    return before.level == 0 and net.cells.blind
+
+
+def _seen(
+    net: SagesNet[Any], before: Grid, after: Grid | None, of: Of, state: Any | None
+) -> tuple[Tensor | None, Tensor]:
+    """What a head sees (..., F) of all cells, or (m, F) of those that rows (m,) tell."""
+    signs = None
+    if of == "predictor" and before.level == 0 and state is not None:
+        signs = net.cells.signs(state, before.lattice)
+    if _blind(net, before):
+        if signs is None:
+            raise InvalidArgument("state: these cells look at no vectors and tell no signs without")
+        return signs[0], signs[1].to(before.h.dtype)
     told: Tensor = net.predictors[before.level].arrived(before.h, before.lattice)  # type: ignore[operator]
     parts = [before.h, told] if of == "lift" or after is None else [before.h, after.h, told]
-    return torch.cat(parts, dim=-1)
+    seen = torch.cat(parts, dim=-1)
+    if signs is None:
+        return None, seen
+    rows, known = signs
+    return rows, torch.cat([seen.flatten(0, -2)[rows], known.to(seen.dtype)], dim=-1)
 
 
 def _clear(raised: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from ase.data import atomic_masses, atomic_numbers
 from torch import Tensor, nn
 
 from mlcore.errors import InvalidArgument
+from mlcore.sagesnet.atoms.around import around, mean_by_row
 from mlcore.sagesnet.atoms.bonds import Bonds, neighbours
 from mlcore.sagesnet.atoms.counted import blocks_of, lacking, likeliest
 from mlcore.sagesnet.atoms.lattice import AtomLattice, DenseAtomLattice, atom_lattice, held
@@ -312,6 +313,25 @@ class AtomCells(Cells[AtomState]):
         bonds = self._bonds()
         near = neighbours(state, bonds.reach, bonds.weight.dtype)
         return bonds.forces(near.way, near, self._species(state) - 1)
+
+    def around(self, state: AtomState) -> Tensor:
+        """(n, F) what the bonds of each atom see around it; see `mlcore.sagesnet.atoms.around`.
+
+        Raises:
+            InvalidArgument: these cells have no bonds.
+        """
+        return around(self._bonds(), state, self._species(state) - 1)
+
+    def signs(self, state: AtomState, lattice: Lattice) -> tuple[Tensor, Tensor]:
+        """Cells with atoms that are not driven; of their bonds, speeds and kicks the means."""
+        rows, free = self._rows(state, held(lattice)), state.free
+        told = state.velocity.new_zeros((len(state), 0))
+        if self.bonds is not None:
+            push = self.dt * _ACCELERATION / self._buffer("masses")[state.numbers]
+            speed = state.velocity.norm(dim=1) / self.scales.velocity
+            kick = push * self.forces(state).detach().norm(dim=1) / self.scales.change
+            told = torch.cat([self.around(state), torch.stack([speed, kick], dim=1)], dim=1)
+        return mean_by_row(told[free], rows[free])
 
     def whiten(self, states: Sequence[AtomState], floor: float = 1e-7) -> None:
         """`Bonds.whiten`: makes training of bonds some hundred times faster.
