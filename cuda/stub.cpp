@@ -1,5 +1,6 @@
 // Stands in for the CUDA sources when the library is built without nvcc.
 
+#include "bonds_cuda.hpp"
 #include "dynamics_cuda.hpp"
 #include "linalg_cuda.hpp"
 #include "mlcore/context.hpp"
@@ -31,6 +32,12 @@ namespace {
 }
 
 }  // namespace
+
+void evaluate_bonds(const Context&, const kernels::BondPlan&, View<const double, 2>,
+                    View<const double, 1>, const BondRows&, const BondDirections&,
+                    const BondResults&) {
+  unavailable();
+}
 
 void mobility_matrix(const Context&, const MobilityModel&, const Cell&, View<const double, 3>,
                      View<double, 3>) {

@@ -11,6 +11,7 @@ void export_random(pybind11::module_& m);
 void export_linalg(pybind11::module_& m);
 void export_machine(pybind11::module_& m);
 void export_noise(pybind11::module_& m);
+void export_bonds(pybind11::module_& m);
 void export_dynamics(pybind11::module_& m);
 void export_recurrent(pybind11::module_& m);
 void export_pair_potential(pybind11::module_& m);

@@ -62,6 +62,7 @@ PYBIND11_MODULE(_core, m) {
   mlcore::python::export_linalg(m);
   mlcore::python::export_machine(m);
   mlcore::python::export_noise(m);
+  mlcore::python::export_bonds(m);
   mlcore::python::export_dynamics(m);
   mlcore::python::export_recurrent(m);
   mlcore::python::export_pair_potential(m);

@@ -20,6 +20,7 @@ from mlcore.errors import (
 )
 
 if TYPE_CHECKING:
+    from mlcore.bonds import BondBasis as BondBasis
     from mlcore.mlp import MLP as MLP
     from mlcore.neighbors import NeighborList as NeighborList
     from mlcore.neighbors import neighbor_batch as neighbor_batch
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 _ATTRIBUTES = {
     "ActiveSet": "mlcore.stencil_active",
+    "BondBasis": "mlcore.bonds",
     "LSTM": "mlcore.recurrent",
     "MLP": "mlcore.mlp",
     "NeighborList": "mlcore.neighbors",
@@ -70,6 +72,7 @@ _ATTRIBUTES = {
     "unbin": "mlcore.voxels",
 }
 _SUBMODULES = (
+    "bonds",
     "data",
     "dynamics",
     "errors",

@@ -13,6 +13,8 @@ import numpy.typing
 __all__: list[str] = [
     "ActiveGrid",
     "ActiveSet",
+    "BondBasis",
+    "BondRows",
     "BrownianOptions",
     "ForceField",
     "LstmFloat32",
@@ -231,6 +233,47 @@ class SqrtOptions:
             collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(2)"
         ] = [0.0, 0.0],
     ) -> None: ...
+
+class BondRows:
+    def __init__(
+        self,
+        offsets: typing.Any,
+        columns: typing.Any,
+        vectors: typing.Any,
+        species: typing.Any = None,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+
+class BondBasis:
+    def __init__(
+        self,
+        species: typing.SupportsInt | typing.SupportsIndex,
+        reach: typing.SupportsFloat | typing.SupportsIndex,
+        radial: typing.SupportsInt | typing.SupportsIndex,
+        order: typing.SupportsInt | typing.SupportsIndex,
+        shells: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def evaluate(
+        self,
+        coefficients: typing.Any,
+        middle: typing.Any,
+        rows: BondRows,
+        displacements: typing.Any = None,
+        weights: typing.Any = None,
+        along: typing.Any = None,
+        energies: typing.Any = None,
+        by_displacements: typing.Any = None,
+        by_coefficients: typing.Any = None,
+        reference: bool = False,
+        num_threads: typing.SupportsInt | typing.SupportsIndex = 0,
+        stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    @property
+    def columns(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def seen(self) -> int: ...
 
 class ForceField:
     def __init__(

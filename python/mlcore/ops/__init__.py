@@ -11,6 +11,7 @@ import importlib.util
 if importlib.util.find_spec("torch") is None:
     raise ModuleNotFoundError("mlcore.ops needs torch: pip install 'mlcore[train]'", name="torch")
 
+from mlcore.ops.bonds import bond_energies, bond_forces
 from mlcore.ops.dynamics import pair_energy, pair_force
 from mlcore.ops.mlp import mlp
 from mlcore.ops.mobility import mobility_apply, mobility_matrix
@@ -25,6 +26,8 @@ from mlcore.ops.stencil_active import conv3d_active, scatter3d_active
 from mlcore.ops.voxels import gather, position_gradient, rasterize
 
 __all__ = [
+    "bond_energies",
+    "bond_forces",
     "cholesky",
     "conv3d",
     "conv3d_active",

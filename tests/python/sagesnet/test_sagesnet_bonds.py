@@ -50,22 +50,22 @@ def _random(elements: int = 1, seed: int = 0, scale: float = 0.02) -> Bonds:
 def test_forces_are_slopes_of_the_energy(elements: int) -> None:
     bonds = _random(elements)
     state = _sheet(kinds=(6, 1)[:elements])
-    near = neighbours(state, bonds.reach + 0.1, torch.float64)
+    near = neighbours(state, bonds.reach + 0.1)
     species = (state.numbers == 1).long()
-    forces = bonds.forces(near.way, near, species)
+    forces = bonds.forces(near, species).detach()
 
     def energy(shift: torch.Tensor) -> float:
-        ways = near.way + shift[near.index] - shift[:, None]
-        return float(bonds.energies(ways, near, species).sum())
+        return bonds.energies(near, species, shift).sum().item()
 
     for atom, axis in ((0, 0), (17, 1), (41, 2)):
         shift = torch.zeros(len(state), 3, dtype=torch.float64)
         shift[atom, axis] = 1e-5
         slope = (energy(shift) - energy(-shift)) / 2e-5
         assert float(forces[atom, axis]) == pytest.approx(-slope, rel=1e-6, abs=1e-7)
-    lengths, products = bonds._basis(near.way, near, species)
+    rows = near.rows(torch.float64)
+    lengths, products = bonds._basis(rows.way, rows, species)
     plain = torch.einsum("nkt,tm,nkm->n", lengths, bonds.coefficients, products)
-    torch.testing.assert_close(bonds.energies(near.way, near, species), plain)
+    torch.testing.assert_close(bonds.energies(near, species), plain)
     assert forces.sum(dim=0).abs().max() < 1e-10
     assert forces.abs().max() > 0.1
 
@@ -79,10 +79,10 @@ def test_turns_shifts_and_names_change_nothing() -> None:
 
     def told(atoms: object) -> tuple[float, np.ndarray]:
         state = AtomState.of(atoms, AtomGrid.over(atoms))  # type: ignore[arg-type]
-        near = neighbours(state, bonds.reach, torch.float64)
+        near = neighbours(state, bonds.reach)
         species = (state.numbers == 1).long()
-        energy = float(bonds.energies(near.way, near, species).sum())
-        return energy, bonds.forces(near.way, near, species).detach().numpy()
+        energy = float(bonds.energies(near, species).sum())
+        return energy, bonds.forces(near, species).detach().numpy()
 
     energy, forces = told(body)
     # offsets within a cell are single precision: 1e-7 of 2 A
@@ -106,12 +106,12 @@ def test_bonds_end_without_a_jump() -> None:
     for far in (2.0999, 2.1001):
         x = [[5.0, 5, 5], [5.0 + far, 5, 5], [5.0, 6.4, 5]]
         state = AtomState.from_arrays(grid, [6, 6, 6], x)
-        near = neighbours(state, 2.5, torch.float64)
-        energies.append(bonds.energies(near.way, near, torch.zeros(3, dtype=torch.int64)).sum())
+        near = neighbours(state, 2.5)
+        energies.append(bonds.energies(near, torch.zeros(3, dtype=torch.int64)).sum())
     assert abs(float(energies[0] - energies[1])) < 1e-7
     alone = AtomState.from_arrays(grid, [6], [[5.0, 5, 5]])
-    near = neighbours(alone, 2.5, torch.float64)
-    assert float(bonds.energies(near.way, near, torch.zeros(1, dtype=torch.int64)).sum()) == 0.0
+    near = neighbours(alone, 2.5)
+    assert float(bonds.energies(near, torch.zeros(1, dtype=torch.int64)).sum()) == 0.0
 
 
 def test_systems_of_a_batch_do_not_feel_each_other() -> None:
@@ -146,9 +146,9 @@ def test_nothing_and_a_slanted_box() -> None:
         cells.whiten([nothing])
     x = np.random.default_rng(0).random((60, 3)) @ grid.matrix
     state = AtomState.from_arrays(grid, [6] * 60, x)
-    near = neighbours(state, 3.0, torch.float64)
+    near = neighbours(state, 3.0)
     atoms = Atoms("C60", state.positions().numpy(), cell=grid.matrix, pbc=True)
-    assert int((near.way.norm(dim=-1) < 3).sum()) == len(neighbor_list("i", atoms, 3.0))
+    assert int((near.ways.norm(dim=-1) < 3).sum()) == len(neighbor_list("i", atoms, 3.0))
     assert cells.forces(state).sum(dim=0).abs().max() < 1e-5
 
 

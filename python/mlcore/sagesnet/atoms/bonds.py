@@ -2,13 +2,9 @@
 
     E = sum_ij t(r_ij) . C . m(s_ij, s_ji),  F = -dE/dx
 
-over the directed bonds i -> j shorter than the reach. t are functions of a bond's length that end at
-the reach; s_ij tells how the other bonds of i lie about i -> j, by sums of Legendre-like powers of
-cosines; m are all products of up to two entries of s of both ends. It is linear in C, which is all
-there is to learn, and made of numbers that no turn or mirror changes: forces add up to nothing, exert
-no torque and do no work on a closed path whatever C is. Moments of neighbours as a basis: A. V.
-Shapeev, Multiscale Model. Simul. 14, 1153 (2016); bonds that depend on the bonds beside them: J.
-Tersoff, Phys. Rev. B 37, 6991 (1988).
+The functions t and m are those of `mlcore.BondBasis`; energies and forces are made by the core. It is
+linear in C, which is all there is to learn, and made of numbers that no turn or mirror changes: forces
+add up to nothing, exert no torque and do no work on a closed path whatever C is.
 """
 
 from __future__ import annotations
@@ -19,14 +15,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from mlcore.bonds import BondBasis
 from mlcore.errors import InvalidArgument
 from mlcore.neighbors import neighbor_batch
+from mlcore.ops import bond_energies, bond_forces
 from mlcore.sagesnet.atoms.state import AtomState
 
-__all__ = ["Bonds", "Neighbours", "neighbours"]
+__all__ = ["Bonds", "Neighbours", "Rows", "neighbours"]
 
 _MOST = 4096  # functions of a basis that is whitened
 _CHUNK = 64  # forces of functions of the basis made at a time
@@ -34,6 +33,43 @@ _CHUNK = 64  # forces of functions of the basis made at a time
 
 @dataclass(frozen=True)
 class Neighbours:
+    """Who is near whom.
+
+    Attributes:
+        offsets: (n + 1,) int64, where each atom's begin.
+        atoms: (p,) int32, who they are.
+        ways: (p, 3) float64 A, to them.
+        reach: A, up to which there are all.
+    """
+
+    offsets: Tensor
+    atoms: Tensor
+    ways: Tensor
+    reach: float
+
+    def rows(self, dtype: torch.dtype) -> Rows:
+        """The same in rows of one length."""
+        offsets, atoms = self.offsets.cpu().numpy(), self.atoms.cpu().numpy()
+        count = np.diff(offsets)
+        n, most = len(count), max(int(count.max(initial=0)), 1)
+        i = np.repeat(np.arange(n), count)
+        place = i * most + np.arange(len(i)) - offsets[i]
+        index = np.repeat(np.arange(n), most)
+        index[place] = atoms
+        ways = np.full((n * most, 3), 4 * self.reach)
+        ways[place] = self.ways.cpu().numpy()
+        back = np.arange(n * most)
+        back[place] = place[_opposite(i, atoms, ways[place])]
+        device = self.offsets.device
+        return Rows(
+            torch.as_tensor(index.reshape(n, most), device=device),
+            torch.as_tensor(ways.reshape(n, most, 3), device=device, dtype=dtype),
+            torch.as_tensor(back, device=device),
+        )
+
+
+@dataclass(frozen=True)
+class Rows:
     """Who is near whom, in rows of one length.
 
     Attributes:
@@ -47,13 +83,13 @@ class Neighbours:
     back: Tensor
 
 
-def neighbours(state: AtomState, reach: float, dtype: torch.dtype) -> Neighbours:
-    """All atoms within ``reach`` A of each of the atoms."""
+def neighbours(state: AtomState, reach: float) -> Neighbours:
+    """All atoms within ``reach`` A of each of the atoms, systems apart."""
     device, system = state.offset.device, state.system.cpu().numpy()
     order = np.argsort(system, kind="stable")
     first = np.concatenate([[0], np.cumsum(np.bincount(system, minlength=state.batch))])
-    i, j, turns, way = neighbor_batch(
-        "ijSD",
+    i, j, way = neighbor_batch(
+        "ijD",
         state.positions().cpu().numpy()[order],
         reach,
         state.grid.matrix,
@@ -61,22 +97,28 @@ def neighbours(state: AtomState, reach: float, dtype: torch.dtype) -> Neighbours
         batch_offsets=first,
         index_dtype=np.int64,
     ).arrays
-    n = len(state)
-    count = np.bincount(i, minlength=n)
-    most = max(int(count.max(initial=0)), 1)
-    place = order[i] * most + np.arange(len(i)) - (np.cumsum(count) - count)[i]
-    index = np.repeat(np.arange(n), most)
-    index[place] = order[j]
-    ways = np.full((n * most, 3), 4 * reach)
-    ways[place] = way
-    back = np.arange(n * most)
-    sign = turns.T[::-1]
-    back[place[np.lexsort((*sign, j, i))]] = place[np.lexsort((*-sign, i, j))]
+    if (np.diff(order) < 0).any():
+        i, j = order[i], order[j]
+        sort = np.argsort(i, kind="stable")
+        i, j, way = i[sort], j[sort], way[sort]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(i, minlength=len(state)))])
     return Neighbours(
-        torch.as_tensor(index.reshape(n, most), device=device),
-        torch.as_tensor(ways.reshape(n, most, 3), device=device, dtype=dtype),
-        torch.as_tensor(back, device=device),
+        torch.as_tensor(offsets, device=device),
+        torch.as_tensor(j.astype(np.int32), device=device),
+        torch.as_tensor(way, device=device),
+        reach,
     )
+
+
+def _opposite(
+    i: npt.NDArray[np.int64], j: npt.NDArray[np.int32], ways: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    """Where among pairs each one is seen from its other end."""
+    # images differ by a vector of the lattice, rounding by 1e-15 of it
+    whole = np.round(ways * 1e5).astype(np.int64).T[::-1]
+    found = np.empty(len(i), np.int64)
+    found[np.lexsort((*whole, j, i))] = np.lexsort((*-whole, i, j))
+    return found
 
 
 class Bonds(nn.Module):
@@ -95,8 +137,6 @@ class Bonds(nn.Module):
 
     middle: Tensor
     mixing: Tensor
-    exponents: Tensor
-    waves: Tensor
     left: Tensor
     right: Tensor
 
@@ -109,97 +149,73 @@ class Bonds(nn.Module):
         shells: int = 2,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("elements", elements, 1),
-            ("radial", radial, 1),
-            ("order", order, 1),
-            ("shells", shells, 1),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise InvalidArgument(f"{name} must be a whole number from {least} on: {value!r}")
-        if not 0 < reach < math.inf:
-            raise InvalidArgument(f"reach must be a length above 0, got {reach!r}")
-        self.elements, self.reach, self.order = elements, reach, order
-        self.register_buffer("waves", math.pi * torch.arange(radial), persistent=False)
-        powers = 4.0 * 3.0 ** torch.arange(shells)
-        self.register_buffer("exponents", powers, persistent=False)
+        self.basis = BondBasis(reach, elements, radial, order, shells)
+        self.elements, self.reach = elements, self.basis.reach
         self.monomials = [_monomials(total) for total in range(1, order + 1)]
-        seen = shells * elements * (order + 2)
+        seen, self.shape = self.basis.seen, self.basis.shape
         left, right = torch.triu_indices(seen, seen)
         self.register_buffer("left", left, persistent=False)
         self.register_buffer("right", right, persistent=False)
-        self.shape = (radial * elements**2, 1 + seen + 2 * len(left) + order * shells * elements)
         self.weight = nn.Parameter(torch.zeros(self.shape))
         size = self.weight.numel()
         # kept even where it does nothing: files hold tensors of known shapes. In double precision:
         # forces of single functions cancel
         self.register_buffer("mixing", torch.eye(size if size <= _MOST else 0).double())
         self.register_buffer("middle", torch.zeros(seen))
+        self._known: tuple[tuple[tuple[int, int], ...], Tensor] | None = None
 
     @property
     def coefficients(self) -> Tensor:
-        """C, eV."""
+        """C, float64 eV."""
         if not len(self.mixing):
-            return self.weight
-        mixed = self.mixing @ self.weight.flatten().double()
-        return mixed.to(self.weight.dtype).reshape(self.shape)
+            return self.weight.double()
+        if torch.is_grad_enabled():
+            return (self.mixing @ self.weight.flatten().double()).reshape(self.shape)
+        # made anew only where something has changed
+        told = tuple((x.data_ptr(), x._version) for x in (self.mixing, self.weight))
+        if self._known is None or self._known[0] != told:
+            made = (self.mixing @ self.weight.flatten().double()).reshape(self.shape)
+            self._known = told, made
+        return self._known[1]
 
     def energies(
         self,
-        ways: Tensor,
         near: Neighbours,
         species: Tensor,
-        tables: tuple[Tensor, Tensor] | None = None,
+        moved: Tensor | None = None,
+        coefficients: Tensor | None = None,
     ) -> Tensor:
         """(n,) eV of the atoms.
 
         Args:
-            ways: (n, k, 3) A, as those of ``near`` or moved on.
             near: see `neighbours`.
             species: (n,) from 0 on.
-            tables: those of these weights, where they are known already.
+            moved: (n, 3) float64 A, ways of the atoms since; None: none.
+            coefficients: those of these weights, where they are made already.
         """
-        lengths, seen, other, across = self._parts(ways, near, species)
-        linear, square = self.tables() if tables is None else tables
-        told = torch.matmul(lengths, linear)
-        ones = torch.ones_like(told[..., :1])
-        energies = (told * torch.cat([ones, seen, across], dim=-1)).sum(dim=(1, 2))
-        outer = (lengths[..., None] * seen[..., None, :]).flatten(2)
-        both = torch.cat([seen, other], dim=-1)
-        return energies + (torch.matmul(outer, square) * both).sum(dim=(1, 2))
-
-    def tables(self) -> tuple[Tensor, Tensor]:
-        """C as matrices: of what is linear in s (t, 1 + s + a), of its squares (t s, 2 s)."""
-        known, seen, pairs = self.coefficients, len(self.middle), len(self.left)
-        rest = known.shape[1] - 1 - seen - 2 * pairs
-        one, own, other, across = torch.split(known, [1 + seen, pairs, pairs, rest], dim=1)
-        squares = known.new_zeros(2, len(known), seen, seen)
-        squares = squares.index_put(
-            (
-                torch.arange(2, device=known.device)[:, None, None],
-                torch.arange(len(known), device=known.device)[:, None],
-                self.left,
-                self.right,
-            ),
-            torch.stack([own, other]),
-        )
-        linear = torch.cat([one, across], dim=1)
-        return linear, squares.permute(1, 2, 0, 3).reshape(len(known) * seen, 2 * seen)
+        return bond_energies(*self._given(near, species, moved, coefficients))
 
     def forces(
         self,
-        ways: Tensor,
         near: Neighbours,
         species: Tensor,
-        tables: tuple[Tensor, Tensor] | None = None,
-        learning: bool = False,
+        moved: Tensor | None = None,
+        coefficients: Tensor | None = None,
     ) -> Tensor:
-        """(n, 3) eV/A; ``learning``: gradients by weights and places flow through them."""
-        with torch.enable_grad():
-            free = ways if ways.requires_grad else ways.detach().requires_grad_()
-            total = self.energies(free, near, species, tables).sum()
-            (slope,) = torch.autograd.grad(total, free, create_graph=learning)
-        return _pulled(slope, near)
+        """(n, 3) eV/A, see `energies`; gradients by weights and ways flow through them."""
+        return bond_forces(*self._given(near, species, moved, coefficients))
+
+    def _given(
+        self, near: Neighbours, species: Tensor, moved: Tensor | None, coefficients: Tensor | None
+    ) -> tuple[BondBasis, Tensor, Tensor, tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
+        return (
+            self.basis,
+            self.coefficients if coefficients is None else coefficients,
+            near.ways.new_zeros((len(species), 3)) if moved is None else moved,
+            (near.offsets, near.atoms, near.ways),
+            self.middle.double(),
+            species.int(),
+        )
 
     def whiten(self, states: Iterable[AtomState], species: Tensor, floor: float = 1e-6) -> None:
         """Measures weights by the forces they make in these states, so that all are learned alike.
@@ -236,8 +252,8 @@ class Bonds(nn.Module):
 
     def _middle(self, state: AtomState, species: Tensor) -> Tensor:
         """(s,) means over all bonds of what is around them."""
-        near = neighbours(state, self.reach, self.weight.dtype)
-        _, seen, _, _ = self._parts(near.way, near, species[state.numbers])
+        near = neighbours(state, self.reach).rows(self.weight.dtype)
+        _, seen, _, _ = self.parts(near.way, near, species[state.numbers])
         bonded = near.way.norm(dim=-1) < self.reach
         if not bool(bonded.any()):
             raise InvalidArgument(f"states: in one no atoms are within reach, {self.reach:g} A")
@@ -245,7 +261,7 @@ class Bonds(nn.Module):
 
     def _forces_of_all(self, state: AtomState, species: Tensor) -> Tensor:
         """(c, 3 f) forces on the f free atoms of each function of the basis alone."""
-        near = neighbours(state, self.reach, self.weight.dtype)
+        near = neighbours(state, self.reach).rows(self.weight.dtype)
         ways = near.way.requires_grad_()
         lengths, products = self._basis(ways, near, species[state.numbers])
         made, count = [], self.shape[1]
@@ -262,15 +278,15 @@ class Bonds(nn.Module):
                 made.append(pulled.flatten(1))
         return torch.cat(made)
 
-    def _basis(self, ways: Tensor, near: Neighbours, species: Tensor) -> tuple[Tensor, Tensor]:
+    def _basis(self, ways: Tensor, near: Rows, species: Tensor) -> tuple[Tensor, Tensor]:
         """(n, k, t) functions of lengths, (n, k, m) products of what is around."""
-        lengths, seen, other, across = self._parts(ways, near, species)
+        lengths, seen, other, across = self.parts(ways, near, species)
         left, right = seen[..., self.left], self.right
         products = [seen, left * seen[..., right], left * other[..., right], across]
         return lengths, torch.cat([torch.ones_like(seen[..., :1]), *products], dim=-1)
 
-    def _parts(
-        self, ways: Tensor, near: Neighbours, species: Tensor
+    def parts(
+        self, ways: Tensor, near: Rows, species: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(n, k, t) functions of lengths; (n, k, s) what is around this end, and the other end, of a
         bond; (n, k, a) how both are turned against each other."""
@@ -278,7 +294,8 @@ class Bonds(nn.Module):
         inverse = squared.clamp(min=1e-4).rsqrt()
         part = squared * inverse / self.reach
         inside = (1 - part.square()).clamp(min=0)
-        lengths = (part * self.waves).cos() * (inside * inside * inside)
+        waves = math.pi * torch.arange(self.basis.radial, dtype=ways.dtype, device=ways.device)
+        lengths = (part * waves).cos() * (inside * inside * inside)
         if self.elements > 1:
             pair = nn.functional.one_hot(
                 species[:, None] * self.elements + species[near.index], self.elements**2
@@ -289,21 +306,24 @@ class Bonds(nn.Module):
         seen = seen - self.middle
         return lengths, seen, seen.flatten(0, 1)[near.back].view_as(seen), across
 
-    def _shells(self, part: Tensor, near: Neighbours, species: Tensor) -> Tensor:
+    def _shells(self, part: Tensor, near: Rows, species: Tensor) -> Tensor:
         """(n, k, q) weights of bonds, (n, k, 1) parts of the reach long, in the sums around."""
-        shells = (1 - part.clamp(max=1) ** self.exponents).square()
+        steps = torch.arange(self.basis.shells, dtype=part.dtype, device=part.device)
+        shells = (1 - part.clamp(max=1) ** (4 * 3**steps)).square()
         if self.elements > 1:
             kind = nn.functional.one_hot(species, self.elements).to(part.dtype)
             shells = (kind[near.index][..., None] * shells[..., None, :]).flatten(2)
         return shells
 
-    def _around(self, unit: Tensor, shells: Tensor, near: Neighbours) -> tuple[Tensor, Tensor]:
+    def _around(self, unit: Tensor, shells: Tensor, near: Rows) -> tuple[Tensor, Tensor]:
         """(n, k, s) sums over the other bonds of i of their weights and powers of the cosine; and
         (n, k, a) sums over pairs of another bond of i and one of j of powers of their cosine."""
         facing = shells.flatten(0, 1)[near.back].view_as(shells)
         count = shells.sum(dim=1)
         total = count[:, None] - shells
-        beyond = shells * (count[near.index] - shells)
+        alone = shells.view(*shells.shape[:2], self.elements, -1).sum(dim=2)
+        alone = alone.repeat(1, 1, self.elements)
+        beyond = alone * (count[near.index] - facing)
         sums = [total, beyond.sum(dim=1, keepdim=True) - beyond]
         pairs, turned = [], shells.transpose(1, 2)
         made = {(0, 0, 0): torch.ones_like(unit[..., 0])}
@@ -324,7 +344,7 @@ class Bonds(nn.Module):
         return torch.cat(sums, dim=-1), torch.cat(pairs, dim=-1)
 
 
-def _pulled(slope: Tensor, near: Neighbours) -> Tensor:
+def _pulled(slope: Tensor, near: Rows) -> Tensor:
     """(n, 3) forces of slopes by ways (n, k, 3): what pulls at one end pulls at the other too."""
     return (slope - slope.flatten(0, 1)[near.back].view_as(slope)).sum(dim=1)
 

@@ -300,8 +300,7 @@ class AtomCells(Cells[AtomState]):
             InvalidArgument: these cells have no bonds.
         """
         bonds = self._bonds()
-        near = neighbours(state, bonds.reach, bonds.weight.dtype)
-        each = bonds.energies(near.way, near, self._species(state) - 1)
+        each = bonds.energies(neighbours(state, bonds.reach), self._species(state) - 1)
         return each.new_zeros(state.batch).index_add(0, state.system, each)
 
     def forces(self, state: AtomState) -> Tensor:
@@ -311,8 +310,7 @@ class AtomCells(Cells[AtomState]):
             InvalidArgument: these cells have no bonds.
         """
         bonds = self._bonds()
-        near = neighbours(state, bonds.reach, bonds.weight.dtype)
-        return bonds.forces(near.way, near, self._species(state) - 1)
+        return bonds.forces(neighbours(state, bonds.reach), self._species(state) - 1)
 
     def around(self, state: AtomState) -> Tensor:
         """(n, F) what the bonds of each atom see around it; see `mlcore.sagesnet.atoms.around`.
@@ -349,23 +347,22 @@ class AtomCells(Cells[AtomState]):
     def _carried(self, state: AtomState) -> tuple[Tensor, Tensor]:
         """(n, 3) A each atom goes by its velocity and the bonds' kicks, (n, 3) A/fs its velocity
         afterwards."""
-        velocity = state.velocity
         if self.bonds is None:
-            return velocity * self.dt, velocity
+            return state.velocity * self.dt, state.velocity
+        velocity = state.velocity.double()
         most = 2 * float(velocity.detach().abs().max()) * self.dt if len(state) else 0.0
-        near = neighbours(state, self.bonds.reach + min(most, 1.0) + _SKIN, velocity.dtype)
+        near = neighbours(state, self.bonds.reach + min(most, 1.0) + _SKIN)
         species, part = self._species(state) - 1, self.dt / self.kicks
         push = (part * _ACCELERATION / self._buffer("masses")[state.numbers] * state.free)[:, None]
-        way, known = torch.zeros_like(velocity), self.bonds.tables()
+        way, known = torch.zeros_like(velocity), self.bonds.coefficients
         for _ in range(self.kicks):
             way = way + velocity * (part / 2)
-            ways = near.way + (way[near.index] - way[:, None])
-            force = self.bonds.forces(ways, near, species, known, torch.is_grad_enabled())
+            force = self.bonds.forces(near, species, way, known)
             if state.force is not None:
                 force = force + state.force
             velocity = velocity + push * force
             way = way + velocity * (part / 2)
-        return way, velocity
+        return way.to(state.velocity.dtype), velocity.to(state.velocity.dtype)
 
     def reconstruction(self, h: Tensor, lattice: Lattice, state: AtomState) -> Tensor:
         """Mean over the atoms of what `read` costs of all cells."""
