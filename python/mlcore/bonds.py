@@ -108,7 +108,8 @@ class BondBasis:
             InvalidArgument: as `mlcore.neighbor_list`; a shape is wrong, a value is not finite, species
                 are missing or out of range.
         """
-        kind = Kind.of(positions.positions if is_atoms(positions) else positions)
+        given: Any = positions
+        kind = Kind.of(given.positions if is_atoms(given) else given)
         offsets, j, vectors = neighbor_csr(
             positions, self.reach, cell, pbc, quantities="jD", num_threads=num_threads
         )

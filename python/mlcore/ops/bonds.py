@@ -135,7 +135,7 @@ def _run(
     n = len(displacements)
     shapes = ((n,), (n, 3), tuple(coefficients.shape))
     made = [
-        kind.output(None, shape) if asked else None
+        kind.output(None, shape) if asked else (None, None)
         for shape, asked in zip(shapes, wanted, strict=True)
     ]
     core.evaluate(
@@ -145,11 +145,12 @@ def _run(
         kind.take("displacements", displacements, detach=True),
         None if weights is None else kind.take("weights", weights, detach=True),
         None if along is None else kind.take("along", along, detach=True),
-        *(None if one is None else one[0] for one in made),
-        num_threads=0,
+        energies=made[0][0],
+        by_displacements=made[1][0],
+        by_coefficients=made[2][0],
         stream=kind.stream(),
     )
-    return [one[1] for one in made if one is not None]
+    return [filled for _, filled in made if filled is not None]
 
 
 @torch.library.custom_op("mlcore::bond_energies", mutates_args=())

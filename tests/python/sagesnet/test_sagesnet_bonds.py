@@ -62,10 +62,6 @@ def test_forces_are_slopes_of_the_energy(elements: int) -> None:
         shift[atom, axis] = 1e-5
         slope = (energy(shift) - energy(-shift)) / 2e-5
         assert float(forces[atom, axis]) == pytest.approx(-slope, rel=1e-6, abs=1e-7)
-    rows = near.rows(torch.float64)
-    lengths, products = bonds._basis(rows.way, rows, species)
-    plain = torch.einsum("nkt,tm,nkm->n", lengths, bonds.coefficients, products)
-    torch.testing.assert_close(bonds.energies(near, species), plain)
     assert forces.sum(dim=0).abs().max() < 1e-10
     assert forces.abs().max() > 0.1
 
@@ -81,7 +77,7 @@ def test_turns_shifts_and_names_change_nothing() -> None:
         state = AtomState.of(atoms, AtomGrid.over(atoms))  # type: ignore[arg-type]
         near = neighbours(state, bonds.reach)
         species = (state.numbers == 1).long()
-        energy = float(bonds.energies(near, species).sum())
+        energy = bonds.energies(near, species).sum().item()
         return energy, bonds.forces(near, species).detach().numpy()
 
     energy, forces = told(body)

@@ -9,7 +9,6 @@ add up to nothing, exert no torque and do no work on a closed path whatever C is
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from mlcore.sagesnet.atoms.state import AtomState
 __all__ = ["Bonds", "Neighbours", "Rows", "neighbours"]
 
 _MOST = 4096  # functions of a basis that is whitened
-_CHUNK = 64  # forces of functions of the basis made at a time
+_PROBES = 6  # for each function of a basis, by which its forces are told from the others'
 
 
 @dataclass(frozen=True)
@@ -137,8 +136,6 @@ class Bonds(nn.Module):
 
     middle: Tensor
     mixing: Tensor
-    left: Tensor
-    right: Tensor
 
     def __init__(
         self,
@@ -152,16 +149,13 @@ class Bonds(nn.Module):
         self.basis = BondBasis(reach, elements, radial, order, shells)
         self.elements, self.reach = elements, self.basis.reach
         self.monomials = [_monomials(total) for total in range(1, order + 1)]
-        seen, self.shape = self.basis.seen, self.basis.shape
-        left, right = torch.triu_indices(seen, seen)
-        self.register_buffer("left", left, persistent=False)
-        self.register_buffer("right", right, persistent=False)
+        self.shape = self.basis.shape
         self.weight = nn.Parameter(torch.zeros(self.shape))
         size = self.weight.numel()
         # kept even where it does nothing: files hold tensors of known shapes. In double precision:
         # forces of single functions cancel
         self.register_buffer("mixing", torch.eye(size if size <= _MOST else 0).double())
-        self.register_buffer("middle", torch.zeros(seen))
+        self.register_buffer("middle", torch.zeros(self.basis.seen))
         self._known: tuple[tuple[tuple[int, int], ...], Tensor] | None = None
 
     @property
@@ -235,55 +229,46 @@ class Bonds(nn.Module):
                 f"the basis has {self.weight.numel()} functions, whitened are up to {_MOST}: take "
                 "fewer elements, radial, order or shells"
             )
-        fine = copy.deepcopy(self).double()
         chosen = list(states)
         if not chosen:
             raise InvalidArgument("states must be one or more, got none")
-        fine.middle = torch.zeros_like(fine.middle)
-        fine.middle = torch.stack([fine._middle(state, species) for state in chosen]).mean(dim=0)
-        gram = torch.zeros(self.weight.numel(), self.weight.numel(), dtype=torch.float64)
+        self.middle.zero_()
+        self.middle = torch.stack([self._middle(state, species) for state in chosen]).mean(dim=0)
+        generator, size = torch.Generator().manual_seed(0), self.weight.numel()
+        probes = -(-_PROBES * size // len(chosen))
+        gram = torch.zeros(size, size, dtype=torch.float64)
         for state in chosen:
-            forces = fine._forces_of_all(state, species)
-            gram += (forces @ forces.T / forces.square().sum()).cpu()
+            made = self._probed(state, species, probes, generator)
+            gram += made.T @ made / made.square().sum()
         values, vectors = torch.linalg.eigh(gram)
         scale = (values.clamp(min=0) + floor * values.max()).rsqrt()
-        self.middle = fine.middle.to(self.weight.dtype)
         self.mixing = (vectors * scale).contiguous().to(self.weight.device)
 
     def _middle(self, state: AtomState, species: Tensor) -> Tensor:
         """(s,) means over all bonds of what is around them."""
-        near = neighbours(state, self.reach).rows(self.weight.dtype)
+        near = neighbours(state, self.reach).rows(torch.float64)
         _, seen, _, _ = self.parts(near.way, near, species[state.numbers])
         bonded = near.way.norm(dim=-1) < self.reach
         if not bool(bonded.any()):
             raise InvalidArgument(f"states: in one no atoms are within reach, {self.reach:g} A")
-        return seen[bonded].mean(dim=0)
+        return seen[bonded].mean(dim=0).to(self.middle.dtype)
 
-    def _forces_of_all(self, state: AtomState, species: Tensor) -> Tensor:
-        """(c, 3 f) forces on the f free atoms of each function of the basis alone."""
-        near = neighbours(state, self.reach).rows(self.weight.dtype)
-        ways = near.way.requires_grad_()
-        lengths, products = self._basis(ways, near, species[state.numbers])
-        made, count = [], self.shape[1]
-        for row in range(self.shape[0]):
-            sums = (lengths[..., row, None] * products).sum(dim=(0, 1))
-            for start in range(0, count, _CHUNK):
-                pick = torch.eye(count, dtype=ways.dtype, device=ways.device)[
-                    start : start + _CHUNK
-                ]
-                (slope,) = torch.autograd.grad(
-                    sums, ways, pick, retain_graph=True, is_grads_batched=True
-                )
-                pulled = torch.stack([_pulled(one, near)[state.free] for one in slope])
-                made.append(pulled.flatten(1))
-        return torch.cat(made)
-
-    def _basis(self, ways: Tensor, near: Rows, species: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, k, t) functions of lengths, (n, k, m) products of what is around."""
-        lengths, seen, other, across = self.parts(ways, near, species)
-        left, right = seen[..., self.left], self.right
-        products = [seen, left * seen[..., right], left * other[..., right], across]
-        return lengths, torch.cat([torch.ones_like(seen[..., :1]), *products], dim=-1)
+    def _probed(
+        self, state: AtomState, species: Tensor, probes: int, generator: torch.Generator
+    ) -> Tensor:
+        """(p, c) sums of the forces of each function of the basis alone, all atoms that are not driven
+        weighted by +1 or -1 at random: their squares are in the mean those of the forces."""
+        near = neighbours(state, self.reach)
+        each = torch.zeros(self.shape, dtype=torch.float64, device=near.ways.device)
+        with torch.enable_grad():
+            forces = self.forces(near, species[state.numbers], coefficients=each.requires_grad_())
+        made = []
+        for _ in range(probes):
+            sign = 2.0 * torch.randint(2, forces.shape, generator=generator) - 1
+            weights = sign.to(forces) * state.free[:, None]
+            (told,) = torch.autograd.grad(forces, each, weights, retain_graph=True)
+            made.append(told.flatten().cpu())
+        return torch.stack(made)
 
     def parts(
         self, ways: Tensor, near: Rows, species: Tensor
@@ -321,7 +306,7 @@ class Bonds(nn.Module):
         facing = shells.flatten(0, 1)[near.back].view_as(shells)
         count = shells.sum(dim=1)
         total = count[:, None] - shells
-        alone = shells.view(*shells.shape[:2], self.elements, -1).sum(dim=2)
+        alone = shells.view(*shells.shape[:2], self.elements, self.basis.shells).sum(dim=2)
         alone = alone.repeat(1, 1, self.elements)
         beyond = alone * (count[near.index] - facing)
         sums = [total, beyond.sum(dim=1, keepdim=True) - beyond]
@@ -342,11 +327,6 @@ class Bonds(nn.Module):
             own = facing * (cosines - shells) + shells * back
             pairs.append(every - own if sum(block[0][0]) % 2 == 0 else every + own)
         return torch.cat(sums, dim=-1), torch.cat(pairs, dim=-1)
-
-
-def _pulled(slope: Tensor, near: Rows) -> Tensor:
-    """(n, 3) forces of slopes by ways (n, k, 3): what pulls at one end pulls at the other too."""
-    return (slope - slope.flatten(0, 1)[near.back].view_as(slope)).sum(dim=1)
 
 
 _Exponents = tuple[int, int, int]
