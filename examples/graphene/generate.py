@@ -1,6 +1,7 @@
 """Pulls cut sheets of graphene apart and keeps their frames and labels.
 
 python generate.py [--quick | --full] [--folder FOLDER] [--count N] [--minutes M]
+                   [--patterns P ... [--seed N]] [--lj] [--rate R] [--least S]
 python generate.py --rest [--quick] [--folder FOLDER]
 """
 
@@ -87,6 +88,11 @@ def main() -> None:
     words.add_argument("--rest", action="store_true", help="small sheets at rest beside FOLDER")
     words.add_argument("--folder", type=Path, default=Path("graphene"))
     words.add_argument("--count", type=int, default=40)
+    words.add_argument("--patterns", nargs="+", metavar="P", help="these and no others, each once")
+    words.add_argument("--seed", type=int, default=1, help="of those patterns")
+    words.add_argument("--lj", action="store_true", help="with LJ, in a folder of its own")
+    words.add_argument("--rate", type=float, help="of strain, per ps, in a folder of its own")
+    words.add_argument("--least", type=float, help="GPa before a fall counts, likewise")
     words.add_argument("--minutes", type=float, default=np.inf, help="begin no run after these")
     given = words.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends LAMMPS and its files too
@@ -100,12 +106,17 @@ def main() -> None:
         design, pull = TINY, Pull(rate=0.1, until=0.5, rest=0.2)
     if given.full:
         design, pull = PAPER, Pull(rate=0.01, rest=50.0, lj=True)
+    asked = {"rate": given.rate, "least": given.least, "lj": given.lj or None}
+    pull = replace(pull, **{name: value for name, value in asked.items() if value is not None})
+    wanted = QUICK if given.quick else runs(given.count)
+    if given.patterns:
+        wanted = [(pattern, given.seed) for pattern in given.patterns]
     data = Dataset(given.folder, pull, design)
     end = time.monotonic() + 60 * given.minutes
     print(
         f"{'run':20} {'atoms':>6} {'frames':>6} {'strain':>7} {'GPa':>6} {'first':>7} {'CPU s':>8}      MB"
     )
-    for pattern, seed in QUICK if given.quick else runs(given.count):
+    for pattern, seed in wanted:
         if time.monotonic() > end:
             break
         report = data.generate([pattern], [seed], timeout=8 * 3600.0)

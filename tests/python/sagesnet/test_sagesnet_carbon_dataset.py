@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,7 +14,7 @@ import pytest
 from ase.units import fs
 from mlcore.errors import FileFormatError, InvalidArgument
 from mlcore.sagesnet import AtomGrid, AtomState
-from mlcore.sagesnet.carbon import TINY, Dataset, Pull, chain, seed_noise
+from mlcore.sagesnet.carbon import TINY, Dataset, Pull, Stretch, chain, seed_noise
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "graphene" / "generate.py"
 SHORT = Pull(rate=0.5, until=0.1, rest=0.05)
@@ -123,6 +124,24 @@ def test_a_split_keeps_runs_of_a_pattern_together(data: Dataset) -> None:
         data.split((0.5, 0.4))
 
 
+def test_a_bump_below_what_counts_is_no_yield(data: Dataset, tmp_path: Path) -> None:
+    """The label of a run is told by the least stress of its own settings."""
+    one, window = data["110-1"], data["110-1"].window()
+    strain = np.linspace(0, 0.3, 301)
+    stress = np.interp(strain, [0.01, 0.02, 0.2, 0.25], [2.0, 0.0, 20.0, 0.0])
+    curve = np.zeros((301, 7))
+    curve[:, 0], curve[:, 1], curve[:, 2] = np.arange(301), strain, stress
+    found = {}
+    for least in (1.0, 5.0):
+        pull = replace(SHORT, least=least)
+        told = {"pull": pull.record(), "seed": 1, "section": 1.0}
+        frames = (window.steps, window.strains, window.positions, window.velocities)
+        run = Stretch(one.start, *frames, curve, told)
+        kept = Dataset(tmp_path / f"{least:g}", pull, TINY).keep("bump", run)
+        found[least] = kept.label.strain
+    assert found[1.0] < 0.03 and abs(found[5.0] - 0.2) < 0.01
+
+
 def test_any_body_can_be_added(tmp_path: Path) -> None:
     kept = Dataset(tmp_path / "strands", Pull(rate=1.0, until=0.1, rest=0.01))
     assert kept.add([("dodecane", chain(), 1)]).made == ("dodecane",)
@@ -145,3 +164,16 @@ def test_the_example_in_its_quick_form(tmp_path: Path) -> None:
     assert free == 1 and f"{noise:.3f}" in first.stdout
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.stdout == first.stdout
+
+
+def test_the_example_pulls_what_it_is_asked_to(tmp_path: Path) -> None:
+    """One pattern with LJ, another rate, seed and least stress; other settings need another folder."""
+    command = [sys.executable, str(EXAMPLE), "--quick", "--folder", str(tmp_path / "set"), "--lj"]
+    told = [*command, "--patterns", "110", "--seed", "3", "--rate", "0.5", "--least", "3"]
+    first = subprocess.run(told, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stdout + first.stderr
+    data = Dataset(tmp_path / "set")
+    assert data.names() == ["110-3"]
+    assert (data.pull.lj, data.pull.rate, data.pull.least) == (True, 0.5, 3.0)
+    other = subprocess.run([*told, "--rate", "0.4"], capture_output=True, text=True, check=False)
+    assert other.returncode != 0 and "was begun with" in other.stderr

@@ -255,7 +255,8 @@ class Dataset:
         (self.folder / f"{name}.json").unlink(missing_ok=True)
         with atomic_path(path) as temporary:
             _write(temporary, run, record)
-        label = yield_point(run.curve[:, 1], run.curve[:, 2])
+        least = run.provenance["pull"]["least"]
+        label = yield_point(run.curve[:, 1], run.curve[:, 2], least=least)
         record |= {"label": dataclasses.asdict(label), "sha256": _hash(path)}
         record |= {"bytes": path.stat().st_size}
         write_text(self.folder / f"{name}.json", json.dumps(record, indent=1) + "\n")
