@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mlcore import _core
 from mlcore.arrays import box
+from mlcore.bonds import BondBasis, BondResults
 from mlcore.dynamics import (
     Force,
     SystemForce,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from mlcore.stencil_active import ActiveSet
 
 __all__ = [
+    "bonds",
     "brownian",
     "cholesky",
     "conv3d",
@@ -261,6 +263,37 @@ def mlp(
     gradient = np.empty_like(rows)
     network.core.run(rows, y, gradient, along, reference=True)
     return y, gradient
+
+
+def bonds(
+    basis: BondBasis,
+    x: npt.ArrayLike,
+    coefficients: npt.ArrayLike,
+    middle: npt.ArrayLike | None = None,
+    cell: Any = None,
+    pbc: Pbc = None,
+    species: npt.ArrayLike | None = None,
+) -> BondResults:
+    """``basis.evaluate`` in extended precision, forces by differences; all pairs and images tried."""
+    positions, C = _rows(x), _rows(coefficients)
+    n, step = len(positions), 1e-5 * basis.reach / basis.radial
+    i, j, D = neighbor_list("ijD", positions, basis.reach + 4 * step, cell, pbc)
+    kinds = np.zeros(n, np.int32) if species is None else np.asarray(species, np.int32)
+    rows = _core.BondRows(np.searchsorted(i, np.arange(n + 1)), j, D, kinds)
+    zero = np.zeros(basis.seen) if middle is None else _rows(middle)
+
+    def energies(displacements: Array) -> Array:
+        found = np.empty(n)
+        basis.core.evaluate(C, zero, rows, displacements, energies=found, reference=True)
+        return found
+
+    forces = np.empty((n, 3))
+    for atom, axis in np.ndindex(n, 3):
+        move = np.zeros((n, 3))
+        move[atom, axis] = step
+        forces[atom, axis] = (energies(-move) - energies(move)).sum() / (2 * step)
+    found = energies(np.zeros((n, 3)))
+    return BondResults(float(found.sum()), found, forces)
 
 
 def pair_potential(
