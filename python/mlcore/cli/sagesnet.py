@@ -132,6 +132,13 @@ def run(
     confidence: Annotated[
         bool, typer.Option("--confidence", help="Tell how wrong each cell is expected to be.")
     ] = False,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="K, that atoms are held at by chance.")
+    ] = None,
+    damping: Annotated[
+        float, typer.Option("--damping", help="fs, within which they forget their velocities.")
+    ] = 1000.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of that chance.")] = 0,
     axis: Axis = 2,
     layer: Layer = None,
     colour: Colour = None,
@@ -146,6 +153,8 @@ def run(
     from mlcore.sagesnet.films import AtomFilm, CellFilm, Look, film_of
 
     net, training = _known(folder)
+    if temperature is not None:
+        _hold(net, temperature, damping, seed, level, tiles)
     (AtomFilm if net.cells.kind == "atoms" else CellFilm).checked(out)
     look = Look(axis, layer, seconds, colour)
     moments = _start(start, net, training, frame, level, units, element)
@@ -373,6 +382,18 @@ def _start(
     if needed > have:
         raise InvalidArgument(f"START: {path} has {have} frames, {needed} are needed")
     return runs[0]
+
+
+def _hold(
+    net: SagesNet[Any], temperature: float, damping: float, seed: int, level: int, tiles: int | None
+) -> None:
+    """Let a thermostat act in every step of a net of atoms."""
+    from mlcore.errors import InvalidArgument
+    from mlcore.sagesnet.atoms.thermostat import Thermostat
+
+    if net.cells.kind != "atoms" or level or tiles is not None:
+        raise InvalidArgument("--temperature is for atoms on level 0, without --tiles")
+    net.cells.thermostat = Thermostat(temperature, damping, seed)
 
 
 def _around(net: SagesNet[Any], words: list[str] | None) -> Any:

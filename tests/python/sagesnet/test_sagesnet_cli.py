@@ -254,6 +254,23 @@ def test_atoms_are_run_from_their_files_into_others(
         assert getattr(film, "n_frames", 1) == 3
 
 
+def test_atoms_are_held_at_a_temperature(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("run", made / "copper", made / "a.extxyz", "--environment", "heat=0.3", "--quiet")
+    held = ("--temperature", "300", "--damping", "10", "--seed", "3")
+    out = ("--steps", "40", "--record", "10", "--out", tmp_path / "warm.extxyz")
+    _said(capsys, *words, *held, *out)
+    frames = [frame.atoms()[0] for frame in read_states(tmp_path / "warm.extxyz")]
+    kelvin = [frame.get_temperature() for frame in frames]
+    assert np.mean(kelvin[1:]) == pytest.approx(300, rel=0.25)
+    assert kelvin[0] > 3000
+    for more in (("--temperature", "-1"), ("--temperature", "9", "--tiles", "2")):
+        assert "temperature" in _error(capsys, *words, *more, *out)
+    life = ("run", made / "life", made / "life5.npy", "--temperature", "9", *out[:4])
+    assert "--temperature is for atoms" in _error(capsys, *life, "--out", tmp_path / "l.npy")
+
+
 def test_sheets_are_pulled_learned_from_and_looked_at(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
