@@ -196,6 +196,49 @@ MLCORE_LANES void add_row(double* to, std::int64_t stride, int parts, int count,
   }
 }
 
+/// What a bond adds to the slope by the sum of weights of the atom it begins at.
+MLCORE_LANES void add_count(const BondPlan& plan, const BondJob& job, std::int64_t bond, int c,
+                            int parts, double* to, double* to_tangent) {
+  const int columns = plan.columns;
+  const double* by_beyond = job.by_beyond + job.j[bond] * columns * parts;
+  const Scalar total = scalar(job.by_own, bond, plan.seen, c, parts);
+  const Scalar there = scalar(job.by_own, job.back[bond], plan.seen, columns + c, parts);
+  const Scalar w = scalar(job.shell, bond, plan.shells, c % plan.shells, parts);
+  const double past = by_beyond[c] - there.v;
+  *to += total.v + past * w.v;
+  if (parts > 1) *to_tangent += total.t + past * w.t + (by_beyond[columns + c] - there.t) * w.v;
+}
+
+/// The same by the moments: from its own direction, and from the moments of its other end.
+template <bool kTangent>
+MLCORE_LANES void add_turned(const BondPlan& plan, const BondJob& job, std::int64_t bond, int c,
+                             const double* value, const double* tangent, const double* theirs,
+                             const double* their_tangent, double* to, double* to_tangent) {
+  const Monomials& m = plan.monomials;
+  const int columns = plan.columns, turned = plan.order * columns;
+  double own[2][kMostMonomials], both[2][kMostMonomials];
+  for (int l = 1; l <= plan.order; ++l) {
+    const int k = (l - 1) * columns + c;
+    const Scalar one = scalar(job.by_own, bond, plan.seen, 2 * columns + k, kTangent ? 2 : 1);
+    const Scalar two = scalar(job.by_both, bond, turned, k, kTangent ? 2 : 1);
+    for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
+      own[0][e] = one.v;
+      both[0][e] = two.v;
+      if constexpr (kTangent) {
+        own[1][e] = one.t;
+        both[1][e] = two.t;
+      }
+    }
+  }
+  for (int e = 1; e < m.count; ++e) {
+    to[e] += own[0][e] * value[e] + both[0][e] * theirs[e];
+    if constexpr (kTangent) {
+      to_tangent[e] += own[0][e] * tangent[e] + own[1][e] * value[e] +
+                       both[0][e] * their_tangent[e] + both[1][e] * theirs[e];
+    }
+  }
+}
+
 MLCORE_LANES int column_of(const BondPlan& plan, const BondJob& job, std::int64_t atom, int q) {
   return (plan.species > 1 ? job.species[atom] * plan.shells : 0) + q;
 }
@@ -608,34 +651,23 @@ void bond_by_beyond(const BondPlan& plan, const BondJob& job, std::int64_t begin
 void bond_by_moments(const BondPlan& plan, const BondJob& job, std::int64_t begin,
                      std::int64_t end) {
   const Monomials& m = plan.monomials;
-  const int parts = job.along ? 2 : 1, columns = plan.columns, turned = plan.order * columns;
+  const int parts = job.along ? 2 : 1, columns = plan.columns;
   const std::int64_t stride = static_cast<std::int64_t>(columns) * m.count;
   double value[kMostMonomials], tangent[kMostMonomials];
   for (std::int64_t i = begin; i < end; ++i) {
     double* to = job.by_moments + i * stride * parts;
     for (std::int64_t k = 0; k < stride * parts; ++k) to[k] = 0;
     for (std::int64_t b = job.first[i]; b < job.first[i + 1]; ++b) {
-      const std::int64_t back = job.back[b];
-      const double* theirs = job.moments + job.j[b] * stride * parts;
-      const double* by_beyond = job.by_beyond + job.j[b] * columns * parts;
       monomials_of(plan, job, b, parts, value, tangent);
       for (int c = 0; c < columns; ++c) {
         double* row = to + c * m.count;
-        const Scalar total = scalar(job.by_own, b, plan.seen, c, parts);
-        const Scalar there = scalar(job.by_own, back, plan.seen, columns + c, parts);
-        const Scalar w = scalar(job.shell, b, plan.shells, c % plan.shells, parts);
-        const double past = by_beyond[c] - there.v;
-        row[0] += total.v + past * w.v;
+        const double* theirs = job.moments + job.j[b] * stride * parts + c * m.count;
+        add_count(plan, job, b, c, parts, row, row + stride);
         if (parts > 1) {
-          row[stride] += total.t + past * w.t + (by_beyond[columns + c] - there.t) * w.v;
-        }
-        for (int l = 1; l <= plan.order; ++l) {
-          const int k = (l - 1) * columns + c, start = m.first[l], count = m.first[l + 1] - start;
-          add_row(row + start, stride, parts, count,
-                  scalar(job.by_own, b, plan.seen, 2 * columns + k, parts), value + start,
-                  tangent + start);
-          add_row(row + start, stride, parts, count, scalar(job.by_both, b, turned, k, parts),
-                  theirs + c * m.count + start, theirs + stride + c * m.count + start);
+          add_turned<true>(plan, job, b, c, value, tangent, theirs, theirs + stride, row,
+                           row + stride);
+        } else {
+          add_turned<false>(plan, job, b, c, value, nullptr, theirs, nullptr, row, nullptr);
         }
       }
     }
