@@ -393,7 +393,8 @@ def _hold(
 
     if net.cells.kind != "atoms" or level or tiles is not None:
         raise InvalidArgument("--temperature is for atoms on level 0, without --tiles")
-    net.cells.thermostat = Thermostat(temperature, damping, seed)
+    cells: Any = net.cells
+    cells.thermostat = Thermostat(temperature, damping, seed)
 
 
 def _around(net: SagesNet[Any], words: list[str] | None) -> Any:
