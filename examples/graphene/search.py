@@ -92,11 +92,13 @@ class Options:
 class Search:
     """Rounds of patterns, each pulled by the net; the best and some others by AIREBO too.
 
-    OUT/search.json           what it was begun with
-    OUT/round-01.json         patterns of a round
+    OUT/search.json           net, pull and design
     OUT/judged/<pattern>.json what the net found; .npz: its atoms at the yield
     OUT/checked/              a data set of the sheets that AIREBO has pulled
-    OUT/results.json          the outcome
+    OUT/furthest/             or target-0.25/, searches that share all that:
+        search.json           what it was begun with
+        round-01.json         patterns of a round
+        results.json          the outcome
 
     Attributes:
         net: folder of a trained net.
@@ -116,20 +118,15 @@ class Search:
     console: Console = dataclasses.field(default_factory=Console)
 
     def __post_init__(self) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
-        told = {
-            **self.options.fixed,
-            "net": _weights(self.net),
-            "pull": self.pull.record(),
-            "design": dataclasses.asdict(self.design),
-        }
-        told = json.loads(json.dumps(told))
-        path = self.out / "search.json"
-        if not path.is_file():
-            write_text(path, json.dumps(told, indent=1) + "\n")
-        begun = json.loads(path.read_text())
-        if other := sorted(k for k in told.keys() | begun.keys() if told.get(k) != begun.get(k)):
-            raise Error(f"{path}: begun with another {', '.join(other)}; choose another --out")
+        made = {"net": _weights(self.net), "pull": self.pull.record()}
+        _claim(self.out, made | {"design": dataclasses.asdict(self.design)})
+        _claim(self.place, self.options.fixed)
+
+    @property
+    def place(self) -> Path:
+        """Folder of what is looked for."""
+        target = self.options.target
+        return self.out / ("furthest" if target is None else f"target-{target:g}")
 
     @cached_property
     def told(self) -> Told:
@@ -153,7 +150,7 @@ class Search:
     # -- rounds ------------------------------------------------------------------------------------
     def patterns(self, number: int, known: dict[str, float]) -> list[str]:
         """Of a round, proposed before or now."""
-        path = self.out / f"round-{number:02d}.json"
+        path = self.place / f"round-{number:02d}.json"
         if not path.is_file():
             options, rng = self.options, np.random.default_rng([self.options.seed, number])
             if number == 1:
@@ -269,9 +266,9 @@ class Search:
                 for one in every.values()
             ],
         }
-        write_text(self.out / "results.json", json.dumps(found, indent=1) + "\n")
-        pictures.progress(found, self.out / "search.png")
-        pictures.parity(rows, self.out / "checked.png")
+        write_text(self.place / "results.json", json.dumps(found, indent=1) + "\n")
+        pictures.progress(found, self.place / "search.png")
+        pictures.parity(rows, self.place / "checked.png")
         self._sheets(best["pattern"])
         self.console.print(table(found))
         self.console.print(summary(found), highlight=False, soft_wrap=True)
@@ -342,7 +339,7 @@ class Search:
                 f"{pattern}, net, strain {float(kept['strain']):.3f}": kept["positions"],
                 f"{sample.pattern}, AIREBO, strain {window.strains[0]:.3f}": window.positions[0],
             },
-            self.out / "best.png",
+            self.place / "best.png",
         )
 
 
@@ -401,6 +398,18 @@ def _ranks(pairs: Sequence[tuple[float, float]]) -> float | None:
     return float(spearmanr(mine, true).statistic)
 
 
+def _claim(folder: Path, told: Answer) -> None:
+    """Makes a folder of a search, or sees that it is of this one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "search.json"
+    if not path.is_file():
+        write_text(path, json.dumps(told, indent=1) + "\n")
+    begun = json.loads(path.read_text())
+    told = json.loads(json.dumps(told))
+    if other := sorted(k for k in told.keys() | begun.keys() if told.get(k) != begun.get(k)):
+        raise Error(f"{path}: begun with another {', '.join(other)}; choose another --out")
+
+
 def _weights(net: Path) -> str:
     return hashlib.sha256((net / "weights.safetensors").read_bytes()).hexdigest()[:16]
 
@@ -438,7 +447,7 @@ def quick(out: Path) -> tuple[Path, Dataset]:
 def main(
     net: Path, data: Dataset, out: Path, options: Options, until: float | None = None
 ) -> Answer:
-    """Everything; results.json and pictures in ``out``."""
+    """Everything; results.json and pictures in a folder of ``out``."""
     torch.set_num_threads(1)
     pull = data.pull if until is None else dataclasses.replace(data.pull, until=until)
     return Search(net, data, pull, data.design, out, options).run()

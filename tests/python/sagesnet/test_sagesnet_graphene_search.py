@@ -175,7 +175,7 @@ def _ends(x: np.ndarray, grip: np.ndarray, v: np.ndarray) -> tuple[list[float], 
 
 # -- all of it -------------------------------------------------------------------------------------
 def test_all_of_it_in_its_small_form(example: Any, out: Path) -> None:
-    found = json.loads((out / "results.json").read_text())
+    found = json.loads((out / "furthest" / "results.json").read_text())
     judged = {one["pattern"]: one["strain"] for one in found["judged"]}
     assert len(judged) == found["sheets"] == 6 and found["of"] == 18
     assert set(judged) <= set(example.searcher.candidates(example.search.SMALL))
@@ -196,7 +196,7 @@ def test_all_of_it_in_its_small_form(example: Any, out: Path) -> None:
     cost = found["cpu_seconds"]
     assert all(value > 0 for value in cost.values()) and cost["net_share"] < 1
     for name in ("search", "checked", "best"):
-        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (out / "furthest" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def begun(out: Path, folder: Path) -> None:
@@ -207,7 +207,7 @@ def begun(out: Path, folder: Path) -> None:
 
 def answer(folder: Path) -> dict[str, Any]:
     """What was found, but for times."""
-    found: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    found: dict[str, Any] = json.loads((folder / "furthest" / "results.json").read_text())
     del found["cpu_seconds"]
     for row in found["rows"]:
         for name in [name for name in row if name.endswith("_seconds")]:
@@ -227,7 +227,7 @@ def test_killed_and_begun_again_with_other_workers_it_finds_the_same(
     process.wait()
     process.stdout.close()
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "judged").glob("*.json")}
-    assert len(kept) >= 4 and not (tmp_path / "results.json").exists()
+    assert len(kept) >= 4 and not (tmp_path / "furthest" / "results.json").exists()
     again = command(tmp_path, "--workers", "2")
     done = subprocess.run(again, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
@@ -252,9 +252,7 @@ def test_sheets_that_are_known_are_not_pulled_again(
         search._check(workers, winners)
     assert len(search.checks) == 0
     nearest = dataclasses.replace(options, target=0.12)
-    aimed = example.search.Search(
-        out / "net", data, data.pull, data.design, tmp_path / "aimed", nearest
-    )
+    aimed = example.search.Search(out / "net", data, data.pull, data.design, tmp_path, nearest)
     assert aimed.chosen(answers)[0] == ["010010"]
     # a pull that goes further asks again about what had not yielded
     further = dataclasses.replace(data.pull, until=9.0)
@@ -271,8 +269,10 @@ def test_a_folder_of_another_search_is_refused(example: Any, out: Path, tmp_path
     options = example.search.Options(rounds=2)
     example.search.Search(*given, options)
     example.search.Search(*given, dataclasses.replace(options, rounds=9, workers=2))
-    with pytest.raises(Error, match="target"):
-        example.search.Search(*given, dataclasses.replace(options, target=0.2))
+    aimed = example.search.Search(*given, dataclasses.replace(options, target=0.2))
+    assert aimed.place == tmp_path / "target-0.2"
+    with pytest.raises(Error, match="round, seed"):
+        example.search.Search(*given, dataclasses.replace(options, size=3, seed=5))
     with pytest.raises(Error, match="design"):
         example.search.Search(out / "net", data, data.pull, TINY, tmp_path, options)
 
