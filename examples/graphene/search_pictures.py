@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.collections import LineCollection
 from mlcore.mobility.plots import canvas, save
 from mlcore.sagesnet.carbon.observables import bonds, coordination
 from numpy.typing import NDArray
@@ -73,8 +74,7 @@ def best(sheets: Mapping[str, NDArray[np.float32]], path: Path) -> None:
         x = x - x.mean(0)
         pairs = bonds(x)
         ends = np.stack([x[pairs[:, 0], :2], x[pairs[:, 1], :2]], 1)
-        for a, b in ends:
-            axes.plot(*np.stack([a, b], 1), color="0.5", linewidth=0.5, zorder=0)
+        axes.add_collection(LineCollection(list(ends), colors="0.5", linewidths=0.5, zorder=0))
         axes.scatter(
             x[:, 0], x[:, 1], c=coordination(x), cmap="viridis", vmin=0, vmax=4, s=4, linewidths=0
         )
