@@ -62,6 +62,7 @@ def measured(study: Study) -> Answer:
     found["speed"] = study.speed()
     found["confidence"] = study.confidence()
     found["sensitivity"] = study.sensitivity()
+    found["environments"] = study.environments()
     found["sheets"] = {way: study.sheets(way) for way in WAYS}
     found["yields"] = {way: study.yields(way, found["sheets"][way]) for way in WAYS}
     # what the rule of bonds makes of molecular dynamics itself
@@ -196,6 +197,11 @@ def _map_rows(found: Answer) -> list[Row]:
         share = f"{acts['top_at_ends']:.2f} of the top 5 %, {acts['ends']:.2f} of all"
         text = f"of the mean {mean:.1f}; ends are {share}"
         told.append(("G1 ends of cuts / median", f"{ratio:.2f}", text, "5", ratio >= 5))
+    sorted_ = found["environments"]
+    if sorted_ is not None:
+        index = sorted_["adjusted_rand"]
+        text = f"without the bulk {sorted_['without_bulk']:.3f}"
+        told.append(("L1 environments, adjusted Rand", f"{index:.3f}", text, "0.8", index >= 0.8))
     return told
 
 
@@ -223,6 +229,8 @@ def drawn(study: Study, found: Answer) -> None:
     _sheets(study, mine)
     strained = study._strained()
     place, numbers = positions(strained), strained.numbers.numpy()
+    if found["environments"] is not None:
+        _environments(study, found["environments"])
     for name, title in (
         ("confidence", "expected loss"),
         ("sensitivity", "the longest bond hangs on"),
@@ -230,6 +238,23 @@ def drawn(study: Study, found: Answer) -> None:
         values = np.array(found[name]["atoms"])
         limits = (0.0, float(np.quantile(values, 0.99)))
         pictures.sheet(numbers, place, out / f"{name}.png", title, values, limits)
+
+
+def _environments(study: Study, found: Answer) -> None:
+    """The last frame of a sheet by clusters, beside the same by labels."""
+    last = study.data[found["sheets"][0]]
+    place = last.window(len(last) - 1 - (len(last) - 1) % max(1, (len(last) - 1) // 8), 1)
+    x = place.positions[0].astype(float)
+    beside = x + [0.0, 1.2 * np.ptp(x[:, 1]), 0.0]
+    values = np.array(found["environment"] + found["cluster"], float)
+    pictures.sheet(
+        np.tile(last.start.numbers, 2),
+        np.concatenate([x, beside]),
+        study.out / "environments.png",
+        "by the lattice, above by clusters",
+        values,
+        (0.0, float(values.max())),
+    )
 
 
 def _parity(sheets: Sequence[Answer], name: str) -> tuple[list[float], list[float]]:

@@ -35,7 +35,8 @@ class Settings:
         one_step: pairs of a sheet by which one step is judged.
         rest: steps of a rollout at rest.
         rounds, steps: of the measurement of speed.
-        maps: pairs that the confidence is learned from, and again by which it is judged.
+        maps: pairs of each sheet held out that the confidence is learned from or judged by.
+        sorted: sheets held out whose atoms are sorted by environment.
     """
 
     name: str
@@ -56,7 +57,8 @@ class Settings:
     rest: int = 100
     rounds: int = 3
     steps: int = 10
-    maps: int = 40
+    maps: int = 12
+    sorted: int = 6
 
     def changed(
         self, seconds: float | None = None, train: int | None = None, sheets: int | None = None
@@ -86,7 +88,6 @@ QUICK = Settings(
     rest=20,
     rounds=1,
     steps=10,
-    maps=8,
 )
 FULL = Settings(
     "full",

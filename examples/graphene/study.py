@@ -17,6 +17,7 @@ import measures
 import numpy as np
 import torch
 from cost import costs
+from environments import agreement, at_rest, clustered, labelled, seen
 from frames import (
     REST,
     Pair,
@@ -35,6 +36,7 @@ from mlcore.io import atomic_path, write_text
 from mlcore.sagesnet import AtomCells, AtomGrid, AtomState, Run, SagesNet, Scales
 from mlcore.sagesnet.carbon import Dataset, Sample
 from mlcore.sagesnet.carbon.observables import damage, tear
+from mlcore.sagesnet.patterns import with_columns, write_extxyz
 from rich.console import Console
 from rich.progress import Progress
 from settings import DT, Settings
@@ -357,31 +359,63 @@ class Study:
 
     # -- maps --------------------------------------------------------------------------------------
     def confidence(self) -> Answer:
-        """How well the net knows where it errs, by sheets held out."""
-        names = self.parts[1][:3]
+        """How well the net knows where it errs, by sheets held out.
+
+        Every third of them judges, the next ones set the band, the rest is learned from: neither the
+        net nor its head has learned from those that judge or set the band, and all are seen over
+        their whole pulls, so that what sets the band is as what it is asked about.
+        """
+        names = self.parts[1]
 
         def do() -> Answer:
             net = self._bare()
+            judging, between, known = (
+                [
+                    pair
+                    for name in part
+                    for pair in some_pairs(self.data[name], self.grid, self.settings.maps)
+                ]
+                for part in (names[::3], names[1::3] or self.parts[0], names[2::3] or self.parts[0])
+            )
             fresh = "predictor_0" not in net.confidence
             if fresh:
-                # of sheets as those it is asked about, between the frames the net has learned from
-                each = -(-2 * self.settings.maps // len(self.parts[0]))
-                between = [
-                    pair
-                    for name in self.parts[0]
-                    for pair in some_pairs(self.data[name], self.grid, each)
-                ]
-                maps.learn_confidence(net, between[::2], between[1::2])
-            pairs: list[Pair] = []
-            for name in names:
-                pairs += some_pairs(self.data[name], self.grid, max(2, self.settings.maps // 4))
+                torch.manual_seed(0)
+                maps.learn_confidence(net, known, between)
             told = maps.expected_of_atoms(net, self._strained())
-            answer = maps.judged(net, pairs) | {"atoms": told.round(6).tolist(), "run": names[0]}
+            answer = maps.judged(net, judging) | {"atoms": told.round(6).tolist(), "run": names[0]}
             if fresh:  # weights by which answers are filed must stay
                 del net.confidence["predictor_0"]
-            return answer
+            return answer | {"sheets": names[::3]}
 
-        return self.kept("net", f"confidence-{names[0]}", do)
+        return self.kept("net", f"confidence-{len(names)}-{names[0]}", do)
+
+    def environments(self) -> Answer | None:
+        """How clusters of what bonds see agree with who is missing around an atom (L1), over whole
+        pulls of sheets held out; None for nets without bonds. Atoms of a sheet that has yielded go
+        into environments.extxyz."""
+        names = self.parts[1][1::3][: self.settings.sorted] or self.parts[1]
+        cells = self.net.net.cells
+        if not isinstance(cells, AtomCells) or cells.bonds is None:
+            return None
+
+        def do() -> Answer:
+            frames, labels = [], []
+            for name in names:
+                sample = self.data[name]
+                window = sample.window(0, None, max(1, (len(sample) - 1) // 8))
+                rest = at_rest(sample.pattern, self.data.design)
+                first, *_ = places = window.positions.astype(float)
+                frames += [seen(cells, state) for state in states_of(window, self.grid)]
+                labels += [labelled(rest, first, place) for place in places]
+                if name == names[0]:
+                    last, shown = len(labels) - 1, window.atoms()[-1]
+            found = clustered(frames)
+            told = {"cluster": found[last], "environment": labels[last]}
+            write_extxyz(self.out / "environments.extxyz", with_columns(shown, **told))
+            columns = {name: column.tolist() for name, column in told.items()}
+            return agreement(found, labels) | columns | {"sheets": names}
+
+        return self.kept("net", f"environments-{len(names)}-{names[0]}", do)
 
     def sensitivity(self) -> Answer:
         """Which atoms the longest bond of a sheet held out hangs on."""
