@@ -362,6 +362,26 @@ def pair_potential(device: Device) -> Iterator[Case]:
     yield device.case(f"pair potential N={len(x)}", calls, note="with its search")
 
 
+def bonds(device: Device) -> Iterator[Case]:
+    from bonds import Problem, Torch, sheet
+    from mlcore.ops import bond_forces
+
+    for cells in (12,) if device.quick else (48, 384):
+        atoms = sheet(cells)
+        problem = Problem(atoms, 8)
+        plain = Torch(problem, device.name)
+        given = problem.basis, plain.C, plain.u, plain.rows, plain.middle
+        calls: dict[str, Call] = {
+            "mlcore": lambda given=given: bond_forces(*given),
+            "torch": plain.forces,
+        }
+        size, flops = f"N={len(atoms):.0e}", problem.flops
+        yield device.case(f"bonds forces {size}", calls, flops=flops, single=False)
+        ours, theirs = plain.loss()
+        calls = {"mlcore": ours, "torch": theirs}
+        yield device.case(f"bonds loss {size}", calls, flops=4 * flops, single=False)
+
+
 def dynamics(device: Device) -> Iterator[Case]:
     from dynamics import DT, TRAP, start
     from mlcore.dynamics import Harmonic, LennardJones, brownian, verlet
@@ -417,6 +437,7 @@ PARTS = (
     recurrent,
     mlp,
     pair_potential,
+    bonds,
     dynamics,
     splitting,
 )

@@ -40,7 +40,7 @@ def test_every_operation_has_rows(printed: list[str]) -> None:
     ours = [row for row in rows if row[1] == "mlcore"]
     words = (
         "neighbors,neighbors kept,spread,gather,conv3d,conv3d_active,RPY,cholesky,noise,LSTM,mlp,"
-        "pair,verlet,brownian rpy euler_maruyama,brownian rpy midpoint"
+        "pair,bonds forces,bonds loss,verlet,brownian rpy euler_maruyama,brownian rpy midpoint"
     )
     for word in words.split(","):
         assert any(row[0].startswith(word) for row in ours), word
