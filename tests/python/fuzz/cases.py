@@ -308,6 +308,26 @@ def candidates(rng: np.random.Generator) -> Results:
     return {name: values for name, values in found._asdict().items() if values is not None}
 
 
+@operation(rtol=1e-10, atol=1e-10)
+def bonds(rng: np.random.Generator) -> Results:
+    species = int(rng.integers(1, 4))
+    basis = mlcore.BondBasis(
+        rng.uniform(1, 2.5), species, *(int(rng.integers(1, most)) for most in (13, 5, 4))
+    )
+    n = size(rng, 60)
+    x, edge = spread_out(rng, n, 1.0)
+    kinds = rng.integers(0, species + (rng.random() < 0.1), n)
+    found = basis.evaluate(
+        x,
+        rng.normal(size=basis.shape),
+        rng.uniform(0, 2, basis.seen),
+        np.eye(3) * max(edge, 1.5),
+        bool(rng.integers(2)),
+        species=kinds,
+    )
+    return {name: np.asarray(values) for name, values in found._asdict().items()}
+
+
 def networks(rng: np.random.Generator, dtype: type) -> Results:
     widths = [max(size(rng, 80), 1) for _ in range(rng.integers(2, 6))]
     layers = []
