@@ -86,19 +86,18 @@ def of_pairs(answers: dict[str, Answer]) -> list[Bar]:
 
 
 def of_scales(answers: dict[str, Answer]) -> list[Bar]:
-    """CA6, on two levels and on three; its bars are those of two dimensions, three are told beside."""
+    """CA6, in two and three dimensions."""
     found = []
     for dimensions in (2, 3):
-        told = answers.get(f"scales_{dimensions}")
-        for level in (1, 2) if told else ():
+        told = answers.get(f"scales_{dimensions}", {})
+        for level in (level for level in (1, 2) if f"level {level}" in told):
             one, seconds = told[f"level {level}"], told["CPU seconds"]
             name = f"{dimensions}D, level {level}"
-            least, most = (0.999, 0.25) if dimensions == 2 else (None, None)
             for what in ("codes", "decoded"):
                 value = min(one[what])
-                found.append(bar("CA6", f"{name}: right blocks, {what}", value, least=least))
+                found.append(bar("CA6", f"{name}: right blocks, {what}", value, least=0.999))
             part = seconds[level] / seconds[0]
-            found.append(bar("CA6", f"{name}: cost over the fine net's", part, most=most))
+            found.append(bar("CA6", f"{name}: cost over the fine net's", part, most=0.25))
             found.append(bar("CA6", f"{name}: right if nothing changed", one["if nothing changed"]))
     if told := answers.get("majority"):
         last = list(told["cells right"].values())[-1]

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from mlcore.sagesnet.automata.rules import CountRule
+from mlcore.sagesnet.automata.soups import soups
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "automata"
 
@@ -54,6 +57,26 @@ def test_bars_are_missed_by_what_is_wrong(example: Any, out: Path) -> None:
         ("CA4", "rule 150, exact in 1"),
         ("CA5", "rule 30, claims in 1"),
     }
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_whole_blocks_are_ruled_by_the_same_rule(example: Any, dimensions: int) -> None:
+    """What scales are judged by: two steps of the rule on cells are one on blocks, exactly."""
+    blocks = importlib.import_module("exact_blocks")
+    rule, space = CountRule.unanimous(dimensions), blocks.block(2, dimensions)
+    state = soups(blocks.block(16, dimensions), 20, density=(0.99, 1.0), seed=1)
+    fine = blocks.whole_blocks(rule.run(state, 2)[-1], space).long()
+    assert torch.equal(fine, rule.step(blocks.whole_blocks(state, space).long()))
+    assert 0.02 < float(fine.double().mean()) < 0.98
+
+
+def test_scales_of_both_dimensions_have_bars(example: Any) -> None:
+    level = {"codes": [1.0, 1.0], "decoded": [1.0, 0.9995], "if nothing changed": 0.5}
+    told = {"CPU seconds": [1.0, 0.1], "level 1": level}
+    assert all(bar["held"] is not False for bar in example.bars({"scales_3": told}))
+    told = {"CPU seconds": [1.0, 0.3], "level 1": level | {"decoded": [1.0, 0.99]}}
+    missed = [bar["what"] for bar in example.bars({"scales_3": told}) if bar["held"] is False]
+    assert missed == ["3D, level 1: right blocks, decoded", "3D, level 1: cost over the fine net's"]
 
 
 def test_there_are_pictures(out: Path) -> None:
