@@ -158,14 +158,21 @@ class Found {
       }
     }
     Scratch<std::int64_t> facing(pairs);
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t e = rows.offsets(i); e < rows.offsets(i + 1); ++e) {
+        facing[e] = number[e] < 0 ? -1 : opposite(rows, moved, i, e, reach);
+      }
+    }
     std::int64_t count = 0;
     for (std::int64_t i = 0; i < n; ++i) {
       first[i] = count;
       for (std::int64_t e = rows.offsets(i); e < rows.offsets(i + 1); ++e) {
-        if (number[e] < 0) continue;
-        facing[e] = opposite(rows, moved, i, e, reach);
+        if (facing[e] < 0) continue;
+        const std::int64_t back = facing[facing[e]];
+        MLCORE_CHECK(back < 0 || back == e, "columns must hold every pair once from each end, but ",
+                     "that of ", i, " and ", rows.columns(e), ", entry ", e, ", is there twice");
         // by rounding within the reach from one end only
-        number[e] = number[facing[e]] < 0 ? -1 : static_cast<std::int32_t>(count++);
+        number[e] = back < 0 ? -1 : static_cast<std::int32_t>(count++);
       }
     }
     first[n] = bonds = count;

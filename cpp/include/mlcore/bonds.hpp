@@ -21,9 +21,9 @@ namespace mlcore {
 /// l = 1..order and every column, the sum over another bond of i and another one of j of the
 /// product of their w, times the l-th power of their cosine.
 ///
-/// Invariant under turns, mirrors and shifts, smooth up to two derivatives at the reach. After A.
-/// V. Shapeev, Multiscale Model. Simul. 14, 1153 (2016) and J. Tersoff, Phys. Rev. B 37, 6991
-/// (1988).
+/// Invariant under turns, mirrors and shifts; forces are continuous at the reach, their slopes are
+/// not. After A. V. Shapeev, Multiscale Model. Simul. 14, 1153 (2016) and J. Tersoff, Phys. Rev. B
+/// 37, 6991 (1988).
 struct BondBasis {
   std::int64_t species = 1;  ///< S
   double reach = 0;          ///< R, > 0
