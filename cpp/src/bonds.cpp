@@ -49,6 +49,14 @@ kernels::Monomials monomials(int order) {
     }
   }
   m.first[order + 1] = m.count;
+  for (int e = 0; e < m.first[order]; ++e) {
+    for (int axis = 0; axis < 3; ++axis) {
+      std::array<int, 3> more = powers[e];
+      ++more[axis];
+      m.more[e][axis] = static_cast<int>(std::find(powers.begin(), powers.begin() + m.count, more) -
+                                         powers.begin());
+    }
+  }
   return m;
 }
 
@@ -64,6 +72,8 @@ kernels::BondPlan plan_of(const BondBasis& basis) {
   plan.terms = static_cast<int>(shape.columns);
   plan.reach = basis.reach;
   plan.monomials = monomials(plan.order);
+  plan.across = plan.columns * (2 * plan.order - 1);
+  plan.leaning = plan.columns * (plan.monomials.first[plan.order] - 1);
   return plan;
 }
 
@@ -337,7 +347,9 @@ class Evaluation {
         {&job_.energy, per_bond},
         {&job_.by_own, slopes ? per_bond * plan_.seen : 0},
         {&job_.by_other, slopes ? per_bond * plan_.seen : 0},
-        {&job_.by_across, slopes ? per_bond * turned : 0},
+        {&job_.leaning, per_bond * plan_.leaning},
+        {&job_.by_across, slopes ? per_bond * plan_.across : 0},
+        {&job_.by_leaning, slopes ? per_bond * plan_.leaning : 0},
         {&job_.by_both, slopes ? per_bond * turned : 0},
         {&job_.by_length, slopes ? per_bond : 0},
         {&job_.slope, slopes ? per_bond * 3 : 0},
@@ -455,7 +467,7 @@ BondShape bond_shape(const BondBasis& basis) {
   MLCORE_CHECK(seen <= kernels::kMostSeen, "species * shells * (order + 2) must be at most ",
                kernels::kMostSeen, ", got ", seen);
   const BondShape shape{basis.radial * basis.species * basis.species,
-                        1 + seen + seen * (seen + 1) + basis.order * columns, seen};
+                        1 + seen + seen * (seen + 1) + (2 * basis.order - 1) * columns, seen};
   MLCORE_CHECK(shape.rows * shape.columns <= kMostTerms, "radial, order, shells and species make ",
                shape.rows * shape.columns, " coefficients, at most ", kMostTerms, " are there");
   return shape;

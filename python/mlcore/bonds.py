@@ -51,7 +51,7 @@ class BondBasis:
         shells: 1..4 weights, as functions of their lengths, that the bonds around have.
 
     Attributes:
-        shape: of the coefficients: (radial S^2, 1 + s + s (s + 1) + S shells order).
+        shape: of the coefficients: (radial S^2, 1 + s + s (s + 1) + S shells (2 order - 1)).
         seen: s = S shells (order + 2), numbers that are seen of a bond's surroundings.
         core: what the operators call.
 

@@ -19,7 +19,8 @@ namespace mlcore {
 ///   for l = 1..order, sums over these of w times the l-th power of the cosine to i -> j.
 /// m holds 1, s_ij, s_ij[a] s_ij[b] and s_ij[a] s_ji[b] for a <= b in row-major order, and for
 /// l = 1..order and every column, the sum over another bond of i and another one of j of the
-/// product of their w, times the l-th power of their cosine.
+/// product of their w, times the l-th power of their cosine; for l < order the same again, times
+/// the cosines of each of both to the bond between i and j, seen from its own end.
 ///
 /// Invariant under turns, mirrors and shifts; forces are continuous at the reach, their slopes are
 /// not. After A. V. Shapeev, Multiscale Model. Simul. 14, 1153 (2016) and J. Tersoff, Phys. Rev. B

@@ -15,6 +15,7 @@ struct Monomials {
   int first[8];              // of each degree, and one beyond
   int less[kMostMonomials];  // the one without the axis
   int axis[kMostMonomials];
+  int more[kMostMonomials][3];    // times each axis, below the highest degree
   double factor[kMostMonomials];  // multinomial coefficient
 };
 
@@ -22,6 +23,8 @@ struct BondPlan {
   int species, radial, order, shells;
   int columns;  // Q = species * shells
   int seen;     // Q (order + 2)
+  int across;   // Q (2 order - 1)
+  int leaning;  // Q times the monomials of degrees 1..order - 1
   int terms;    // columns of C
   double reach;
   Monomials monomials;
@@ -52,8 +55,10 @@ struct BondJob {
   double* energy;     // 1
   double* by_own;     // seen: slopes by s_ij, then with those seen from the other end
   double* by_other;   // seen: slopes by s_ji
-  double* by_across;  // order Q
+  double* leaning;    // sums of w cos u^e over the other bonds of i
+  double* by_across;  // across
   double* by_both;    // order Q: by_across of both ends
+  double* by_leaning;
   double* by_length;  // 1: slope by r / R through t
   double* slope;      // 3
   // over atoms

@@ -239,6 +239,22 @@ MLCORE_LANES void add_turned(const BondPlan& plan, const BondJob& job, std::int6
   }
 }
 
+/// The same by the moments through the sums that lean on its direction.
+MLCORE_LANES void add_leaning(const BondPlan& plan, const BondJob& job, std::int64_t bond, int c,
+                              int parts, double* to, double* to_tangent) {
+  const Monomials& m = plan.monomials;
+  const int inner = m.first[plan.order] - 1;
+  Scalar u[3];
+  for (int a = 0; a < 3; ++a) u[a] = scalar(job.unit, bond, 3, a, parts);
+  for (int e = 1; e <= inner; ++e) {
+    const Scalar by = scalar(job.by_leaning, bond, plan.leaning, c * inner + e - 1, parts);
+    for (int a = 0; a < 3; ++a) {
+      to[m.more[e][a]] += by.v * u[a].v;
+      if (parts > 1) to_tangent[m.more[e][a]] += by.v * u[a].t + by.t * u[a].v;
+    }
+  }
+}
+
 MLCORE_LANES int column_of(const BondPlan& plan, const BondJob& job, std::int64_t atom, int q) {
   return (plan.species > 1 ? job.species[atom] * plan.shells : 0) + q;
 }
@@ -271,9 +287,18 @@ void around(const BondPlan& plan, const BondJob& job, std::int64_t block) {
   const auto shell = Entries<S>::of(job.shell, block, shells);
   const auto seen = Entries<S>::of(job.around, block, plan.seen);
   const auto cosine = Entries<S>::of(job.cosine, block, plan.order * columns);
+  const auto leaning = Entries<S>::of(job.leaning, block, plan.leaning);
+  const int inner = m.first[plan.order] - 1;
   for (int c = 0; c < columns; ++c) {
     const int kind = c / shells;
     const S w = shell[c % shells], own = to.only(kind, w);
+    for (int e = 1; e <= inner; ++e) {
+      S sum = -(own * powers.of[e]);
+      for (int a = 0; a < 3; ++a) {
+        sum += powers.of[1 + a] * moments[c * m.count + m.more[e][a]];
+      }
+      leaning.set(c * inner + e - 1, sum);
+    }
     seen.set(c, moments[c * m.count] - own - plan.middle[c]);
     const S past = w * (theirs[c * m.count] - from.only(kind, w));
     seen.set(columns + c, beyond[c] - past - plan.middle[columns + c]);
@@ -350,7 +375,7 @@ struct Contraction {
 /// there.
 template <class S>
 struct Surroundings {
-  S own[kMostSeen], other[kMostSeen], across[kMostSeen];
+  S own[kMostSeen], other[kMostSeen], across[2 * kMostSeen];
   inline __attribute__((always_inline)) Surroundings(const BondPlan& plan, const BondJob& job,
                                                      std::int64_t block) {
     const Monomials& m = plan.monomials;
@@ -383,19 +408,32 @@ struct Surroundings {
         across[k] = l % 2 == 0 ? every - shared : every + shared;
       }
     }
+    const auto leaning = Entries<S>::of(job.leaning, block, plan.leaning);
+    const Elsewhere<S> back_leaning(job.leaning, back, plan.leaning);
+    const int inner = m.first[plan.order] - 1;
+    for (int c = 0; c < columns; ++c) {
+      for (int l = 1; l < plan.order; ++l) {
+        S sum{};
+        for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
+          const int k = c * inner + e - 1;
+          add(sum, all(m.factor[e]), leaning[k] * back_leaning[k]);
+        }
+        across[(plan.order + l - 1) * columns + c] = sum;
+      }
+    }
   }
 };
 
 template <class S, bool kGradient, int kRadial>
 void energies(const BondPlan& plan, const BondJob& job, std::int64_t block, double* grown) {
-  const int seen = plan.seen, pairs = seen * (seen + 1) / 2, turned = plan.order * plan.columns;
+  const int seen = plan.seen, pairs = seen * (seen + 1) / 2, turned = plan.across;
   const Surroundings<S> s(plan, job, block);
   const Radial<S> radial(plan.radial, Entries<S>::of(job.length, block, 2)[0], kGradient);
   Doubles weight;
   for (int lane = 0; lane < kLanes; ++lane)
     weight[lane] = job.weights[job.i[block * kLanes + lane]];
   const Kinds from(plan, job, job.i + block * kLanes), to(plan, job, job.j + block * kLanes);
-  S energy{}, by_length{}, by_own[kMostSeen], by_other[kMostSeen], by_across[kMostSeen];
+  S energy{}, by_length{}, by_own[kMostSeen], by_other[kMostSeen], by_across[2 * kMostSeen];
   for (int k = 0; k < seen; ++k) by_own[k] = by_other[k] = S{};
   for (int k = 0; k < turned; ++k) by_across[k] = S{};
   for (int kind = 0; kind < plan.species * plan.species; ++kind) {
@@ -462,8 +500,8 @@ void gather(const BondPlan& plan, const BondJob& job, std::int64_t block) {
   const int columns = plan.columns, turned = plan.order * columns;
   const auto own = Entries<S>::of(job.by_own, block, plan.seen);
   const Elsewhere<S> other(job.by_other, back, plan.seen);
-  const auto across = Entries<S>::of(job.by_across, block, turned);
-  const Elsewhere<S> facing(job.by_across, back, turned);
+  const auto across = Entries<S>::of(job.by_across, block, plan.across);
+  const Elsewhere<S> facing(job.by_across, back, plan.across);
   const auto both = Entries<S>::of(job.by_both, block, turned);
   const auto shell = Entries<S>::of(job.shell, block, plan.shells);
   const Kinds from(plan, job, job.i + block * kLanes);
@@ -475,6 +513,19 @@ void gather(const BondPlan& plan, const BondJob& job, std::int64_t block) {
     const S shared = sum * from.only(c / plan.shells, shell[c % plan.shells]);
     const S before = own[2 * columns + k];
     own.set(2 * columns + k, l % 2 == 0 ? before - shared : before + shared);
+  }
+  const Monomials& m = plan.monomials;
+  const Elsewhere<S> leaning(job.leaning, back, plan.leaning);
+  const auto by_leaning = Entries<S>::of(job.by_leaning, block, plan.leaning);
+  const int inner = m.first[plan.order] - 1;
+  for (int c = 0; c < columns; ++c) {
+    for (int l = 1; l < plan.order; ++l) {
+      const int k = turned + (l - 1) * columns + c;
+      const S sum = across[k] + facing[k];
+      for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
+        by_leaning.set(c * inner + e - 1, sum * leaning[c * inner + e - 1] * m.factor[e]);
+      }
+    }
   }
 }
 
@@ -494,11 +545,13 @@ void slopes(const BondPlan& plan, const BondJob& job, std::int64_t block) {
   const Kinds from(plan, job, atoms), to(plan, job, others);
   const auto shell = Entries<S>::of(job.shell, block, shells);
   const auto own = Entries<S>::of(job.by_own, block, plan.seen);
-  const auto across = Entries<S>::of(job.by_across, block, turned);
+  const auto across = Entries<S>::of(job.by_across, block, plan.across);
   const auto both = Entries<S>::of(job.by_both, block, turned);
+  const auto by_leaning = Entries<S>::of(job.by_leaning, block, plan.leaning);
+  const int inner = m.first[plan.order] - 1;
   const auto cosine = Entries<S>::of(job.cosine, block, turned);
   const Elsewhere<S> facing(job.cosine, back, turned);
-  S by_power[kMostMonomials], by_shell[kMostShells];
+  S by_power[kMostMonomials], by_shell[kMostShells], by_unit[3] = {};
   for (int e = 0; e < m.count; ++e) by_power[e] = S{};
   for (int q = 0; q < shells; ++q) by_shell[q] = S{};
   for (int c = 0; c < columns; ++c) {
@@ -522,10 +575,15 @@ void slopes(const BondPlan& plan, const BondJob& job, std::int64_t block) {
                        m.factor[e] * (own[2 * columns + k] * moments[c * m.count + e]);
       }
     }
+    for (int e = 1; e <= inner; ++e) {
+      const S by = by_leaning[c * inner + e - 1];
+      one -= by * powers.of[e];
+      by_power[e] -= right * by;
+      for (int a = 0; a < 3; ++a) by_unit[a] += by * moments[c * m.count + m.more[e][a]];
+    }
     by_shell[q] += to.only(c / shells, one) + from.only(c / shells, two);
   }
   const S u[3] = {unit[0], unit[1], unit[2]};
-  S by_unit[3] = {};
   for (int e = m.count - 1; e > 0; --e) {
     by_unit[m.axis[e]] += by_power[e] * powers.of[m.less[e]];
     by_power[m.less[e]] += by_power[e] * u[m.axis[e]];
@@ -675,6 +733,11 @@ void bond_by_moments(const BondPlan& plan, const BondJob& job, std::int64_t begi
     for (int p = 0; p < parts; ++p) {
       for (int c = 0; c < columns; ++c) {
         for (int e = 1; e < m.count; ++e) to[p * stride + c * m.count + e] *= m.factor[e];
+      }
+    }
+    for (std::int64_t b = job.first[i]; b < job.first[i + 1]; ++b) {
+      for (int c = 0; c < columns; ++c) {
+        add_leaning(plan, job, b, c, parts, to + c * m.count, to + stride + c * m.count);
       }
     }
   }

@@ -79,6 +79,19 @@ class Bonds {
         m.push_back(sum);
       }
     }
+    for (std::int64_t l = 1; l < basis_.order; ++l) {
+      for (std::int64_t k = 0; k < columns(); ++k) {
+        Real sum = 0;
+        for (const Bond& one : of_[bond.i]) {
+          for (const Bond& two : of_[bond.j]) {
+            if (&one == &bond || &two == &back) continue;
+            sum += weight(one, k) * weight(two, k) * std::pow(cosine(one, two), l) *
+                   cosine(one, bond) * cosine(two, back);
+          }
+        }
+        m.push_back(sum);
+      }
+    }
     return m;
   }
 

@@ -413,7 +413,7 @@ TEST(BondsOf, Shapes) {
   const auto shape = mlcore::bond_shape({2, 3.0, 8, 3, 2});
   EXPECT_EQ(shape.rows, 32);
   EXPECT_EQ(shape.seen, 20);
-  EXPECT_EQ(shape.columns, 1 + 20 + 420 + 12);
+  EXPECT_EQ(shape.columns, 1 + 20 + 420 + 20);
 }
 
 void expect_invalid(const std::string& what, const std::function<void()>& call) {

@@ -66,9 +66,15 @@ class Surroundings:
     def across(self, b: int) -> np.ndarray:
         here, there = self.others(b), self.others(self.back[b])
         cosines = self.unit[here] @ self.unit[there].T
-        return np.concatenate(
-            [
-                np.einsum("ac,bc,ab->c", self.weight[here], self.weight[there], cosines**power)
-                for power in range(1, self.order + 1)
-            ]
-        )
+        left, right = self.weight[here], self.weight[there]
+        turned = [
+            np.einsum("ac,bc,ab->c", left, right, cosines**power)
+            for power in range(1, self.order + 1)
+        ]
+        left = left * (self.unit[here] @ self.unit[b])[:, None]
+        right = right * (self.unit[there] @ self.unit[self.back[b]])[:, None]
+        leaning = [
+            np.einsum("ac,bc,ab->c", left, right, cosines**power)
+            for power in range(1, self.order)
+        ]
+        return np.concatenate([*turned, *leaning])

@@ -221,7 +221,7 @@ def test_nobody_and_nothing_around(device: str) -> None:
 
 def test_shapes_and_copies() -> None:
     basis = BondBasis(2.5, species=2, radial=5, order=2, shells=3)
-    assert basis.seen == 24 and basis.shape == (20, 1 + 24 + 24 * 25 + 12)
+    assert basis.seen == 24 and basis.shape == (20, 1 + 24 + 24 * 25 + 18)
     again = pickle.loads(pickle.dumps(basis))
     assert repr(again) == repr(basis) and again.shape == basis.shape
 
