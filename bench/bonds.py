@@ -129,16 +129,18 @@ class Torch:
         across = torch.einsum("nbx,nacx->nabc", unit, unit[self.index])
         here = self.others[None, :, :, None] * w[:, None]
         there = self.elsewhere[..., None] * w[self.index]
-        sums, turned = [count[:, None] - w, past.sum(1, keepdim=True) - past], []
+        lean_here, lean_there = here * cosines[..., None], there * self.facing(cosines)[..., None]
+        sums, turned, leaning = [count[:, None] - w, past.sum(1, keepdim=True) - past], [], []
         for power in range(1, self.basis.order + 1):
             sums.append(cosines**power @ w)
             turned.append(((across**power @ there) * here).sum(2))
+        for power in range(1, self.basis.order):
+            leaning.append(((across**power @ lean_there) * lean_here).sum(2))
         own = torch.cat(sums, -1) - self.middle
         other, (a, b) = self.facing(own), self.triangle
         one = torch.ones_like(part)
-        m = torch.cat(
-            [one, own, own[..., a] * own[..., b], own[..., a] * other[..., b], *turned], -1
-        )
+        pairs = [own[..., a] * own[..., b], own[..., a] * other[..., b]]
+        m = torch.cat([one, own, *pairs, *turned, *leaning], -1)
         return (t * (m @ C.T)).sum((1, 2))
 
     def forces(self) -> Any:

@@ -114,8 +114,8 @@ struct Job {
   std::int32_t* facing;  // the pair from its other end
   // over bonds
   std::int32_t *i, *j, *back;
-  Numbers unit, length, shell, cosine, around, other, across, radial, energy;
-  Numbers by_own, by_other, by_across, by_both, by_length, slope;
+  Numbers unit, length, shell, cosine, around, leaning, other, across, radial, energy;
+  Numbers by_own, by_other, by_leaning, by_across, by_both, by_length, slope;
   // over atoms
   Numbers moments, beyond, by_moments, by_beyond;
 
@@ -124,6 +124,11 @@ struct Job {
   __device__ int kind(std::int64_t atom) const { return species ? species[atom] : 0; }
   __device__ double weight(std::int64_t bond) const { return weights ? weights[i[bond]] : 1.0; }
 };
+
+/// Where a sum that leans on a bond's direction stands, of a column and a monomial of degree > 0.
+__device__ int leaning_of(const BondPlan& plan, int c, int e) {
+  return c * (plan.monomials.first[plan.order] - 1) + e - 1;
+}
 
 __device__ std::int64_t thread_number() {
   return blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
@@ -311,6 +316,13 @@ __global__ void look_around(BondPlan plan, Job job) {
     const int k = (l + 1) * columns + c;
     job.around.put(k, b, sum - own - job.middle[k]);
   }
+  for (int e = 1; e < m.first[plan.order]; ++e) {
+    S sum = -(own * u.power(plan, e));
+    for (int a = 0; a < 3; ++a) {
+      sum += u.along(a) * job.moments.get<S>(c * m.count + m.more[e][a], i);
+    }
+    job.leaning.put(leaning_of(plan, c, e), b, sum);
+  }
 }
 
 /// The same from the other end, and how the bonds of both ends are turned against each other.
@@ -334,6 +346,14 @@ __global__ void look_across(BondPlan plan, Job job) {
     }
     const S shared = left * (job.cosine.get<S>(k, b) - right) + right * job.cosine.get<S>(k, back);
     job.across.put(k, b, l % 2 == 0 ? every - shared : every + shared);
+  }
+  for (int l = 1; l < plan.order; ++l) {
+    S sum{};
+    for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
+      const int k = leaning_of(plan, c, e);
+      sum += m.factor[e] * (job.leaning.get<S>(k, b) * job.leaning.get<S>(k, back));
+    }
+    job.across.put((plan.order + l - 1) * columns + c, b, sum);
   }
 }
 
@@ -411,7 +431,7 @@ __device__ void grow(const Numbers& array, std::int64_t k, std::int64_t bond, Du
 template <class S, bool kGradient>
 __device__ void contract(const BondPlan& plan, const Job& job, std::int64_t b,
                          Contraction<S, kGradient>& made) {
-  const int seen = plan.seen, pairs = seen * (seen + 1) / 2, turns = plan.order * plan.columns;
+  const int seen = plan.seen, pairs = seen * (seen + 1) / 2;
   made.term(0, constant<S>(1.0));
   for (int k = 0; k < seen; ++k) {
     const S slope = made.term(1 + k, job.around.get<S>(k, b));
@@ -431,7 +451,7 @@ __device__ void contract(const BondPlan& plan, const Job& job, std::int64_t b,
     }
     if constexpr (kGradient) grow(job.by_own, a, b, sum);
   }
-  for (int k = 0; k < turns; ++k) {
+  for (int k = 0; k < plan.across; ++k) {
     const S slope = made.term(1 + seen + 2 * pairs + k, job.across.get<S>(k, b));
     if constexpr (kGradient) grow(job.by_across, k, b, slope);
   }
@@ -447,7 +467,7 @@ __global__ void find_energies(BondPlan plan, Job job) {
   if constexpr (kGradient) {
     for (int k = 0; k < plan.seen; ++k) job.by_own.put(k, b, S{});
     for (int k = 0; k < plan.seen; ++k) job.by_other.put(k, b, S{});
-    for (int k = 0; k < plan.order * plan.columns; ++k) job.by_across.put(k, b, S{});
+    for (int k = 0; k < plan.across; ++k) job.by_across.put(k, b, S{});
   }
   S energy{}, by_length{};
   for (int chunk = 0; chunk < chunks; ++chunk) {
@@ -551,6 +571,15 @@ __global__ void gather(BondPlan plan, Job job) {
     job.by_both.put(k, b, both);
     grow(job.by_own, 2 * columns + k, b, l % 2 == 0 ? -(both * w) : both * w);
   }
+  const kernels::Monomials& m = plan.monomials;
+  for (int l = 1; l < plan.order; ++l) {
+    const int k = (plan.order + l - 1) * columns + c;
+    const S both = job.by_across.get<S>(k, b) + job.by_across.get<S>(k, back);
+    for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
+      const int place = leaning_of(plan, c, e);
+      job.by_leaning.put(place, b, m.factor[e] * (both * job.leaning.get<S>(place, back)));
+    }
+  }
 }
 
 template <class S>
@@ -569,6 +598,23 @@ __device__ int degree_of(const kernels::Monomials& m, int e) {
   int degree = 0;
   while (e >= m.first[degree + 1]) ++degree;
   return degree;
+}
+
+/// What the sums that lean on bonds of an atom add to the slope by one of its moments.
+template <class S>
+__device__ S by_leaning_of(const BondPlan& plan, const Job& job, std::int64_t i, int c, int e) {
+  const kernels::Monomials& m = plan.monomials;
+  S sum{};
+  for (int less = 1; less < m.first[plan.order]; ++less) {
+    for (int a = 0; a < 3; ++a) {
+      if (m.more[less][a] != e) continue;
+      const int k = leaning_of(plan, c, less);
+      for (std::int64_t b = job.begin(i); b < job.end(i); ++b) {
+        sum += job.by_leaning.get<S>(k, b) * job.unit.get<S>(a, b);
+      }
+    }
+  }
+  return sum;
 }
 
 template <class S>
@@ -590,7 +636,7 @@ __global__ void sum_by_moments(BondPlan plan, Job job) {
              job.by_both.get<S>(k, b) * job.moments.get<S>(entry, job.j[b]);
     }
   }
-  job.by_moments.put(entry, i, sum * m.factor[e]);
+  job.by_moments.put(entry, i, sum * m.factor[e] + by_leaning_of<S>(plan, job, i, c, e));
 }
 
 /// Slopes of a bond by its own weights and direction.
@@ -640,13 +686,24 @@ struct BondSlopes {
     for (int c = 0; c < plan.columns; ++c) {
       const int q = c % plan.shells, entry = c * plan.monomials.count + e;
       const S own = job.by_own.get<S>((l + 1) * plan.columns + c, b);
+      const S leaning = l < plan.order ? add_leaning(plan, job, b, c, e) : S{};
       by += plan.monomials.factor[e] * (own * job.moments.get<S>(entry, i));
       if (job.kind(j) != c / plan.shells) continue;
-      const S by_moment = job.by_moments.get<S>(entry, i);
+      const S by_moment = job.by_moments.get<S>(entry, i) - leaning;
       by += job.shell.get<S>(q, b) * by_moment;
       by_shell[q] += by_moment * power;
     }
     for (int k = 0; k < 3; ++k) by_unit[k] += by * slope[k];
+  }
+
+  /// As the bond that others lean on; returns the slope by a sum of theirs.
+  __device__ S add_leaning(const BondPlan& plan, const Job& job, std::int64_t b, int c, int e) {
+    const kernels::Monomials& m = plan.monomials;
+    const S by = job.by_leaning.get<S>(leaning_of(plan, c, e), b);
+    for (int a = 0; a < 3; ++a) {
+      by_unit[a] += by * job.moments.get<S>(c * m.count + m.more[e][a], job.i[b]);
+    }
+    return by;
   }
 };
 
@@ -841,13 +898,15 @@ class Evaluation {
         {&job_.shell, bonds, plan_.shells},
         {&job_.cosine, bonds, turns},
         {&job_.around, bonds, seen},
+        {&job_.leaning, bonds, plan_.leaning},
         {&job_.other, bonds, seen},
-        {&job_.across, bonds, turns},
+        {&job_.across, bonds, plan_.across},
         {&job_.radial, bonds, plan_.radial, results_.by_coefficients.data != nullptr},
         {&job_.energy, bonds, 1},
         {&job_.by_own, bonds, seen, slopes},
         {&job_.by_other, bonds, seen, slopes},
-        {&job_.by_across, bonds, turns, slopes},
+        {&job_.by_leaning, bonds, plan_.leaning, slopes},
+        {&job_.by_across, bonds, plan_.across, slopes},
         {&job_.by_both, bonds, turns, slopes},
         {&job_.by_length, bonds, 1, slopes},
         {&job_.slope, bonds, 3, slopes},
