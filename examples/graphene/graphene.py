@@ -61,6 +61,7 @@ def measured(study: Study) -> Answer:
     found["noise"] = study.noise(found["steps"][WAYS[2]]["velocity_rms"])
     found["speed"] = study.speed()
     found["confidence"] = study.confidence()
+    found["rollouts"] = study.rollouts()
     found["sensitivity"] = study.sensitivity()
     found["environments"] = study.environments()
     found["sheets"] = {way: study.sheets(way) for way in WAYS}
@@ -180,17 +181,9 @@ def _speed_rows(found: Answer) -> list[Row]:
 
 
 def _map_rows(found: Answer) -> list[Row]:
-    sure, acts = found["confidence"], found["sensitivity"]
-    told: list[Row] = [
-        (
-            "C1 rank correlation",
-            f"{sure['spearman']:.2f}",
-            "",
-            "0.5",
-            sure["spearman"] >= 0.5,
-        ),
-        ("C1 band", f"{sure['band']:.3f}", "", "0.85 to 0.95", 0.85 <= sure["band"] <= 0.95),
-    ]
+    acts = found["sensitivity"]
+    told = _confidence_rows("C1", found["confidence"], ("", ""))
+    told += _confidence_rows("C1 on rollouts:", found["rollouts"], _worst(found["rollouts"]))
     if "ends_over_median" in acts:
         ratio = acts["ends_over_median"]
         mean = acts["ends_mean_over_mean"]
@@ -203,6 +196,29 @@ def _map_rows(found: Answer) -> list[Row]:
         text = f"without the bulk {sorted_['without_bulk']:.3f}"
         told.append(("L1 environments, adjusted Rand", f"{index:.3f}", text, "0.8", index >= 0.8))
     return told
+
+
+def _confidence_rows(head: str, sure: Answer, others: tuple[str, str]) -> list[Row]:
+    order, band = sure["spearman"], sure["band"]
+    return [
+        (f"{head} rank correlation", f"{order:.2f}", others[0], "0.5", order >= 0.5),
+        (f"{head} band", f"{band:.3f}", others[1], "0.85 to 0.95", 0.85 <= band <= 0.95),
+    ]
+
+
+def _worst(sure: Answer) -> tuple[str, str]:
+    """Of the sheets whose rollouts were followed: the least rank correlation, the band furthest off."""
+    sheets = [one for one in sure["sheets"] if one["followed"]]
+    if not sheets:
+        return "no state could be followed", ""
+    order = min(sheets, key=lambda one: one["spearman"])
+    band = max(sheets, key=lambda one: abs(one["band"] - 0.9))
+    states = sum(one["followed"] for one in sheets)
+    asked = sum(one["asked"] for one in sure["sheets"])
+    return (
+        f"worst sheet {order['spearman']:.2f}, {order['run']}; {states} of {asked} states followed",
+        f"worst sheet {band['band']:.3f}, {band['run']}",
+    )
 
 
 def drawn(study: Study, found: Answer) -> None:

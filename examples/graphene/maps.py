@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,24 +37,45 @@ def learn_confidence(
     fit_confidence(net, runs, calibration, options=options)
 
 
-def judged(net: SagesNet[Any], pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Rank correlation of expected and true losses of cells with atoms that move freely, and what
-    the band holds, in all and of each pair, and the median of the loss."""
-    expected, true, inside = [], [], []
+@dataclass(frozen=True)
+class Held:
+    """Expected and true losses of cells with atoms that move freely, (c,), and whether the band held
+    the true one."""
+
+    expected: Array
+    true: Array
+    inside: NDArray[np.bool_]
+
+
+def held(net: SagesNet[Any], pairs: Sequence[Pair]) -> list[Held]:
+    """Of each pair."""
+    found = []
     for pair in pairs:
         for before, after, loss, state in cell_losses(net, Run(list(pair))):
             told = confidence(net, before, after, state=state)
             rows = _rows(pair[0], before.lattice)[pair[0].free].unique()
-            expected.append(told.expected[rows].numpy())
-            true.append(loss[rows].numpy())
-            inside.append(((loss >= told.low) & (loss <= told.high))[rows].numpy())
-    mean, loss_, held = (np.concatenate(part) for part in (expected, true, inside))
+            inside = (loss >= told.low) & (loss <= told.high)
+            found.append(Held(*(part[rows].numpy() for part in (told.expected, loss, inside))))
+    return found
+
+
+def judged(each: Sequence[Held]) -> dict[str, Any]:
+    """Rank correlation of expected and true losses, and what the band holds, in all and of each pair,
+    and the median of the loss; nan where there is no pair."""
+    if not each:
+        nothing = float("nan")
+        told = {"spearman": nothing, "band": nothing, "median": nothing}
+        return told | {"band_of_each": [], "cells": 0}
+    expected, true, inside = (
+        np.concatenate([getattr(one, name) for one in each])
+        for name in ("expected", "true", "inside")
+    )
     return {
-        "spearman": float(spearmanr(mean, loss_).statistic),
-        "band": float(held.mean()),
-        "band_of_each": [float(part.mean()) for part in inside],
-        "median": float(np.median(loss_)),
-        "cells": len(loss_),
+        "spearman": float(spearmanr(expected, true).statistic),
+        "band": float(inside.mean()),
+        "band_of_each": [float(one.inside.mean()) for one in each],
+        "median": float(np.median(true)),
+        "cells": len(true),
     }
 
 

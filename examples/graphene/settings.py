@@ -36,6 +36,7 @@ class Settings:
         rest: steps of a rollout at rest.
         rounds, steps: of the measurement of speed.
         maps: pairs of each sheet held out that the confidence is learned from or judged by.
+        rollouts: sheets held out whose rollouts the confidence is judged by, and states of each.
         sorted: sheets held out whose atoms are sorted by environment.
     """
 
@@ -58,6 +59,7 @@ class Settings:
     rounds: int = 3
     steps: int = 10
     maps: int = 12
+    rollouts: tuple[int, int] = (8, 12)
     sorted: int = 6
 
     def changed(
@@ -88,6 +90,7 @@ QUICK = Settings(
     rest=20,
     rounds=1,
     steps=10,
+    rollouts=(1, 2),
 )
 FULL = Settings(
     "full",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -16,6 +17,7 @@ import maps
 import measures
 import numpy as np
 import torch
+import truth
 from cost import costs
 from environments import agreement, at_rest, clustered, labelled, seen
 from frames import (
@@ -24,7 +26,6 @@ from frames import (
     grid_of,
     ordered,
     pairs_of,
-    positions,
     rests,
     some_pairs,
     split,
@@ -294,23 +295,12 @@ class Study:
         return found
 
     def _pulled(self, way: str, sample: Sample, told: Callable[[float], None]) -> Answer:
-        (start,) = states_of(sample.window(0, 1), self.grid)
-        grip = sample.start.arrays["grip"]
         begin = time.process_time()
-        made = measures.stretch(
-            self.stepper(way, self.data.pull),
-            start,
-            grip,
-            float(sample.record["section"]),
-            self.data.pull,
-            dt=DT,
-            until=self.settings.until,
-            look=self.settings.look,
-            told=told,
-        )
+        made = self._stretched(self.stepper(way, self.data.pull), sample, told)
         spent = time.process_time() - begin
         window = sample.window(0, None, self.settings.look)
-        torn = tear(window.strains, damage(window.positions, grip, positions(start)))
+        grip, first = sample.start.arrays["grip"], window.positions[0].astype(float)
+        torn = tear(window.strains, damage(window.positions, grip, first))
         path = self.out / self.key(way) / f"sheet-{sample.name}.npz"
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, strains=made.strains, frames=made.frames)
@@ -333,6 +323,25 @@ class Study:
             "cpu_seconds": round(spent, 2),
             "structure": structure,
         }
+
+    def _stretched(
+        self,
+        stepper: Stepper,
+        sample: Sample,
+        told: Callable[[float], None] = lambda strain: None,
+    ) -> measures.Stretched:
+        (start,) = states_of(sample.window(0, 1), self.grid)
+        return measures.stretch(
+            stepper,
+            start,
+            sample.start.arrays["grip"],
+            float(sample.record["section"]),
+            self.data.pull,
+            dt=DT,
+            until=self.settings.until,
+            look=self.settings.look,
+            told=told,
+        )
 
     def yields(self, way: str, found: Sequence[Answer]) -> Answer:
         """Errors of yield strains of sheets (`measures.summary`)."""
@@ -358,36 +367,77 @@ class Study:
         return self.kept("net", f"speed-{sample.name}", do)
 
     # -- maps --------------------------------------------------------------------------------------
-    def confidence(self) -> Answer:
-        """How well the net knows where it errs, by sheets held out.
+    @cached_property
+    def unsure(self) -> SagesNet[AtomState]:
+        """A copy of the net that knows how wrong it is: answers are filed by the net's own weights."""
+        net = copy.deepcopy(self._bare())
+        if "predictor_0" not in net.confidence:
+            _, between, known = (self._some(names) for names in self._dealt())
+            torch.manual_seed(0)
+            maps.learn_confidence(net, known, between)
+        return net
 
-        Every third of them judges, the next ones set the band, the rest is learned from: neither the
-        net nor its head has learned from those that judge or set the band, and all are seen over
-        their whole pulls, so that what sets the band is as what it is asked about.
+    def _dealt(self) -> tuple[list[str], list[str], list[str]]:
+        """Sheets held out: those that judge confidence, set its band, are learned from.
+
+        Neither the net nor its head has learned from those that judge or set the band, and all are
+        seen over their whole pulls, so that what sets the band is as what it is asked about.
         """
         names = self.parts[1]
+        return names[::3], names[1::3] or self.parts[0], names[2::3] or self.parts[0]
+
+    def _some(self, names: Sequence[str]) -> list[Pair]:
+        count = self.settings.maps
+        return [pair for name in names for pair in some_pairs(self.data[name], self.grid, count)]
+
+    def confidence(self) -> Answer:
+        """How well the net knows where it errs, by steps from true frames of sheets held out."""
+        judging, *_ = self._dealt()
 
         def do() -> Answer:
-            net = self._bare()
-            judging, between, known = (
-                [
-                    pair
-                    for name in part
-                    for pair in some_pairs(self.data[name], self.grid, self.settings.maps)
-                ]
-                for part in (names[::3], names[1::3] or self.parts[0], names[2::3] or self.parts[0])
-            )
-            fresh = "predictor_0" not in net.confidence
-            if fresh:
-                torch.manual_seed(0)
-                maps.learn_confidence(net, known, between)
-            told = maps.expected_of_atoms(net, self._strained())
-            answer = maps.judged(net, judging) | {"atoms": told.round(6).tolist(), "run": names[0]}
-            if fresh:  # weights by which answers are filed must stay
-                del net.confidence["predictor_0"]
-            return answer | {"sheets": names[::3]}
+            told = maps.expected_of_atoms(self.unsure, self._strained())
+            answer = maps.judged(maps.held(self.unsure, self._some(judging)))
+            answer |= {"atoms": told.round(6).tolist(), "run": judging[0]}
+            return answer | {"sheets": judging}
 
-        return self.kept("net", f"confidence-{len(names)}-{names[0]}", do)
+        return self.kept("net", f"confidence-{len(self.parts[1])}-{judging[0]}", do)
+
+    def rollouts(self) -> Answer:
+        """How well the net knows where it errs on its own way: states of its rollouts of sheets held
+        out, each followed by AIREBO for a step."""
+        sheets, count = self.settings.rollouts
+        names = self._dealt()[0][:sheets]
+
+        def do() -> Answer:
+            each, told = [], []
+            with Progress(console=self.console) as bar:
+                for name in bar.track(names, description="truth of rollouts"):
+                    pairs, record = self._rolled(name, count)
+                    held = maps.held(self.unsure, pairs)
+                    each += held
+                    told.append(maps.judged(held) | record)
+            return maps.judged(each) | {"sheets": told}
+
+        return self.kept("net", f"rollouts-{len(self.parts[1])}-{names[0]}-{sheets}-{count}", do)
+
+    def _rolled(self, name: str, count: int) -> tuple[list[Pair], Answer]:
+        """States of the net's rollout of a sheet and what is true a step later; kept."""
+        sample = self.data[name]
+        path = self.out / self.key("net") / f"rolled-{name}-{count}.npz"
+
+        def do() -> Answer:
+            stepper = truth.Watched(self.stepper("net", self.data.pull), self.settings.look)
+            made = self._stretched(stepper, sample)
+            states = stepper.some(count)
+            found, why = truth.followed(sample, self.data.pull, states, dt=DT)
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, states=found)
+            told = {"run": name, "asked": len(states), "followed": len(found), "why": why}
+            return told | {"strain": made.found.strain, "ended": made.ended}
+
+        record = self.kept("net", f"rolled-{name}-{count}", do)
+        with np.load(path) as file:
+            return truth.pairs_of_truth(sample, file["states"], self.grid), record
 
     def environments(self) -> Answer | None:
         """How clusters of what bonds see agree with who is missing around an atom (L1), over whole

@@ -18,7 +18,7 @@ from mlcore.sagesnet import AtomCells, AtomState, Level, SagesNet, Scales
 from mlcore.sagesnet.carbon import TINY, Dataset, Pull, Sample
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "graphene"
-MODULES = ("cost", "frames", "generate", "gns", "maps", "measures", "settings", "steppers")
+MODULES = ("cost", "frames", "generate", "gns", "maps", "measures", "settings", "steppers", "truth")
 DT = 10.0
 
 
@@ -201,6 +201,48 @@ def test_ends_of_cuts_are_found(example: Any) -> None:
     assert 2 <= ends.sum() <= 12 and not example.maps.ends_of_slots("111", TINY).any()
 
 
+def test_the_truth_of_a_state_is_what_the_run_did_next(example: Any, sample: Sample) -> None:
+    frames, truth = example.frames, example.truth
+    grid, pull = frames.grid_of([sample]), Pull(**sample.record["pull"])
+    pairs = frames.some_pairs(sample, grid, 3)
+    order = torch.randperm(len(pairs[0][0]), generator=torch.Generator().manual_seed(0))
+    wild = pairs[0][0].moved(torch.zeros(len(order), 3), 9.0 + 0 * pairs[0][0].velocity)
+    states = [now.take(order) for now, _ in pairs]
+    found, why = truth.followed(sample, pull, [*states, wild], dt=DT)
+    assert len(found) == 3 and why
+    again = truth.pairs_of_truth(sample, found, grid)
+    true = {id(now): later for now, (_, later) in zip((n for n, _ in pairs), again, strict=True)}
+    for (now, _), (same, _) in zip(pairs, again, strict=True):
+        assert same.matched(now).apart(same)[1] < 1e-4
+    # the thermostat draws other numbers, or it would be all the same
+    told = example.measures.one_step(lambda state: true[id(state)], pairs)
+    assert told["velocity"] < 0.1 and told["place"] < 0.1
+
+
+def test_states_are_kept_on_the_way(example: Any, sample: Sample) -> None:
+    states = example.frames.states_of(sample.window(0, 12), example.frames.grid_of([sample]))
+    watched = example.truth.Watched(Replay(states), 3)
+    state = states[0]
+    for _ in range(11):
+        state = watched(state)
+    place = {id(one): k for k, one in enumerate(states)}
+    kept, some, most = watched.states, watched.some(2), watched.some(9)
+    assert [place[id(one)] for one in kept] == [1, 4, 7, 10]
+    assert [place[id(one)] for one in some] == [1, 10]
+    assert [place[id(one)] for one in most] == [1, 4, 7, 10] and not hasattr(watched, "forces")
+
+
+def test_confidence_is_judged_over_all_pairs(example: Any) -> None:
+    held, judged = example.maps.Held, example.maps.judged
+    one = held(np.array([1.0, 2.0]), np.array([10.0, 20.0]), np.array([True, True]))
+    two = held(np.array([3.0, 4.0]), np.array([40.0, 30.0]), np.array([True, False]))
+    assert judged([one])["spearman"] == pytest.approx(1.0)
+    found = judged([one, two])
+    assert found["spearman"] == pytest.approx(0.8) and found["median"] == 25.0
+    assert found["band"] == 0.75 and found["band_of_each"] == [1.0, 0.5] and found["cells"] == 4
+    assert np.isnan(judged([])["spearman"])
+
+
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graphene")
@@ -228,6 +270,15 @@ def test_all_of_it_in_its_small_form(out: Path) -> None:
     (yields,) = (row for case, row in rows.items() if case.startswith("M3 yield"))
     assert yields["met"] is None  # one sheet tells nothing
     assert {"net", "graph network", "airebo", "airebo no lj"} < set(found["speed"]["seconds"])
+    (followed,) = found["rollouts"]["sheets"]
+    assert followed["run"] in found["held out"] and followed["followed"] == followed["asked"] == 2
+    assert len(followed["band_of_each"]) == 2 and rows["C1 on rollouts: band"]["met"] is not None
+    (kept,) = out.rglob("rolled-*.npz")
+    (x, v), (later, _) = np.load(kept)["states"].transpose(1, 2, 0, 3, 4)
+    away = np.linalg.norm(later - x - DT * v, axis=-1)
+    driven = Dataset(out / "data")[followed["run"]].start.arrays["grip"] != 0
+    # grips move on as they did; what moves freely feels forces, and stays where it was
+    assert away[:, driven].max() < 1e-3 < np.median(away[:, ~driven]) < 0.5
     pictures = list(out.glob("*.png"))
     assert len(pictures) >= 9
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
