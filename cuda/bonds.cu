@@ -181,19 +181,17 @@ __global__ void find_bonds(BondPlan plan, Job job, unsigned long long* unfaced) 
     job.kept[e] = 0;
     if (!(square_of(d) < reach)) continue;
     const std::int64_t j = job.columns[e];
-    std::int64_t f = job.offsets[j];
-    for (; f < job.offsets[j + 1]; ++f) {
+    int ends = 0;
+    for (std::int64_t f = job.offsets[j]; f < job.offsets[j + 1]; ++f) {
       if (job.columns[f] != i || f == e) continue;
       vector_of(job, j, f, back);
       for (int k = 0; k < 3; ++k) sum[k] = d[k] + back[k];
-      if (square_of(sum) <= kSame * kSame * reach) break;
+      if (square_of(sum) > kSame * kSame * reach) continue;
+      ++ends;
+      job.facing[e] = static_cast<std::int32_t>(f);
+      job.kept[e] = square_of(back) < reach;  // by rounding within the reach from one end only
     }
-    if (f == job.offsets[j + 1]) {
-      atomicMin(unfaced, static_cast<unsigned long long>(e));
-      continue;
-    }
-    job.facing[e] = static_cast<std::int32_t>(f);
-    job.kept[e] = square_of(back) < reach;  // by rounding within the reach from one end only
+    if (ends != 1) atomicMin(unfaced, static_cast<unsigned long long>(e));
   }
 }
 
@@ -208,7 +206,7 @@ __global__ void set_bonds(BondPlan plan, Job job) {
     job.i[b] = static_cast<std::int32_t>(i);
     job.j[b] = static_cast<std::int32_t>(j);
     const std::int32_t f = job.facing[e];
-    job.back[b] = job.number[job.kept[f] ? f : e];  // else it is there twice, and one is no bond
+    job.back[b] = job.number[f];
     double moved[3];
     vector_of(job, i, e, moved);
     S d[3];
@@ -829,9 +827,10 @@ class Evaluation {
     const Scratch<char> memory(std::max<std::size_t>(bytes, 1), stream_);
     add_up(memory.get());
     const auto found = read(unfaced.get());
-    MLCORE_CHECK(found == kNowhere,
-                 "columns must hold every pair closer than the reach from both ends, but entry ",
-                 found, " is not there from the other");
+    MLCORE_CHECK(
+        found == kNowhere,
+        "columns must hold every pair closer than the reach from both ends, once, but entry ",
+        found, " is there from the other not once");
     job_.bonds = read(job_.number + job_.pairs);
   }
 

@@ -356,15 +356,6 @@ TEST(BondsOf, BothEndsSeeTheRim) {
   EXPECT_LT(largest(evaluate(model, two(2 - 1e-6)).energies), 1e-12);
 }
 
-TEST(BondsOf, PairsAreThereOnce) {
-  const Model model({1, 2, 8, 3, 2});
-  System twice = two(1.0);
-  twice.offsets = {0, 2, 3};
-  twice.columns = {1, 1, 0};
-  twice.vectors = {1, 0, 0, 1, 0, 0, -1, 0, 0};
-  expect_invalid("is there twice", [&] { evaluate(model, twice); });
-}
-
 TEST(BondsOf, ShortBondsStayFinite) {
   const Model model({1, 2, 8, 3, 2});
   for (double r : {0.0, 1e-200, 1e-9, 2e-3, 9e-3}) {
@@ -474,6 +465,15 @@ TEST(BondsOf, ErrorsNameTheArgument) {
                  [&] { run([](Model&, System& s, Directions&) { s.offsets[3] += 100000; }); });
   expect_invalid("from both ends",
                  [&] { run([](Model&, System& s, Directions&) { s.vectors[0] *= 0.9; }); });
+}
+
+TEST(BondsOf, PairsAreThereOnce) {
+  const Model model({1, 2, 8, 3, 2});
+  System twice = two(1.0);
+  twice.offsets = {0, 2, 3};
+  twice.columns = {1, 1, 0};
+  twice.vectors = {1, 0, 0, 1, 0, 0, -1, 0, 0};
+  expect_invalid("is there twice", [&] { evaluate(model, twice); });
 }
 
 TEST(BondsOf, ErrorsOfShapes) {
