@@ -34,6 +34,9 @@ GPA = 160.2176634
 """GPa in an eV/A^3."""
 BROKEN, HOLD = 4, 5
 """Bonds that are broken, and looks in a row that they must be, before a rollout without stress ends."""
+SWING = 3.0
+"""GPa that the stress must reach before a fall counts: up to 2.1 GPa it swings where grips start to move.
+The data's own `Pull.least` may be lower, which none of its labels hangs on."""
 
 
 class Stepper(Protocol):
@@ -276,7 +279,7 @@ def stretch(
     table = np.array(curve).reshape(-1, 2)
     found = torn
     if len(table):
-        fallen = yield_point(table[:, 0], table[:, 1], drop=pull.drop, least=pull.least)
+        fallen = yield_point(table[:, 0], table[:, 1], drop=pull.drop, least=max(SWING, pull.least))
         # stress or bonds, whichever tells first; of molecular dynamics both tell the same
         found = fallen if fallen.fallen and fallen.strain < torn.strain else torn
     return Stretched(
@@ -306,7 +309,7 @@ class _Watch:
         self.values.append(stress)
         mean = float(np.mean(self.values[-self.points :]))
         self.peak = max(self.peak, mean)
-        return self.peak > self.pull.least and mean < (1 - self.pull.drop) * self.peak
+        return self.peak > max(SWING, self.pull.least) and mean < (1 - self.pull.drop) * self.peak
 
 
 def _pull(forces: Any, state: AtomState, grip: NDArray[np.int64]) -> float:
