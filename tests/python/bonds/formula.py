@@ -74,7 +74,6 @@ class Surroundings:
         left = left * (self.unit[here] @ self.unit[b])[:, None]
         right = right * (self.unit[there] @ self.unit[self.back[b]])[:, None]
         leaning = [
-            np.einsum("ac,bc,ab->c", left, right, cosines**power)
-            for power in range(1, self.order)
+            np.einsum("ac,bc,ab->c", left, right, cosines**power) for power in range(1, self.order)
         ]
         return np.concatenate([*turned, *leaning])
