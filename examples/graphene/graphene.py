@@ -17,6 +17,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import argparse  # noqa: E402
 import json  # noqa: E402
+import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -26,6 +27,7 @@ import pictures  # noqa: E402
 import torch  # noqa: E402
 from frames import positions  # noqa: E402
 from generate import rest  # noqa: E402
+from mlcore.errors import Error  # noqa: E402
 from mlcore.io import write_text  # noqa: E402
 from mlcore.sagesnet.carbon import TINY, Dataset, Pull  # noqa: E402
 from mlcore.sagesnet.carbon.observables import bond_lengths, pair_density  # noqa: E402
@@ -353,4 +355,7 @@ if __name__ == "__main__":
     if not given.quick and given.data is None:
         words.error("--data is needed, or --quick")
     chosen = (QUICK if given.quick else FULL).changed(given.seconds, given.train, given.sheets)
-    main(given.out, chosen, given.data, given.net)
+    try:
+        main(given.out, chosen, given.data, given.net)
+    except Error as problem:
+        sys.exit(f"error: {problem}")

@@ -474,5 +474,8 @@ if __name__ == "__main__":
     least = {"rounds": 2, "size": 3, "check": 2, "control": 1} if given.quick else {}
     names = [field.name for field in dataclasses.fields(Options)]
     chosen = {n: getattr(given, n) for n in names if getattr(given, n) is not None}
-    folder, sheets = quick(given.out) if given.quick else (given.net, Dataset(given.data))
-    main(folder, sheets, given.out, Options(**(least | chosen)), given.until)
+    try:
+        folder, sheets = quick(given.out) if given.quick else (given.net, Dataset(given.data))
+        main(folder, sheets, given.out, Options(**(least | chosen)), given.until)
+    except Error as problem:
+        sys.exit(f"error: {problem}")
