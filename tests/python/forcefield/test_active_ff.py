@@ -134,7 +134,7 @@ def test_other_labels_are_another_loop(tmp_path: Path) -> None:
 
 
 def test_one_process_works_on_a_loop(tmp_path: Path) -> None:
-    from mlcore.forcefield.run.lock import locked
+    from mlcore.io.lock import locked
 
     with locked(tmp_path), pytest.raises(Error, match="at work"):
         active_learning(SW, space(), tmp_path, label=LABEL, start=TEST[:2], pool=TEST[2:],

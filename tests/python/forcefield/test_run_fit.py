@@ -21,9 +21,9 @@ from mlcore.forcefield.parameters import Free, Space
 from mlcore.forcefield.run import Fit, cancel, fit
 from mlcore.forcefield.run.events import append_events, read_events, read_state, write_state
 from mlcore.forcefield.run.history import HISTORY, Entry, History, read_history, same
-from mlcore.forcefield.run.lock import holder, locked
 from mlcore.forcefield.run.result import Result
 from mlcore.forcefield.score import Score
+from mlcore.io.lock import holder, locked
 
 HERE = Path(__file__).parent
 

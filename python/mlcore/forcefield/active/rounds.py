@@ -26,7 +26,6 @@ from mlcore.forcefield.evaluate import Evaluator
 from mlcore.forcefield.evaluate.lammps import LammpsEngine, structure_key
 from mlcore.forcefield.forms import Model
 from mlcore.forcefield.parameters import Space
-from mlcore.forcefield.run.lock import locked
 from mlcore.forcefield.structures.extxyz import frame_text, read_frames
 from mlcore.forcefield.structures.labels import labelled, labels, take_labels
 from mlcore.forcefield.targets import Energies, Forces, Target
@@ -34,6 +33,7 @@ from mlcore.forcefield.uncertainty.ensembles import gaussian, refits
 from mlcore.forcefield.uncertainty.fisher_information import fisher
 from mlcore.forcefield.uncertainty.misfit import Fit, Misfit, jacobian, local_fit, polish
 from mlcore.io.atomic import atomic_directory, write_text
+from mlcore.io.lock import locked
 
 __all__ = [
     "ActiveRun",

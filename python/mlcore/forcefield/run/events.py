@@ -13,8 +13,8 @@ from queue import SimpleQueue
 from typing import Any, Literal, get_args
 
 from mlcore.errors import Error, FileFormatError
-from mlcore.forcefield.run.lock import holder
 from mlcore.io.atomic import write_text
+from mlcore.io.lock import holder
 
 __all__ = ["EVENTS", "KINDS", "STATES", "Events", "State", "read_events", "read_state",
            "write_state"]  # fmt: skip

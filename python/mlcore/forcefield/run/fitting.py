@@ -41,10 +41,10 @@ from mlcore.forcefield.run.events import (
 )
 from mlcore.forcefield.run.fingerprint import fingerprint, record, versions
 from mlcore.forcefield.run.history import Entry, History, read_history
-from mlcore.forcefield.run.lock import locked
 from mlcore.forcefield.run.setup import Setup
 from mlcore.forcefield.score import Score
 from mlcore.forcefield.search.face import Derivatives, Search, key
+from mlcore.io.lock import locked
 
 if TYPE_CHECKING:
     from mlcore.forcefield.evaluate import Evaluation

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.atoms.around import around, mean_by_row
 from mlcore.sagesnet.atoms.bonds import Bonds, neighbours
+from mlcore.sagesnet.atoms.composition import parts
 from mlcore.sagesnet.atoms.counted import blocks_of, lacking, likeliest
 from mlcore.sagesnet.atoms.lattice import AtomLattice, DenseAtomLattice, atom_lattice, held
 from mlcore.sagesnet.atoms.reading import Reader, SlotScores
@@ -101,6 +102,7 @@ class AtomCells(Cells[AtomState]):
         dense: compute all cells of the box, not only those with atoms and their neighbours.
         margin: empty cells beyond an open axis of a box that is periodic along others.
         kicks: forces of bonds in a step; 0: atoms go straight.
+        tuned: whether these, six, are apart as follows bonds best; see `mlcore.sagesnet.atoms.composition`.
         reach, radial, order, shells: of the bonds; see `Bonds`.
         correction: whether vectors of cells move atoms beyond that.
         even: whether in the loss systems count alike, however fast they change or err.
@@ -137,6 +139,7 @@ class AtomCells(Cells[AtomState]):
         shells: int = 2,
         correction: bool = True,
         even: bool = False,
+        tuned: bool = False,
     ) -> None:
         super().__init__()
         self.scales = scales if isinstance(scales, Scales) else Scales(*scales)
@@ -164,6 +167,7 @@ class AtomCells(Cells[AtomState]):
             "shells": shells,
             "correction": correction,
             "even": even,
+            "tuned": tuned,
         }
         for name, values in (("dt", [dt]), ("scales", told), ("limit", [limit])):
             if not all(math.isfinite(x) and x > 0 for x in values):
@@ -180,6 +184,7 @@ class AtomCells(Cells[AtomState]):
         self.bonds = Bonds(len(elements), reach, radial, order, shells) if kicks else None
         self.register_buffer("masses", torch.as_tensor(atomic_masses).float(), persistent=False)
         self.kicks, self.correction, self.even = kicks, correction, even
+        self.parts = parts(kicks, tuned) if kicks else ((1.0,), ())
         self.thermostat: Thermostat | None = None
         self.channels, self.dt, self.limit, self.variance = channels, dt, limit, variance
         self.shift = shift
@@ -352,16 +357,16 @@ class AtomCells(Cells[AtomState]):
         velocity = state.velocity.double()
         most = 2 * float(velocity.detach().abs().max()) * self.dt if len(state) else 0.0
         near = neighbours(state, self.bonds.reach + min(most, 1.0) + _SKIN)
-        species, part = self._species(state) - 1, self.dt / self.kicks
-        push = (part * _ACCELERATION / self._buffer("masses")[state.numbers] * state.free)[:, None]
-        way, known = torch.zeros_like(velocity), self.bonds.coefficients
-        for _ in range(self.kicks):
-            way = way + velocity * (part / 2)
+        species, known = self._species(state) - 1, self.bonds.coefficients
+        push = self.dt * _ACCELERATION / self._buffer("masses")[state.numbers] * state.free
+        (first, *drifts), kicks = self.parts
+        way = velocity * (first * self.dt)
+        for drift, kick in zip(drifts, kicks, strict=True):
             force = self.bonds.forces(near, species, way, known)
             if state.force is not None:
                 force = force + state.force
-            velocity = velocity + push * force
-            way = way + velocity * (part / 2)
+            velocity = velocity + kick * push[:, None] * force
+            way = way + velocity * (drift * self.dt)
         return way.to(state.velocity.dtype), velocity.to(state.velocity.dtype)
 
     def reconstruction(self, h: Tensor, lattice: Lattice, state: AtomState) -> Tensor:

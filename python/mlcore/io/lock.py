@@ -20,13 +20,13 @@ _PAUSE = 0.01
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     """This process alone drives the folder; the system lets go when it ends, however it does.
 
     Raises:
         Error: another process drives it.
     """
-    with (folder / LOCK).open("a+", encoding="utf-8") as stream:
+    with (folder / name).open("a+", encoding="utf-8") as stream:
         if not _taken(stream.fileno()):
             stream.seek(0)
             who = stream.read().strip() or "another process"
@@ -50,9 +50,9 @@ def _taken(file: int) -> bool:
             return True
 
 
-def holder(folder: Path) -> str | None:
+def holder(folder: Path, name: str = LOCK) -> str | None:
     """Who drives the folder, None where nobody does."""
-    path = folder / LOCK
+    path = folder / name
     if not path.is_file():
         return None
     with path.open("r", encoding="utf-8") as stream:

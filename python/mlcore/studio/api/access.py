@@ -1,0 +1,104 @@
+"""Who asks: a browser that is logged in, or a program with a token."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, HTTPException, Request
+
+from mlcore.studio.store import Login, Task, Upload, User
+from mlcore.studio.studio import Studio
+
+__all__ = ["COOKIE", "Admin", "Me", "Person", "Room", "own_task", "own_upload", "refusals"]
+
+COOKIE = "mlcore_studio"
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who asks.
+
+    Attributes:
+        user: it is.
+        login: their browser's; None: a program's token.
+    """
+
+    user: User
+    login: Login | None
+
+
+def _studio(request: Request) -> Studio:
+    found: Studio = request.app.state.studio
+    return found
+
+
+Room = Annotated[Studio, Depends(_studio)]
+
+
+def _person(request: Request, studio: Room) -> Person:
+    words = request.headers.get("authorization", "")
+    if words:
+        scheme, _, token = words.partition(" ")
+        user = studio.accounts.of_token(token.strip()) if scheme.lower() == "bearer" else None
+        if user is None:
+            raise HTTPException(401, "no such token", {"WWW-Authenticate": "Bearer"})
+        return Person(user, None)
+    found = studio.accounts.of_cookie(request.cookies.get(COOKIE, ""))
+    if found is None:
+        raise HTTPException(401, "log in first, or send a token", {"WWW-Authenticate": "Bearer"})
+    user, login = found
+    told = request.headers.get("x-csrf-token", "")
+    if request.method not in _SAFE and not secrets.compare_digest(
+        told.encode("latin-1", "replace"), login.csrf.encode()
+    ):
+        raise HTTPException(403, "X-CSRF-Token is not that of this browser; load the page again")
+    return Person(user, login)
+
+
+Me = Annotated[Person, Depends(_person)]
+
+
+def _admin(me: Me) -> Person:
+    if not me.user.admin:
+        raise HTTPException(403, "for administrators")
+    return me
+
+
+Admin = Annotated[Person, Depends(_admin)]
+
+
+def own_task(studio: Studio, me: Person, task: str) -> Task:
+    """A task of theirs; others' are not there for them."""
+    with studio.store.session() as session:
+        found = session.get(Task, task)
+    if found is None or found.user_id != me.user.id:
+        raise HTTPException(404, "no such task")
+    return found
+
+
+def own_upload(studio: Studio, me: Person, upload: str) -> Upload:
+    """A data set of theirs."""
+    with studio.store.session() as session:
+        found = session.get(Upload, upload)
+    if found is None or found.user_id != me.user.id:
+        raise HTTPException(404, "no such data set")
+    return found
+
+
+def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """What an endpoint may answer besides, for the documentation."""
+    words = {
+        400: "An argument is wrong",
+        401: "Not logged in",
+        403: "Not allowed",
+        404: "Not there",
+        409: "Not in this state",
+        413: "Too large",
+        422: "Some fields are wrong",
+        429: "Too many tries",
+        507: "The server cannot write",
+    }
+    return {code: {"description": words[code]} for code in (*codes, 401, 403)}

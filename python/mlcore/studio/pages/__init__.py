@@ -1,0 +1,13 @@
+"""The pages: HTML around what the endpoints tell; one module for each room."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from mlcore.studio.pages import account, tasks
+
+__all__ = ["router"]
+
+router = APIRouter(include_in_schema=False)
+for part in (account, tasks):
+    router.include_router(part.router)

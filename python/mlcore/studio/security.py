@@ -1,0 +1,132 @@
+"""What every request must fulfil before anybody looks at it, and what every answer carries."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from mlcore.studio.settings import Settings
+
+__all__ = ["UPLOADS", "Guard"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+UPLOADS = "/api/uploads"
+_SAFE = ("GET", "HEAD", "OPTIONS")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# plots set styles of single elements; everything else comes from files of this server
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self'; font-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
+_HEADERS = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+)
+
+
+class _TooLarge(Exception):
+    """A body is longer than it may be."""
+
+
+class Guard:
+    """Refuses requests for other hosts, from other sites, or too large ones."""
+
+    def __init__(self, app: Application, settings: Settings) -> None:
+        self._app, self._settings = app, settings
+        self._hosts = {*_LOOPBACK, *(host.lower() for host in settings.hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        refusal = self._refusal(scope, headers)
+        if refusal is not None:
+            await _answer(send, *refusal)
+            return
+        begun = False
+
+        async def guarded(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                if not any(name == b"cache-control" for name, _ in message["headers"]):
+                    message["headers"].append((b"cache-control", b"no-store"))
+            await send(message)
+
+        try:
+            await self._app(scope, _counted(receive, self._most(scope)), guarded)
+        except _TooLarge:
+            if not begun:
+                await _answer(send, 413, "the request is too large")
+
+    def _most(self, scope: Scope) -> int:
+        limits = self._settings.limits
+        # beside the file a form has some words
+        whole = scope["path"].rstrip("/") == UPLOADS
+        return limits.upload + 65536 if whole else limits.request
+
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+        host = _text(headers.get(b"host"))
+        if not host or _name(f"//{host}") not in self._hosts:
+            return 421, "no such host here; the administrator may add it to hosts in studio.toml"
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit():
+            return 400, "Content-Length is no number"
+        if int(length) > self._most(scope):
+            return 413, "the request is too large"
+        if scope["method"] in _SAFE:
+            return None
+        origin = _text(headers.get(b"origin"))
+        if origin and urlsplit(origin).netloc.lower() != host.lower():
+            return 403, "the request comes from another site"
+        site = _text(headers.get(b"sec-fetch-site"))
+        if site not in ("", "same-origin", "none"):
+            return 403, "the request comes from another site"
+        return None
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("latin-1")
+
+
+def _name(netloc: str) -> str | None:
+    try:
+        return urlsplit(netloc).hostname
+    except ValueError:
+        return None
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            raise _TooLarge
+        return message
+
+    return counted
+
+
+async def _answer(send: Send, status: int, text: str) -> None:
+    import json
+
+    body = json.dumps({"detail": text}).encode()
+    headers = [(b"content-type", b"application/json"), *_HEADERS]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

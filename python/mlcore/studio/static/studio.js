@@ -1,0 +1,64 @@
+// What all pages share: requests, notes to people, numbers and times as they read them.
+
+const csrf = document.querySelector('meta[name="csrf"]')?.content ?? "";
+
+export class Refusal extends Error {
+  constructor(status, told) {
+    super(typeof told.detail === "string" ? told.detail : `the server answered ${status}`);
+    this.status = status;
+    this.problems = told.problems ?? [];
+  }
+}
+
+/** An endpoint's answer; a Refusal with what was wrong where it refuses. */
+export async function ask(path, method = "GET", body = undefined) {
+  const headers = { "X-CSRF-Token": csrf, Accept: "application/json" };
+  const form = body instanceof FormData;
+  if (body !== undefined && !form) headers["Content-Type"] = "application/json";
+  const answer = await fetch(`/api${path}`, {
+    method, headers, body: body === undefined || form ? body : JSON.stringify(body),
+  });
+  if (answer.status === 401 && location.pathname !== "/login") location.assign("/login");
+  if (answer.status === 204) return null;
+  const text = await answer.text();
+  let told;
+  try { told = JSON.parse(text); } catch { told = { detail: text.slice(0, 300) }; }
+  if (!answer.ok) throw new Refusal(answer.status, told);
+  return told;
+}
+
+/** Tell people something in the corner, for a while. */
+export function note(text, bad = false) {
+  const one = document.createElement("div");
+  one.textContent = text;
+  if (bad) one.className = "bad";
+  document.getElementById("notes").append(one);
+  setTimeout(() => one.remove(), bad ? 12000 : 5000);
+}
+
+/** Do something; what it is refused with is told. */
+export async function attempt(doing) {
+  try { return await doing(); } catch (problem) { note(problem.message, true); return undefined; }
+}
+
+export function duration(seconds) {
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
+export function element(name, attributes = {}, ...inside) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key in made && typeof value !== "string") made[key] = value;
+    else if (value !== false && value != null) made.setAttribute(key, value);
+  }
+  made.append(...inside);
+  return made;
+}
+
+document.getElementById("logout")?.addEventListener("click", () => attempt(async () => {
+  await ask("/logout", "POST");
+  location.assign("/login");
+}));
