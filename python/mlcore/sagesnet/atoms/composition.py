@@ -1,10 +1,10 @@
 """How a step is put together of drifts and kicks: x goes on with v, v with the forces at x, in turns.
 
-Even parts are those of the Verlet scheme. The tuned ones have as many kicks as evaluations of forces,
-like it, and were found by least squares: of all symmetric compositions of six kicks they follow, over
-one step, harmonic oscillators of up to twenty times their period's inverse, and a Morse oscillator as
-stiff as a bond of carbon up to half of its depth, best. Such schemes are those of
-S. Blanes & P. C. Moan, J. Comput. Appl. Math. 142, 313 (2002), whose coefficients serve all frequencies.
+Even parts are those of the Verlet scheme. The tuned ones cost as many forces and were found by least
+squares: among symmetric compositions of six kicks they follow best, over one step, harmonic oscillators
+of angles up to 3.1, and the Morse oscillator that a bond of carbon is in a step of 10 fs up to half of
+its depth. Such schemes are those of S. Blanes & P. C. Moan, J. Comput. Appl. Math. 142, 313 (2002), whose
+coefficients are for steps that are small.
 """
 
 from __future__ import annotations
