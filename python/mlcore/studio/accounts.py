@@ -84,6 +84,11 @@ class Accounts:
             others = delete(Login).where(Login.user_id == user.id)
             session.execute(others if keep is None else others.where(Login.key != keep.key))
 
+    def remove(self, user: User) -> None:
+        """Of the user only: folders and tasks are the caller's."""
+        with self._store.session() as session:
+            session.execute(delete(User).where(User.id == user.id))
+
     def _hashed(self, password: str) -> str:
         if not _SHORTEST <= len(password) <= 1000:
             raise InvalidArgument(f"password: must have {_SHORTEST} characters or more")

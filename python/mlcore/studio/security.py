@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
+
 from mlcore.studio.settings import Settings
 
 __all__ = ["UPLOADS", "Guard"]
@@ -35,10 +37,6 @@ _HEADERS = (
 )
 
 
-class _TooLarge(Exception):
-    """A body is longer than it may be."""
-
-
 class Guard:
     """Refuses requests for other hosts, from other sites, or too large ones."""
 
@@ -55,22 +53,15 @@ class Guard:
         if refusal is not None:
             await _answer(send, *refusal)
             return
-        begun = False
 
         async def guarded(message: Message) -> None:
-            nonlocal begun
             if message["type"] == "http.response.start":
-                begun = True
                 message["headers"] = [*message.get("headers", ()), *_HEADERS]
                 if not any(name == b"cache-control" for name, _ in message["headers"]):
                     message["headers"].append((b"cache-control", b"no-store"))
             await send(message)
 
-        try:
-            await self._app(scope, _counted(receive, self._most(scope)), guarded)
-        except _TooLarge:
-            if not begun:
-                await _answer(send, 413, "the request is too large")
+        await self._app(scope, _counted(receive, self._most(scope)), guarded)
 
     def _most(self, scope: Scope) -> int:
         limits = self._settings.limits
@@ -117,7 +108,8 @@ def _counted(receive: Receive, most: int) -> Receive:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > most:
-            raise _TooLarge
+            # the one error that whoever reads a body hands on
+            raise HTTPException(413, "the request is too large")
         return message
 
     return counted

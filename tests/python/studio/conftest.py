@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from mlcore.studio.app import create
 from mlcore.studio.settings import Settings
 from mlcore.studio.supervisor import Supervisor
+from server import Server
 
 PASSWORD = "correct horse battery"
 
@@ -101,3 +102,11 @@ SILICON: dict[str, Any] = {
 def silicon() -> dict[str, Any]:
     """Config of a fit of some seconds that needs no files."""
     return SILICON
+
+
+@pytest.fixture
+def served(folder: Path) -> Iterator[Server]:
+    """A studio in a process of its own."""
+    made = Server(folder)
+    yield made
+    made.close()

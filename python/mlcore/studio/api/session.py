@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
 
 from mlcore.studio.accounts import TooManyLogins
 from mlcore.studio.api.access import COOKIE, Admin, Me, Room, refusals
-from mlcore.studio.store import User
+from mlcore.studio.store import ACTIVE, Task, User
 from mlcore.studio.studio import Studio
 
 router = APIRouter(tags=["users"])
@@ -147,3 +149,20 @@ def users(studio: Room, me: Admin) -> list[UserTold]:
 def add_user(studio: Room, me: Admin, asked: NewUser) -> UserTold:
     """Add a user; for administrators."""
     return _told(studio.accounts.add(asked.name, asked.password, asked.admin))
+
+
+@router.delete("/users/{user}", status_code=204, responses=refusals(404, 409))
+def remove_user(studio: Room, me: Admin, user: str) -> None:
+    """Throw a user away, with tasks and data; for administrators."""
+    with studio.store.session() as session:
+        found = session.get(User, user)
+        busy = session.scalars(select(Task.id).where(Task.user_id == user, Task.state.in_(ACTIVE)))
+        active = len(busy.all())
+    if found is None:
+        raise HTTPException(404, "no such user")
+    if found.id == me.user.id:
+        raise HTTPException(409, "that is you")
+    if active:
+        raise HTTPException(409, f"{found.name} has {active} active tasks; cancel them first")
+    studio.accounts.remove(found)
+    shutil.rmtree(studio.store.folder / "users" / found.id, ignore_errors=True)

@@ -1,0 +1,112 @@
+"""Processes that are killed: nothing is lost, and nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from server import Server, begun, until
+
+
+@pytest.fixture
+def long(silicon: dict[str, Any]) -> dict[str, Any]:
+    """A fit of about ten seconds."""
+    return silicon | {"run": {"budget": 12_000, "seed": 3}, "search": {"name": "cma"}}
+
+
+def submitted(browser: httpx.Client, config: dict[str, Any]) -> str:
+    asked = {"kind": "forcefield", "config": config, "submit": True, "engine": "serial"}
+    answer = browser.post("/api/tasks", json=asked)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def process_of(folder: Path, task: str) -> int:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"mlcore.studio.work" in words and task.encode() in words:
+                return int(entry.name)
+    raise AssertionError("no process runs the task")
+
+
+def points(folder: Path, task: str) -> list[Any]:
+    (run,) = folder.glob(f"users/*/tasks/{task}/run")
+    lines = (run / "history.jsonl").read_text().splitlines()
+    return [(one["n"], one["point"], one["total"]) for one in map(json.loads, lines)]
+
+
+def test_a_task_outlives_its_server(served: Server, long: dict[str, Any]) -> None:
+    with served.browser() as browser:
+        task = submitted(browser, long)
+        before = begun(browser, task)
+    pid = process_of(served.folder, task)
+    served.kill()
+    time.sleep(1)
+    served.start()
+    with served.browser() as browser:
+        assert process_of(served.folder, task) == pid
+        begun(browser, task, before["facts"]["evaluations"] + 1)
+        browser.post(f"/api/tasks/{task}/cancel")
+        until(browser, task, "cancelled")
+
+
+def test_a_killed_worker_is_gone_on_with_to_the_same_history(
+    served: Server, long: dict[str, Any]
+) -> None:
+    with served.browser() as browser:
+        quiet = submitted(browser, long | {"run": {"budget": 3000, "seed": 3}})
+        until(browser, quiet, "done")
+        task = submitted(browser, long | {"run": {"budget": 3000, "seed": 3}})
+        begun(browser, task)
+        os.kill(process_of(served.folder, task), signal.SIGKILL)
+        assert until(browser, task, "done", "failed")["state"] == "done"
+    assert points(served.folder, task) == points(served.folder, quiet)
+
+
+def test_a_killed_supervisor_is_followed_by_another(served: Server, long: dict[str, Any]) -> None:
+    with served.browser() as browser:
+        task = submitted(browser, long)
+        before = begun(browser, task)
+        pid, first = process_of(served.folder, task), served.supervisor()
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        after = begun(browser, task, before["facts"]["evaluations"] + 500)
+        assert served.supervisor() != first
+        assert process_of(served.folder, task) == pid
+        assert after["state"] == "running"
+        browser.post(f"/api/tasks/{task}/cancel")
+        until(browser, task, "cancelled")
+
+
+def test_a_fit_that_is_killed_again_and_again_fails(
+    served: Server, long: dict[str, Any]
+) -> None:
+    with served.browser() as browser:
+        task = submitted(browser, long)
+        for _ in range(3):
+            until(browser, task, "running")
+            end = time.monotonic() + 30
+            while time.monotonic() < end:
+                try:
+                    os.kill(process_of(served.folder, task), signal.SIGKILL)
+                    break
+                except (AssertionError, ProcessLookupError):
+                    time.sleep(0.05)
+            until(browser, task, "queued", "failed", "running")
+            time.sleep(0.8)
+        told = until(browser, task, "failed")
+        assert "killed" in told["error"]
+        browser.post(f"/api/tasks/{task}/resume")
+        assert begun(browser, task)["state"] == "running"
+        browser.post(f"/api/tasks/{task}/cancel")
+        until(browser, task, "cancelled")
