@@ -1,0 +1,1 @@
+"""One module for each part of the studio, whose `bars` hold its measurements by name."""
