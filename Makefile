@@ -46,6 +46,7 @@ demo:
 test:
 	$(MAKE) $(VENV)/installed
 	scripts/require_gtest.sh
+	scripts/require_chromium.sh
 	scripts/require_nvcc.sh $(BIN)/python
 	$(MAKE) build CUDA=ON TESTS=ON
 	$(MAKE) lint

@@ -104,6 +104,12 @@ def silicon() -> dict[str, Any]:
     return SILICON
 
 
+@pytest.fixture(scope="module")
+def module_silicon() -> dict[str, Any]:
+    """The same, for fixtures of modules."""
+    return SILICON
+
+
 @pytest.fixture
 def served(folder: Path) -> Iterator[Server]:
     """A studio in a process of its own."""
