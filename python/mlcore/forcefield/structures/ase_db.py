@@ -1,4 +1,4 @@
-"""Data sets from and to databases of ASE (SQLite files)."""
+"""Data sets from and to databases of ASE: SQLite files, and JSON files to read."""
 
 from __future__ import annotations
 
@@ -36,19 +36,21 @@ def read_ase_db(path: str | os.PathLike[str], group: str = "group") -> Dataset:
     """The structures of a database as a data set.
 
     Args:
-        path: an SQLite file written by ASE or `write_ase_db`.
+        path: an SQLite file written by ASE or `write_ase_db`, or a JSON file of ASE.
         group: key whose value is the name of a structure's group; rows without it are in "all".
 
     Raises:
-        FileFormatError: absent, not SQLite, or not of ASE.
+        FileFormatError: absent, neither SQLite nor JSON, or not of ASE.
     """
     import ase.db
 
     sized(path)
-    _of_ase(path)
+    kind = "json" if _begins_json(path) else "db"
+    if kind == "db":
+        _of_ase(path)
     groups: dict[str, list[Atoms]] = {}
     try:
-        with ase.db.connect(Path(path).resolve(), type="db") as database:
+        with ase.db.connect(Path(path).resolve(), type=kind) as database:
             metadata = dict(database.metadata)
             for row in database.select():
                 atoms = _atoms(row)
@@ -59,6 +61,11 @@ def read_ase_db(path: str | os.PathLike[str], group: str = "group") -> Dataset:
     except Exception as error:  # sqlite3, json and numpy each in their own way
         raise FileFormatError(f"{path}: cannot be read as a database of ASE: {error}") from error
     return _dataset(path, groups, metadata.get("mlcore_dataset", {}))
+
+
+def _begins_json(path: str | os.PathLike[str]) -> bool:
+    with Path(path).open("rb") as stream:
+        return stream.read(64).lstrip().startswith(b"{")
 
 
 def _of_ase(path: str | os.PathLike[str]) -> None:

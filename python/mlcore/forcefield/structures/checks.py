@@ -77,13 +77,14 @@ class Findings:
 
     Attributes:
         found: errors first.
+        shortest: (structures,) distance of the nearest two atoms, Angstrom; inf: none within 5.
     """
 
     def __init__(self, dataset: Dataset, found: list[Finding], shortest: FloatArray) -> None:
         order = {"error": 0, "warning": 1, "note": 2}
         self.dataset = dataset
         self.found = sorted(found, key=lambda f: order[f.severity])
-        self._shortest = shortest
+        self.shortest = shortest
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.found)
@@ -132,7 +133,7 @@ class Findings:
         """
         from mlcore.forcefield.structures.check_plot import draw
 
-        draw(self, self._shortest, path)
+        draw(self, self.shortest, path)
 
 
 def check(

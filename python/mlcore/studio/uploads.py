@@ -1,0 +1,249 @@
+"""Data sets of users: received, read in a process with limits, kept, and thrown away.
+
+An upload lies in `users/USER/uploads/UPLOAD/`: `raw/` as it came, and what `mlcore.studio.parsing` made of
+it. Until that is done the folder has a hidden name; of one that is refused nothing is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fastapi import HTTPException
+from sqlalchemy import func, select
+
+from mlcore.studio.settings import Limits
+from mlcore.studio.store import ACTIVE, State, Store, Task, Upload, User, word
+from mlcore.studio.words import size as words
+
+__all__ = [
+    "RAW",
+    "discard",
+    "keep",
+    "making",
+    "parsed",
+    "room_for",
+    "safe_name",
+    "save_file",
+    "using",
+]
+
+RAW = "raw"
+_LONGEST = 100  # letters of a name
+_STALE = 3600.0  # seconds after which what a killed server left behind is thrown away
+_READERS = threading.BoundedSemaphore(2)  # processes that read at once
+_KEEPING = threading.Lock()
+
+
+def safe_name(name: str, taken: Collection[str] = ()) -> str:
+    """A plain name of a file in place of what somebody calls it; another than those ``taken``."""
+    base = unicodedata.normalize("NFKC", name).replace("\\", "/").rstrip("/").rpartition("/")[2]
+    plain = re.sub(r"[^A-Za-z0-9._+ ()=-]", "_", base).strip(" ").lstrip(" .-_") or "file"
+    stem, dot, ending = plain.partition(".")
+    plain = stem[: max(1, _LONGEST - len(ending) - 1)] + dot + ending
+    plain = plain[:_LONGEST]
+    known = {one.lower() for one in taken}
+    found, k = plain, 1
+    while found.lower() in known:
+        k += 1
+        stem, dot, ending = plain.partition(".")
+        found = f"{stem}-{k}{dot}{ending}"
+    return found
+
+
+# -- room ------------------------------------------------------------------------------------------
+def room_for(store: Store, user: User, limits: Limits, coming: int) -> int:
+    """Bytes that a user may still store.
+
+    Raises:
+        HTTPException: 413, there is no room for another data set of so many bytes.
+    """
+    with store.session() as session:
+        mine = select(func.count(), func.coalesce(func.sum(Upload.size), 0))
+        number, stored = session.execute(mine.where(Upload.user_id == user.id)).one()
+    if number >= limits.uploads:
+        raise HTTPException(413, f"you have {number} data sets, the most; delete one first")
+    free = limits.stored - stored - _bytes(store.folder / "users" / user.id / "tasks")
+    if coming > free:
+        told = f"you keep {words(limits.stored - free)} of at most {words(limits.stored)}"
+        raise HTTPException(413, f"{told}; delete data sets or tasks first")
+    return int(free)
+
+
+def _bytes(folder: Path) -> int:
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(place) / name).lstat().st_size
+    return total
+
+
+# -- receiving -------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def making(store: Store, user: User) -> Iterator[Path]:
+    """A folder to receive files into; gone afterwards, unless `keep` has made a data set of it."""
+    home = store.folder / "users" / user.id / "uploads"
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _tidied(home)
+    folder = home / f".{word()}.part"
+    (folder / RAW).mkdir(parents=True, mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tidied(home: Path) -> None:
+    for left in home.glob(".*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def save_file(folder: Path, name: str, stream: BinaryIO, limits: Limits) -> str:
+    """Copy one file into `raw/`; the name it has there.
+
+    Raises:
+        HTTPException: 413, it is larger than a file may be.
+    """
+    found = safe_name(name, {one.name for one in (folder / RAW).iterdir()})
+    seen = 0
+    with (folder / RAW / found).open("xb") as target:
+        while chunk := stream.read(1 << 20):
+            seen += len(chunk)
+            if seen > limits.upload:
+                told = f"{found} is larger than {words(limits.upload)}, the most of one file"
+                raise HTTPException(413, told)
+            target.write(chunk)
+    return found
+
+
+# -- reading ---------------------------------------------------------------------------------------
+def parsed(folder: Path, asked: Mapping[str, Any], limits: Limits, free: int) -> dict[str, Any]:
+    """Kind and summary of what is in `raw/`, read by a process of its own.
+
+    Args:
+        folder: of `making`.
+        asked: `files`, `options` and `title`; or `ids`, `key`, `corrected` and `title`.
+        limits: of the user.
+        free: bytes that may be written.
+
+    Raises:
+        HTTPException: 400, the files are wrong; 413, they take more than they may; 502, a service
+            does not answer; 507, the disk is full.
+    """
+    told = {
+        "seconds": limits.parsing_seconds,
+        "bytes": limits.parsing_bytes,
+        "structures": limits.structures,
+        "stored": max(free, 1),
+    }
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with _READERS:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "mlcore.studio.parsing", str(folder)],
+                input=json.dumps({**asked, "limits": told}).encode(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=limits.parsing_seconds,
+                env=environment,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise _too_long(limits) from None
+    if done.returncode:
+        raise _refusal(done.returncode, done.stdout, limits)
+    found: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _too_long(limits: Limits) -> HTTPException:
+    return HTTPException(
+        413, f"reading it takes longer than {limits.parsing_seconds:g} s; upload less at once"
+    )
+
+
+def _refusal(code: int, said: bytes, limits: Limits) -> HTTPException:
+    try:
+        told = json.loads(said)
+        return HTTPException(told["status"], told["detail"])
+    except (ValueError, KeyError, TypeError):
+        if -code in (9, 24):  # SIGKILL, SIGXCPU: of the processor's time
+            return _too_long(limits)
+        most = words(limits.parsing_bytes)
+        return HTTPException(
+            413, f"reading it takes more than {most} of memory, or breaks the reader"
+        )
+
+
+# -- keeping ---------------------------------------------------------------------------------------
+def keep(
+    store: Store, user: User, limits: Limits, folder: Path, title: str, found: Mapping[str, Any]
+) -> Upload:
+    """Make a data set of a folder that was read.
+
+    Raises:
+        HTTPException: 413, there is no room for it.
+    """
+    files = [
+        {"name": one.name, "size": one.stat().st_size} for one in sorted((folder / RAW).iterdir())
+    ]
+    made = Upload(
+        id=word(),
+        user_id=user.id,
+        title=title,
+        kind=found["kind"],
+        size=_bytes(folder),
+        summary={**found["summary"], "files": files},
+        created=time.time(),
+    )
+    with _KEEPING:
+        room_for(store, user, limits, made.size)
+        folder.rename(store.upload_folder(made))
+        try:
+            with store.session() as session:
+                session.add(made)
+        except BaseException:
+            shutil.rmtree(store.upload_folder(made), ignore_errors=True)
+            raise
+    return made
+
+
+def using(store: Store, upload: Upload) -> list[Task]:
+    """Tasks that run, wait or are paused, and whose config names the data set."""
+    states = (*ACTIVE, State.PAUSED)
+    wanted = select(Task).where(Task.user_id == upload.user_id, Task.state.in_(states))
+    with store.session() as session:
+        return [one for one in session.scalars(wanted) if f"upload:{upload.id}" in _text(one)]
+
+
+def _text(task: Task) -> str:
+    return json.dumps(task.config)
+
+
+def discard(store: Store, upload: Upload) -> None:
+    """Throw a data set away.
+
+    Raises:
+        HTTPException: 409, a task uses it.
+    """
+    tasks = using(store, upload)
+    if tasks:
+        told = ", ".join(repr(task.title) for task in tasks[:3])
+        raise HTTPException(409, f"a task that is not done uses it: {told}; cancel it first")
+    with store.session() as session:
+        session.delete(session.get_one(Upload, upload.id))
+    shutil.rmtree(store.upload_folder(upload), ignore_errors=True)
