@@ -15,18 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "MOST",
-    "Tone",
-    "bars",
-    "figure",
-    "histogram",
-    "kept",
-    "lines",
-    "plain",
-    "points",
-    "table",
-]
+__all__ = ["MOST", "Tone", "bars", "figure", "histogram", "kept", "lines", "number", "plain", "points",
+           "table", "view"]  # fmt: skip
 
 MOST = 2000
 """Points of a series that travel."""
@@ -204,6 +194,44 @@ def table(
     told = [plain(row) for row in rows]
     made = {"name": name, "title": title, "columns": list(columns), "rows": told[:most]}
     return made | {"count": len(told), "section": section}
+
+
+def number(name: str, value: str, note: str = "", tone: Tone | None = None) -> dict[str, Any]:
+    """A number that stands at the top of a page, as words with its unit."""
+    return {"name": name, "value": value, "note": note, "tone": tone}
+
+
+def view(
+    figures: Sequence[Mapping[str, Any]] = (),
+    tables: Sequence[Mapping[str, Any]] = (),
+    *,
+    numbers: Sequence[Mapping[str, Any]] = (),
+    warnings: Sequence[str] = (),
+    snippet: str = "",
+    panels: Sequence[Mapping[str, Any]] = (),
+    behind: bool = False,
+) -> dict[str, Any]:
+    """All that the page of a task draws.
+
+    Args:
+        figures, tables: of this module; shown by their sections, in their order.
+        numbers: of `number`.
+        warnings: what people should know before they trust the result.
+        snippet: what to write into an input of LAMMPS, to be copied.
+        panels: drawn by modules of their own: ``{"name", "title", "section", "module"}`` and what the
+            module needs; ``module`` is an address under /static/ that exports
+            ``panel(element, told, task)``, called again whenever ``told`` has changed.
+        behind: whether another look finds more at once.
+    """
+    return {
+        "figures": list(figures),
+        "tables": list(tables),
+        "numbers": list(numbers),
+        "warnings": list(warnings),
+        "snippet": snippet,
+        "panels": list(panels),
+        "behind": behind,
+    }
 
 
 def _told(traces: Sequence[Mapping[str, Any]], x: str, y: str) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 from sqlalchemy import func, or_, select
 from starlette.background import BackgroundTask
 
@@ -305,10 +306,12 @@ def _moved(studio: Studio, task: Task, into: State, of: tuple[State, ...], **cha
 
 
 @router.get("/{task}/view", responses=refusals(404, 409))
-def view(studio: Room, me: Me, task: str) -> JSONResponse:
-    """What the page of a task draws: figures and tables."""
+def view(studio: Room, me: Me, task: str) -> Response:
+    """What the page of a task draws: figures, tables, numbers, warnings."""
     found = own_task(studio, me, task)
-    return JSONResponse(kind_of(found.kind).view(studio.store.task_folder(found)))
+    told = kind_of(found.kind).view(studio.store.task_folder(found))
+    # ten times as fast as the standard encoder, and what is not finite becomes null
+    return Response(to_json(told, inf_nan_mode="null"), media_type="application/json")
 
 
 @router.get("/{task}/log", responses=refusals(404))

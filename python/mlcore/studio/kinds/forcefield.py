@@ -13,11 +13,12 @@ from mlcore.errors import Error
 from mlcore.io import write_text
 from mlcore.io.toml import field_problems
 from mlcore.studio.kinds.face import CONFIG, Download, Kind, Place, Problem, Progress, Step
+from mlcore.studio.kinds.fit_view import fit_view
 from mlcore.studio.kinds.paths import resolved, strangers
 
 __all__ = ["ForceField"]
 
-_TAIL = 65536  # bytes of the events in which the last one is
+_TAIL = 16384  # bytes of the events, the last of some seconds
 
 
 class ForceField(Kind):
@@ -78,16 +79,18 @@ class ForceField(Kind):
         return ["mlcore", "forcefield", *words, "--quiet"]
 
     def progress(self, folder: Path) -> Progress:
-        event = _last_event(folder / "run" / "events.jsonl")
-        if event is None:
+        events = _events(folder / "run" / "events.jsonl")
+        if not events:
             return Progress(line="starting")
-        budget = self._budget(folder)
-        done, best = int(event.get("evaluations", 0)), event.get("best")
+        last, budget = events[-1], self._budget(folder)
+        done, best = int(last.get("evaluations", 0)), last.get("best")
+        fast = _rate(events)
         facts = {
             "evaluations": done,
             "budget": budget,
             "best": best,
-            "stage": event.get("stage", ""),
+            "rate": fast,
+            "stage": last.get("stage", ""),
         }
         line = f"{done} of {budget} evaluations"
         if best is not None:
@@ -95,12 +98,13 @@ class ForceField(Kind):
         return Progress(done / budget if budget else 0.0, line, facts)
 
     def view(self, folder: Path) -> dict[str, Any]:
-        return {"figures": {}, "tables": {}}
+        return fit_view(folder / "run")
 
     def downloads(self, folder: Path) -> list[Download]:
         run = folder / "run"
         offered = (
             ("model", "potential", "Potential, as LAMMPS reads it"),
+            ("model/in.lammps", "in.lammps", "Input of LAMMPS that uses it"),
             ("report.html", "report.html", "Report"),
             ("result.json", "result.json", "Result"),
             ("config.json", "config.json", "Full config"),
@@ -129,19 +133,32 @@ def _placed(text: str) -> Problem:
     return Problem(place, rest) if fits else Problem("", text)
 
 
-def _last_event(path: Path) -> dict[str, Any] | None:
-    """The last whole line that tells of evaluations."""
+def _events(path: Path) -> list[dict[str, Any]]:
+    """The last events that tell of evaluations, of this driver."""
     try:
         with path.open("rb") as stream:
             stream.seek(max(0, path.stat().st_size - _TAIL))
             lines = stream.read().splitlines()
     except OSError:
-        return None
-    for line in reversed(lines):
+        return []
+    found: list[dict[str, Any]] = []
+    for line in lines:
         try:
             event = json.loads(line)
         except ValueError:
             continue
         if isinstance(event, dict) and "evaluations" in event:
-            return event
-    return None
+            found = [] if event.get("event") == "started" else found
+            found.append(event)
+    return found
+
+
+def _rate(events: Sequence[Mapping[str, Any]]) -> float | None:
+    """Evaluations a second, of late."""
+    told = [one for one in events if one.get("event") == "batch" and "elapsed" in one] or [{}]
+    seconds = told[-1].get("elapsed", 0.0) - told[0].get("elapsed", 0.0)
+    return (
+        round((told[-1]["evaluations"] - told[0]["evaluations"]) / seconds, 4)
+        if seconds > 0
+        else None
+    )

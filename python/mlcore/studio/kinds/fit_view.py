@@ -1,0 +1,546 @@
+"""What the page of a fit shows: read from the fit's own files, nothing evaluated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlcore.studio.figures import bars, figure, lines, number, points, table, view
+from mlcore.studio.following import FOLLOWED, PARAMETERS, Following, read_json
+from mlcore.studio.words import duration
+
+__all__ = ["Standing", "fit_view", "standing"]
+
+Array = npt.NDArray[np.float64]
+_BARS = 25
+_WINDOWS = 120  # of time, in which evaluations are counted
+_SNIPPET = 1 << 16  # bytes
+_STAGES: tuple[Any, ...] = ("quiet", "accent", "other", "good")
+
+
+def fit_view(run: Path) -> dict[str, Any]:
+    """Of a fit in a folder, running or done."""
+    following = FOLLOWED.of(run)
+    with following.lock:
+        following.look()
+        now = Standing(following)
+        return view(
+            [
+                *_convergence(now),
+                *_quality(now),
+                *_parameters(now),
+                *_front(now),
+                *_throughput(now),
+            ],
+            list(_tables(now)),
+            numbers=list(_numbers(now)),
+            warnings=list(_warnings(now)),
+            snippet=_snippet(run),
+            behind=following.behind,
+        )
+
+
+def standing(run: Path) -> Standing:
+    """Where a fit stands, all of its history read; not to be kept."""
+    following = FOLLOWED.of(run)
+    with following.lock:
+        following.look()
+        while following.behind:
+            following.look()
+        return Standing(following)
+
+
+class Standing:
+    """A fit as its files tell it at this moment.
+
+    Attributes:
+        following: its history.
+        result: result.json of a fit that is done, else empty.
+        known: versions.json: what is free, names of terms and objectives.
+        values: of the best, by parameter.
+        terms: of the best, in tolerances.
+        contributions: term -> part of the score; empty while it runs.
+        rows: of the history as it was when this was made.
+    """
+
+    def __init__(self, following: Following) -> None:
+        self.following = following
+        self.result: Mapping[str, Any] = read_json(following, "result.json") or {}
+        self.known: Mapping[str, Any] = read_json(following, "versions.json") or {}
+        self.measured: Mapping[str, Any] = read_json(following, "measured.json", _measured) or {}
+        if not self.done:
+            self.measured = {}
+        best = read_json(following, "best.json") or {}
+        self.values: Mapping[str, float] = self.result.get("values") or best.get("values") or {}
+        self.terms = self.result.get("terms") or self._terms()
+        self.contributions: Mapping[str, float] = self.result.get("contributions") or {}
+        self.improvements = following.improvements
+        self.times = following.times
+        self.best = None if following.best is None else _finite(following.best.total)
+
+    @property
+    def done(self) -> bool:
+        return bool(self.result)
+
+    @property
+    def budget(self) -> int:
+        return int((self.following.last or {}).get("budget", 0))
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that drivers worked on it."""
+        return float(self.times[-1][0]) if self.times else 0.0
+
+    @property
+    def rate(self) -> float | None:
+        """Evaluations a second, of late."""
+        return rate(self.times[-40:])
+
+    @property
+    def space(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.known.get("space", {})
+        return found
+
+    @property
+    def free(self) -> list[str]:
+        """Names of what is fitted."""
+        return list(self.space.get("free", {}))
+
+    def group(self, term: str) -> str:
+        return str(self.known.get("terms", {}).get(term, {}).get("group", ""))
+
+    def groups(self) -> dict[str, tuple[float | None, float | None]]:
+        """Group -> root mean square of its terms, in tolerances, seen and held out."""
+        if self.measured:
+            found: dict[str, tuple[float | None, float | None]] = self.measured["groups"]
+            return found
+        squares: dict[str, list[float]] = {}
+        for term, size in self.terms.items():
+            squares.setdefault(self.group(term), []).append(size * size)
+        return {name: (math.sqrt(sum(own) / len(own)), None) for name, own in squares.items()}
+
+    def _terms(self) -> dict[str, float]:
+        best = self.following.best
+        if best is None:
+            return {}
+        pairs = zip(self.known.get("terms", {}), best.terms, strict=False)
+        return {term: size for term, size in pairs if size is not None}
+
+
+def rate(times: Sequence[tuple[float, int, float | None]]) -> float | None:
+    """Evaluations a second between the first and the last of some times."""
+    while len(times) > 1 and times[-1][1] == times[-2][1]:
+        times = times[:-1]  # the end of a fit writes and measures
+    if len(times) < 2 or times[-1][0] <= times[0][0]:
+        return None
+    return (times[-1][1] - times[0][1]) / (times[-1][0] - times[0][0])
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+# ---------------------------------------------------------------------------------------- convergence
+def best_lines(now: Standing, name: str, tone: Any = None) -> dict[str, Any]:
+    """The best score so far against evaluations."""
+    told = now.improvements
+    numbers, totals = [n + 1 for n, _, _ in told], [total for _, total, _ in told]
+    return lines(numbers, totals, name, tone=tone, steps=True)
+
+
+def _convergence(now: Standing) -> Iterator[dict[str, Any]]:
+    seen = now.following
+    traces = []
+    for k, stage in enumerate(seen.stages):
+        own = [(n + 1, total) for n, total, of in seen.totals.rows if of == k]
+        name = f"every {seen.totals.stride}th candidate" if seen.totals.stride > 1 else "candidates"
+        name = f"{name}, {stage}" if stage else name
+        tone = _STAGES[k % len(_STAGES)]
+        traces.append(points([n for n, _ in own], [t for _, t in own], name, tone=tone, size=3.5))
+    traces.append(best_lines(now, "best so far", "ink"))
+    yield figure(
+        "convergence", "Convergence", traces, "evaluations", "score",
+        _positive(now), wide=True, section="Convergence",
+    )  # fmt: skip
+    told = [(at, best) for at, _, best in now.times if best is not None]
+    clock = lines(
+        [at for at, _ in told], [best for _, best in told], "best so far", tone="ink", steps=True
+    )
+    yield figure(
+        "clock", "Best against the clock", [clock], "time, s", "score",
+        _positive(now), section="Convergence",
+    )  # fmt: skip
+
+
+def _positive(now: Standing) -> bool:
+    """Whether scores can be shown on a logarithmic axis."""
+    return all(total > 0 for _, total, _ in now.improvements)
+
+
+def _throughput(now: Standing) -> Iterator[dict[str, Any]]:
+    told = [(at, count) for at, count, _ in now.times if count < now.times[-1][1]]
+    if len(told) < 3:
+        return
+    at, count = np.array(told, dtype=np.float64).T
+    windows = np.linspace(at[0], at[-1], min(_WINDOWS, len(told)) + 1)
+    width = windows[1] - windows[0]
+    if width <= 0:
+        return
+    speeds = np.diff(np.interp(windows, at, count)) / width
+    drawn = lines(
+        windows[1:], np.round(speeds, 3), "evaluations a second", tone="accent", steps=True
+    )
+    yield figure(
+        "throughput", "Throughput", [drawn], "time, s", "evaluations / s", section="Run"
+    )  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------- quality
+def _quality(now: Standing) -> Iterator[dict[str, Any]]:
+    yield from now.measured.get("figures", ())
+    if now.terms:
+        yield _off(now)
+    groups = now.groups()
+    if groups:
+        seen, held = ([both[k] for both in groups.values()] for k in (0, 1))
+        traces = [bars(list(groups), seen, "seen by the search", tone="accent")]
+        if any(one is not None for one in held):
+            traces.append(bars(list(groups), held, "held out", tone="other"))
+        yield figure(
+            "groups", "Residuals by group", traces, "root mean square, tolerances",
+            section="Quality of the fit",
+        )  # fmt: skip
+    parts = now.contributions
+    if parts:
+        names = sorted(parts, key=lambda term: -parts[term])[:_BARS]
+        drawn = bars(
+            [_short(term) for term in names], [parts[term] for term in names], tone="accent"
+        )
+        title = "What the score is made of" + (", the largest" if len(parts) > _BARS else "")
+        yield figure(
+            "contributions", title, [drawn], "part of the score", section="Quality of the fit"
+        )  # fmt: skip
+
+
+def _off(now: Standing) -> dict[str, Any]:
+    """Every term of the best, in tolerances, by group."""
+    groups: dict[str, list[tuple[int, float, str]]] = {}
+    for k, (term, size) in enumerate(now.terms.items()):
+        groups.setdefault(now.group(term), []).append((k + 1, size, term))
+    traces = [
+        points([k for k, _, _ in own], [size for _, size, _ in own], group,
+               text=[term for _, _, term in own], most=max(50, 2000 // len(groups)))
+        for group, own in list(groups.items())[:12]
+    ]  # fmt: skip
+    ends = [1, max(2, len(now.terms))]
+    traces += [lines(ends, [side, side], tone="quiet", dotted=True) for side in (1.0, -1.0)]
+    return figure(
+        "terms", "Terms of the best candidate", traces, "number of the term",
+        "off by, tolerances", section="Quality of the fit",
+        text=f"{len(now.terms)} terms, {sum(abs(size) <= 1 for size in now.terms.values())} of them "
+        "within their tolerance",
+    )  # fmt: skip
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else f"{name[:13]}…{name[-13:]}"
+
+
+def _measured(told: Any) -> dict[str, Any]:
+    """What is kept of measured.json: parity plots, groups, root mean squares, a table of properties."""
+    rows: list[Mapping[str, Any]] = told["targets"]
+    return {
+        "figures": list(_parity(rows)),
+        "groups": _group_sizes(rows),
+        "errors": list(_errors(rows)),
+        "tables": list(_properties(rows)),
+    }
+
+
+def _parity(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    kinds = dict.fromkeys((row["type"], row["unit"]) for row in rows if " " not in row["unit"])
+    for kind, unit in kinds:
+        own = [row for row in rows if (row["type"], row["unit"]) == (kind, unit)]
+        units = [one for other, one in kinds if other == kind]
+        traces, ends = [], []
+        for part, name, tone, symbol in (
+            ("train", "seen by the search", "accent", "circle"),
+            ("test", "held out", "other", "x"),
+        ):
+            mine = [row for row in own if row["part"] == part]
+            if not mine:
+                continue
+            x = np.concatenate([np.array(row["reference"], dtype=np.float64) for row in mine])
+            y = np.concatenate([_values(row) for row in mine])
+            ends += [x.min(), x.max()]
+            drawn: Any = points(x, y, name, tone=tone, symbol=symbol)  # type: ignore[arg-type]
+            traces.append(drawn)
+        diagonal = lines([min(ends), max(ends)], [min(ends), max(ends)], "the same", tone="quiet")
+        yield figure(
+            "-".join(["parity", kind.lower(), *([str(units.index(unit))] if len(units) > 1 else [])]),
+            f"{_words(kind)}: fit and reference",
+            [diagonal, *traces], f"reference, {unit}", f"fit, {unit}", square=True,
+            section="Quality of the fit", text=_parity_words(own, unit),
+        )  # fmt: skip
+
+
+def _words(kind: str) -> str:
+    """CubicCrystal: Cubic crystal."""
+    return "".join(f" {c.lower()}" if c.isupper() and k else c for k, c in enumerate(kind))
+
+
+def _values(row: Mapping[str, Any]) -> Array:
+    return np.array([math.nan if v is None else v for v in row["value"]], dtype=np.float64)
+
+
+def _parity_words(rows: Sequence[Mapping[str, Any]], unit: str) -> str:
+    parts = []
+    for part, name in (("train", "seen"), ("test", "held out")):
+        own = [row for row in rows if row["part"] == part]
+        if own:
+            size, count = _rms(own)
+            parts.append(f"{name}: {count} values, off by {size:.4g} {unit}, root mean square")
+    return "; ".join(parts)
+
+
+def _rms(rows: Sequence[Mapping[str, Any]]) -> tuple[float, int]:
+    off = np.concatenate([_values(row) - np.array(row["reference"]) for row in rows])
+    return float(np.sqrt(np.mean(off**2))), len(off)
+
+
+def _group_sizes(
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[str, tuple[float | None, float | None]]:
+    squares: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        own = squares.setdefault(row["group"], {"train": [], "test": []})[row["part"]]
+        residuals = (_values(row) - row["reference"]) / np.array(row["sigma"])
+        own += np.bincount(row["term_of"], weights=residuals**2).tolist()
+    return {
+        group: (_root(parts["train"]), _root(parts["test"])) for group, parts in squares.items()
+    }
+
+
+def _root(squares: Sequence[float]) -> float | None:
+    known = [one for one in squares if math.isfinite(one)]
+    return math.sqrt(sum(known) / len(known)) if known else None
+
+
+def _errors(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Any]]:
+    """Target, unit, and of what was seen and held out: root mean square, count, in tolerances."""
+    for target in dict.fromkeys(row["target"] for row in rows):
+        own = [row for row in rows if row["target"] == target]
+        unit = own[0]["unit"] if " " not in own[0]["unit"] else ""
+        told: list[Any] = [target, unit]
+        for part in ("train", "test"):
+            mine = [row for row in own if row["part"] == part]
+            told += _sizes(mine, bool(unit)) if mine else [None, None, None]
+        yield told
+
+
+def _sizes(rows: Sequence[Mapping[str, Any]], same: bool) -> list[Any]:
+    """Root mean square, where all is of the same unit; in tolerances; how many numbers."""
+    size, count = _rms(rows)
+    (groups,) = _group_sizes(rows).values()
+    return [size if same else None, next(one for one in (*groups, 0.0) if one is not None), count]
+
+
+def _properties(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    told = []
+    for row in rows:
+        if row["type"] in ("Energies", "Forces", "Stress"):
+            continue
+        values = _values(row)
+        units = row["unit"].split(" ")
+        for k, of in enumerate(row["term_of"]):
+            reference, sigma = row["reference"][k], row["sigma"][k]
+            unit = units[k] if len(units) == len(values) else row["unit"]
+            off = (values[k] - reference) / sigma
+            part = "held out" if row["part"] == "test" else "seen"
+            told.append([row["terms"][of], reference, values[k], unit, float(off), part])
+    if told:
+        columns = ["property", "reference", "fit", "unit", "off by, tolerances", ""]
+        yield table("properties", "Properties", columns, told, section="Quality of the fit")
+
+
+# ----------------------------------------------------------------------------------------- parameters
+def _parameters(now: Standing) -> Iterator[dict[str, Any]]:
+    names = now.free[:PARAMETERS]
+    some = f" (the first {PARAMETERS} of {len(now.free)})" if len(now.free) > PARAMETERS else ""
+    told = now.improvements
+    if not names or not told:
+        return
+    numbers = [n + 1 for n, _, _ in told]
+    traces = [
+        lines(numbers, [point[k] for _, _, point in told], name, steps=True, most=300)
+        for k, name in enumerate(names)
+    ]
+    ends = [1, max(2, now.following.count)]
+    bounds = [lines(ends, [side, side], tone="quiet", dotted=True) for side in (0.0, 1.0)]
+    yield figure(
+        "traces", f"Parameters of the best candidate{some}", [*traces, *bounds], "evaluations",
+        "place between the bounds, 0 to 1", section="Parameters",
+    )  # fmt: skip
+    tried = now.following.tried.rows
+    traces = [
+        points([n + 1 for n, _ in tried], [point[k] for _, point in tried], name, size=3.5)
+        for k, name in enumerate(names)
+    ]
+    yield figure(
+        "tried", f"Parameters that were tried{some}", traces, "evaluations",
+        "place between the bounds, 0 to 1", section="Parameters",
+    )  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------- pareto
+def _front(now: Standing) -> Iterator[dict[str, Any]]:
+    names, members = _members(now)
+    if len(names) < 2 or len(members) < 2:
+        return
+    best = _knee(now, members)
+    for k, name in enumerate(names[1:4], start=1):
+        cloud = now.following.aims.rows
+        top = 30 * max(max(one[0] for one in members), max(one[k] for one in members))
+        near = [one for one in cloud if one[0] <= top and one[k] <= top]
+        traces = [
+            points([one[0] for one in near], [one[k] for one in near], "candidates",
+                   tone="quiet", size=3, most=500),
+            points([one[0] for one in members], [one[k] for one in members], "front",
+                   tone="accent", joined=len(names) == 2, most=500),
+            points([members[best][0]], [members[best][k]], "knee", tone="other",
+                   symbol="circle-open", size=14),
+        ]  # fmt: skip
+        positive = all(one[0] > 0 and one[k] > 0 for one in members)
+        yield figure(
+            f"front-{k}", f"Pareto front: {names[0]} and {name}", traces,
+            f"mean square of {names[0]}, tolerances²", f"mean square of {name}, tolerances²",
+            positive, log_x=positive, section="Pareto front",
+            text=f"{len(members)} points that no other dominates; at the knee "
+            f"{members[best][0]:.4g} and {members[best][k]:.4g}",
+        )  # fmt: skip
+
+
+def _members(now: Standing) -> tuple[list[str], list[tuple[float, ...]]]:
+    """Names of the objectives, and the points of their front."""
+    front = now.result.get("front") or ()
+    if front:
+        names = list(front[0]["objectives"])
+        return names, [tuple(row["objectives"][name] for name in names) for row in front]
+    return list(now.known.get("objectives", ())), now.following.front
+
+
+def _knee(now: Standing, members: Sequence[tuple[float, ...]]) -> int:
+    told = [k for k, row in enumerate(now.result.get("front") or ()) if row["knee"]]
+    if told:
+        return told[0]
+    from mlcore.forcefield.search.pareto import knee
+
+    return knee(members)
+
+
+# ------------------------------------------------------------------------------------- numbers, tables
+def _numbers(now: Standing) -> Iterator[dict[str, Any]]:
+    seen = now.following
+    yield number(
+        "score", "none yet" if now.best is None else f"{now.best:.4g}", "best, to be small"
+    )
+    if now.done:
+        agrees = now.result["verified"]["agrees"]
+        note = "by a fresh process with the written potential"
+        yield number("reproduced", "yes" if agrees else "NO", note, "good" if agrees else "bad")
+    of = f"of at most {now.budget}" if now.budget else ""
+    yield number("evaluations", str(seen.count), of)
+    fast = rate(now.times) if now.done else now.rate
+    each = f"{1e3 * seen.seconds / seen.count:.3g} ms each" if seen.count else ""
+    yield number("throughput", "" if fast is None else f"{fast:.3g} / s", each)
+    if not now.done and fast and now.budget > seen.count:
+        yield number("left", duration((now.budget - seen.count) / fast), "at this rate, at most")
+    for target, unit, *sizes in now.measured.get("errors", ())[:6]:
+        if unit in ("eV/atom", "eV/A"):
+            scale, shown = (1e3, "meV/atom") if unit == "eV/atom" else (1.0, unit)
+            held = "" if sizes[3] is None else f"held out {scale * sizes[3]:.3g}"
+            if sizes[0] is not None:
+                yield number(target, f"{scale * sizes[0]:.3g} {shown}", held)
+    if seen.failed:
+        yield number(
+            "failed", str(seen.failed), f"{100 * seen.failed / seen.count:.3g} % of candidates"
+        )
+
+
+def _warnings(now: Standing) -> Iterator[str]:
+    verified = now.result.get("verified")
+    if verified is not None and not verified["agrees"]:
+        yield f"The score was not reproduced: {verified['words']}"
+    names = now.result.get("at_bounds") or (
+        [name for name, x in zip(now.free, _point(now), strict=False) if not 1e-3 < x < 1 - 1e-3]
+        if not now.done
+        else []
+    )
+    if names:
+        yield f"At a bound: {', '.join(names)}. A wider range may do better."
+    seen = now.following
+    if seen.count >= 20 and seen.failed > 0.5 * seen.count:
+        yield f"{seen.failed} of {seen.count} candidates could not be evaluated; see Failures."
+
+
+def _point(now: Standing) -> tuple[float, ...]:
+    best = now.following.best
+    return () if best is None else best.point
+
+
+def _tables(now: Standing) -> Iterator[dict[str, Any]]:
+    yield from now.measured.get("tables", ())
+    errors = now.measured.get("errors")
+    if errors:
+        columns = ["target", "unit", "error, seen", "tolerances", "numbers", "error, held out",
+                   "tolerances", "numbers"]  # fmt: skip
+        yield table(
+            "errors", "Errors, root mean square", columns, errors, section="Quality of the fit"
+        )
+    if now.terms:
+        parts = now.contributions
+        ordered = sorted(now.terms, key=lambda t: -(parts.get(t, abs(now.terms[t]))))
+        rows = [[term, now.group(term), now.terms[term], parts.get(term)] for term in ordered]
+        columns = ["term", "group", "off by, tolerances", "part of the score"]
+        yield table("terms", "Terms of the best candidate", columns, rows,
+                    section="Quality of the fit", most=100)  # fmt: skip
+    rows = list(parameter_rows(now))
+    if rows:
+        columns = ["parameter", "value", "unit", "", "lower", "upper", "place"]
+        yield table("parameters", "Parameters", columns, rows, section="Parameters")
+    names, members = _members(now)
+    if len(names) > 1 and len(members) > 1:
+        best = _knee(now, members)
+        rows = [["knee" if k == best else str(k + 1), *one] for k, one in enumerate(members)]
+        yield table(
+            "front", "Pareto front", ["point", *names], rows, section="Pareto front", most=50
+        )
+    if now.following.failures:
+        rows = [[words, count] for words, count in now.following.failures.most_common(20)]
+        yield table("failures", "Failures", ["what was said", "times"], rows, section="Run")
+
+
+def parameter_rows(now: Standing) -> Iterator[list[Any]]:
+    """Name, value, unit, how, bounds, and place between them."""
+    units = {p["name"]: p.get("unit", "") for p in now.space.get("parameters", ())}
+    free: Mapping[str, Mapping[str, float]] = now.space.get("free", {})
+    places = dict(zip(free, _point(now), strict=False))
+    at = set(now.result.get("at_bounds") or ())
+    for name, value in now.values.items():
+        how = "free" if name in free else "tied" if name in now.space.get("ties", {}) else "fixed"
+        how = "at a bound" if name in at else how
+        span = (free[name]["lower"], free[name]["upper"]) if name in free else (None, None)
+        yield [name, value, units.get(name, ""), how, *span, places.get(name)]
+
+
+def _snippet(run: Path) -> str:
+    path = run / "model" / "in.lammps"
+    try:
+        return path.read_text(encoding="utf-8")[:_SNIPPET]
+    except (OSError, UnicodeDecodeError):
+        return ""
