@@ -7,14 +7,39 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
+from pydantic import BaseModel
 
 from mlcore.studio.store import Login, Task, Upload, User
 from mlcore.studio.studio import Studio
 
-__all__ = ["COOKIE", "Admin", "Me", "Person", "Room", "own_task", "own_upload", "refusals"]
+__all__ = [
+    "COOKIE",
+    "Admin",
+    "Me",
+    "Person",
+    "ProblemTold",
+    "Refusal",
+    "Room",
+    "own_task",
+    "own_upload",
+    "refusals",
+]
 
 COOKIE = "mlcore_studio"
 _SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+class ProblemTold(BaseModel):
+    field: str
+    """Place in what was sent, such as `parameters.free.A.lower`; empty: of the whole."""
+    message: str
+
+
+class Refusal(BaseModel):
+    """What is answered instead."""
+
+    detail: str
+    problems: list[ProblemTold] = []
 
 
 @dataclass(frozen=True)
@@ -101,4 +126,7 @@ def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
         429: "Too many tries",
         507: "The server cannot write",
     }
-    return {code: {"description": words[code]} for code in (*codes, 401, 403)}
+    always = (400, 401, 403, 413, 422, 507)
+    return {
+        code: {"description": words[code], "model": Refusal} for code in sorted({*codes, *always})
+    }

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 
 from mlcore.errors import InvalidArgument
-from mlcore.studio.api.access import Me, Person, Room, refusals
+from mlcore.studio.api.access import Me, Person, ProblemTold, Room, refusals
 from mlcore.studio.kinds import Kind, Place, Problem, kind_of, kinds
-from mlcore.studio.store import Upload
+from mlcore.studio.store import State, Task, Upload
 from mlcore.studio.studio import Studio
 
 router = APIRouter(tags=["kinds of tasks"])
@@ -45,11 +45,6 @@ class Checked(BaseModel):
     workers: int | None = None
 
 
-class ProblemTold(BaseModel):
-    field: str
-    message: str
-
-
 def place_of(
     studio: Studio, me: Person, engine: str | None = None, workers: int | None = None
 ) -> Place:
@@ -68,9 +63,12 @@ def place_of(
         raise InvalidArgument(f"workers: {count}; engine {name} has 1 to {most}")
     with studio.store.session() as session:
         uploads = session.scalars(select(Upload).where(Upload.user_id == me.user.id)).all()
+        mine = (Task.user_id == me.user.id, Task.state == State.DONE)
+        done = session.scalars(select(Task.id).where(*mine)).all()
     return Place(
         {one.id: studio.store.upload_folder(one) for one in uploads},
         settings.engines[name].model_copy(update={"workers": count}),
+        {one: studio.store.task_folder(Task(id=one, user_id=me.user.id)) for one in done},
     )
 
 
