@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,10 @@ Out = Annotated[Path, typer.Option("--out", help="Folder for everything that is 
 Fresh = Annotated[
     bool, typer.Option("--fresh/--resume", help="Start over, or go on from what is finished.")
 ]
+Told = Annotated[
+    Path | None,
+    typer.Option("--progress", metavar="FILE", help="Told where it stands while it runs."),
+]
 
 
 @app.command()
@@ -49,16 +54,28 @@ def sweep(config: ConfigFile, out: Out = Path("out/integrators"), fresh: Fresh =
 
 
 @app.command()
-def fit(config: ConfigFile, out: Out = Path("out/integrators"), fresh: Fresh = False) -> None:
+def fit(
+    config: ConfigFile,
+    out: Out = Path("out/integrators"),
+    fresh: Fresh = False,
+    judge: Annotated[
+        bool, typer.Option("--report/--no-report", help="Also OUT/report.html, .json and a motion.")
+    ] = False,
+    progress: Told = None,
+) -> None:
     """Teach the integrator of CONFIG, keep it in OUT and judge it by runs it has not seen."""
     share_cores()
     import inspect
 
     from mlcore.integrators.config import load_config
+    from mlcore.io.standing import Standing
 
+    tell = Standing(progress)
     told = load_config(config)
     model = told.model.make()
+    tell("making the runs" if told.runs else "reading the runs")
     data = _runs(told, out, fresh)
+    tell("training")
     train, held_out = data.split(1 - told.fit.held_out, told.fit.seed)
     known = inspect.signature(model.fit).parameters
     options = told.fit.arguments | ({"progress": True} if "progress" in known else {})
@@ -71,6 +88,8 @@ def fit(config: ConfigFile, out: Out = Path("out/integrators"), fresh: Fresh = F
     typer.echo(f"{file}: {model!r}")
     for k in told.fit.strides:
         _judge(model, held_out.stride(k), told.fit.horizon)
+    if judge:
+        _reported(model, held_out.stride(told.fit.strides[0]), told.fit.horizon, out, tell)
 
 
 @app.command()
@@ -125,6 +144,30 @@ def report(
     if numbers is not None:
         made.to_json(numbers)
     typer.echo(f"in {out}")
+
+
+def _reported(
+    model: Any, data: Dataset, horizon: float | None, out: Path, tell: Callable[[str], None]
+) -> None:
+    """A report of runs that were left out, and the first of them as the model moves it."""
+    import numpy as np
+
+    from mlcore.integrators import evaluate
+    from mlcore.io import atomic_path
+
+    length = getattr(model, "window", 5)
+    if horizon is not None:
+        data = data.frames(slice(length + round(horizon / data.interval)))
+    made = evaluate(
+        {"learned": model}, data, progress=lambda text: tell(f"judging: {text.lower()}")
+    )
+    made.save(out / "report.html")
+    made.to_json(out / "report.json")
+    first = data[:1]
+    found = model.rollout(first.frames(slice(length)), first.positions.shape[1] - length)
+    moved = {"learned": found.positions[0], "true": first.positions[0, length:]}
+    with atomic_path(out / "motion.npz") as temporary, temporary.open("wb") as file:
+        np.savez(file, times=found.times, box=data.system_of(0).box or 0.0, **moved)
 
 
 def _named(models: list[str]) -> dict[str, Any]:

@@ -107,11 +107,11 @@ def run(
     ],
     steps: Annotated[int, typer.Option("--steps", min=0, help="Of level 0.")],
     out: Annotated[
-        Path,
+        list[Path],
         typer.Option(
             "--out",
             help="Atoms .extxyz .lammpstrj .vtp, automata .vti, both .npy .pvd .png .gif; "
-            ".vti .vtp .png: the last moment alone.",
+            ".vti .vtp .png: the last moment alone; repeat it.",
         ),
     ],
     level: Annotated[int, typer.Option("--level", min=0, help="That does the steps.")] = 0,
@@ -146,32 +146,45 @@ def run(
     units: Units = None,
     element: Element = None,
     quiet: Quiet = False,
+    told: Annotated[
+        Path | None,
+        typer.Option("--progress", metavar="FILE", help="Told where it stands while it runs."),
+    ] = None,
 ) -> None:
     """Run a net from START and write what it makes of it to OUT."""
     share_cores()
     from mlcore.errors import InvalidArgument
+    from mlcore.io.standing import Standing
     from mlcore.sagesnet.films import AtomFilm, CellFilm, Look, film_of
 
+    tell = Standing(told)
     net, training = _known(folder)
     if temperature is not None:
         _hold(net, temperature, damping, seed, level, tiles)
-    (AtomFilm if net.cells.kind == "atoms" else CellFilm).checked(out)
+    for path in out:
+        (AtomFilm if net.cells.kind == "atoms" else CellFilm).checked(path)
     look = Look(axis, layer, seconds, colour)
     moments = _start(start, net, training, frame, level, units, element)
     around = _around(net, environment)
     frames = moments.states[frame : frame + net.span(level)] if level else moments.states[frame]
-    told = {"level": level, "record": record, "environment": around, "progress": not quiet}
+
+    def watch(step: int, state: object) -> None:
+        tell(f"step {step} of {steps}", step / max(steps, 1))
+
+    asked = {"level": level, "record": record, "environment": around, "progress": not quiet}
+    asked["watch"] = watch
     if tiles is None:
-        made = net.rollout(frames, steps, confidence="predictor" if confidence else None, **told)
+        made = net.rollout(frames, steps, confidence="predictor" if confidence else None, **asked)
     elif confidence:
         raise InvalidArgument("--confidence is told of a whole grid, not of --tiles")
     else:
-        made = net.tile(tiles, engine=engine).rollout(frames, steps, **told)
+        made = net.tile(tiles, engine=engine).rollout(frames, steps, **asked)
     film = film_of(
         made.states, made.steps, moments, dt=getattr(net.cells, "dt", 1.0), told=made.told
     )
-    film.write(out, look)
-    typer.echo(f"{out}: {len(made.steps)} moments to step {made.steps[-1]} of level 0")
+    for path in out:
+        film.write(path, look)
+        typer.echo(f"{path}: {len(made.steps)} moments to step {made.steps[-1]} of level 0")
 
 
 @app.command()

@@ -86,10 +86,13 @@ def demo(
         Path | None,
         typer.Option(metavar="FOLDER", help="Where the trajectories are, instead of CONFIG's."),
     ] = None,
+    progress: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Told where it stands while it runs.")
+    ] = None,
 ) -> None:
     """Everything: estimate, train, export, run in LAMMPS, compare, report."""
     start = time.perf_counter()
-    with _pipeline(config or _example(data), out, fresh, "cost", data) as pipeline:
+    with _pipeline(config or _example(data), out, fresh, "cost", data, progress) as pipeline:
         from mlcore.mobility.summary import summarise
 
         summary = summarise(pipeline)
@@ -128,13 +131,19 @@ def _tell(summary: Summary, seconds: float) -> None:
 
 @contextmanager
 def _pipeline(
-    config: Path, out: Path, fresh: bool, last: StageName, data: Path | None = None
+    config: Path,
+    out: Path,
+    fresh: bool,
+    last: StageName,
+    data: Path | None = None,
+    standing: Path | None = None,
 ) -> Iterator[Pipeline]:
-    """A pipeline that has run up to a stage, with its progress on standard error."""
+    """A pipeline that has run up to a stage, with its progress on standard error and in a file."""
     share_cores()
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from mlcore.io.standing import Standing
     from mlcore.mobility.config import load_config
     from mlcore.mobility.pipeline import Pipeline
     from mlcore.mobility.stages import Stage
@@ -142,12 +151,14 @@ def _pipeline(
     checked = load_config(config)
     if data is not None:
         checked = checked.with_data(data)
+    tell = Standing(standing)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
 
         def progress(what: str, part: float) -> None:
             known = not math.isnan(part)
+            tell(what, part)
             bar.update(task, description=what, total=1.0 if known else None, completed=part or 0)
 
         def told(stage: str | Stage) -> None:

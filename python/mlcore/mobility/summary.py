@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from mlcore import __version__, _core
 from mlcore.data.geometry import minimum_image
+from mlcore.io.atomic import write_text
 from mlcore.mobility import plots
 from mlcore.mobility.estimators import MobilityEstimate
 from mlcore.mobility.finite_lag import FlowDeficit
@@ -92,7 +94,7 @@ def pair_curve(
 
 
 def summarise(pipeline: Pipeline) -> Summary:
-    """Write report.html and its pictures into the pipeline's folder."""
+    """Write report.html, its pictures and summary.json into the pipeline's folder."""
     return _Summariser(pipeline).write()
 
 
@@ -106,6 +108,7 @@ class _Summariser:
         self.theory = pipeline.theory
         self.pictures: list[Path] = []
         self.numbers: list[Number] = []
+        self.lines: dict[str, list[PairLine]] = {}
         self.scale = 10.0 ** (-3 * np.floor(np.log10(self.main.self_mobility) / 3))
 
     @property
@@ -125,6 +128,7 @@ class _Summariser:
             configuration=Path(self.config.source).read_text(encoding="utf-8"),
         )
         path = write_report(report, self.folder / "report.html")
+        write_text(self.folder / "summary.json", json.dumps(self._record(), indent=1) + "\n")
         return Summary(path, self.pictures, self.numbers)
 
     def _lead(self) -> str:
@@ -135,6 +139,18 @@ class _Summariser:
             f"{self._run()} on top of a fitted hydrodynamic background, exported, and run in "
             "LAMMPS with fix mlmod."
         )
+
+    def _record(self) -> dict[str, Any]:
+        """Numbers and curves: NaN, where no nearest image lies, as null."""
+        curves = {
+            kind: [
+                {"name": line.label, "role": line.role}
+                | {k: _numbers(getattr(line, k)) for k in ("r", "par", "perp")}
+                for line in lines
+            ]
+            for kind, lines in self.lines.items()
+        }
+        return {"numbers": [asdict(number) for number in self.numbers], "curves": curves}
 
     def _save(self, name: str, figure: Any, caption: str) -> Picture:
         path = plots.save(figure, self.folder / f"{name}.png")
@@ -175,6 +191,7 @@ class _Summariser:
         lines = [self._line(estimate, r, self.learned, f"learned ({self._run()})", "learned")]
         if self.theory is not None:
             lines.append(self._line(estimate, r, self.theory, self._theory_name(), "theory"))
+        self.lines[kind] = [*lines, *self._others(estimate, r)]
         return PairPanel(kind, self._title(kind), points, lines)
 
     def _run(self) -> str:
@@ -212,6 +229,17 @@ class _Summariser:
     ) -> PairLine:
         missing = self._deficit(estimate, mobility)
         return PairLine(label, role, r, *pair_curve(mobility, estimate.cell, r, missing))
+
+    def _others(self, estimate: MobilityEstimate, r: Array) -> list[PairLine]:
+        """Of the models that are not run."""
+        found = []
+        for row in self.pipeline.trained.result["rows"]:
+            name = (row["model"], row["loss"])
+            if row["model"] in _NAMES and name != self.config.train.run:
+                told = f"{_NAMES[row['model']]}, {_NAMES[row['loss']]}"
+                model = self.pipeline.model(*name).mobility()
+                found.append(self._line(estimate, r, model, told, "other"))
+        return found
 
     def _table(self, kind: str) -> Table:
         estimate = self.pipeline.estimate(kind)
@@ -483,6 +511,10 @@ class _Summariser:
     def _files(self) -> list[tuple[str, str]]:
         paths = [path for files in self.pipeline.files.values() for path in files]
         return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
+
+
+def _numbers(values: Array) -> list[float | None]:
+    return [float(v) if np.isfinite(v) else None for v in values]
 
 
 def _ratio(spectrum: DiffusionSpectrum, value: Array, value_error: Array) -> tuple[float, float]:

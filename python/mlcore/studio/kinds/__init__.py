@@ -15,8 +15,13 @@ __all__ = ["Download", "Kind", "Place", "Problem", "Progress", "Step", "kind_of"
 def kinds() -> Mapping[str, Kind]:
     """All of them, in the order in which they are offered."""
     from mlcore.studio.kinds.forcefield import ForceField
+    from mlcore.studio.kinds.integrators import Integrators
+    from mlcore.studio.kinds.mobility import Mobility
+    from mlcore.studio.kinds.sagesnet import SagesNetFit
+    from mlcore.studio.kinds.sagesnet_run import SagesNetRun
 
-    return {kind.name: kind for kind in (ForceField(),)}
+    every = (ForceField(), Mobility(), Integrators(), SagesNetFit(), SagesNetRun())
+    return {kind.name: kind for kind in every}
 
 
 def kind_of(name: str) -> Kind:

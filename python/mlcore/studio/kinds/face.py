@@ -82,10 +82,12 @@ class Place:
     Attributes:
         uploads: id -> folder, of the user's own data sets.
         engine: that the task chose.
+        tasks: id -> folder, of the user's own tasks that are done.
     """
 
     uploads: Mapping[str, Path]
     engine: EngineSettings
+    tasks: Mapping[str, Path] = field(default_factory=dict)
 
     def resolved(self, reference: str) -> Path:
         """The path of ``upload:ID`` or ``upload:ID/name``.

@@ -1,0 +1,322 @@
+"""Mobilities, integrators and nets of cells as tasks: from files of a user to what they take home."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from mlcore import dynamics
+from mlcore.data import Trajectory, write_trajectory
+from mlcore.integrators import load
+from mlcore.md import sweep
+from mlcore.mobility.tensors import RPY
+from mlcore.parallel import EngineSettings
+from mlcore.sagesnet.automata.rules import CountRule
+from mlcore.sagesnet.automata.soups import soups
+from mlcore.studio.kinds import kind_of, kinds
+from mlcore.studio.kinds.face import Place
+from mlcore.studio.kinds.inputs import Inputs
+from mlcore.studio.kinds.trained import toml
+
+Until = Callable[..., dict[str, Any]]
+BOX, FLUID = 24.0, RPY(2.0, 2.5)
+
+
+def driven(path: Path, seed: int) -> Path:
+    """Brownian particles, pushed by forces that change every 40 times."""
+    rng = np.random.default_rng(seed)
+    places, forces = [rng.uniform(0, BOX, (6, 3))], [np.zeros((6, 3))]
+    for segment in range(12):
+        push = 8.0 * rng.normal(size=(6, 3))
+        made = dynamics.brownian(
+            FLUID, places[-1], forces=dynamics.Constant(push), dt=1.0, kT=1.0, steps=40, every=2,
+            cell=BOX * np.eye(3), seed=seed, stream=segment,
+        )  # fmt: skip
+        places += list(made[1:])
+        forces += [push] * (len(made) - 1)
+    times, cell = 2.0 * np.arange(len(places)), BOX * np.eye(3)
+    write_trajectory(path, Trajectory(times, np.array(places), cell, forces=np.array(forces)))
+    return path
+
+
+def life(folder: Path, count: int) -> list[Path]:
+    made = []
+    for k in range(count):
+        run = CountRule.of("B3/S23").run(soups((1, 8, 8), density=(0.2, 0.5), seed=k), 6)
+        made.append(folder / f"life{k}.npy")
+        np.save(made[-1], torch.cat(run).numpy().astype(np.int8))
+    return made
+
+
+def uploaded(browser: httpx.Client, *files: Path) -> str:
+    sent = [("files", (path.name, path.read_bytes())) for path in files]
+    answer = browser.post("/api/uploads", files=sent)
+    assert answer.status_code == 201, answer.text
+    return f"upload:{answer.json()['id']}"
+
+
+def submitted(browser: httpx.Client, kind: str, config: dict[str, Any]) -> str:
+    answer = browser.post("/api/tasks", json={"kind": kind, "config": config, "submit": True})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def refused(browser: httpx.Client, kind: str, config: dict[str, Any]) -> dict[str, str]:
+    """Problems by field; nothing may be run."""
+    answer = browser.post(f"/api/kinds/{kind}/check", json={"config": config})
+    assert answer.status_code == 200, answer.text
+    return {one["field"]: one["message"] for one in answer.json()}
+
+
+def done(browser: httpx.Client, supervise: Until, task: str) -> dict[str, Any]:
+    told = supervise(browser, task, "done", "failed")
+    assert told["state"] == "done", told["error"] + browser.get(f"/api/tasks/{task}/log").text
+    assert told["progress"] == 1
+    return told
+
+
+def shown(browser: httpx.Client, task: str) -> dict[str, dict[str, Any]]:
+    """Figures and tables by name; they are JSON that browsers can read."""
+    answer = browser.get(f"/api/tasks/{task}/view")
+    assert answer.status_code == 200, answer.text
+    told = json.loads(answer.text, parse_constant=lambda word: pytest.fail(word))
+    return {one["name"]: one for one in (*told["figures"], *told["tables"])}
+
+
+def offered(browser: httpx.Client, task: str) -> set[str]:
+    return {one["name"] for one in browser.get(f"/api/tasks/{task}/downloads").json()}
+
+
+# -- mobility --------------------------------------------------------------------------------------
+def test_a_mobility_is_learned_from_uploaded_trajectories(
+    browser: httpx.Client, supervise: Until, tmp_path: Path
+) -> None:
+    files = [driven(tmp_path / f"pushed{k}.dump.gz", k) for k in range(4)]
+    config = kind_of("mobility").example()
+    config["data"]["active"]["files"] = uploaded(browser, *files)
+    config["train"] |= {"epochs": 150}
+    config["estimate"] |= {"bootstrap": 40}
+    config["theory"] = {"radius": 2.0, "viscosity": 2.5}
+    task = submitted(browser, "mobility", config)
+    told = done(browser, supervise, task)
+    assert told["facts"]["epoch"] == 150
+    parts = shown(browser, task)
+    data, learned, other, theory = _named(parts["mobility-active-par"])
+    assert len(data["error_y"]["array"]) == len(data["x"]) == 7
+    assert learned["name"].startswith("learned") and theory["name"].startswith("kernel ridge")
+    assert other["name"] == "periodic RPY"
+    found = next(row for row in parts["models"]["rows"] if row[0] == "neural")
+    # of a sphere among its images
+    assert found[2] == pytest.approx((1 - 2.837 * 2.0 / BOX) / (6 * np.pi * 2.5 * 2.0), rel=0.1)
+    assert len(parts["learning"]["data"][0]["y"]) == 150
+    assert {"mobility.zip", "report.html", "config.toml", "pair_active.png"} <= offered(
+        browser, task
+    )
+    assert browser.get(f"/api/tasks/{task}/playback").status_code == 404
+
+
+def _named(figure: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(figure["data"])
+
+
+def test_a_mobility_is_of_files_of_the_user_and_runs_no_scripts(
+    browser: httpx.Client, tmp_path: Path
+) -> None:
+    config = kind_of("mobility").example()
+    assert "data.active.files" in refused(browser, "mobility", config)
+    for path in ("/etc/passwd", "../*.dump", str(tmp_path / "*")):
+        config["data"]["active"]["files"] = path
+        assert "say upload:ID" in refused(browser, "mobility", config)["data.active.files"]
+    reference = uploaded(browser, driven(tmp_path / "one.dump.gz", 0))
+    for inside in ("/../../*", "/..", "//etc/passwd", "/none*"):
+        config["data"]["active"]["files"] = reference + inside
+        assert refused(browser, "mobility", config).keys() == {"data.active.files"}
+    config["data"]["active"]["files"] = reference
+    assert "one file is not enough" in refused(browser, "mobility", config)["data.active.files"]
+    cost = {"script": f"{reference}/one.dump.gz", "particles": 3, "box": 9, "time_step": 0.1}
+    assert "not run here" in refused(browser, "mobility", config | {"cost": cost})["cost"]
+    assert refused(browser, "mobility", config | {"seed": float(2**40)}).keys() == {"seed"}
+
+
+# -- integrators -----------------------------------------------------------------------------------
+def test_an_integrator_is_trained_and_reported(
+    browser: httpx.Client, supervise: Until, tmp_path: Path
+) -> None:
+    starts = np.linspace(1.5, 3.0, 8)
+    sweep("double_well", {"x0": starts}, dt=1e-2, time=8.0, every=20, path=tmp_path / "runs.h5")
+    config = {
+        "model": {"kind": "lstm", "hidden": [8]},
+        "fit": {"data": uploaded(browser, tmp_path / "runs.h5"), "epochs": 6, "held_out": 0.25},
+    }
+    task = submitted(browser, "integrators", config)
+    told = done(browser, supervise, task)
+    assert told["facts"]["epoch"] == 6
+    parts = shown(browser, task)
+    assert len(parts["learning"]["data"][0]["y"]) == 6
+    names = [one["name"] for one in parts["autoregressive"]["data"]]
+    assert names == ["learned", "straight flight"]
+    assert parts["numbers"]["columns"][1:3] == ["truth", "learned"] and parts["gates"]["rows"]
+    assert {"report.html", "report.json", "config.toml"} <= offered(browser, task)
+    kept = tmp_path / "kept.safetensors"
+    kept.write_bytes(browser.get(f"/api/tasks/{task}/downloads/integrator.safetensors").content)
+    assert load(kept).hidden == (8,)
+    film = browser.get(f"/api/tasks/{task}/playback").json()
+    assert film["count"] == 41 - 5
+    frame = browser.get(f"/api/tasks/{task}/playback/{film['count'] - 1}").json()
+    assert np.shape(frame["positions"]) == (1, 3) and frame["positions"][0][1:] == [0, 0]
+    assert browser.get(f"/api/tasks/{task}/playback/{film['count']}").status_code == 404
+
+
+def test_wrong_integrators_are_told_by_field(browser: httpx.Client) -> None:
+    config = kind_of("integrators").example()
+    assert refused(browser, "integrators", config) == {}
+    wrong = config | {"model": {"kind": "lstm", "window": 0}}
+    assert "window must be at least 1" in refused(browser, "integrators", wrong)["model"]
+    over = {"x0": [{"from": 1, "to": 2, "count": 10**9}]}
+    assert (
+        "too much"
+        in refused(browser, "integrators", config | {"runs": config["runs"] | {"over": over}})[
+            "runs"
+        ]
+    )
+    assert refused(browser, "integrators", {"model": {"kind": "lstm"}, "fit": {"data": "/x.h5"}})
+    # of a size that no machine has: told without its memory
+    large = config | {"model": {"kind": "lstm", "hidden": [10**6, 10**6]}}
+    assert refused(browser, "integrators", large) == {}
+    checkpoint = config | {"fit": {"checkpoint": "/tmp/x"}}
+    assert "no such field" in next(iter(refused(browser, "integrators", checkpoint).values()))
+
+
+# -- nets of cells ---------------------------------------------------------------------------------
+def test_a_net_is_fitted_and_rolled_out_and_played_back(
+    browser: httpx.Client, supervise: Until, tmp_path: Path
+) -> None:
+    first, second, third = (uploaded(browser, path) for path in life(tmp_path, 3))
+    config = kind_of("sagesnet").example() | {
+        "runs": [
+            {"files": [first, f"{second}/life*.npy"]},
+            {"files": third, "held_out": True},
+        ],
+        "fit": {"epochs": 2},
+    }
+    config["levels"] = [
+        {"width": 8, "residual": False},
+        {"space": [1, 2, 2], "time": 2, "width": 4},
+    ]
+    task = submitted(browser, "sagesnet", config)
+    done(browser, supervise, task)
+    parts = shown(browser, task)
+    for level in (0, 1):
+        learned, held_out = parts[f"learning-level_{level}"]["data"]
+        assert len(learned["y"]) == 2 == len(held_out["y"])
+    assert [row[0] for row in parts["levels"]["rows"]] == [0, 1]
+    assert {"net.zip", "summary.json", "config.toml"} <= offered(browser, task)
+    run = {"net": f"task:{task}", "start": third, "steps": 6}
+    rolled = submitted(browser, "sagesnet_run", run)
+    # what a task was given stays when its sources go
+    assert browser.delete(f"/api/tasks/{task}").status_code == 204
+    done(browser, supervise, rolled)
+    parts = shown(browser, rolled)
+    assert parts["shares"]["data"][0]["x"] == [0, 1, 2, 3, 4, 5, 6]
+    assert {"motion.npy", "motion.gif"} <= offered(browser, rolled)
+    assert browser.get(f"/api/tasks/{rolled}/playback").json()["count"] == 7
+    grid = browser.get(f"/api/tasks/{rolled}/playback/0").json()["grid"]
+    assert grid["shape"] == [1, 8, 8]
+    begun = np.load(tmp_path / "life2.npy")[0]
+    assert np.array_equal(np.reshape(grid["values"], grid["shape"]), begun)
+    assert browser.get(f"/api/tasks/{rolled}/playback/7").status_code == 404
+
+
+def test_nets_of_others_are_not_there(
+    two: tuple[httpx.Client, httpx.Client], tmp_path: Path
+) -> None:
+    """Also where a task of theirs is named that has a net."""
+    ada, ben = two
+    studio = ada.app.state.studio  # type: ignore[attr-defined]
+    reference = {who: uploaded(who, *life(tmp_path, 1)) for who in two}
+    task = ada.post("/api/tasks", json={"kind": "sagesnet"}).json()["id"]
+    from mlcore.studio.store import State, Task
+
+    with studio.store.session() as session:
+        row = session.get_one(Task, task)
+        row.state = State.DONE
+        folder = studio.store.task_folder(row)
+    told = {"net": {"cells": {"kind": "automaton"}}}
+    (folder / "run" / "net").mkdir(parents=True)
+    (folder / "run" / "net" / "manifest.json").write_text(json.dumps(told))
+    run = {"net": f"task:{task}", "start": reference[ada], "steps": 6}
+    assert refused(ada, "sagesnet_run", run) == {}
+    assert refused(ben, "sagesnet_run", run | {"start": reference[ben]}).keys() == {"net"}
+    assert refused(ada, "sagesnet_run", run | {"net": f"task:../{task}"}).keys() == {"net"}
+    assert refused(ada, "sagesnet_run", run | {"start": reference[ben]}).keys() == {"start"}
+    assert refused(ada, "sagesnet_run", run | {"environment": {"--out": 1}})
+    assert ben.get(f"/api/tasks/{task}/playback").status_code == 404
+
+
+def test_nets_too_large_to_try_are_refused(browser: httpx.Client) -> None:
+    config = kind_of("sagesnet").example()
+    levels = [{"width": 10**6}]
+    assert refused(browser, "sagesnet", config | {"levels": levels}).keys() == {"levels.0.width"}
+    assert refused(browser, "sagesnet", config | {"levels": [{}] * 40}).keys() == {"levels"}
+    cells = {"kind": "automaton", "channels": 1e9}
+    assert refused(browser, "sagesnet", config | {"cells": cells}).keys() == {"cells.channels"}
+    assert "runs.0.files" in refused(browser, "sagesnet", config | {"runs": [{"files": "/*.npy"}]})
+
+
+# -- what they share -------------------------------------------------------------------------------
+def test_configs_are_written_as_toml_without_loss() -> None:
+    told: dict[str, Any] = {
+        "text": 'a "b" \\ \n \x7f é',
+        "numbers": [1, 2.5, -1e-30, True],
+        "odd key": {"inner": {"x": [{"a": 1}, {"a": [[1], [2]]}], "mixed": [1, {"b": 2}]}},
+        "empty": {},
+        "none": [],
+    }
+    assert tomllib.loads(toml(told)) == told
+    assert tomllib.loads(toml({"a": None, "b": {"c": None, "d": 1}})) == {"b": {"d": 1}}
+    for kind in kinds().values():
+        assert tomllib.loads(toml(kind.example())) == kind.example()
+
+
+@pytest.mark.parametrize("kind", ["mobility", "integrators", "sagesnet", "sagesnet_run"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {}, {"data": 3}, {"data": {"active": []}}, {"runs": "x"}, {"runs": [3, {"files": 7}]},
+        {"cells": [], "levels": {"a": 1}, "runs": [{"files": [None]}]}, {"cells": {"kind": []}},
+        {"cells": {"kind": "atoms", "elements": ["Xx", 1e400]}}, {"model": {"kind": 3}, "fit": []},
+        {"levels": [{"width": [1e308]}], "cells": {"kind": "atoms", "dt": "x"}, "runs": []},
+        {"fit": {"data": ["upload:ID"]}, "model": {"kind": "lstm", "hidden": "x"}},
+        {"net": "task:", "start": "upload:"}, {"net": 1, "start": None}, {"\ud800": "\udfff"},
+    ],
+)  # fmt: skip
+def test_whatever_is_told_is_answered_by_problems(kind: str, config: dict[str, Any]) -> None:
+    place = Place({}, EngineSettings(name="serial"))
+    for told in (config, kind_of(kind).example() | config):
+        problems = kind_of(kind).problems(told, place)
+        assert all(isinstance(one.message, str) and one.message for one in problems)
+        assert problems or not config
+
+
+def test_files_are_those_of_the_upload_alone(tmp_path: Path) -> None:
+    home = tmp_path / "abc"
+    (home / "raw").mkdir(parents=True)
+    (home / "data").mkdir()
+    for name in ("raw/a.npy", "raw/b.npy", "raw/.hidden.npy", "data/made.npy", "view.npy"):
+        (home / name).write_bytes(b"x")
+    (tmp_path / "secret.npy").write_bytes(b"x")
+    (home / "raw" / "link.npy").symlink_to(tmp_path / "secret.npy")
+    inputs = Inputs(Place({"abc": home}, EngineSettings()))
+    assert inputs.take("runs.0", "upload:abc", (".npy",)) == "inputs/runs_0/*"
+    assert sorted(inputs.links) == ["inputs/runs_0/a.npy", "inputs/runs_0/b.npy"]
+    assert inputs.take("one", "upload:abc/a.npy", (".npy",)) == "inputs/one/a.npy"
+    assert not inputs.problems
+    inputs.link(tmp_path / "task")
+    assert (tmp_path / "task" / "inputs" / "one" / "a.npy").read_bytes() == b"x"
