@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mlcore.studio.frames import volume
 
 if TYPE_CHECKING:
-    from mlcore.forcefield.structures import Dataset, Findings
+    from mlcore.forcefield.structures import Dataset
 
 __all__ = ["figures"]
 
@@ -22,8 +22,16 @@ _SMALL = 1e-5  # forces below are counted as this, eV/Angstrom
 _FLAGGED = "#d1332e"
 
 
-def figures(data: Dataset, found: Findings | None) -> list[dict[str, Any]]:
-    """Those that can be drawn; points carry the number of their structure."""
+def figures(
+    data: Dataset, told: Mapping[int, str], shortest: FloatArray | None
+) -> list[dict[str, Any]]:
+    """Those that can be drawn; points carry the number of their structure.
+
+    Args:
+        data: the structures.
+        told: structures that are flagged, and what is said of them.
+        shortest: (structures,) distance of the nearest two atoms, Angstrom; None: not known.
+    """
     from mlcore.forcefield.structures import labels
 
     structures = data.structures
@@ -32,7 +40,6 @@ def figures(data: Dataset, found: Findings | None) -> list[dict[str, Any]]:
         np.nan if one.energy is None else one.energy / len(atoms)
         for one, atoms in zip(known, structures, strict=True)
     ]
-    told = _told(found)
     volumes = np.array([volume(atoms) or np.nan for atoms in structures])
     made = []
     if np.isfinite(per_atom).any():
@@ -40,33 +47,21 @@ def figures(data: Dataset, found: Findings | None) -> list[dict[str, Any]]:
     forces = [None if one.forces is None else np.linalg.norm(one.forces, axis=1) for one in known]
     if any(one is not None for one in forces):
         made.append(_forces(forces, set(told)))
-    if found is not None and np.isfinite(found.shortest).any():
-        index = np.arange(len(structures), dtype=float)
+    if shortest is not None and np.isfinite(shortest).any():
+        index = np.arange(1.0, len(structures) + 1)
         title, axes = "Shortest distances", ("structure", "shortest distance (Å)")
-        made.append(_points("distances", title, data.group_of, index, found.shortest, told, axes))
+        made.append(_points("distances", title, data.group_of, index, shortest, told, axes))
     return made
 
 
-def _told(found: Findings | None) -> dict[int, str]:
-    """Structure with an error or a warning -> what is said of it, or of its group."""
-    if found is None:
-        return {}
-    told: dict[int, str] = dict.fromkeys(found.flagged, "")
-    for one in found:
-        if one.structure is not None and one.severity != "note":
-            said = told[one.structure]
-            told[one.structure] = f"{said}<br>{one.message}" if said else one.message
-    return told
-
-
 def _energies(
-    groups: Sequence[str], volumes: FloatArray, energies: FloatArray, told: dict[int, str]
+    groups: Sequence[str], volumes: FloatArray, energies: FloatArray, told: Mapping[int, str]
 ) -> dict[str, Any]:
     title = "Energies over volumes"
     if np.isfinite(volumes).any():
         axes = ("volume per atom (Å³)", "energy per atom (eV)")
         return _points("energies", title, groups, volumes, energies, told, axes)
-    index = np.arange(len(energies), dtype=float)
+    index = np.arange(1.0, len(energies) + 1)
     axes = ("structure", "energy per atom (eV)")
     return _points("energies", "Energies", groups, index, energies, told, axes)
 
@@ -77,7 +72,7 @@ def _points(
     groups: Sequence[str],
     x: FloatArray,
     y: FloatArray,
-    told: dict[int, str],
+    told: Mapping[int, str],
     axes: tuple[str, str],
 ) -> dict[str, Any]:
     drawn = np.isfinite(x) & np.isfinite(y)

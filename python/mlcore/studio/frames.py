@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from mlcore.forcefield.structures import Dataset, Findings
 
-__all__ = ["FOLDER", "Flag", "checks_of", "count", "flags_of", "frame", "rows", "write"]
+__all__ = ["FOLDER", "Flag", "checks_of", "count", "flags_of", "frame", "marked", "rows", "write"]
 
 FOLDER = "frames"
 Flag = dict[str, str]
@@ -23,18 +24,34 @@ _ARRAYS = ("starts", "kinds", "numbers", "positions", "cells", "pbc", "energies"
 _SHOWN = 20_000  # atoms of a structure that are shown; of more each n-th
 _BONDED = 4_000  # atoms up to which bonds are looked for
 _REACH = 1.15  # bonds are as long as the covalent radii times this
+_NUMBER = re.compile(r"\bstructure (\d+)")
 _LISTED = 1000  # structures that a summary names for one check
 
 
 # -- what the checks found -------------------------------------------------------------------------
 def flags_of(found: Findings) -> dict[int, list[Flag]]:
-    """Structure -> what is wrong or odd with it."""
+    """Structure -> what is wrong or odd with it, or wrong with all of its group."""
+    members: dict[str, list[int]] = {}
+    for k, name in enumerate(found.dataset.group_of):
+        members.setdefault(name, []).append(k)
     flags: dict[int, list[Flag]] = {}
     for one in found:
-        if one.structure is not None:
-            flag = {"severity": one.severity, "code": one.kind, "message": one.message}
-            flags.setdefault(one.structure, []).append(flag)
+        flag = {"severity": one.severity, "code": one.kind, "message": _counted(one.message)}
+        whole = members[one.group] if one.structure is None and one.severity == "error" else []
+        for k in whole if one.structure is None else [one.structure]:
+            flags.setdefault(k, []).append(flag)
     return flags
+
+
+def marked(flags: Mapping[int, Sequence[Flag]]) -> dict[int, str]:
+    """Structures with an error or a warning, and what is said of each."""
+    said = {k: [f["message"] for f in of if f["severity"] != "note"] for k, of in flags.items()}
+    return {k: "<br>".join(messages) for k, messages in said.items() if messages}
+
+
+def _counted(message: str) -> str:
+    """Structures are counted from 1 on pages."""
+    return _NUMBER.sub(lambda found: f"structure {int(found[1]) + 1}", message)
 
 
 def checks_of(found: Findings) -> list[dict[str, Any]]:
@@ -43,7 +60,9 @@ def checks_of(found: Findings) -> list[dict[str, Any]]:
     for one in found:
         key = (one.severity, one.kind, one.group, one.structure is None)
         fresh = {"severity": one.severity, "code": one.kind, "group": one.group}
-        entry = told.setdefault(key, fresh | {"message": one.message, "structures": [], "count": 0})
+        entry = told.setdefault(
+            key, fresh | {"message": _counted(one.message), "structures": [], "count": 0}
+        )
         entry["count"] += 1
         if one.structure is not None and len(entry["structures"]) < _LISTED:
             entry["structures"].append(one.structure)

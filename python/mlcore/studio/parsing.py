@@ -163,7 +163,9 @@ def _structures(
     found = _checked(data, until) if kind == "structures" else None
     flags = {} if found is None else frames.flags_of(found)
     frames.write(folder / frames.FOLDER, data, flags)
-    _written(folder / FIGURES, figures(data, found))
+    marked = frames.marked(flags)
+    drawn = figures(data, marked, None if found is None else found.shortest)
+    _written(folder / FIGURES, drawn)
     groups = {
         one.name: {
             "structures": one.structures,
@@ -175,7 +177,7 @@ def _structures(
     }
     summary: dict[str, Any] = {"groups": groups, "elements": list(data.species)}
     summary |= {"structures": len(data), "atoms": sum(map(len, data)), "hash": manifest.hash}
-    summary |= {"flagged": 0 if found is None else len(found.flagged)}
+    summary |= {"flagged": len(marked)}
     summary["checks"] = _told(kind, found)
     return {"kind": kind, "summary": summary}
 

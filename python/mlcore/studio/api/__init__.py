@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from mlcore.studio.api import kinds, session, tasks
+from mlcore.studio.api import drafting, forms, kinds, playback, session, tasks, uploads
 
 __all__ = ["router"]
 
 router = APIRouter()
-for part in (session, kinds, tasks):
+for part in (session, kinds, tasks, forms, drafting, uploads, playback):
     router.include_router(part.router)

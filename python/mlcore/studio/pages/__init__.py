@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from mlcore.studio.pages import account, tasks
+from mlcore.studio.pages import account, data, models, new, tasks
 
 __all__ = ["router"]
 
 router = APIRouter(include_in_schema=False)
-for part in (account, tasks):
+for part in (account, tasks, new, models, data):
     router.include_router(part.router)
