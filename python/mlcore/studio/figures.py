@@ -189,11 +189,12 @@ def table(
     *,
     section: str = "",
     most: int = 200,
+    marked: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """A table; of its rows ``most`` travel, ``count`` tells of how many."""
+    """A table; of its rows ``most`` travel, ``count`` tells of how many; those ``marked`` stand out."""
     told = [plain(row) for row in rows]
     made = {"name": name, "title": title, "columns": list(columns), "rows": told[:most]}
-    return made | {"count": len(told), "section": section}
+    return made | {"count": len(told), "section": section, "marked": list(marked)}
 
 
 def number(name: str, value: str, note: str = "", tone: Tone | None = None) -> dict[str, Any]:
@@ -208,7 +209,6 @@ def view(
     numbers: Sequence[Mapping[str, Any]] = (),
     warnings: Sequence[str] = (),
     snippet: str = "",
-    panels: Sequence[Mapping[str, Any]] = (),
     behind: bool = False,
 ) -> dict[str, Any]:
     """All that the page of a task draws.
@@ -218,9 +218,6 @@ def view(
         numbers: of `number`.
         warnings: what people should know before they trust the result.
         snippet: what to write into an input of LAMMPS, to be copied.
-        panels: drawn by modules of their own: ``{"name", "title", "section", "module"}`` and what the
-            module needs; ``module`` is an address under /static/ that exports
-            ``panel(element, told, task)``, called again whenever ``told`` has changed.
         behind: whether another look finds more at once.
     """
     return {
@@ -229,7 +226,6 @@ def view(
         "numbers": list(numbers),
         "warnings": list(warnings),
         "snippet": snippet,
-        "panels": list(panels),
         "behind": behind,
     }
 

@@ -17,7 +17,7 @@ from mlcore.studio.words import duration
 __all__ = ["Standing", "fit_view", "standing"]
 
 Array = npt.NDArray[np.float64]
-_BARS = 25
+_BARS = 12
 _WINDOWS = 120  # of time, in which evaluations are counted
 _SNIPPET = 1 << 16  # bytes
 _STAGES: tuple[Any, ...] = ("quiet", "accent", "other", "good")
@@ -497,11 +497,9 @@ def _tables(now: Standing) -> Iterator[dict[str, Any]]:
     yield from now.measured.get("tables", ())
     errors = now.measured.get("errors")
     if errors:
-        columns = ["target", "unit", "error, seen", "tolerances", "numbers", "error, held out",
-                   "tolerances", "numbers"]  # fmt: skip
-        yield table(
-            "errors", "Errors, root mean square", columns, errors, section="Quality of the fit"
-        )
+        columns = ["target", "unit", "seen", "tolerances", "n", "held out", "tolerances", "n"]
+        title = "Errors, root mean square"
+        yield table("errors", title, columns, errors, section="Quality of the fit")
     if now.terms:
         parts = now.contributions
         ordered = sorted(now.terms, key=lambda t: -(parts.get(t, abs(now.terms[t]))))
@@ -512,14 +510,16 @@ def _tables(now: Standing) -> Iterator[dict[str, Any]]:
     rows = list(parameter_rows(now))
     if rows:
         columns = ["parameter", "value", "unit", "", "lower", "upper", "place"]
-        yield table("parameters", "Parameters", columns, rows, section="Parameters")
+        at = [k for k, row in enumerate(rows) if row[3] == "at a bound"]
+        yield table("parameters", "Parameters", columns, rows, section="Parameters", marked=at)
     names, members = _members(now)
     if len(names) > 1 and len(members) > 1:
         best = _knee(now, members)
         rows = [["knee" if k == best else str(k + 1), *one] for k, one in enumerate(members)]
-        yield table(
-            "front", "Pareto front", ["point", *names], rows, section="Pareto front", most=50
-        )
+        # the knee first: it may be beyond the rows that travel
+        rows = [rows[best], *rows[:best], *rows[best + 1 :]]
+        yield table("front", "Pareto front", ["point", *names], rows,
+                    section="Pareto front", most=50, marked=[0])  # fmt: skip
     if now.following.failures:
         rows = [[words, count] for words, count in now.following.failures.most_common(20)]
         yield table("failures", "Failures", ["what was said", "times"], rows, section="Run")

@@ -1,0 +1,196 @@
+// Figures and tables as mlcore.studio.figures tells them, drawn in cards of fixed size in the colours of the theme.
+import { element } from "/static/studio.js";
+
+const SERIES = 8;
+const tones = ["ink", "quiet", "accent", "other", "good", "bad"];
+const drawn = new Map(); // plot element -> told figure, to be drawn again when the theme changes
+
+/** The colours of this moment. */
+function palette() {
+  const style = getComputedStyle(document.documentElement);
+  const of = (name) => style.getPropertyValue(`--${name}`).trim();
+  const colours = { ground: of("card"), line: of("line"), text: of("ink"), soft: of("quiet"), series: [] };
+  for (const tone of tones) colours[tone] = of(`figure-${tone}`) || of(tone);
+  for (let k = 1; k <= SERIES; k++) colours.series.push(of(`figure-${k}`));
+  return colours;
+}
+
+function traces(told, colours) {
+  return told.data.map((trace) => {
+    const colour = colours[trace.meta?.tone];
+    const made = { ...trace };
+    if (trace.type === "bar") made.marker = { ...trace.marker, ...(colour && { color: colour }) };
+    else if (colour) {
+      if (trace.marker || trace.mode?.includes("markers")) made.marker = { ...trace.marker, color: colour };
+      if (trace.mode?.includes("lines")) made.line = { ...trace.line, color: colour };
+    }
+    if (trace.text && !trace.hovertemplate) made.hovertemplate = "%{text}<br>%{x}, %{y}<extra></extra>";
+    return made;
+  });
+}
+
+function axis(told, colours) {
+  return {
+    gridcolor: colours.line, zerolinecolor: colours.line, linecolor: colours.line, automargin: true, nticks: 8,
+    exponentformat: "e", ...told,
+    title: { standoff: 8, ...told?.title, font: { size: 12, color: colours.soft } },
+  };
+}
+
+function layout(told, colours) {
+  const named = told.data.filter((trace) => trace.name && trace.showlegend !== false).length;
+  const { xaxis, yaxis, ...rest } = told.layout;
+  return {
+    paper_bgcolor: colours.ground, plot_bgcolor: colours.ground, colorway: colours.series,
+    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colours.text }, hoverlabel: { font: { size: 12 } },
+    margin: { l: 56, r: 12, t: 8, b: 42 }, autosize: true, bargap: 0.25, barmode: "group",
+    showlegend: named > 1, hovermode: "closest",
+    legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", font: { size: 11 }, bgcolor: "rgba(0,0,0,0)" },
+    // what people zoomed to stays theirs while data come in
+    uirevision: told.name, ...rest,
+    xaxis: axis(xaxis, colours), yaxis: axis(yaxis, colours),
+    ...(rest.scene && { scene: { ...rest.scene, uirevision: told.name } }),
+  };
+}
+
+const config = {
+  responsive: true, displaylogo: false, doubleClickDelay: 400,
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "toggleSpikelines"],
+};
+
+function draw(plot, told) {
+  const colours = palette();
+  drawn.set(plot, told);
+  return Plotly.react(plot, traces(told, colours), layout(told, colours), config);
+}
+
+function again() {
+  for (const [plot, told] of drawn) plot.isConnected ? draw(plot, told) : drawn.delete(plot);
+}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+new MutationObserver(again).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+
+/** A link that keeps text as a file. */
+function keep(text, name, type) {
+  const link = element("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+const cell = (value) => {
+  const text = value == null ? "" : String(value);
+  // a cell that begins like a formula is not one
+  const safe = typeof value === "string" && /^[=+@\t\r-]/.test(text) ? `'${text}` : text;
+  return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+};
+const csv = (rows) => rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
+
+/** The numbers of a figure: series, x, y, a row for each point. */
+export function numbers(told) {
+  const x = told.layout.xaxis?.title?.text || "x", y = told.layout.yaxis?.title?.text || "y";
+  const rows = [["series", x, y]];
+  for (const [k, trace] of told.data.entries()) {
+    const count = Math.max(trace.x?.length ?? 0, trace.y?.length ?? 0);
+    for (let n = 0; n < count; n++) {
+      rows.push([trace.name || (trace.text ? trace.text[n] : `series ${k + 1}`), trace.x?.[n], trace.y?.[n]]);
+    }
+  }
+  return csv(rows);
+}
+
+function sectioned(root, name) {
+  const id = `section-${(name || "figures").toLowerCase().replaceAll(/[^a-z0-9]+/g, "-")}`;
+  let section = document.getElementById(id);
+  if (!section) {
+    section = element("section", { id, class: "shown", "aria-labelledby": `${id}-title` },
+      element("h2", { id: `${id}-title` }, name || "Figures"),
+      element("div", { class: "figures" }), element("div", { class: "tables" }));
+    root.append(section);
+  }
+  return section;
+}
+
+function card(root, told) {
+  const id = `figure-${told.name}`;
+  let made = document.getElementById(id);
+  if (made) return made;
+  const data = element("button", { type: "button", class: "small", title: "Its numbers, as CSV" }, "Data");
+  made = element("figure", { id, class: told.wide ? "figure wide" : "figure" },
+    element("figcaption", { id: `${id}-title` }, element("span", {}, told.title), data),
+    element("div", { class: "plot", role: "img", "aria-labelledby": `${id}-title`, "aria-describedby": `${id}-text` }),
+    element("p", { class: "hidden", id: `${id}-text` }));
+  data.setAttribute("aria-label", `Numbers of ${told.title}, as CSV`);
+  const plot = made.querySelector(".plot");
+  data.addEventListener("click", () => keep(numbers(drawn.get(plot)), `${told.name}.csv`, "text/csv"));
+  sectioned(root, told.section).querySelector(".figures").append(made);
+  return made;
+}
+
+const signatures = new Map();
+
+/** Draw figures into sections of `root`; those that did not change are left alone. */
+export async function figures(root, list) {
+  if (!window.Plotly) await new Promise((ready) => addEventListener("load", ready, { once: true }));
+  const names = new Set(list.map((told) => `figure-${told.name}`));
+  for (const old of root.querySelectorAll("figure.figure")) {
+    if (!names.has(old.id) && old.querySelector(":scope > .plot")) { Plotly.purge(old.querySelector(".plot")); old.remove(); }
+  }
+  for (const told of list) {
+    const made = card(root, told);
+    const signature = JSON.stringify(told);
+    if (signatures.get(made) === signature) continue;
+    signatures.set(made, signature);
+    made.querySelector("figcaption span").textContent = told.title;
+    made.querySelector("p.hidden").textContent = told.text ?? "";
+    await draw(made.querySelector(".plot"), told);
+  }
+}
+
+/** A number as people read it; the whole of it is in its title. */
+export function shown(value) {
+  if (typeof value !== "number") return value ?? "";
+  if (Number.isInteger(value) && Math.abs(value) < 1e7) return String(value);
+  const size = Math.abs(value);
+  return size >= 1e6 || size < 1e-4 ? value.toExponential(3) : String(Number(value.toPrecision(6)));
+}
+
+function body(rows, marks) {
+  return rows.map((row, k) => {
+    const made = element("tr", marks?.includes(k) ? { class: "marked" } : {});
+    row.forEach((value, n) => made.append(element(n ? "td" : "th", {
+      ...(n ? {} : { scope: "row" }), ...(typeof value === "number" ? { class: "number" } : {}),
+      ...(typeof value === "string" && value.length > 30 ? { title: value } : {}),
+    }, shown(value))));
+    return made;
+  });
+}
+
+/** Tables into sections of `root`. */
+export function tables(root, list) {
+  const names = new Set(list.map((told) => `table-${told.name}`));
+  for (const old of root.querySelectorAll(".told-table")) if (!names.has(old.id)) old.remove();
+  for (const told of list) {
+    const id = `table-${told.name}`;
+    let made = document.getElementById(id);
+    if (!made) {
+      const data = element("button", { type: "button", class: "small", "aria-label": `${told.title}, as CSV` }, "Data");
+      made = element("div", { id, class: "told-table card" },
+        element("div", { class: "caption" }, element("h3", { id: `${id}-title` }, told.title), data),
+        element("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": `${id}-title` },
+          element("table", { "aria-labelledby": `${id}-title` }, element("thead"), element("tbody"))),
+        element("p", { class: "quiet" }));
+      data.addEventListener("click", () => keep(made.csv, `${told.name}.csv`, "text/csv"));
+      sectioned(root, told.section).querySelector(".tables").append(made);
+    }
+    const signature = JSON.stringify(told);
+    if (signatures.get(made) === signature) continue;
+    signatures.set(made, signature);
+    made.csv = csv([told.columns, ...told.rows]);
+    made.querySelector("thead").replaceChildren(element("tr", {}, ...told.columns.map((name, n) => element("th", {
+      scope: "col", class: told.rows.length && typeof told.rows[0][n] === "number" ? "number" : "",
+    }, name || element("span", { class: "hidden" }, "note")))));
+    made.querySelector("tbody").replaceChildren(...body(told.rows, told.marked));
+    const rest = (told.count ?? told.rows.length) - told.rows.length;
+    made.querySelector("p").textContent = rest > 0 ? `and ${rest} more` : "";
+  }
+}
