@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.atoms.around import around, mean_by_row
 from mlcore.sagesnet.atoms.bonds import Bonds, neighbours
-from mlcore.sagesnet.atoms.composition import parts
 from mlcore.sagesnet.atoms.counted import blocks_of, lacking, likeliest
 from mlcore.sagesnet.atoms.lattice import AtomLattice, DenseAtomLattice, atom_lattice, held
 from mlcore.sagesnet.atoms.reading import Reader, SlotScores
@@ -32,6 +31,7 @@ __all__ = ["AtomCells", "Scales"]
 
 _ACCELERATION = 9.648533212e-3
 """A/fs^2 of a mass of 1 u that 1 eV/A pulls at."""
+_SMALL = 0.02  # of squared errors, in parts of changes, below which they count as they are
 _SKIN = 0.05  # A, beyond what atoms move in a step, within which others are looked for
 
 
@@ -102,7 +102,6 @@ class AtomCells(Cells[AtomState]):
         dense: compute all cells of the box, not only those with atoms and their neighbours.
         margin: empty cells beyond an open axis of a box that is periodic along others.
         kicks: forces of bonds in a step; 0: atoms go straight.
-        tuned: whether these, six, are apart as follows bonds best; see `mlcore.sagesnet.atoms.composition`.
         reach, radial, order, shells: of the bonds; see `Bonds`.
         correction: whether vectors of cells move atoms beyond that.
         even: whether in the loss systems count alike, however fast they change or err.
@@ -139,7 +138,6 @@ class AtomCells(Cells[AtomState]):
         shells: int = 2,
         correction: bool = True,
         even: bool = False,
-        tuned: bool = False,
     ) -> None:
         super().__init__()
         self.scales = scales if isinstance(scales, Scales) else Scales(*scales)
@@ -167,7 +165,6 @@ class AtomCells(Cells[AtomState]):
             "shells": shells,
             "correction": correction,
             "even": even,
-            "tuned": tuned,
         }
         for name, values in (("dt", [dt]), ("scales", told), ("limit", [limit])):
             if not all(math.isfinite(x) and x > 0 for x in values):
@@ -184,7 +181,6 @@ class AtomCells(Cells[AtomState]):
         self.bonds = Bonds(len(elements), reach, radial, order, shells) if kicks else None
         self.register_buffer("masses", torch.as_tensor(atomic_masses).float(), persistent=False)
         self.kicks, self.correction, self.even = kicks, correction, even
-        self.parts = parts(kicks, tuned) if kicks else ((1.0,), ())
         self.thermostat: Thermostat | None = None
         self.channels, self.dt, self.limit, self.variance = channels, dt, limit, variance
         self.shift = shift
@@ -357,16 +353,18 @@ class AtomCells(Cells[AtomState]):
         velocity = state.velocity.double()
         most = 2 * float(velocity.detach().abs().max()) * self.dt if len(state) else 0.0
         near = neighbours(state, self.bonds.reach + min(most, 1.0) + _SKIN)
-        species, known = self._species(state) - 1, self.bonds.coefficients
-        push = self.dt * _ACCELERATION / self._buffer("masses")[state.numbers] * state.free
-        (first, *drifts), kicks = self.parts
-        way = velocity * (first * self.dt)
-        for drift, kick in zip(drifts, kicks, strict=True):
+        species, part = self._species(state) - 1, self.dt / self.kicks
+        push = (part * _ACCELERATION / self._buffer("masses")[state.numbers] * state.free)[:, None]
+        way, known = torch.zeros_like(velocity), self.bonds.coefficients
+        fastest = self.limit * self.scales.velocity
+        for _ in range(self.kicks):
+            way = way + velocity * (part / 2)
             force = self.bonds.forces(near, species, way, known)
             if state.force is not None:
                 force = force + state.force
-            velocity = velocity + kick * push[:, None] * force
-            way = way + velocity * (drift * self.dt)
+            # a bond that is far beyond all that was seen may push without measure
+            velocity = (velocity + push * force).clamp(-fastest, fastest)
+            way = way + velocity * (part / 2)
         return way.to(state.velocity.dtype), velocity.to(state.velocity.dtype)
 
     def reconstruction(self, h: Tensor, lattice: Lattice, state: AtomState) -> Tensor:
@@ -452,8 +450,8 @@ class AtomCells(Cells[AtomState]):
         return (errors * torch.exp(-spread) + spread).sum(dim=1)
 
     def _evened(self, errors: Tensor, state: AtomState, target: AtomState) -> Tensor:
-        """Mean over systems of log(1 + error / how fast it changes): one that flies apart, or a hot
-        one, says no more than another."""
+        """Mean over systems of the logarithm of their errors in parts of how fast they change: one at
+        rest says as much as a hot one, and one that flies apart no more."""
         free, count = state.free, torch.bincount(state.system[state.free], minlength=state.batch)
 
         def means(values: Tensor) -> Tensor:
@@ -461,7 +459,8 @@ class AtomCells(Cells[AtomState]):
             return total / count.clamp(min=1)
 
         change = (target.velocity - state.velocity) / self.scales.change
-        return torch.log1p(means(errors) / (means(change.square().mean(dim=1)) + 0.01)).mean()
+        part = means(errors) / (means(change.square().mean(dim=1)) + 0.01)
+        return torch.log1p(part / _SMALL).mean() * _SMALL
 
     def _motion(
         self, h: Tensor, lattice: Lattice, state: AtomState
