@@ -27,7 +27,7 @@ from mlcore.forcefield.forms import Model
 __all__ = ["Curve", "Curves", "curves", "measured"]
 
 Array = npt.NDArray[np.float64]
-_POINTS, _ANGLES = 110, 46
+_POINTS, _ANGLES = 120, 76
 _SHORTEST, _LARGEST = 0.5, 15.0  # A
 _MOST = 12  # angle functions; more are not read in one plot
 _SECONDS = 20.0
@@ -115,7 +115,8 @@ class _Plot:
         self._model, self._engine = model, engine
         self._names = [one.name for one in model.species]
         self._charged = model.form.atom_style == "charge"
-        self._grid = np.linspace(_SHORTEST, min(reach * 1.02, _LARGEST * 0.999), _POINTS)
+        end = min(reach * 1.02, _LARGEST * 0.999)
+        self._grid = np.round(np.linspace(_SHORTEST, end, _POINTS), 4)
         self._alone = [float(self._energies([i], np.zeros((1, 1, 3)))[0]) for i in self._count]
         self._found: dict[tuple[int, int], Array] = {}
 
@@ -142,7 +143,7 @@ class _Plot:
             if a is None or b is None:
                 continue
             energy = self._of_three(j, i, k, a, b, np.radians(degrees))
-            if np.nanmax(np.abs(energy), initial=0.0) > _ZERO:
+            if np.abs(np.nan_to_num(energy)).max(initial=0.0) > _ZERO:
                 name = "-".join(self._names[at] for at in (j, i, k))
                 found.append(_curve(name, degrees, energy))
         return found
@@ -189,7 +190,7 @@ def _curve(name: str, x: Array, energy: Array) -> Curve:
     told: Iterable[float] = energy.tolist()
     return Curve(
         name=name,
-        x=[round(one, 5) for one in x.tolist()],
+        x=x.tolist(),
         energy=[one if math.isfinite(one) else None for one in told],
     )
 

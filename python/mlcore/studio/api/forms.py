@@ -8,6 +8,7 @@ from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlcore.errors import InvalidArgument
+from mlcore.forcefield.expressions import Expression
 from mlcore.forcefield.forms import Model, families, forms, model
 from mlcore.studio.api.access import Me, refusals
 from mlcore.studio.curves import Curves, curves
@@ -96,7 +97,9 @@ class Wished(BaseModel):
         list[Annotated[str, Field(max_length=20)]], Field(min_length=1, max_length=8)
     ]
     values: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
-    """Parameter -> value; defaults where left out."""
+    """Parameter -> value; defaults where left out. Others are numbers that ties use."""
+    ties: dict[str, Annotated[str, Field(max_length=500)]] = {}
+    """Parameter -> arithmetic of others."""
     known: Annotated[str, Field(max_length=100)] | None = None
     options: dict[str, Any] | None = None
 
@@ -199,4 +202,27 @@ def _parsed(text: str) -> dict[str, Any] | None:
 def curve(me: Me, name: str, asked: Wished) -> Curves:
     """Energies of two atoms over their distance, and of three over the angle."""
     found = made(name, asked.species, asked.known, asked.options)
-    return curves(found, found.complete(asked.values))
+    return curves(found, _tied(found, asked))
+
+
+def _tied(made: Model, asked: Wished) -> dict[str, float]:
+    """Values of all parameters; ties follow those they are made of."""
+    own = {name: value for name, value in asked.values.items() if name in made.names}
+    if not asked.ties and len(own) < len(asked.values):
+        own = asked.values  # whose unknown name is told
+    values = asked.values | made.complete(own)
+    ties = {name: Expression(text, f"tie of {name}") for name, text in asked.ties.items()}
+    unknown = next((name for name in ties if name not in made.names), None)
+    if unknown is not None:
+        raise InvalidArgument(f"ties: {made.form.name} has no parameter {unknown}")
+    while ties:
+        ready = [name for name, tie in ties.items() if not set(tie.names) & ties.keys()]
+        if not ready:
+            raise InvalidArgument(f"ties: {', '.join(sorted(ties))} need each other in a circle")
+        for name in ready:
+            tie = ties.pop(name)
+            lost = next((one for one in tie.names if one not in values), None)
+            if lost is not None:
+                raise InvalidArgument(f"ties: nothing is called {lost}")
+            values[name] = float(tie(values))
+    return made.complete({name: values[name] for name in made.names})

@@ -93,7 +93,7 @@ def suggested(data: Dataset, reference: str) -> Suggestion:
     told, masses = _labels(facts.species)
     made = model(name, told, masses)
     parameters = _RANGES.get(name, _of_pairs)(made, facts, data)
-    notes = [f"{form(name).title}: {why}"]
+    notes = [f"{form(name).title}, since {why}."]
     weights, more = _weights(data, facts)
     if masses:
         more.append("The masses of beads are a guess: set them beside their names.")
@@ -110,7 +110,9 @@ def suggested(data: Dataset, reference: str) -> Suggestion:
     }
     if len(data) >= 10:
         config["data"]["held_out"] = {"fraction": 0.2, "seed": 0}
-        notes.append("A fifth of the structures is held out: the result is judged by them.")
+        notes.append(
+            "A fifth of the structures is held out from the search; the result is judged by them."
+        )
     return Suggestion(f"{'-'.join(facts.species)}, {name}", config, notes + more)
 
 
@@ -123,17 +125,17 @@ def _labels(names: Sequence[str]) -> tuple[list[str], dict[str, float]]:
 def _form_for(facts: Facts) -> tuple[str, str]:
     """A form, and why it."""
     own = set(facts.species)
-    named = ", ".join(facts.species)
+    named = " and ".join(facts.species)
     known = {one for k in form("tersoff").known for one in k.species if "bead" not in one}
     if own <= _NOBLE:
-        return "lj/cut", f"{named} attract each other by dispersion alone."
+        return "lj/cut", f"between {named} there is dispersion and repulsion alone"
     if own <= known:
-        return "tersoff", f"{named} make covalent bonds; its values of the literature begin."
+        return "tersoff", f"bonds of {named} are covalent; it begins with values of the literature"
     if not own & _NO_METAL and all(atomic_number(one) for one in own):
-        return "eam/gupta", f"{named} are metals, whose bonds weaken with their number."
+        return "eam/gupta", f"bonds of {named} are metallic and weaken with their number"
     if len(own) == 2 and own & set(_ANIONS) and own - _NO_METAL | own & {"Si"}:
-        return "buck/coul/long", f"{named} make an ionic crystal: repulsion, dispersion, charges."
-    return "morse", f"Nothing special is known of {named}: pairs with a bond length and a depth."
+        return "buck/coul/long", f"{named} make an ionic crystal: repulsion, dispersion, charges"
+    return "morse", f"nothing is assumed of {named} but pairs with a bond length and a depth"
 
 
 # -- parameters ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ const LISTS = /,|\s+/;
 export function labelled(text, input, help = "", field = "") {
   input.id ||= `f${++made}`;
   if (field) input.dataset.field = field;
-  const box = element("div", { class: input.type === "checkbox" ? "field tick" : "field" });
+  const box = element("div", { class: input.type === "checkbox" ? "field check" : "field" });
   const label = element("label", { for: input.id }, text);
   if (input.type === "checkbox") box.append(input, label); else box.append(label, input);
   if (help) box.append(element("p", { class: "quiet help" }, help));
@@ -74,7 +74,7 @@ function solved(schema, defs) {
   return one;
 }
 
-const title = (name) => name.replaceAll("_", " ").replace(/^./, (c) => c.toUpperCase());
+const title = (name) => (name.length === 1 ? name : name.replaceAll("_", " ").replace(/^./, (c) => c.toUpperCase()));
 const empty = (value) => value === undefined || value === null;
 
 /**
@@ -103,7 +103,7 @@ export function objectForm(schema, defs, value, changed, path, { only, skip = []
 }
 
 function oneField(name, one, defs, value, changed, path, needed) {
-  const said = one.description ?? "";
+  const said = (one.description ?? "").replaceAll("``", "").replace(/\bNone\b/g, "nothing");
   const shown = empty(one.default) || typeof one.default === "object" ? "" : String(one.default);
   const hint = { placeholder: shown };
   const label = title(name) + (needed ? " (needed)" : "");
@@ -111,7 +111,7 @@ function oneField(name, one, defs, value, changed, path, needed) {
   if (one.enum) return add(choice([["", shown ? `(${shown})` : "–"], ...one.enum.map((v) => [String(v), String(v)])], value, changed));
   if (one.type === "boolean") return add(tick(value ?? one.default, changed));
   if (one.type === "number" || one.type === "integer") return add(number(value, changed, hint));
-  if (one.type === "string") return add(words(value, changed, hint));
+  if (one.type === "string") return add(words(value, changed, { ...hint, list: document.getElementById("references") ? "references" : false }));
   if (one.type === "numbers") return add(numbers(value, changed));
   if (one.type === "array" && ["number", "integer"].includes(one.items?.type ?? one.prefixItems?.[0]?.type)) return add(numbers(value, changed));
   if (one.type === "array" && solved(one.items ?? {}, defs).type === "string") return add(list(value, changed));
@@ -124,6 +124,19 @@ function oneField(name, one, defs, value, changed, path, needed) {
   return add(json(value, changed));
 }
 
+/** Names that a schema allows and does not tell, as JSON. */
+function further(one, value, changed) {
+  const known = Object.keys(one.properties);
+  const rest = Object.fromEntries(Object.entries(value).filter(([name]) => !known.includes(name)));
+  const area = json(Object.keys(rest).length ? rest : undefined, (v) => {
+    if (v !== undefined && (typeof v !== "object" || Array.isArray(v))) return;
+    for (const name of Object.keys(rest)) delete rest[name];
+    Object.assign(rest, v);
+    changed({ ...Object.fromEntries(Object.entries(value).filter(([name]) => known.includes(name))), ...rest });
+  });
+  return labelled("Further arguments, as JSON", area, "Those that its kind takes.");
+}
+
 const STRUCTURE = ["crystal", "of", "a", "c", "cubic", "data", "index"];
 
 function nested(one, defs, value, changed, path) {
@@ -133,7 +146,11 @@ function nested(one, defs, value, changed, path) {
     changed(Object.keys(own).length ? { ...own } : undefined);
   };
   const late = one.ref === "Structure" ? (name) => !STRUCTURE.includes(name) : undefined;
-  return objectForm(one, defs, own, set, path, { late, skip: one.ref === "Structure" ? ["file"] : [] });
+  const made = objectForm(one, defs, own, set, path, { late, skip: one.ref === "Structure" ? ["file"] : [] });
+  if (one.additionalProperties !== true) return made;
+  const more = further(one, own, (v) => { for (const name of Object.keys(own)) delete own[name]; Object.assign(own, v); changed({ ...own }); });
+  more.classList.add("wide");
+  return element("div", {}, made, more);
 }
 
 function several(label, said, one, defs, value, changed, path) {

@@ -24,6 +24,9 @@ async function load() {
   const chosen = known.value;
   known.replaceChildren(element("option", { value: "" }, made.sets.length ? "The best that fit" : "Those of the form"), ...made.sets.map((one) => element("option", { value: one.name }, `${one.name} (${one.species.join(", ")})`)));
   known.value = made.sets.some((one) => one.name === chosen) ? chosen : "";
+  const cited = made.sets.find((one) => one.name === known.value) ?? made.sets[0];
+  document.getElementById("citation").textContent = cited?.citation ?? "";
+  document.getElementById("chosen").textContent = species.join(", ");
   told = spelled({ free: {} }, made.table);
   parameterTable(document.getElementById("table"), made.table, told, draw, { sliders: true });
   draw();
@@ -31,7 +34,7 @@ async function load() {
 
 function draw() {
   if (!made) return;
-  plot(form, { species, values: valuesOf(made.table, told), ...(known.value ? { known: known.value } : {}) });
+  plot(form, { species, ...valuesOf(made.table, told), ...(known.value ? { known: known.value } : {}) });
 }
 
 picker(document.getElementById("species"), { species, masses, allowed: own.elements, most: own.species[1] }, (s, m) => {

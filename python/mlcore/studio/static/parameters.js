@@ -2,7 +2,11 @@
 import { element } from "/static/studio.js";
 import { parsed } from "/static/fields.js";
 
-const shownNumber = (value) => (typeof value === "number" ? String(Number(value.toPrecision(6))) : value ?? "");
+function shownNumber(value) {
+  if (typeof value !== "number") return value ?? "";
+  const round = Number(value.toPrecision(6)), size = Math.abs(round);
+  return size && (size < 1e-3 || size >= 1e7) ? round.toExponential() : String(round);
+}
 
 /** What a config says of parameters, with every range made out: {free, start, fixed, ties}. */
 export function spelled(told, table) {
@@ -142,14 +146,14 @@ function at(part_, { lower, upper, scale }) {
   return scale === "log" && lower > 0 ? lower * (upper / lower) ** part_ : lower + part_ * (upper - lower);
 }
 
-/** Values of the form's own parameters, ties made out where they are another's name or a number times it. */
+/** Values of parameters and auxiliary numbers, and ties, as curves are asked for. */
 export function valuesOf(table, told) {
-  const found = {};
-  for (const p of table) {
-    const v = told.free[p.name]?.initial ?? told.fixed[p.name] ?? told.start[p.name];
-    if (typeof v === "number" && Number.isFinite(v)) found[p.name] = v;
+  const values = {};
+  for (const name of new Set([...table.map((p) => p.name), ...Object.keys(told.free), ...Object.keys(told.fixed)])) {
+    const v = told.free[name]?.initial ?? told.fixed[name] ?? told.start[name];
+    if (typeof v === "number" && !(name in told.ties)) values[name] = v;
   }
-  return found;
+  return { values, ties: told.ties };
 }
 
 /** What the config says of parameters, as short as it can. */

@@ -71,10 +71,16 @@ export async function check() {
   if (checking) { again = true; return; }
   checking = true;
   const asked = { config, engine: draft.engine, workers: draft.workers };
-  try { problems = await ask(`/kinds/${kind}/check`, "POST", asked); show(); }
+  try { problems = (await ask(`/kinds/${kind}/check`, "POST", asked)).map(plain); show(); }
   catch (problem) { note(problem.message, true); }
   checking = false;
   if (again) { again = false; check(); }
+}
+
+/** Without the type of a list's item, which the check puts into its place. */
+function plain(problem) {
+  const [list, at, type, ...rest] = problem.field.split(".");
+  return type !== undefined && config[list]?.[at]?.type === type ? { ...problem, field: [list, at, ...rest].join(".") } : problem;
 }
 
 const told = [];
@@ -143,7 +149,7 @@ document.getElementById("submit")?.addEventListener("click", () => attempt(async
     await ask(`/tasks/${id}/submit`, "POST");
     location.assign(`/tasks/${id}`);
   } catch (refusal) {
-    if (refusal.problems?.length) { problems = refusal.problems; show(); }
+    if (refusal.problems?.length) { problems = refusal.problems.map(plain); show(); }
     throw refusal;
   }
 }));
@@ -157,9 +163,9 @@ window.addEventListener("pagehide", () => {
 });
 
 const kept = sessionStorage.getItem(`notes-${id}`);
-if (kept) {
+if (kept && steps[0]?.dataset.step === root.dataset.step) {
   const list = document.getElementById("notes-of-data");
-  list.replaceChildren(...JSON.parse(kept).map((one) => element("li", {}, one)));
+  list.replaceChildren(element("li", {}, element("strong", {}, "Suggested from your data")), ...JSON.parse(kept).map((one) => element("li", {}, one)));
   list.hidden = false;
 }
 check();

@@ -67,7 +67,7 @@ function tell() {
 function draw() {
   if (!made) return;
   const { form, species } = config.model;
-  const asked = { species, values: valuesOf(made.table, told) };
+  const asked = { species, ...valuesOf(made.table, told) };
   if (config.model.known) asked.known = config.model.known;
   if (config.model.options) asked.options = config.model.options;
   plot(form, asked);
