@@ -10,6 +10,7 @@ import typer
 
 from mlcore import __version__
 from mlcore.cli import DEBUG, doctor, export, forcefield, integrators, lammps, sagesnet, studio
+from mlcore.cli.remote import remotely
 from mlcore.mobility.cli import app as mobility_app
 
 __all__ = ["app"]
@@ -26,6 +27,10 @@ app.add_typer(export.app, name="export")
 app.add_typer(forcefield.app, name="forcefield")
 app.add_typer(integrators.app, name="integrators")
 app.add_typer(lammps.app, name="lammps")
+for one in mobility_app.registered_commands:
+    if one.callback is not None and one.callback.__name__ == "demo":
+        # studios are above the mobility's own commands
+        one.callback = remotely("mobility")(one.callback)
 app.add_typer(mobility_app, name="mobility")
 app.add_typer(sagesnet.app, name="sagesnet")
 app.add_typer(studio.app, name="studio")

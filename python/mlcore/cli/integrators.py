@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlcore.cli.remote import remotely
 from mlcore.threads import share_cores
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def sweep(config: ConfigFile, out: Out = Path("out/integrators"), fresh: Fresh =
 
 
 @app.command()
+@remotely("integrators")
 def fit(
     config: ConfigFile,
     out: Out = Path("out/integrators"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mlcore.cli.forcefield.say import AsJson, numbers, say
+from mlcore.cli.remote import remotely
 from mlcore.threads import share_cores
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No bar.")]
 
 
 @app.command()
+@remotely("sagesnet")
 def fit(
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="TOML file, see mlcore.sagesnet.config.")

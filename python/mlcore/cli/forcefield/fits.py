@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlcore.cli.forcefield.say import AsJson, plain, say
+from mlcore.cli.remote import remotely
 
 if TYPE_CHECKING:
     from mlcore.forcefield.config import Config
@@ -44,6 +45,7 @@ def init(
     say({"config": config}, f"{config}: run it by  mlcore forcefield fit {config}", as_json)
 
 
+@remotely("forcefield")
 def fit(
     config: ConfigFile,
     out: Annotated[
