@@ -1,4 +1,4 @@
-"""A collection of potentials: publish, search, download.
+"""A collection of potentials: publish, search, download, withdraw.
 
 A library is a folder, here or behind an address: ``index.json`` and one folder of `export` for
 each potential. Nothing of it is code: cards and potential files are data, hashes are compared on
@@ -26,7 +26,7 @@ from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.forcefield.export import CARD, Card, FileOf, load
 from mlcore.io.atomic import atomic_directory, write_text
 
-__all__ = ["Entry", "download", "publish", "search"]
+__all__ = ["Entry", "download", "publish", "search", "withdraw"]
 
 INDEX = "index.json"
 LARGEST_INDEX = 16 * 2**20
@@ -125,6 +125,25 @@ def publish(folder: str | Path, library: str | Path, *, replace: bool = False) -
         told = _Index(potentials=potentials).model_dump(mode="json")
         write_text(library / INDEX, json.dumps(told, indent=1) + "\n")
     return entry
+
+
+def withdraw(name: str, library: str | Path) -> None:
+    """Takes a potential out of a library on this machine.
+
+    Raises:
+        InvalidArgument: no potential of that name.
+        FileFormatError: there is no library.
+        Error: the library cannot be written.
+    """
+    library = Path(library)
+    _index(library)  # says whether there is one before a lock is put there
+    with _locked(library):
+        potentials = _index(library).potentials
+        if name not in potentials:
+            raise InvalidArgument(f"name: {library} has no {name!r}")
+        told = _Index(potentials={k: v for k, v in potentials.items() if k != name})
+        write_text(library / INDEX, json.dumps(told.model_dump(mode="json"), indent=1) + "\n")
+        shutil.rmtree(library / name, ignore_errors=True)
 
 
 def search(

@@ -165,7 +165,9 @@ def figure(
     xaxis: dict[str, Any] = {"title": {"text": x}, "type": "log" if log_x else "-"}
     yaxis: dict[str, Any] = {"title": {"text": y}, "type": "log" if log_y else "-"}
     if first.get("orientation") == "h":
-        yaxis |= {"autorange": "reversed", "automargin": True}
+        yaxis |= {"autorange": "reversed", "automargin": True, "tickfont": {"size": 10.5}}
+        if max(len(trace["y"]) for trace in traces) <= 16:
+            yaxis["dtick"] = 1  # every label
     if square:
         yaxis |= {"scaleanchor": "x", "scaleratio": 1}
     return {

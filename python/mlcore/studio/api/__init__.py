@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from mlcore.studio.api import drafting, forms, kinds, playback, session, tasks, uploads
+from mlcore.studio.api import (
+    compare,
+    drafting,
+    forms,
+    kinds,
+    library,
+    playback,
+    session,
+    tasks,
+    uploads,
+)
 
 __all__ = ["router"]
 
 router = APIRouter()
-for part in (session, kinds, tasks, forms, drafting, uploads, playback):
+for part in (session, kinds, tasks, forms, drafting, uploads, playback, library, compare):
     router.include_router(part.router)

@@ -110,6 +110,9 @@ function sectioned(root, name) {
   return section;
 }
 
+/** See to it that sections stand in this order, where they are not there yet. */
+export function sections(root, names) { for (const name of names) sectioned(root, name); }
+
 function card(root, told) {
   const id = `figure-${told.name}`;
   let made = document.getElementById(id);
