@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlcore.errors import Error, FileFormatError, InvalidArgument
+from mlcore.io.tensors import parse_json
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -228,15 +229,18 @@ def _beads(positions: Any, cell: Any, pbc: Any, names: list[str]) -> Atoms:
 
 
 def is_trajectory(found: Dataset) -> bool:
-    """Whether it is of several frames of the same atoms, none with an energy."""
+    """Whether it is of several frames of the same atoms in the same cell, none with an energy."""
     from mlcore.forcefield.structures import labels
 
     frames = found.structures
     if len(found.groups) != 1 or len(frames) < 2:
         return False
-    first = frames[0].numbers
+    first = frames[0]
     return all(
-        np.array_equal(atoms.numbers, first) and labels(atoms).energy is None for atoms in frames
+        np.array_equal(atoms.numbers, first.numbers)
+        and np.array_equal(atoms.cell, first.cell)
+        and labels(atoms).energy is None
+        for atoms in frames
     )
 
 
@@ -294,18 +298,27 @@ def _runs(path: Path) -> dict[str, Any]:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    from mlcore.forcefield.config.files import read_tree
-
-    if path.suffix.lower() == ".toml":
-        try:
-            tree: Any = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise FileFormatError(f"{path}: is no TOML: {error}") from error
-    else:
-        tree = read_tree(path)
+    tree = {".toml": _toml, ".json": _json}.get(path.suffix.lower(), _yaml)(path)
     if not isinstance(tree, dict):
         raise FileFormatError(f"{path}: a config is a table of fields, not {type(tree).__name__}")
     text = json.dumps({str(k): v for k, v in tree.items()}, default=str, indent=1)
     return {"format": str(tree.get("format", ""))[:100], "text": text[:20_000]}
+
+
+def _toml(path: Path) -> Any:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"{path}: is no TOML: {error}") from error
+
+
+def _json(path: Path) -> Any:
+    return parse_json(path.read_bytes(), str(path))
+
+
+def _yaml(path: Path) -> Any:
+    from mlcore.forcefield.config.files import read_tree
+
+    return read_tree(path)

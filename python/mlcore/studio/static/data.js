@@ -166,7 +166,9 @@ function beginPaging() {
   document.getElementById("flagged")?.addEventListener("change", () => { offset = 0; attempt(list); });
   document.addEventListener("click", (event) => {
     const k = event.target.dataset?.structure;
-    if (k !== undefined) attempt(() => shown.show(Number(k)));
+    if (k === undefined) return;
+    document.getElementById("viewer").parentElement.scrollIntoView({ block: "nearest" });
+    attempt(() => shown.show(Number(k)));
   });
   attempt(list);
 }
