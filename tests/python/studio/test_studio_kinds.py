@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +78,7 @@ def refused(browser: httpx.Client, kind: str, config: dict[str, Any]) -> dict[st
 
 
 def done(browser: httpx.Client, supervise: Until, task: str) -> dict[str, Any]:
-    told = supervise(browser, task, "done", "failed")
+    told = supervise(browser, task, "done", "failed", seconds=300)
     assert told["state"] == "done", told["error"] + browser.get(f"/api/tasks/{task}/log").text
     assert told["progress"] == 1
     return told
@@ -320,3 +322,111 @@ def test_files_are_those_of_the_upload_alone(tmp_path: Path) -> None:
     assert not inputs.problems
     inputs.link(tmp_path / "task")
     assert (tmp_path / "task" / "inputs" / "one" / "a.npy").read_bytes() == b"x"
+
+
+# -- engines ---------------------------------------------------------------------------------------
+ENGINES = """
+[engines.serial]
+name = "serial"
+[engines.cluster]
+name = "dask"
+workers = 2
+options = {chunk_seconds = 0.2}
+[engines.batch]
+name = "mpi"
+workers = 2
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of a studio whose administrator has set up engines."""
+    made = tmp_path / "studio"
+    made.mkdir()
+    (made / "studio.toml").write_text(ENGINES)
+    return made
+
+
+def fitted(browser: httpx.Client, config: dict[str, Any], engine: str) -> str:
+    asked = {"kind": "forcefield", "config": config, "engine": engine, "submit": True}
+    answer = browser.post("/api/tasks", json=asked)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Those that work in a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if (entry / "cwd").resolve().is_relative_to(folder):
+                    found.append(int(entry.name))
+    return found
+
+
+def test_engines_of_the_administrator_find_the_same(
+    browser: httpx.Client, supervise: Until, silicon: dict[str, Any], folder: Path
+) -> None:
+    config = silicon | {"run": {"budget": 8, "seed": 4}}
+    told = {one["name"]: one for one in browser.get("/api/engines").json()}
+    assert {n: (e["kind"], e["workers"]) for n, e in told.items()} == {
+        "serial": ("serial", 1), "cluster": ("dask", 2), "batch": ("mpi", 2),
+    }  # fmt: skip
+    tasks = {name: fitted(browser, config, name) for name in told}
+    best = {name: done(browser, supervise, task)["facts"]["best"] for name, task in tasks.items()}
+    assert best["cluster"] == best["serial"] == best["batch"]
+    (batch,) = folder.glob(f"users/*/tasks/{tasks['batch']}")
+    words = json.loads((batch / "command.json").read_text())
+    assert words[0].endswith("mpiexec") and words[1:3] == ["-n", "3"]
+
+
+def test_an_mpi_job_is_ended_as_a_whole_and_gone_on_with(
+    browser: httpx.Client, supervise: Until, silicon: dict[str, Any], folder: Path
+) -> None:
+    config = silicon | {"run": {"budget": 3000}, "search": {"name": "cma"}}
+    task = fitted(browser, config, "batch")
+    while not (before := browser.get(f"/api/tasks/{task}").json()["facts"].get("evaluations")):
+        supervise(browser, task, "running", "queued")
+    assert len(processes_in(folder)) > 3
+    browser.post(f"/api/tasks/{task}/pause")
+    supervise(browser, task, "paused")
+    end = time.monotonic() + 20
+    while processes_in(folder) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert processes_in(folder) == []
+    browser.post(f"/api/tasks/{task}/resume")
+    while (now := supervise(browser, task, "running", "queued")["facts"]["evaluations"]) <= before:
+        pass
+    assert now > before
+    browser.post(f"/api/tasks/{task}/cancel")
+    supervise(browser, task, "cancelled")
+
+
+@pytest.mark.parametrize(
+    "smuggled",
+    [
+        {"engine": {"name": "dask", "options": {"address": "tcp://10.0.0.1:8786"}}},
+        {"engine": {"name": "parsl", "options": {"provider": "slurm"}}, "workers": 64},
+        {"engine": "mpi", "workers": 512},
+        {"workers": 10**6},
+    ],
+)
+def test_a_config_says_nothing_of_engines(
+    smuggled: dict[str, Any], silicon: dict[str, Any], tmp_path: Path
+) -> None:
+    place = Place({}, EngineSettings(name="processes", workers=2))
+    kind = kind_of("forcefield")
+    config = silicon | {"run": smuggled | {"budget": 5}}
+    assert kind.problems(config, place) == []
+    kind.prepare(config, tmp_path, place)
+    told = json.loads((tmp_path / "config.json").read_text())["run"]
+    assert told == {"budget": 5, "engine": place.engine.model_dump(mode="json")}
+    assert kind.command(tmp_path, fresh=True)[0] == "mlcore"
+    assert kind.problems(silicon | {"engines": smuggled}, place)
+
+
+def test_a_task_has_no_more_workers_than_its_engine(browser: httpx.Client) -> None:
+    for asked in ({"engine": "batch", "workers": 3}, {"engine": "parsl"}):
+        answer = browser.post("/api/tasks", json={"kind": "forcefield", **asked})
+        assert answer.status_code == 400, answer.text

@@ -14,6 +14,7 @@ from mlcore.io import write_text
 from mlcore.io.toml import field_problems
 from mlcore.studio.kinds.face import CONFIG, Download, Kind, Place, Problem, Progress, Step
 from mlcore.studio.kinds.fit_view import fit_view
+from mlcore.studio.kinds.mpi import launched
 from mlcore.studio.kinds.paths import resolved, strangers
 
 __all__ = ["ForceField"]
@@ -76,7 +77,9 @@ class ForceField(Kind):
     def command(self, folder: Path, fresh: bool) -> list[str]:
         begun = (folder / "run" / "history.jsonl").is_file() and not fresh
         words = ["resume", "run"] if begun else ["fit", CONFIG, "--out", "run"]
-        return ["mlcore", "forcefield", *words, "--quiet"]
+        ranks = _ranks(folder)
+        program = launched(ranks, "mlcore.forcefield") if ranks else ["mlcore", "forcefield"]
+        return [*program, *words, "--quiet"]
 
     def progress(self, folder: Path) -> Progress:
         events = _events(folder / "run" / "events.jsonl")
@@ -124,6 +127,12 @@ class ForceField(Kind):
     def _budget(self, folder: Path) -> int:
         told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         return int(told.get("run", {}).get("budget", 2000))
+
+
+def _ranks(folder: Path) -> int:
+    """Of the MPI job that a fit is, the one that drives it among them; 0: it is none."""
+    told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["run"]["engine"]
+    return int(told["workers"]) + 1 if told["name"] == "mpi" else 0
 
 
 def _placed(text: str) -> Problem:
