@@ -287,6 +287,17 @@ def test_configs_are_written_as_toml_without_loss() -> None:
         assert tomllib.loads(toml(kind.example())) == kind.example()
 
 
+@pytest.mark.parametrize("odd", [3, "x", None, [], [3], {"a": 1}, True, 1e300, [[]]])
+def test_odd_sections_are_problems(odd: Any) -> None:
+    """Of every kind; and a draft that holds them is listed."""
+    place = Place({}, EngineSettings(name="serial", workers=1))
+    for kind in kinds().values():
+        for name in {*kind.example(), "targets", "cost", "fit", "levels", "cells", "grid"}:
+            config = {**kind.example(), name: odd}
+            assert all(one.message for one in kind.problems(config, place))
+            assert isinstance(kind.summary(config), str)
+
+
 @pytest.mark.parametrize("kind", ["mobility", "integrators", "sagesnet", "sagesnet_run"])
 @pytest.mark.parametrize(
     "config",

@@ -116,12 +116,18 @@ class ForceField(Kind):
         return [Download(n, title, run / f) for f, n, title in offered if (run / f).exists()]
 
     def summary(self, config: Mapping[str, Any]) -> str:
-        model = config.get("model", {})
-        return f"{model.get('form', '?')} for {', '.join(map(str, model.get('species', ())))}"
+        model = config.get("model")
+        model = model if isinstance(model, Mapping) else {}
+        species = model.get("species")
+        named = species if isinstance(species, list | tuple) else ()
+        return f"{model.get('form', '?')} for {', '.join(map(str, named))}"
 
     def _engined(self, config: Mapping[str, Any], place: Place) -> dict[str, Any]:
         """Engines are the studio's, whatever a config says."""
-        run = {k: v for k, v in dict(config.get("run") or {}).items() if k != "workers"}
+        told = config.get("run") or {}
+        if not isinstance(told, Mapping):
+            return dict(config)  # is refused
+        run = {k: v for k, v in told.items() if k != "workers"}
         return {**config, "run": {**run, "engine": place.engine.model_dump(mode="json")}}
 
     def _budget(self, folder: Path) -> int:

@@ -163,16 +163,16 @@ def _vast(config: Mapping[str, Any]) -> Iterable[Problem]:
     if isinstance(levels, list) and len(levels) > _LEVELS:
         yield Problem("levels", f"there are at most {_LEVELS}")
     tables = [("cells", config.get("cells")), ("grid", config.get("grid"))]
-    tables += [(f"levels.{k}", one) for k, one in enumerate(levels or ()) if k < _LEVELS]
+    some = levels[:_LEVELS] if isinstance(levels, list) else []
+    tables += [(f"levels.{k}", one) for k, one in enumerate(some)]
     for at, told in tables:
         for name, value in told.items() if isinstance(told, Mapping) else ():
             most = _SPACE if name in ("space", "time", "frames") else _MOST.get(name)
             numbers = value if isinstance(value, list) else [value]
             if most and any(isinstance(one, int | float) and one > most for one in numbers):
                 yield Problem(f"{at}.{name}", f"must be at most {most}")
-    elements = (
-        dict(config["cells"]).get("elements") if isinstance(config.get("cells"), Mapping) else ()
-    )
+    cells = config.get("cells")
+    elements = cells.get("elements") if isinstance(cells, Mapping) else ()
     if isinstance(elements, list) and len(elements) > 32:
         yield Problem("cells.elements", "must be at most 32")
 
