@@ -103,7 +103,7 @@ export function objectForm(schema, defs, value, changed, path, { only, skip = []
 }
 
 function oneField(name, one, defs, value, changed, path, needed) {
-  const said = (one.description ?? "").replaceAll("``", "").replace(/\bNone\b/g, "nothing");
+  const said = (one.description ?? "").replaceAll("`", "").replace(/\bNone\b/g, "nothing");
   const shown = empty(one.default) || typeof one.default === "object" ? "" : String(one.default);
   const hint = { placeholder: shown };
   const label = title(name) + (needed ? " (needed)" : "");
@@ -111,7 +111,7 @@ function oneField(name, one, defs, value, changed, path, needed) {
   if (one.enum) return add(choice([["", shown ? `(${shown})` : "–"], ...one.enum.map((v) => [String(v), String(v)])], value, changed));
   if (one.type === "boolean") return add(tick(value ?? one.default, changed));
   if (one.type === "number" || one.type === "integer") return add(number(value, changed, hint));
-  if (one.type === "string") return add(words(value, changed, { ...hint, list: document.getElementById("references") ? "references" : false }));
+  if (one.type === "string") return add(words(value, changed, document.getElementById("references") ? { ...hint, list: "references" } : hint));
   if (one.type === "numbers") return add(numbers(value, changed));
   if (one.type === "array" && ["number", "integer"].includes(one.items?.type ?? one.prefixItems?.[0]?.type)) return add(numbers(value, changed));
   if (one.type === "array" && solved(one.items ?? {}, defs).type === "string") return add(list(value, changed));
