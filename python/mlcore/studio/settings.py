@@ -17,7 +17,9 @@ SETTINGS = "studio.toml"
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
 
 
 class Limits(Section):
@@ -86,8 +88,7 @@ class Settings(Section):
             FileFormatError: naming what is wrong in it.
         """
         path = folder / SETTINGS
-        # validated, so that engines are there by default too
-        return read_model(path, cls) if path.is_file() else cls.model_validate({"engines": {}})
+        return read_model(path, cls) if path.is_file() else cls()
 
 
 def default_folder() -> Path:
