@@ -211,7 +211,7 @@ class Following:
         self.seconds = 0.0
         self.best: Best | None = None
         self.stages: list[str] = []
-        self.totals, self.clock = Thinned(), Thinned()
+        self.totals, self.clock = Thinned(1200), Thinned(1200)
         self.tried, self.better, self.aims = Thinned(300), Thinned(1000), Thinned(1000)
         self.failures: Counter[str] = Counter()
         self.last: Mapping[str, Any] | None = None

@@ -4,6 +4,7 @@ import { element } from "/static/studio.js";
 const SERIES = 8;
 const tones = ["ink", "quiet", "accent", "other", "good", "bad"];
 const drawn = new Map(); // plot element -> told figure, to be drawn again when the theme changes
+const latest = new WeakMap(); // plot element -> told figure, drawn or not yet
 
 /** The colours of this moment. */
 function palette() {
@@ -102,8 +103,8 @@ function sectioned(root, name) {
   const id = `section-${(name || "figures").toLowerCase().replaceAll(/[^a-z0-9]+/g, "-")}`;
   let section = document.getElementById(id);
   if (!section) {
-    section = element("section", { id, class: "shown", "aria-labelledby": `${id}-title` },
-      element("h2", { id: `${id}-title` }, name || "Figures"),
+    section = element("section", { id, class: "shown" },
+      element("h2", {}, name || "Figures"),
       element("div", { class: "figures" }), element("div", { class: "tables" }));
     root.append(section);
   }
@@ -119,24 +120,41 @@ function card(root, told) {
   if (made) return made;
   const data = element("button", { type: "button", class: "small", title: "Its numbers, as CSV" }, "Data");
   made = element("figure", { id, class: told.wide ? "figure wide" : "figure" },
-    element("figcaption", { id: `${id}-title` }, element("span", {}, told.title), data),
-    element("div", { class: "plot", role: "img", "aria-labelledby": `${id}-title`, "aria-describedby": `${id}-text` }),
+    element("figcaption", {}, element("span", { id: `${id}-title` }, told.title), data),
+    element("div", { class: "plot", role: "group", "aria-labelledby": `${id}-title`, "aria-describedby": `${id}-text` }),
     element("p", { class: "hidden", id: `${id}-text` }));
   data.setAttribute("aria-label", `Numbers of ${told.title}, as CSV`);
   const plot = made.querySelector(".plot");
-  data.addEventListener("click", () => keep(numbers(drawn.get(plot)), `${told.name}.csv`, "text/csv"));
+  data.addEventListener("click", () => keep(numbers(latest.get(plot)), `${told.name}.csv`, "text/csv"));
   sectioned(root, told.section).querySelector(".figures").append(made);
+  watch.observe(plot);
   return made;
 }
 
-const signatures = new Map();
+const signatures = new WeakMap();
+const waiting = new Map(); // plot element -> told figure, drawn when people come to see it
+const seen = new WeakSet();
 
-/** Draw figures into sections of `root`; those that did not change are left alone. */
+const watch = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) seen.add(target); else seen.delete(target);
+    if (isIntersecting && waiting.has(target)) { draw(target, waiting.get(target)); waiting.delete(target); }
+  }
+}, { rootMargin: "200px" });
+
+/** Draw figures into sections of `root`: those that are seen and have changed, the others when they come into view. */
 export async function figures(root, list) {
   if (!window.Plotly) await new Promise((ready) => addEventListener("load", ready, { once: true }));
   const names = new Set(list.map((told) => `figure-${told.name}`));
   for (const old of root.querySelectorAll("figure.figure")) {
-    if (!names.has(old.id) && old.querySelector(":scope > .plot")) { Plotly.purge(old.querySelector(".plot")); old.remove(); }
+    if (!names.has(old.id)) {
+      const plot = old.querySelector(".plot");
+      watch.unobserve(plot);
+      waiting.delete(plot);
+      drawn.delete(plot);
+      Plotly.purge(plot);
+      old.remove();
+    }
   }
   for (const told of list) {
     const made = card(root, told);
@@ -145,7 +163,9 @@ export async function figures(root, list) {
     signatures.set(made, signature);
     made.querySelector("figcaption span").textContent = told.title;
     made.querySelector("p.hidden").textContent = told.text ?? "";
-    await draw(made.querySelector(".plot"), told);
+    const plot = made.querySelector(".plot");
+    latest.set(plot, told);
+    if (seen.has(plot)) { await draw(plot, told); waiting.delete(plot); } else waiting.set(plot, told);
   }
 }
 

@@ -10,6 +10,7 @@ const may = {
   clone: null, delete: ["draft", "paused", "cancelled", "failed", "done"],
 };
 const PAUSE = 500; // ms at least between two looks at figures
+const OFFERS = 5000; // and between two at what can be taken home
 const at = (name) => document.getElementById(name);
 
 function put(node, text) { if (node && node.textContent !== text) node.textContent = text; }
@@ -147,7 +148,7 @@ async function playback() {
 }
 
 // never more than one look at a time; what changed meanwhile is seen by the next
-let looking = false, wanted = false;
+let looking = false, wanted = false, offered = { state: "", at: -Infinity };
 async function refresh() {
   wanted = true;
   if (looking || document.hidden) return;
@@ -158,7 +159,10 @@ async function refresh() {
     try {
       wanted = (await look()) || wanted;
       await log();
-      await downloads();
+      if (task.state !== offered.state || begun - offered.at > OFFERS) {
+        offered = { state: task.state, at: begun };
+        await downloads();
+      }
       if (task.state === "done") await playback();
     } catch (problem) {
       if (problem.status) note(problem.message, true);
@@ -209,7 +213,12 @@ if (dialog) {
     }
     form.querySelector('[aria-invalid="true"]')?.focus();
   };
-  at("publish").addEventListener("click", () => { tell([]); dialog.showModal(); });
+  at("publish").addEventListener("click", () => {
+    const { name, title } = form.elements;
+    name.value ||= title.value.normalize("NFKD").replaceAll(/[^A-Za-z0-9._+-]+/g, "-").replaceAll(/^[^A-Za-z0-9]+|-+$/g, "").toLowerCase().slice(0, 100);
+    tell([]);
+    dialog.showModal();
+  });
   at("publish-not").addEventListener("click", () => dialog.close());
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
