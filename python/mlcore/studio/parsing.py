@@ -68,11 +68,18 @@ def main(folder: Path) -> int:
 
 def _limited(limits: Mapping[str, Any]) -> None:
     seconds = int(limits["seconds"]) + 1
-    resource.setrlimit(resource.RLIMIT_AS, (limits["bytes"], limits["bytes"]))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limits["stored"], limits["stored"]))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _lowered(resource.RLIMIT_AS, limits["bytes"])
+    _lowered(resource.RLIMIT_CPU, seconds)
+    _lowered(resource.RLIMIT_FSIZE, limits["stored"])
+    _lowered(resource.RLIMIT_CORE, 0)
     os.umask(0o077)
+
+
+def _lowered(which: int, most: int) -> None:
+    """Those of the server stay where they are lower."""
+    _, hard = resource.getrlimit(which)
+    value = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(which, (value, value))
 
 
 def _shut(network: bool) -> None:
@@ -143,7 +150,9 @@ def _of_files(
 def _pulled(asked: Mapping[str, Any]) -> Dataset:
     from mlcore.forcefield.structures import Dataset, fetch
 
-    group = fetch(asked["ids"], key=asked["key"], corrected=asked["corrected"])
+    given = {"key": asked["key"], "corrected": asked["corrected"]}
+    # what does not answer is told before the time is over
+    group = fetch(asked["ids"], **given, timeout=15.0, retries=2)
     return Dataset({"materials project": group}, name=asked["title"])
 
 
