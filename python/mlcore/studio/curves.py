@@ -10,6 +10,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations_with_replacement
 from typing import Any, Protocol
@@ -31,6 +32,7 @@ _POINTS, _ANGLES = 120, 76
 _SHORTEST, _LARGEST = 0.5, 15.0  # A
 _MOST = 12  # angle functions; more are not read in one plot
 _SECONDS = 20.0
+_TURNS = threading.BoundedSemaphore(2)  # processes that draw at once
 _DEEP, _ZERO = 1e-6, 1e-4  # eV, of a bond, and of angles that do not matter
 _BOX = 30.0  # A, of charges, which know no end
 
@@ -198,10 +200,14 @@ def _curve(name: str, x: Array, energy: Array) -> Curve:
 def _elsewhere(model: Model, values: Mapping[str, float]) -> Curves:
     asked = json.dumps({"model": model.record(), "values": dict(values)})
     words = [sys.executable, "-m", "mlcore.studio.curves"]
+    if not _TURNS.acquire(timeout=_SECONDS):
+        return Curves(pairs=[], angles=[], words="others are drawn just now; try again in a while")
     try:
         done = subprocess.run(words, input=asked, capture_output=True, text=True, timeout=_SECONDS)
     except subprocess.TimeoutExpired:
         return Curves(pairs=[], angles=[], words=f"no curve within {_SECONDS:.0f} s")
+    finally:
+        _TURNS.release()
     try:
         return Curves.model_validate_json(done.stdout.strip().rpartition("\n")[2])
     except ValueError:

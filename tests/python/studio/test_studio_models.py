@@ -50,6 +50,7 @@ def test_a_form_tells_the_parameters_of_its_species(browser: httpx.Client) -> No
         ("eam/table", {"species": ["Cu"], "options": '{"source": "/etc/passwd"}'}, 400),
         ("hybrid/overlay", {"species": ["Cu"], "options": '{"parts": {"a": "x.py", "b": "zbl"}}'}, 400),
         ("lj/cut", {"species": ["Ar"], "options": "["}, 400),
+        ("snap", {"species": ["Ta"], "options": '{"twojmax": 20, "chem": true}'}, 400),
     ],
 )  # fmt: skip
 def test_what_is_no_form_is_refused(

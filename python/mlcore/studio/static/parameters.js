@@ -39,7 +39,7 @@ export function parameterTable(root, table, told, changed, { sliders = false, pr
   few.checked = long && Object.keys(told.free).length > 0;
   const body = element("tbody");
   const count = element("span", { class: "quiet", role: "status" });
-  const heads = ["Free", "Parameter", sliders ? "Value" : "Initial", ...(sliders ? [""] : []), "Lower", "Upper", "Scale", "Tie: arithmetic of others", "Unit", "What it does"];
+  const heads = ["Free", "Parameter", sliders ? "Value" : "Initial", ...(sliders ? ["Slider"] : []), "Lower", "Upper", "Scale", "Tie: arithmetic of others", "Unit", "What it does"];
   const head = element("tr", {}, ...heads.map((one) => element("th", { scope: "col" }, one)));
   const whole = element("table", { class: "parameters" }, element("caption", { class: "hidden" }, "Parameters"), element("thead", {}, head), body);
   root.replaceChildren(

@@ -28,7 +28,7 @@ function searchCard(path, title, more) {
     const rest = own.text.split("\n\n").slice(1).join(" ");
     parts.push(element("details", {}, element("summary", {}, "Options"), rest ? element("p", { class: "quiet" }, rest) : "", inside));
   }
-  return element("section", { "aria-label": title }, ...parts);
+  return element("div", { role: "group", "aria-label": title }, ...parts);
 }
 
 function draw() {
