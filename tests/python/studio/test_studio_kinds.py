@@ -24,6 +24,7 @@ from mlcore.sagesnet.automata.rules import CountRule
 from mlcore.sagesnet.automata.soups import soups
 from mlcore.studio.kinds import kind_of, kinds
 from mlcore.studio.kinds.face import Place
+from mlcore.studio.kinds.films import CellFilm, PointFilm, TrajectoryFilm
 from mlcore.studio.kinds.inputs import Inputs
 from mlcore.studio.kinds.trained import toml
 
@@ -333,6 +334,25 @@ def test_files_are_those_of_the_upload_alone(tmp_path: Path) -> None:
     assert not inputs.problems
     inputs.link(tmp_path / "task")
     assert (tmp_path / "task" / "inputs" / "one" / "a.npy").read_bytes() == b"x"
+
+
+# -- films -----------------------------------------------------------------------------------------
+def test_a_trajectory_is_shown_in_its_box(tmp_path: Path) -> None:
+    film = TrajectoryFilm(driven(tmp_path / "pushed.dump", 3), "pushed")
+    assert film.count == 241
+    frame = film.frame(240)
+    places = np.array(frame["positions"])
+    assert places.shape == (6, 3) and places.min() >= 0 and places.max() <= BOX
+    assert frame["cell"] == (BOX * np.eye(3)).tolist() and frame["pbc"] == [True] * 3
+
+
+def test_large_films_are_thinned(tmp_path: Path) -> None:
+    points = PointFilm(np.zeros((1000, 50_000, 2), np.float32), "many")
+    assert points.count == 400
+    assert np.shape(points.frame(399)["positions"]) == (16_667, 3)
+    np.save(tmp_path / "cells.npy", np.ones((2, 1, 100, 100, 1), np.int8))
+    grid = CellFilm(tmp_path / "cells.npy", "cells").frame(1)["grid"]
+    assert grid["shape"] == [34, 34, 1] and len(grid["values"]) == 34 * 34
 
 
 # -- engines ---------------------------------------------------------------------------------------

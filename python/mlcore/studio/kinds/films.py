@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CellFilm", "Film", "Filmed", "PointFilm", "TrajectoryFilm"]
+__all__ = ["LARGEST", "CellFilm", "Film", "Filmed", "PointFilm", "TrajectoryFilm"]
 
+LARGEST = 256 << 20
+"""Bytes of a file that is read for a film."""
 MOST_FRAMES = 400
 _ATOMS, _CELLS = 20_000, 48  # most atoms, most cells along an axis that travel
 _HELIUM = 2

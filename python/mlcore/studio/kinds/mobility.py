@@ -11,7 +11,7 @@ from mlcore.errors import Error
 from mlcore.io.standing import read_standing
 from mlcore.studio.figures import Tone, figure, lines, points, table
 from mlcore.studio.kinds.face import Download, Kind, Place, Problem, Progress, Step
-from mlcore.studio.kinds.films import Film, Filmed, TrajectoryFilm
+from mlcore.studio.kinds.films import LARGEST, Film, Filmed, TrajectoryFilm
 from mlcore.studio.kinds.inputs import Inputs
 from mlcore.studio.kinds.trained import (
     CONFIG,
@@ -140,7 +140,7 @@ class Mobility(Filmed, Kind):
 
     def film(self, folder: Path) -> Film | None:
         runs = sorted((folder / "run").glob("simulate-*/run1/trajectory.dump"))
-        if not runs:
+        if not runs or runs[0].stat().st_size > LARGEST:
             return None
         name = runs[0].parts[-3].removeprefix("simulate-")
         return TrajectoryFilm(runs[0], f"{name}: the learned model in LAMMPS")

@@ -194,7 +194,9 @@ def _summarised(summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     if levels:
         names = [f"level {one['level']}" for one in levels]
         best = [one["best"] for one in levels]
-        yield figure("levels", "Best loss of each level", [bars(names, best)], x="loss")
+        yield figure(
+            "levels", "Best loss of each level", [bars(names, best)], x="loss", section="Levels"
+        )
 
 
 def _tables(summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
@@ -206,4 +208,4 @@ def _tables(summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
              one.get("effective_rank", ""), round(one["seconds"], 1)]
             for one in levels
         ]  # fmt: skip
-        yield table("levels", "Levels", columns, rows)
+        yield table("levels", "Levels", columns, rows, section="Levels")

@@ -205,11 +205,15 @@ def _shares(frames: Any, keep: Any, steps: Any) -> Iterable[dict[str, Any]]:
     for state in range(1, states):
         part = [count[state] / size if state < len(count) else 0.0 for count in counts]
         traces.append(lines(steps, part, f"state {state}"))
-    yield figure("shares", "Cells in each state", traces, x="step", y="part of all cells")
+    yield figure(
+        "shares", "Cells in each state", traces, x="step", y="part of all cells", section="Motion"
+    )
     changed = [float(np.mean(np.asarray(frames[a]) != frames[b])) for a, b in pairwise(keep)]
     if changed:
         one = lines(steps[1:], changed, "", tone="accent")
-        yield figure("changed", "Cells that change", [one], x="step", y="part of all cells")
+        yield figure(
+            "changed", "Cells that change", [one], x="step", y="part of all cells", section="Motion"
+        )
 
 
 def _moves(frames: Any, keep: Any, steps: Any) -> Iterable[dict[str, Any]]:
@@ -220,4 +224,4 @@ def _moves(frames: Any, keep: Any, steps: Any) -> Iterable[dict[str, Any]]:
     most = [float(one.max()) for one in apart]
     traces = [lines(steps, mean, "root mean square", tone="accent")]
     traces.append(lines(steps, most, "largest", tone="quiet"))
-    yield figure("moves", "Displacement from the start", traces, x="step", y="Å")
+    yield figure("moves", "Displacement from the start", traces, x="step", y="Å", section="Motion")

@@ -230,4 +230,6 @@ def learning(name: str, title: str, logs: Mapping[str, Path]) -> dict[str, Any] 
             traces.append(lines(epochs, values, called, tone=tone if len(logs) == 1 else None))
     if not traces:
         return None
-    return figure(name, title, traces, x="epoch", y="loss", log_y=min(every) > 0)
+    return figure(
+        name, title, traces, x="epoch", y="loss", log_y=min(every) > 0, section="Training"
+    )
