@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from ase.build import bulk
+from chromium import launched, looked_at
 from fastapi import FastAPI
 from mlcore.forcefield.config import parse
 from mlcore.forcefield.pictures import best_so_far
@@ -22,8 +23,10 @@ from mlcore.forcefield.structures import Dataset, labelled
 from mlcore.studio.figures import MOST, bars, figure, histogram, kept, lines, plain, points, table
 from mlcore.studio.following import FOLLOWED, Followed, Following, Lines, Thinned, read_json
 from mlcore.studio.kinds.fit_view import fit_view, standing
-from mlcore.studio.store import State, Task, User
+from mlcore.studio.store import State, Store, Task, User
+from playwright.sync_api import expect
 from pydantic_core import to_json
+from server import Server
 from sqlalchemy import select
 
 Until = Callable[..., dict[str, Any]]
@@ -424,3 +427,53 @@ def test_others_tasks_are_neither_seen_nor_compared(
     assert ben.get(f"/api/tasks/{hers}/view").status_code == 404
     assert ben.get("/api/compare", params={"task": [his, hers]}).status_code == 404
     assert ben.get("/compare", params={"task": [his, hers]}).status_code == 404
+
+
+def test_figures_grow_while_people_look_at_them(folder: Path, run: Path, tmp_path: Path) -> None:
+    """In a browser: what is new comes by itself, zooms stay, one look at a time, numbers as a file."""
+    server = Server(folder)
+    try:
+        store = Store(folder)
+        short = tmp_path / "run"
+        whole = (run / "history.jsonl").read_bytes().splitlines(keepends=True)
+        shutil.copytree(run, short)
+        (short / "history.jsonl").write_bytes(b"".join(whole[:40]))
+        (short / "result.json").unlink()
+        with store.session() as session:
+            user = session.scalars(select(User)).one()
+            task = Task(user_id=user.id, kind="forcefield", title="Watched", state=State.PAUSED)
+            session.add(task)
+        shutil.copytree(short, store.task_folder(task) / "run")
+        with launched() as chromium, looked_at(chromium, server.address) as page:
+            page.goto(f"/login?key={server.key}")
+            looks = {"now": 0, "most": 0}
+
+            def asked(request: Any, by: int) -> None:
+                if request.url.endswith("/view"):
+                    looks["now"] += by
+                    looks["most"] = max(looks.values())
+
+            page.on("request", lambda request: asked(request, 1))
+            page.on("requestfinished", lambda request: asked(request, -1))
+            page.goto(f"/tasks/{task.id}")
+            plot = "document.querySelector('#figure-convergence .plot')"
+            ends = f"{plot}?.data?.at(-1).x.at(-1)"
+            count_told = page.locator('[data-number="evaluations"] dd').first
+            expect(count_told).to_have_text("40", timeout=60_000)
+            page.evaluate(f"Plotly.relayout({plot}, {{'xaxis.range': [5, 30]}})")
+            for count in (60, 80):
+                path = store.task_folder(task) / "run" / "history.jsonl"
+                path.write_bytes(b"".join(whole[:count]))
+                with store.session() as session:
+                    session.get_one(Task, task.id).line = f"{count} evaluations"
+                expect(count_told).to_have_text(str(count), timeout=60_000)
+                assert page.evaluate(ends) == count
+            assert page.evaluate(f"{plot}.layout.xaxis.range") == [5, 30]
+            assert looks["most"] == 1
+            with page.expect_download() as told:
+                page.get_by_role("button", name="Numbers of Convergence, as CSV").click()
+            rows = told.value.path().read_text().splitlines()
+            assert rows[0] == "series,evaluations,score" and len(rows) > 81
+        store.close()
+    finally:
+        server.close()

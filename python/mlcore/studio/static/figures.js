@@ -156,6 +156,7 @@ export async function figures(root, list) {
       old.remove();
     }
   }
+  const later = [];
   for (const told of list) {
     const made = card(root, told);
     const signature = JSON.stringify(told);
@@ -166,6 +167,14 @@ export async function figures(root, list) {
     const plot = made.querySelector(".plot");
     latest.set(plot, told);
     if (seen.has(plot)) { await draw(plot, told); waiting.delete(plot); } else waiting.set(plot, told);
+    if (!drawn.has(plot)) later.push(plot);
+  }
+  // each is there once, also where nobody has come to see it
+  for (const plot of later) {
+    await new Promise((ready) => requestIdleCallback(ready, { timeout: 200 }));
+    const told = waiting.get(plot);
+    waiting.delete(plot);
+    if (told && plot.isConnected) await draw(plot, told);
   }
 }
 

@@ -179,7 +179,8 @@ const asks = { delete: "Throw the task and all it made away?", restart: "Start o
 
 root.addEventListener("click", (event) => {
   const what = event.target.dataset?.do;
-  if (!what || (asks[what] && !confirm(asks[what]))) return;
+  const asked = what === "delete" || (what === "restart" && task.state === "done");
+  if (!what || (asked && !confirm(asks[what]))) return;
   attempt(async () => {
     if (what === "delete") {
       await ask(`/tasks/${id}`, "DELETE");
