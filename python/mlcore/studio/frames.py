@@ -45,7 +45,9 @@ def flags_of(found: Findings) -> dict[int, list[Flag]]:
 
 def marked(flags: Mapping[int, Sequence[Flag]]) -> dict[int, str]:
     """Structures with an error or a warning, and what is said of each."""
-    said = {k: [f["message"] for f in of if f["severity"] != "note"] for k, of in sorted(flags.items())}
+    said = {
+        k: [f["message"] for f in of if f["severity"] != "note"] for k, of in sorted(flags.items())
+    }
     return {k: "<br>".join(messages) for k, messages in said.items() if messages}
 
 
