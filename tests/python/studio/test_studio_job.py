@@ -467,7 +467,8 @@ def test_figures_grow_while_people_look_at_them(folder: Path, run: Path, tmp_pat
                 with store.session() as session:
                     session.get_one(Task, task.id).line = f"{count} evaluations"
                 expect(count_told).to_have_text(str(count), timeout=60_000)
-                assert page.evaluate(ends) == count
+                while page.evaluate(ends) != count:
+                    page.wait_for_timeout(50)
             assert page.evaluate(f"{plot}.layout.xaxis.range") == [5, 30]
             assert looks["most"] == 1
             with page.expect_download() as told:

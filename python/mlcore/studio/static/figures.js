@@ -157,6 +157,7 @@ export async function figures(root, list) {
     }
   }
   const later = [];
+  for (const told of list) card(root, told);
   for (const told of list) {
     const made = card(root, told);
     const signature = JSON.stringify(told);

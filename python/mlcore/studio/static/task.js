@@ -1,6 +1,6 @@
 // A task while it runs: its state by server-sent events, its figures and log when something changed.
 import { ask, attempt, duration, element, note } from "/static/studio.js";
-import { figures, tables } from "/static/figures.js";
+import { figures, sections, tables } from "/static/figures.js";
 
 const root = document.getElementById("task");
 const id = root.dataset.task;
@@ -91,8 +91,6 @@ async function look() {
   const view = await ask(`/tasks/${id}/view`);
   const place = at("shown");
   if (view.figures.length || view.tables.length) at("waiting")?.remove();
-  await figures(place, view.figures);
-  tables(place, view.tables);
   numbers(view.numbers ?? []);
   const warnings = (view.warnings ?? []).join("\n");
   if (at("warnings").dataset.told !== warnings) {
@@ -101,7 +99,11 @@ async function look() {
   }
   at("snippet").hidden = !view.snippet;
   put(at("snippet-text"), view.snippet ?? "");
+  // everything has its place before anything is drawn, so that nothing jumps
+  sections(place, new Set([...view.figures, ...view.tables].map((one) => one.section)));
   contents();
+  tables(place, view.tables);
+  await figures(place, view.figures);
   return view.behind;
 }
 
