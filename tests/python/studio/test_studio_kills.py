@@ -88,9 +88,7 @@ def test_a_killed_supervisor_is_followed_by_another(served: Server, long: dict[s
         until(browser, task, "cancelled")
 
 
-def test_a_fit_that_is_killed_again_and_again_fails(
-    served: Server, long: dict[str, Any]
-) -> None:
+def test_a_fit_that_is_killed_again_and_again_fails(served: Server, long: dict[str, Any]) -> None:
     with served.browser() as browser:
         task = submitted(browser, long)
         for _ in range(3):

@@ -26,7 +26,9 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def filled(studio: Server, module_silicon: dict, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:  # type: ignore[type-arg]
+def filled(
+    studio: Server, module_silicon: dict, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:  # type: ignore[type-arg]
     """Ids of what is there: a data set, a draft, a fit that is done, one that was cancelled."""
     from ase.build import bulk
     from ase.io import write
@@ -44,7 +46,8 @@ def filled(studio: Server, module_silicon: dict, tmp_path_factory: pytest.TempPa
         for task in tasks:
             until(browser, task, "done")
         cookie = browser.cookies["mlcore_studio"]
-    return {"data": answer.json()["id"], "draft": draft, "done": tasks[0], "other": tasks[1], "cookie": cookie}
+    ids = {"data": answer.json()["id"], "draft": draft, "done": tasks[0], "other": tasks[1]}
+    return ids | {"cookie": cookie}
 
 
 PAGES = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import re
 import time
 from pathlib import Path
@@ -94,7 +95,16 @@ def test_other_hosts_are_not_served(browser: Browser) -> None:
 
 
 def test_pages_run_no_script_of_others(browser: Browser) -> None:
-    for path in ("/", "/login", "/account", "/data", "/models", "/library", "/new", "/static/studio.js"):
+    for path in (
+        "/",
+        "/login",
+        "/account",
+        "/data",
+        "/models",
+        "/library",
+        "/new",
+        "/static/studio.js",
+    ):
         answer = browser.get(path)
         policy = answer.headers["content-security-policy"]
         assert "script-src 'self';" in policy, path
@@ -148,6 +158,35 @@ def test_configs_name_no_files_of_the_server(browser: Browser, path: str, silico
         assert "data sets" in problems[0]["message"], problems
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"form": "{file}", "species": ["Si"]},
+        {"form": "{file}:probe", "species": ["Si"]},
+        {"form": "../{file}", "species": ["Si"]},
+        {"form": "reaxff", "species": ["C"], "options": {"source": "/etc/passwd"}},
+        {"form": "eam/table", "species": ["Cu"], "options": {"source": "/etc/passwd"}},
+        {"form": "hybrid/overlay", "species": ["Si"], "options": {"parts": {"a": "{file}"}}},
+        {"form": "hybrid/overlay", "species": ["Si"], "options": {"parts": ["{file}"]}},
+        {"form": "snap", "species": ["Si"], "options": {"twojmax": 400}},
+    ],
+)
+def test_forms_are_neither_programs_nor_files_of_the_server(
+    browser: Browser, tmp_path: Path, silicon: dict[str, Any], model: dict[str, Any]
+) -> None:
+    program, ran = tmp_path / "probe.py", tmp_path / "ran"
+    program.write_text(f"open({str(ran)!r}, 'w')\n")
+    told = json.loads(json.dumps(model).replace("{file}", str(program)))
+    config = silicon | {"model": told}
+    checked = browser.post("/api/kinds/forcefield/check", json={"config": config}).json()
+    assert checked
+    assert checked[0]["field"].startswith("model"), checked
+    assert "root:" not in json.dumps(checked)
+    asked = {"kind": "forcefield", "config": config, "submit": True}
+    assert browser.post("/api/tasks", json=asked).status_code == 422
+    assert not ran.exists()
+
+
 def test_configs_choose_no_engine_options(browser: Browser, silicon: dict[str, Any]) -> None:
     """What a config says of engines is the server's to say."""
     run = {"budget": 5, "engine": {"name": "parsl", "options": {"worker_init": "touch /tmp/x"}}}
@@ -173,7 +212,9 @@ def test_others_tasks_are_not_there(two: tuple[Browser, Browser]) -> None:
             given = {"json": {}} if method in ("post", "patch") else {}
             status = ben.request(method, inner, **given).status_code
             assert status in (404, 422), (method, inner, status)
-            if status == 422:  # the body is looked at first; with a right one it is not there either
+            if (
+                status == 422
+            ):  # the body is looked at first; with a right one it is not there either
                 assert method in ("post", "patch")
     for page in (f"/tasks/{task}", f"/drafts/{task}"):
         assert ben.get(page).status_code == 404

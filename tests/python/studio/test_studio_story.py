@@ -8,7 +8,6 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 from ase.io import read, write
 from chromium import launched, looked_at
@@ -139,5 +138,6 @@ def runs_in_lammps(archive: Path, home: Path) -> None:
         [program, "-in", "in.lammps", "-log", "none"], cwd=folder, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-2000:]
-    energies = [float(line.split()[-1]) for line in done.stdout.splitlines() if "energy" in line.lower() and line.split()[-1].replace(".", "").lstrip("-").isdigit()]
-    assert np.isfinite(energies).all()
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["WARNING"] not in [row[:1] for row in rows]
+    assert any(row[:1] == ["Loop"] for row in rows) or "PotEng" in done.stdout

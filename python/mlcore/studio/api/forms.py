@@ -12,6 +12,7 @@ from mlcore.forcefield.expressions import Expression
 from mlcore.forcefield.forms import Model, families, forms, model
 from mlcore.studio.api.access import Me, refusals
 from mlcore.studio.curves import Curves, curves
+from mlcore.studio.kinds.allowed import check_options
 
 router = APIRouter(prefix="/forms", tags=["functional forms"])
 
@@ -114,32 +115,9 @@ def made(name: str, species: list[str], known: str | None, options: dict[str, An
     # a name could be the path of a program, and options those of files
     if name not in forms():
         raise HTTPException(404, "no such form")
-    family = families().get(name)
-    if options and family is not None:
-        _check_options(options, family.options.model_json_schema())
-        _check_size(options, len(species))
+    check_options(name, options or {}, len(species))
     masses = {one.removeprefix("bead:"): 1.0 for one in species if one.startswith("bead:")}
     return model(name, species, masses, known=known or None, options=options or None)
-
-
-def _check_options(options: dict[str, Any], schema: dict[str, Any]) -> None:
-    for key, value in options.items():
-        told = schema.get("properties", {}).get(key, {})
-        if "path" in str(told.get("description", "")) and value is not None:
-            raise InvalidArgument(f"options: {key}: files are not read here")
-        parts = value.values() if key == "parts" and isinstance(value, dict) else ()
-        unknown = [one for one in parts if one not in forms()]
-        if unknown or key == "options":
-            raise InvalidArgument(f"options: {key}: parts are names of forms, without options")
-
-
-def _check_size(options: dict[str, Any], species: int) -> None:
-    """Some forms have as many parameters as they are told to: no more than a page can show."""
-    layers = options.get("layers", ())
-    wide = isinstance(layers, list) and sum(n for n in layers if isinstance(n, int)) > 64
-    degree = options.get("twojmax", 6)
-    if wide or (isinstance(degree, int) and degree > 10) or (options.get("chem") and species > 3):
-        raise InvalidArgument("options: has more parameters than are shown here")
 
 
 def _told(name: str) -> dict[str, Any]:

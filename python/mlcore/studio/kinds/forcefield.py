@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from mlcore.errors import Error
 from mlcore.io import write_text
 from mlcore.io.toml import field_problems
+from mlcore.studio.kinds.allowed import not_allowed
 from mlcore.studio.kinds.face import CONFIG, Download, Kind, Place, Problem, Progress, Step
 from mlcore.studio.kinds.fit_view import fit_view
 from mlcore.studio.kinds.mpi import launched
@@ -61,7 +62,7 @@ class ForceField(Kind):
             return [Problem(field, text) for field, text in field_problems(error)]
         except Error as error:
             return [_placed(str(error))]
-        foreign = strangers(made, place)
+        foreign = strangers(made, place) + not_allowed(made.model, place)
         if foreign:
             return foreign
         try:

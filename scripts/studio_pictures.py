@@ -1,0 +1,119 @@
+"""Pictures of every page of the studio in real Chromium, for its documentation.
+
+usage: studio_pictures.py [FOLDER]      docs/studio by default
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "python" / "studio"))
+
+from ase.io import read, write  # noqa: E402
+from chromium import SIZE, launched  # noqa: E402
+from mlcore.forcefield.config.begin import begin  # noqa: E402
+from server import Server  # noqa: E402
+
+FREE = {name: {"within": 0.3} for name in ("A", "B", "lam1", "lam2", "cos0", "n")}
+PAGES = {
+    "dashboard": "/",
+    "new": "/new?kind=forcefield",
+    "wizard_model": "/drafts/{draft}/model",
+    "wizard_data": "/drafts/{draft}/data",
+    "wizard_objective": "/drafts/{draft}/objective",
+    "wizard_optimisation": "/drafts/{draft}/optimisation",
+    "wizard_submit": "/drafts/{draft}/submit",
+    "task": "/tasks/{done}",
+    "compare": "/compare?task={done}&task={other}",
+    "data": "/data",
+    "dataset": "/data/{data}",
+    "models": "/models",
+    "model": "/models/tersoff",
+    "library": "/library",
+    "account": "/account",
+}
+DARK = ("dashboard", "task", "wizard_model")
+
+
+def main(out: Path) -> None:
+    """Fill a studio, and look at it."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        server = Server(Path(name) / "studio")
+        try:
+            known = filled(server, Path(name))
+            with launched() as chromium:
+                for page in PAGES:
+                    shot(chromium, server, page, known, out / f"{page}.png", "light")
+                for page in DARK:
+                    shot(chromium, server, page, known, out / f"{page}_dark.png", "dark")
+        finally:
+            server.close()
+
+
+def filled(server: Server, place: Path) -> dict[str, str]:
+    """Data, a draft, three fits of which one runs, a published potential."""
+    begin(place / "silicon")
+    file = place / "silicon.extxyz"
+    parts = sorted((place / "silicon" / "data").glob("*.extxyz"))
+    write(file, [atoms for part in parts for atoms in read(part, ":")], format="extxyz")
+    with server.browser() as browser:
+        data = browser.post("/api/uploads", files={"files": (file.name, file.open("rb"))}).json()[
+            "id"
+        ]
+        told = browser.post("/api/suggestions", json={"upload": data}).json()["config"]
+        tasks = []
+        for seed, title in enumerate(("Silicon, Tersoff", "Silicon, another seed")):
+            config = told | {
+                "parameters": {"free": FREE, "start": OFF},
+                "run": {"budget": 1500, "seed": seed},
+            }
+            tasks.append(made(browser, title, config, submit=True))
+        draft = made(browser, "Silicon, with forces", told, submit=False)
+        for task in tasks:
+            while browser.get(f"/api/tasks/{task}").json()["state"] not in ("done", "failed"):
+                time.sleep(0.5)
+        card = {"name": "silicon-tersoff", "title": "Silicon after Tersoff, refitted",
+                "license": "CC-BY-4.0", "authors": ["A. Lovelace"], "citation": ["an example"]}  # fmt: skip
+        browser.post(f"/api/tasks/{tasks[0]}/publish", json=card)
+        long = told | {"search": {"name": "cma"}, "run": {"budget": 200_000}}
+        running = made(browser, "Silicon, a long search", long, submit=True)
+        while not browser.get(f"/api/tasks/{running}").json()["facts"].get("evaluations"):
+            time.sleep(0.5)
+        cookie = browser.cookies["mlcore_studio"]
+    return {"data": data, "draft": draft, "done": tasks[0], "other": tasks[1], "cookie": cookie}
+
+
+OFF = {"A": 2000.0, "B": 420.0, "lam1": 2.6, "lam2": 1.65, "cos0": -0.5, "n": 0.85}
+"""Where searches begin: away from the values that labelled the data."""
+
+
+def made(browser: Any, title: str, config: dict[str, Any], submit: bool) -> str:
+    asked = {"kind": "forcefield", "title": title, "config": config, "submit": submit}
+    answer = browser.post("/api/tasks", json=asked)
+    if answer.status_code != 201:
+        raise SystemExit(answer.text)
+    return str(answer.json()["id"])
+
+
+def shot(
+    chromium: Any, server: Server, name: str, known: dict[str, str], file: Path, scheme: str
+) -> None:
+    context = chromium.new_context(viewport=SIZE, base_url=server.address, color_scheme=scheme)
+    context.add_cookies(
+        [{"name": "mlcore_studio", "value": known["cookie"], "url": server.address}]
+    )
+    page = context.new_page()
+    page.goto(PAGES[name].format(**known))
+    page.wait_for_timeout(2500)
+    page.screenshot(path=str(file), full_page=False)
+    context.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "studio")
