@@ -251,3 +251,25 @@ def test_two_stages_are_one_search() -> None:
     search = setup.new_search()
     assert search.ask().shape[1] == 2
     search.close()
+
+
+@pytest.mark.parametrize("start", [{"A": 1800.0}, "si.tersoff", ["one.tersoff", "two.tersoff"]])
+def test_records_keep_what_a_field_is(start: object) -> None:
+    """Where paths may be something else too, that stays what it is, whether or not paths are moved."""
+    told = {
+        "model": {"form": "tersoff", "species": ["Si"]},
+        "parameters": {"free": ["A"], "start": start},
+        "targets": [
+            {
+                "type": "cubic_crystal",
+                "name": "diamond",
+                "structure": {"crystal": "diamond", "a": 5.43},
+                "values": {"a": 5.43},
+            }
+        ],
+    }
+    made = parse(told)
+    for kept in (made.record(), made.record("/")):
+        found = kept["parameters"]["start"]
+        assert type(found) is type(start)
+        assert isinstance(start, (str, list)) or found == start

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, PlainSerializer, SerializationInfo, ValidationInfo
+from pydantic_core import PydanticSerializationUnexpectedValue
 
 from mlcore.errors import FileFormatError
 
@@ -107,6 +108,9 @@ def _absolute(path: Path, info: ValidationInfo) -> Path:
 
 
 def _relative(path: Path, info: SerializationInfo) -> str:
+    if not isinstance(path, Path):
+        # a field that may be something else too is asked as each of them
+        raise PydanticSerializationUnexpectedValue(f"no path: {path!r}")
     base = (info.context or {}).get("base") if isinstance(info.context, dict) else None
     return str(path) if base is None else os.path.relpath(path, base)
 
