@@ -353,6 +353,7 @@ def summary(
     labels: Sequence[float],
     known: Sequence[float],
     again: Iterable[tuple[str, float]],
+    late: float | None = None,
 ) -> Numbers:
     """Errors of yield strains beside what is known without any model.
 
@@ -360,9 +361,11 @@ def summary(
         found, labels: of the sheets held out.
         known: labels of the sheets that were learned from, whose mean is a prediction.
         again: (pattern, label) of all runs, for the noise of seeds.
+        late: by how much sheets that were learned from yield later than their labels, in the mean.
 
     Returns:
-        rmse, bias, correlation; mean_rmse, of the best constant there is, the mean of the labels
+        late; on_time_rmse and on_time_part, errors of strains less ``late``, in parts as below; rmse,
+        bias, correlation; mean_rmse, of the best constant there is, the mean of the labels
         held out; known_mean_rmse, of the mean of those learned from; part, of rmse in mean_rmse;
         seed_noise and its degrees of freedom; sheets.
     """
@@ -370,6 +373,7 @@ def summary(
     noise, free = seed_noise(again)
     best = float(true.std())
     rmse = float(np.sqrt(((mine - true) ** 2).mean()))
+    on_time = None if late is None else float(np.sqrt(((mine - late - true) ** 2).mean()))
     spread = len(true) > 2 and mine.std() > 0 and true.std() > 0
     return {
         "sheets": len(true),
@@ -379,6 +383,9 @@ def summary(
         "mean_rmse": best,
         "known_mean_rmse": float(np.sqrt(((np.mean(known) - true) ** 2).mean())) if known else None,
         "part": rmse / best if best > 0 else None,
+        "late": late,
+        "on_time_rmse": on_time,
+        "on_time_part": on_time / best if on_time is not None and best > 0 else None,
         "seed_noise": noise if free else None,
         "seed_pairs": free,
     }

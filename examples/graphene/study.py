@@ -278,7 +278,18 @@ class Study:
     def sheets(self, way: str) -> list[Answer]:
         """Sheets held out, pulled until they yield."""
         most = self.settings.sheets if way == "net" else self.settings.baseline_sheets
-        names, found = self.parts[1][:most], []
+        return self._sheets(way, self.parts[1][:most])
+
+    def late(self, way: str) -> float:
+        """By how much sheets that were learned from, one of each pattern, yield later than their labels."""
+        first: dict[str, str] = {}
+        for name in self.parts[0]:
+            first.setdefault(self.data[name].pattern, name)
+        made = self._sheets(way, list(first.values()))
+        return float(np.mean([one["yield"]["strain"] - one["label"]["strain"] for one in made]))
+
+    def _sheets(self, way: str, names: Sequence[str]) -> list[Answer]:
+        found = []
         with Progress(console=self.console) as bar:
             task = bar.add_task(f"{way}: sheets", total=len(names))
             strain = bar.add_task("strain", total=self.settings.until)
@@ -343,13 +354,14 @@ class Study:
             told=told,
         )
 
-    def yields(self, way: str, found: Sequence[Answer]) -> Answer:
+    def yields(self, way: str, found: Sequence[Answer], late: float | None = None) -> Answer:
         """Errors of yield strains of sheets (`measures.summary`)."""
         return measures.summary(
             [one["yield"]["strain"] for one in found],
             [one["label"]["strain"] for one in found],
             [self.data[name].label.strain for name in self.parts[0]],
             [(sample.pattern, sample.label.strain) for sample in self.data],
+            late,
         )
 
     # -- M4 ----------------------------------------------------------------------------------------

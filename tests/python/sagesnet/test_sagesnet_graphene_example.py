@@ -160,7 +160,10 @@ def test_errors_of_yields_stand_beside_the_mean_and_the_seeds(example: Any) -> N
     assert found["mean_rmse"] == pytest.approx(np.std(labels))
     assert found["known_mean_rmse"] == pytest.approx(np.sqrt(0.015))
     assert found["seed_noise"] == pytest.approx(0.02 / np.sqrt(2)) and found["seed_pairs"] == 1
-    assert found["correlation"] == pytest.approx(1.0)
+    assert found["correlation"] == pytest.approx(1.0) and found["on_time_rmse"] is None
+    less = example.measures.summary([x + 0.01 for x in labels], labels, [0.2], again, late=0.03)
+    assert less["rmse"] == found["rmse"] and less["on_time_rmse"] == pytest.approx(0.02)
+    assert less["on_time_part"] == pytest.approx(0.02 / np.std(labels))
 
 
 def test_the_graph_network(example: Any, sample: Sample, tmp_path: Path) -> None:
