@@ -15,7 +15,6 @@ import numpy as np
 from bars import Bars, Measured
 from mlcore.studio.store import State, Store, Task, User
 from sqlalchemy import select
-
 from studio_server import answered, memory, milliseconds, served
 
 TASKS, LOADS = 1000, 1000
