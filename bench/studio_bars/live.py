@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -41,7 +42,9 @@ class Listener(threading.Thread):
         self.heard, self._browser, self._task = 0, browser, task
 
     def run(self) -> None:
-        with self._browser.stream("GET", f"/api/tasks/{self._task}/live") as answer:
+        path = f"/api/tasks/{self._task}/live"
+        # the server ends while it is heard
+        with contextlib.suppress(httpx.HTTPError), self._browser.stream("GET", path) as answer:
             for line in answer.iter_lines():
                 self.heard += line == "event: task"
 
