@@ -211,13 +211,13 @@ class Dataset:
             with h5py.File(path, "r") as file:
                 if file.attrs.get("format") != _FORMAT:
                     raise FileFormatError(f"{os.fspath(path)}: no file of runs of mlcore")
-                arrays = {name: np.asarray(file[name][()], dtype=np.float64) for name in _ARRAYS}
-                group = file.get("parameters", {})
+                arrays = {name: _numbers(file, name) for name in _ARRAYS}
+                group = _own(file, "parameters") if "parameters" in file else {}
                 found = cls(
                     str(file.attrs["system"]),
                     **arrays,
                     interval=float(file.attrs["interval"]),
-                    parameters={k: np.asarray(v[()], dtype=np.float64) for k, v in group.items()},
+                    parameters={name: _numbers(group, name) for name in group},
                     fixed=json.loads(file.attrs["fixed"]),
                     provenance=dict(json.loads(file.attrs["provenance"])),
                 )
@@ -227,3 +227,17 @@ class Dataset:
             raise
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise FileFormatError(f"{os.fspath(path)}: damaged: {error}") from error
+
+
+def _own(group: h5py.Group, name: str) -> Any:
+    """A member that lies in this file: links and storage elsewhere would read any file there is."""
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is a link")
+    return group[name]
+
+
+def _numbers(group: h5py.Group, name: str) -> Array:
+    found = _own(group, name)
+    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+        raise ValueError(f"{name} is no array of this file")
+    return np.asarray(found[()], dtype=np.float64)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from conftest import PASSWORD, Browser
 from fastapi import FastAPI
@@ -185,6 +186,108 @@ def test_forms_are_neither_programs_nor_files_of_the_server(
     asked = {"kind": "forcefield", "config": config, "submit": True}
     assert browser.post("/api/tasks", json=asked).status_code == 422
     assert not ran.exists()
+
+
+def crystal(**changes: Any) -> dict[str, Any]:
+    return {"crystal": "diamond", "a": 5.43, **changes}
+
+
+def with_form(**model: Any) -> dict[str, Any]:
+    return {"model": {"species": ["Si"], **model}}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"structures": {"b": crystal(repeat=[1000, 1000, 1000])}},
+        {"structures": {"b": crystal(surface=[1, 1, 1], layers=10**9)}},
+        {"structures": {"b": {"use": "b"}}},
+        {"structures": {"b": {"use": "c", "repeat": [30, 30, 1]},
+                        "c": crystal(repeat=[30, 30, 1])}},
+        {"structures": {f"b{k}": crystal(repeat=[20, 20, 20]) for k in range(11)}},
+        {"targets": [{"type": "phonons", "structure": crystal(), "points": [[0, 0, 0]],
+                      "frequencies": [[0.0]], "supercell": [1000, 1000, 1000]}]},
+        with_form(form="snap", options={"twojmax": "20"}),
+        with_form(form="snap", options={"twojmax": 10, "quadratic": True}),
+        with_form(form="mliap/nn", options={"layers": ["1000", "1000"]}),
+        with_form(form="hybrid/overlay", options={"parts": {f"a{k}": "morse" for k in range(99)}}),
+        with_form(form="snap", species=[f"bead:b{k}" for k in range(99)]),
+    ],
+)  # fmt: skip
+def test_a_look_at_a_config_makes_nothing_endless(
+    browser: Browser, silicon: dict[str, Any], part: dict[str, Any]
+) -> None:
+    checked = browser.post("/api/kinds/forcefield/check", json={"config": silicon | part}).json()
+    assert re.search("at most|more than|more parameters", checked[0]["message"]), checked
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        ("sagesnet", {"levels": [{"width": "4000000"}]}),
+        ("sagesnet", {"levels": [{"width": 1024, "kernel": 5, "layers": 16}]}),
+        ("integrators", {"runs": {"system": "double_well", "dt": "1e-3", "time": 20.0,
+                                  "over": {"x0": {"from": 1, "to": 2, "count": "1000000000"}}}}),
+    ],
+)  # fmt: skip
+def test_sizes_are_sizes_as_text_too(browser: Browser, kind: str, part: dict[str, Any]) -> None:
+    told = browser.get("/api/kinds").json()
+    example = next(one["example"] for one in told if one["name"] == kind)
+    checked = browser.post(f"/api/kinds/{kind}/check", json={"config": example | part}).json()
+    assert re.search("at most|more than|more parameters", checked[0]["message"]), checked
+
+
+STRANGE = (
+    "upload:{id}/../{own}", "upload:{id}", "{secret}", "~/x", "$HOME/x", "task:{id}",
+    "upload:{own}/../*", "upload:{own}//etc/*", "upload:{own}/../../*/**",
+)  # fmt: skip
+
+
+def test_files_are_those_of_ones_own_uploads(two: tuple[Browser, Browser], tmp_path: Path) -> None:
+    ids, secret = {}, tmp_path / "secret.npy"
+    np.save(secret, np.zeros((3, 4, 4), dtype=np.int8))
+    for name, who in zip(("id", "own"), two, strict=True):
+        files = {"files": ("cells.npy", secret.read_bytes())}
+        ids[name] = who.post("/api/uploads", files=files).json()["id"]
+    for reference in STRANGE:
+        told = reference.format(secret=secret, **ids)
+        configs = {
+            "sagesnet": {"cells": {"kind": "automaton"}, "runs": [{"files": told}]},
+            "integrators": {"model": {"kind": "lstm"}, "fit": {"data": told}},
+            "sagesnet_run": {"net": told, "start": told},
+            "mobility": {"system": {"kBT": 1.0}, "data": {"active": {"files": told, "lag": 1.0}},
+                         "estimate": {"edges": [1.0, 2.0]}, "train": {"cutoff": 2.0}},
+        }  # fmt: skip
+        for kind, config in configs.items():
+            asked = {"kind": kind, "config": config, "submit": True}
+            assert two[1].post("/api/tasks", json=asked).status_code == 422, (kind, told)
+
+
+@pytest.mark.parametrize("how", ["external", "link", "virtual"])
+def test_runs_take_no_numbers_from_other_files(tmp_path: Path, how: str) -> None:
+    """HDF5 files can say that their arrays lie in any file of the server."""
+    import h5py
+    from mlcore.md import Dataset, sweep
+
+    path, other = tmp_path / "runs.h5", str(tmp_path / "other.h5")
+    made = sweep("double_well", {"x0": [1.0, 2.0]}, dt=1e-2, time=1.0, every=10)
+    made.save(path)
+    made.save(other)
+    shape = made.positions.shape
+    assert Dataset.load(path).positions.shape == shape
+    with h5py.File(path, "a") as file:
+        del file["positions"]
+        if how == "external":
+            external = [(other, 0, made.positions.nbytes)]
+            file.create_dataset("positions", shape=shape, dtype="f8", external=external)
+        elif how == "link":
+            file["positions"] = h5py.ExternalLink(other, "/positions")
+        else:
+            layout = h5py.VirtualLayout(shape=shape, dtype="f8")
+            layout[...] = h5py.VirtualSource(other, "positions", shape=shape)
+            file.create_virtual_dataset("positions", layout)
+    with pytest.raises(Error, match="positions is"):
+        Dataset.load(path)
 
 
 def test_configs_choose_no_engine_options(browser: Browser, silicon: dict[str, Any]) -> None:

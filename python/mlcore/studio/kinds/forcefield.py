@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mlcore.errors import Error
 from mlcore.io import write_text
 from mlcore.io.toml import field_problems
-from mlcore.studio.kinds.allowed import not_allowed
+from mlcore.studio.kinds.allowed import not_allowed, too_large
 from mlcore.studio.kinds.face import CONFIG, Download, Kind, Place, Problem, Progress, Step
 from mlcore.studio.kinds.fit_view import fit_view
 from mlcore.studio.kinds.mpi import launched
@@ -66,10 +66,12 @@ class ForceField(Kind):
         if foreign:
             return foreign
         try:
-            made.setup()
+            large = too_large(made)
+            if not large:
+                made.setup()
         except Error as error:
             return [_placed(str(error))]
-        return []
+        return large
 
     def prepare(self, config: Mapping[str, Any], folder: Path, place: Place) -> None:
         told, _ = resolved(self._engined(config, place), place)

@@ -188,7 +188,7 @@ def _vast(runs: Any) -> list[Problem]:
     if not isinstance(runs, Mapping):
         return []
     over = runs.get("over")
-    count = 1
+    count = 1.0
     for told in over.values() if isinstance(over, Mapping) else ():
         some = told if isinstance(told, list) else [told]
         count *= sum(_count(one) for one in some)
@@ -198,14 +198,21 @@ def _vast(runs: Any) -> list[Problem]:
     return []
 
 
-def _count(told: Any) -> int:
-    count = told.get("count", 1) if isinstance(told, Mapping) else 1
-    return count if isinstance(count, int) else 1
+def _count(told: Any) -> float:
+    return _number(told.get("count", 1)) if isinstance(told, Mapping) else 1.0
 
 
 def _quotient(time: Any, dt: Any) -> float:
-    numbers = all(isinstance(one, int | float) and one > 0 for one in (time, dt))
-    return time / dt if numbers else 0.0
+    long, short = _number(time), _number(dt)
+    return long / short if short > 0 else 0.0
+
+
+def _number(told: Any) -> float:
+    """Of what is told, as configs take it: text of digits is a number too."""
+    try:
+        return float(told)
+    except (TypeError, ValueError, OverflowError):
+        return math.inf if isinstance(told, int) else 0.0
 
 
 def _unmade(config: Any) -> list[Problem]:

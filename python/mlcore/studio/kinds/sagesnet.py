@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,9 +30,11 @@ READ: dict[str, tuple[str, ...]] = {
 }
 """How names of files end that a kind of cells is read from."""
 _MOST = {"channels": 512, "width": 1024, "lift_width": 1024, "layers": 16, "states": 256,
-         "waves": 32, "slots": 64, "radial": 64, "order": 8, "shells": 4, "kicks": 16}  # fmt: skip
+         "waves": 32, "slots": 64, "radial": 64, "order": 8, "shells": 4, "kicks": 16,
+         "messages": 1024, "kernel": 5}  # fmt: skip
 """Sizes, at most: a config is checked by making its net."""
 _LEVELS, _SPACE = 6, 16
+_WEIGHTS = 1e8
 
 
 class SagesNetFit(Kind):
@@ -169,12 +172,28 @@ def _vast(config: Mapping[str, Any]) -> Iterable[Problem]:
         for name, value in told.items() if isinstance(told, Mapping) else ():
             most = _SPACE if name in ("space", "time", "frames") else _MOST.get(name)
             numbers = value if isinstance(value, list) else [value]
-            if most and any(isinstance(one, int | float) and one > most for one in numbers):
+            if most and any(_number(one) > most for one in numbers):
                 yield Problem(f"{at}.{name}", f"must be at most {most}")
+    if sum(_weights(one) for one in some if isinstance(one, Mapping)) > _WEIGHTS:
+        yield Problem("levels", f"have more than {_WEIGHTS:g} weights")
     cells = config.get("cells")
     elements = cells.get("elements") if isinstance(cells, Mapping) else ()
     if isinstance(elements, list) and len(elements) > 32:
         yield Problem("cells.elements", "must be at most 32")
+
+
+def _number(told: Any) -> float:
+    """Of what is told, as configs take it: text of digits is a number too."""
+    try:
+        return float(told)
+    except (TypeError, ValueError, OverflowError):
+        return math.inf if isinstance(told, int) else 0.0
+
+
+def _weights(level: Mapping[str, Any]) -> float:
+    """About how many a predictor has in its hidden layers."""
+    layers, width = _number(level.get("layers", 1)), _number(level.get("width") or 0)
+    return layers * width**2 * _number(level.get("kernel", 3)) ** 3
 
 
 def _facts(training: Path, levels: int) -> dict[str, Any]:
