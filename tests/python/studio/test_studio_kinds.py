@@ -266,7 +266,7 @@ def test_nets_of_others_are_not_there(
 def test_nets_too_large_to_try_are_refused(browser: httpx.Client) -> None:
     config = kind_of("sagesnet").example()
     levels = [{"width": 10**6}]
-    assert refused(browser, "sagesnet", config | {"levels": levels}).keys() == {"levels.0.width"}
+    assert "levels.0.width" in refused(browser, "sagesnet", config | {"levels": levels})
     assert refused(browser, "sagesnet", config | {"levels": [{}] * 40}).keys() == {"levels"}
     cells = {"kind": "automaton", "channels": 1e9}
     assert refused(browser, "sagesnet", config | {"cells": cells}).keys() == {"cells.channels"}

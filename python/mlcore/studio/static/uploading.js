@@ -24,4 +24,5 @@ export function dropping(area, input, { done, say, wrong }) {
     area.classList.remove("over");
     send([...event.dataTransfer.files]);
   });
+  send([...input.files]);  // chosen while this was still on its way
 }
