@@ -110,7 +110,7 @@ def shot(
     )
     page = context.new_page()
     page.goto(PAGES[name].format(**known))
-    page.wait_for_timeout(2500)
+    page.wait_for_timeout(4000)
     page.screenshot(path=str(file), full_page=False)
     context.close()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from chromium import launched, looked_at
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from server import Server, until
 
 
@@ -70,6 +70,10 @@ PAGES = {
 }
 
 
+DRAWN = ("task", "compare", "data set", "model", "draft model")
+"""Pages that draw something."""
+
+
 def opened(studio: Server, page: Page, path: str, filled: dict[str, str]) -> None:
     cookie = {"name": "mlcore_studio", "value": filled["cookie"], "url": studio.address}
     page.context.add_cookies([cookie])  # type: ignore[list-item]
@@ -86,6 +90,8 @@ def test_pages_are_for_everybody(
     with looked_at(chromium, studio.address, color_scheme=scheme, reduced_motion="reduce") as page:
         opened(studio, page, PAGES[name], filled)
         assert page.locator("h1").count() == 1
+        if name in DRAWN:
+            expect(page.locator(".js-plotly-plot").first).to_be_attached(timeout=60_000)
         found = Axe().run(page)
         assert found.violations_count == 0, found.generate_report()
         wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")

@@ -5,6 +5,7 @@ import { figures, sections, tables } from "/static/figures.js";
 const rows = [...document.querySelectorAll("#compared [data-task]")];
 const place = document.getElementById("shown");
 const PAUSE = 2000; // ms
+const AWAY = /fetch|network/i; // the server may come back
 const ORDER = ["Facts", "Convergence", "Quality of the fits", "Parameters"];
 
 async function look() {
@@ -21,8 +22,8 @@ async function look() {
     badge.className = `badge ${task.state}`;
     row.querySelector(".line").textContent = task.error || task.line;
   }
-  const sections = [...place.querySelectorAll(":scope > section")];
-  document.getElementById("toc").replaceChildren(...sections.map((one) =>
+  const made = [...place.querySelectorAll(":scope > section")];
+  document.getElementById("toc").replaceChildren(...made.map((one) =>
     element("a", { href: `#${one.id}` }, one.querySelector("h2").textContent)));
   return found.tasks.some((task) => ["queued", "running", "pausing", "cancelling"].includes(task.state));
 }
@@ -32,6 +33,7 @@ async function follow() {
   while (more) {
     try { more = document.hidden || await look(); } catch (problem) {
       if (problem.status) { note(problem.message, true); return; }
+      if (!AWAY.test(problem.message)) throw problem;
     }
     await new Promise((ready) => setTimeout(ready, PAUSE));
   }
