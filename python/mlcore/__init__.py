@@ -102,6 +102,7 @@ _SUBMODULES = (
     "stencil",
     "stencil_active",
     "steppers",
+    "studio",
     "training",
     "voxels",
 )
