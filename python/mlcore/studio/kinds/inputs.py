@@ -68,6 +68,7 @@ class Inputs:
             raise ValueError(f"{reference!r} leaves the data set")
         try:
             some = sorted(base.rglob(pattern))
+        # pathlib has both for patterns that it does not take
         except (ValueError, NotImplementedError):
             raise ValueError(f"{reference!r} is no name of files") from None
         files = [one for one in some if _offered(one, base) and one.name.lower().endswith(endings)]

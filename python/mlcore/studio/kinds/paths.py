@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from mlcore.studio.kinds.face import Place, Problem
 
-__all__ = ["PREFIX", "resolved", "strangers"]
+__all__ = ["PREFIX", "parts", "resolved", "strangers"]
 
 PREFIX = "upload:"
 _CODE = (".py", ".pt", ".pt2", ".pth", ".pkl", ".pickle", ".so")
@@ -49,15 +49,22 @@ def strangers(model: BaseModel, place: Place) -> list[Problem]:
     return found
 
 
-def _paths(value: Any, at: str) -> Iterator[tuple[str, Path]]:
+def parts(value: Any, at: str) -> Iterator[tuple[str, Any]]:
+    """What a section, mapping or list of a config holds, with its places."""
     inner: Any = ()
-    if isinstance(value, Path):
-        yield at, value
-    elif isinstance(value, BaseModel):
+    if isinstance(value, BaseModel):
         inner = ((name, getattr(value, name)) for name in type(value).model_fields)
     elif isinstance(value, Mapping):
         inner = value.items()
     elif isinstance(value, list | tuple):
         inner = enumerate(value)
     for name, part in inner:
-        yield from _paths(part, f"{at}.{name}" if at else str(name))
+        yield f"{at}.{name}" if at else str(name), part
+
+
+def _paths(value: Any, at: str) -> Iterator[tuple[str, Path]]:
+    if isinstance(value, Path):
+        yield at, value
+        return
+    for where, part in parts(value, at):
+        yield from _paths(part, where)
