@@ -12,7 +12,7 @@ from mlcore.forcefield.export import load
 from mlcore.forcefield.library import publish, search
 from mlcore.forcefield.objective import Objective
 from mlcore.forcefield.run import Setup
-from mlcore.forcefield.run.card import export_fit
+from mlcore.forcefield.run.card import card_of, export_fit
 from mlcore.forcefield.run.finish import measured
 from mlcore.forcefield.run.result import Result
 
@@ -50,6 +50,19 @@ def test_the_folder_of_a_fit(tmp_path: Path) -> None:
     assert card.validity.temperatures == (0.0, 0.0)
     assert card.validity.densities is not None
     assert card.validity.densities[0] < 2.33 < card.validity.densities[1]
+
+
+def test_what_was_held_out_of_a_group_stands_beside_what_was_seen(tmp_path: Path) -> None:
+    setup, result = found(tmp_path)
+    target = setup.targets[0]
+    row = {"target": target.name, "unit": "eV/atom", "sigma": [0.1], "reference": [1.0]}
+    rows = [row | {"part": "train", "value": [1.5]}, row | {"part": "test", "value": [3.0]}]
+    told = card_of(setup, result, rows)["errors"]
+    assert (told[target.name]["part"], told[target.name]["rmse"]) == ("train", 0.5)
+    held = told[f"{target.name}, held out"]
+    assert (held["part"], held["rmse"]) == ("test", 2.0)
+    # targets that were not measured again are told by their terms, the others are not
+    assert len(told) == len(setup.targets) + 1
 
 
 def test_what_a_fit_cannot_know_is_asked_for(tmp_path: Path) -> None:

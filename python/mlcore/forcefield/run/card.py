@@ -121,9 +121,10 @@ def _errors(
             "part": str(row["part"]),
             "numbers": float(len(reference)),
         }
-        found[str(row["target"])] = {
-            name: x for name, x in told.items() if x is not None
-        }  # fmt: skip
+        name = str(row["target"])
+        # of a group of which some are held out both targets have one name
+        name = f"{name}, held out" if name in found else name
+        found[name] = {key: x for key, x in told.items() if x is not None}
     for target in setup.targets:
         own = [result.terms[term] for term in target.terms if term in result.terms]
         if target.name not in found and own:
