@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mlcore.io.toml import read_model
 from mlcore.parallel import EngineSettings
+from mlcore.studio.processes import machine_bytes
 
 __all__ = ["SETTINGS", "Limits", "Settings", "default_folder"]
 
@@ -39,6 +40,11 @@ class Limits(Section):
     """Of one data set."""
     request: Annotated[int, Field(gt=0)] = 2 << 20
     """Bytes of a request that is no upload."""
+    task_bytes: Annotated[int, Field(gt=0)] | None = None
+    """Of memory of a task, all its processes together; None: four fifths of the machine's, divided
+    among the tasks that run at once."""
+    task_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Of all runs of a task; None: as long as it takes."""
     logins: Annotated[int, Field(gt=0)] = 10
     """Failed ones within five minutes, of a name or from an address, before more are refused."""
 
@@ -79,6 +85,11 @@ class Settings(Section):
     def cores(self) -> int:
         """Most workers of a task."""
         return self.workers or len(os.sched_getaffinity(0))
+
+    @property
+    def task_bytes(self) -> int:
+        """Most memory of a task."""
+        return self.limits.task_bytes or machine_bytes() * 4 // 5 // self.slots
 
     @classmethod
     def load(cls, folder: Path) -> Settings:

@@ -27,14 +27,18 @@ from mlcore.errors import Error
 from mlcore.io import write_text
 from mlcore.io.lock import holder, locked
 from mlcore.studio.kinds import kind_of
+from mlcore.studio.processes import TASK, Census, Used, alive, birth, killed, share
 from mlcore.studio.settings import Settings
 from mlcore.studio.store import ACTIVE, State, Store, Task
-from mlcore.studio.work import COMMAND, EXIT
+from mlcore.studio.words import duration, size
+from mlcore.studio.work import COMMAND, EXIT, MOST
 
-__all__ = ["LOG", "Supervisor", "alive", "ensure"]
+__all__ = ["LOG", "OVER", "Supervisor", "ensure"]
 
 log = logging.getLogger("mlcore.studio")
 LOG = "log.txt"
+OVER = "over.txt"
+"""In the folder of a task: which limit ended its last run."""
 LOCK = "supervisor.lock"
 HEARTBEAT = "server.alive"
 """The server touches it; a supervisor that has nothing to do leaves some time after the last one."""
@@ -42,6 +46,14 @@ _TICK = 0.25
 _GRACE = 20.0  # seconds from the wish to end until a process is killed
 _LONELY = 60.0
 _LONGEST = 32 << 20  # bytes of a log, after which its beginning is cut off
+_SPARE = 1 << 30  # bytes a single process may ask for beyond the limit before it is refused them
+_REFUSED = (
+    "MemoryError",
+    "Unable to allocate",
+    "not enough memory",
+    "bad_alloc",
+    "Cannot allocate",
+)
 
 
 class Supervisor:
@@ -56,6 +68,8 @@ class Supervisor:
         self._store, self._settings = store, settings
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._asked: dict[str, float] = {}  # task -> when its process was asked to end
+        self._census = Census()
+        self._used: dict[str, Used] = {}
 
     def run(self) -> None:
         """Until there is nothing to do and no server."""
@@ -78,6 +92,7 @@ class Supervisor:
         with self._store.session() as session:
             tasks = list(session.scalars(select(Task).where(Task.state.in_(ACTIVE))))
         self._reap()
+        self._used = self._census() if tasks else {}
         for task in tasks:
             if task.state is not State.QUEUED:
                 with contextlib.suppress(OSError):
@@ -111,14 +126,15 @@ class Supervisor:
             if task.fresh:
                 shutil.rmtree(folder / "run", ignore_errors=True)
             (folder / "run").mkdir(parents=True, exist_ok=True)
-            (folder / EXIT).unlink(missing_ok=True)
+            for left in (EXIT, OVER):
+                (folder / left).unlink(missing_ok=True)
             write_text(folder / COMMAND, json.dumps(words) + "\n")
             child = _spawned(folder, self._environment(task))
         except (OSError, Error) as error:
             self._end(task, State.FAILED, f"could not be started: {error}")
             return
         self._children[child.pid] = child
-        facts: dict[str, Any] = {"pid": child.pid, "birth": _birth(child.pid), "fresh": False}
+        facts: dict[str, Any] = {"pid": child.pid, "birth": birth(child.pid), "fresh": False}
         started = self._store.move(
             task.id,
             State.RUNNING,
@@ -132,7 +148,8 @@ class Supervisor:
             _signal(child.pid, signal.SIGKILL)
 
     def _environment(self, task: Task) -> dict[str, str]:
-        return {**os.environ, "MLCORE_STUDIO_TASK": task.id, "PYTHONUNBUFFERED": "1"}
+        most = str(self._settings.task_bytes + _SPARE)
+        return {**os.environ, TASK: task.id, MOST: most, "PYTHONUNBUFFERED": "1"}
 
     # -- watching ----------------------------------------------------------------------------------
     def _reap(self) -> None:
@@ -142,14 +159,38 @@ class Supervisor:
 
     def _watch(self, task: Task) -> None:
         folder = self._store.task_folder(task)
+        used = self._used.get(task.id, Used())
         going = task.pid is not None and alive(task.pid, task.birth)
-        self._note(task, folder, going)
+        self._note(task, folder, used)
         if not going:
             self._ended(task, folder)
-        elif task.state in (State.PAUSING, State.CANCELLING) and task.pid is not None:
+        elif self._too_much(used):
+            _tell(
+                folder, f"it took more than {size(self._settings.task_bytes)} of memory{_ALLOWED}"
+            )
+            killed(task.id, self._census)
+        elif task.pid is not None and (
+            task.state in (State.PAUSING, State.CANCELLING) or self._too_long(task, folder)
+        ):
             self._stop(task, task.pid)
+        if going:
+            _cut(folder / LOG)
 
-    def _note(self, task: Task, folder: Path, going: bool) -> None:
+    def _too_much(self, used: Used) -> bool:
+        """Whether a task takes more memory than it may."""
+        most = self._settings.task_bytes
+        return used.bytes > most and share(used.pids) > most
+
+    def _too_long(self, task: Task, folder: Path) -> bool:
+        """Whether a task takes more time than it may, which is noted."""
+        most = self._settings.limits.task_seconds
+        if most is None or task.running_seconds < most:
+            return False
+        if not (folder / OVER).is_file():
+            _tell(folder, f"it took more than {duration(most)}{_ALLOWED}")
+        return True
+
+    def _note(self, task: Task, folder: Path, used: Used) -> None:
         try:
             found = kind_of(task.kind).progress(folder)
         except (Error, OSError, ValueError, KeyError, TypeError) as error:
@@ -158,20 +199,17 @@ class Supervisor:
             return
         facts = dict(found.facts)
         part = min(max(found.part, 0.0), 1.0)
-        seconds, memory = _used(task.pid) if going and task.pid else (0.0, 0)
         same = (part, found.line, facts) == (task.progress, task.line, task.facts)
-        if same and memory == task.memory:
+        if same and used.bytes == task.memory:
             return
         with self._store.session() as session:
             row = session.get(Task, task.id)
             if row is None:
                 return
             row.progress, row.line, row.facts = part, found.line, facts
-            row.memory = memory
-            row.cpu_seconds = max(row.cpu_seconds, seconds)
+            row.memory = used.bytes
+            row.cpu_seconds = max(row.cpu_seconds, used.seconds)
             row.changed = time.time()
-        if going:
-            _cut(folder / LOG)
 
     def _stop(self, task: Task, pid: int) -> None:
         asked = self._asked.setdefault(task.id, 0.0)
@@ -184,20 +222,30 @@ class Supervisor:
 
     def _ended(self, task: Task, folder: Path) -> None:
         self._asked.pop(task.id, None)
-        if task.pid is not None:
-            _signal(task.pid, signal.SIGKILL)  # what it left behind
-        code = _code(folder)
-        if task.state is State.PAUSING and code != 0:
-            self._end(task, State.PAUSED)
-        elif task.state is State.CANCELLING and code != 0:
-            self._end(task, State.CANCELLED)
-        elif code == 0:
+        killed(task.id, self._census)  # what it left behind
+        code, over = _code(folder), _over(folder)
+        if code == 0:
             self._end(task, State.DONE)
+        elif task.state is State.CANCELLING:
+            self._end(task, State.CANCELLED)
+        elif over:
+            self._end(task, State.FAILED, over)
+        elif task.state is State.PAUSING:
+            self._end(task, State.PAUSED)
         elif code is None and task.restarts < self._settings.restarts:
             self._again(task)
         else:
-            said = "its process was killed" if code is None else _last(folder / LOG)
-            self._end(task, State.FAILED, said or f"ended with code {code}")
+            self._end(task, State.FAILED, self._why(folder, code))
+
+    def _why(self, folder: Path, code: int | None) -> str:
+        """What a task failed of that no limit of the supervisor has ended."""
+        if code is None:
+            return "its process was killed"
+        said = _last(folder / LOG)
+        if any(word in said for word in _REFUSED):
+            most = size(self._settings.task_bytes)
+            return f"a process of it took more than {most} of memory{_ALLOWED}: {said}"
+        return said or f"ended with code {code}"
 
     def _again(self, task: Task) -> None:
         self._store.move(
@@ -249,6 +297,9 @@ def waiting(store: Store) -> int:
 
 
 # -- processes -------------------------------------------------------------------------------------
+_ALLOWED = ", the most the administrator allows a task"
+
+
 def _spawned(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     with (folder / LOG).open("ab") as log_file:
         return subprocess.Popen(
@@ -262,39 +313,6 @@ def _spawned(folder: Path, environment: dict[str, str]) -> subprocess.Popen[byte
         )
 
 
-def _stat(pid: int) -> list[str] | None:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return text[text.rindex(")") + 2 :].split()
-
-
-def _birth(pid: int) -> float | None:
-    found = _stat(pid)
-    return None if found is None else float(found[19])
-
-
-def alive(pid: int, birth: float | None) -> bool:
-    """Whether it is still the process that was born then."""
-    found = _stat(pid)
-    return found is not None and found[0] != "Z" and float(found[19]) == birth
-
-
-def _used(pid: int) -> tuple[float, int]:
-    """CPU seconds and bytes of memory of a process and all of its session."""
-    tick, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-    seconds = memory = 0
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        found = _stat(int(entry.name))
-        if found is not None and int(found[3]) == pid:
-            seconds += sum(int(found[k]) for k in (11, 12, 13, 14))
-            memory += int(found[21]) * page
-    return seconds / tick, memory
-
-
 def _signal(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(OSError):
         os.killpg(pid, number)
@@ -306,6 +324,19 @@ def _code(folder: Path) -> int | None:
         return int(json.loads((folder / EXIT).read_text(encoding="utf-8"))["code"])
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _tell(folder: Path, words: str) -> None:
+    """Why a run is ended, for whoever finds that it has; a full disk keeps nobody from ending it."""
+    with contextlib.suppress(OSError):
+        write_text(folder / OVER, words + "\n")
+
+
+def _over(folder: Path) -> str:
+    """Which limit ended the last run; empty: none."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return (folder / OVER).read_text(encoding="utf-8").strip()
+    return ""
 
 
 def _last(path: Path) -> str:

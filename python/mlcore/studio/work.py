@@ -10,10 +10,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from mlcore.io import write_text
+from mlcore.studio.processes import confine
 
-__all__ = ["COMMAND", "EXIT", "main"]
+__all__ = ["COMMAND", "EXIT", "MOST", "main"]
 
 COMMAND, EXIT = "command.json", "exit.json"
+MOST = "MLCORE_STUDIO_BYTES"
+"""In the environment: what each process may ask for."""
 
 
 def main(folder: Path) -> int:
@@ -21,6 +24,8 @@ def main(folder: Path) -> int:
 
     Where this process is killed there is no such file.
     """
+    told = os.environ.get(MOST, "")
+    confine(int(told) if told.isdigit() else None)
     words = json.loads((folder / COMMAND).read_text(encoding="utf-8"))
     os.chdir(folder)
     code = _mlcore(words[1:]) if words[0] == "mlcore" else subprocess.run(words).returncode
