@@ -389,7 +389,7 @@ def read_json(
 ) -> Any:
     """What ``make`` makes of a file of the fit, made again where the file was replaced.
 
-    None where it is not there, is no JSON, or is larger than ``most`` bytes.
+    None where it is not there, is no JSON of that kind, or is larger than ``most`` bytes.
     """
     path = following.folder / name
     try:
@@ -400,7 +400,7 @@ def read_json(
             told = None if found.st_size > most else json.loads(path.read_text(encoding="utf-8"))
             made = told if make is None or told is None else make(told)
             known = following.kept[name] = (mark, made)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         following.kept.pop(name, None)
         return None
     return known[1]

@@ -17,8 +17,9 @@ from chromium import launched, looked_at
 from fastapi import FastAPI
 from mlcore.forcefield.config import parse
 from mlcore.forcefield.pictures import best_so_far
-from mlcore.forcefield.run import Fit
+from mlcore.forcefield.run import Fit, fitting
 from mlcore.forcefield.run.history import read_history
+from mlcore.forcefield.run.parity import PREDICTED, predicted
 from mlcore.forcefield.structures import Dataset, labelled
 from mlcore.studio.figures import MOST, bars, figure, histogram, kept, lines, plain, points, table
 from mlcore.studio.following import FOLLOWED, Followed, Following, Lines, Thinned, read_json
@@ -70,6 +71,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data_set(place / "data")
     Fit(parse(CONFIG, place).setup(), place / "run").run()
     return place / "run"
+
+
+@pytest.fixture
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the same fit, whose predictions are those of its best."""
+    monkeypatch.setattr(fitting, "_PREDICT", 0.0)
+    monkeypatch.setattr(fitting, "_RARE", 0.0)
+    data_set(tmp_path / "data")
+    Fit(parse(CONFIG, tmp_path).setup(), tmp_path / "run").run()
+    return tmp_path / "run"
 
 
 def named(view: dict[str, Any]) -> dict[str, Any]:
@@ -154,9 +165,51 @@ def test_while_it_runs_there_is_what_is_known_by_then(run: Path, tmp_path: Path)
     view = fit_view(tmp_path)
     told = named(view)
     assert {"convergence", "terms", "groups", "traces", "front-1"} <= set(told)
+    # of a driver that wrote no predictions
     assert not {"parity-energies", "contributions", "errors"} & set(told)
     assert view["snippet"] == ""
     assert "reproduced" not in {one["name"] for one in view["numbers"]}
+
+
+def parity_of(view: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for one in view["figures"] if one["name"].startswith("parity")]
+
+
+def test_parity_is_drawn_from_the_beginning_in_the_figures_that_it_has_in_the_end(
+    run: Path, running: Path, tmp_path: Path
+) -> None:
+    last = parity_of(fit_view(run))
+    (running / "result.json").unlink()
+    now = fit_view(running)
+    told = parity_of(now)
+    problem = parse(CONFIG, run.parent).setup(run.parent)
+    (tmp_path / PREDICTED).write_text(json.dumps(predicted(problem)))
+    (begun, *_) = first = parity_of(fit_view(tmp_path))
+    for some in (first, told):
+        assert [(one["name"], one["title"], one["layout"]) for one in some] == [
+            (one["name"], one["title"], one["layout"]) for one in last
+        ]
+        # the same series too, so that their legends stay
+        assert [[t["name"] for t in one["data"]] for one in some] == [
+            [t["name"] for t in one["data"]] for one in last
+        ]
+    assert begun["data"][1]["y"] == [None] * 4 and "none known yet" in begun["text"]
+    best = json.loads((running / PREDICTED).read_text())
+    assert told[0]["data"][1]["y"] == plain(best["series"][0]["seen"]["value"])
+    assert told[0]["data"][2]["y"] == [None, None]
+    # what the search found is what a fresh process finds in the end
+    assert told[1]["data"][1]["y"] == pytest.approx(last[1]["data"][1]["y"], rel=1e-5, abs=1e-6)
+    names = {one["name"]: one for one in now["numbers"]}
+    assert "meV/atom" in names["energy of rattled"]["value"]
+    assert named(now)["properties"]["rows"][0][:2] == ["diamond a", 5.432]
+    assert [t["name"] for t in named(now)["groups"]["data"]] == ["seen by the search", "held out"]
+
+
+def test_predictions_that_cannot_be_read_are_none(run: Path, tmp_path: Path) -> None:
+    shutil.copy(run / "history.jsonl", tmp_path)
+    for text in ("", "{", "[]", '{"series": 3}', '{"evaluation": 1}'):
+        (tmp_path / PREDICTED).write_text(text)
+        assert parity_of(fit_view(tmp_path)) == []
 
 
 def test_a_folder_without_anything_has_an_empty_page(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlcore.forcefield.targets import Target
     from mlcore.parallel import Engine, Result
 
-__all__ = ["Along", "Candidates", "Item", "Recipe", "worker"]
+__all__ = ["Along", "Candidates", "Item", "Recipe", "Whole", "worker"]
 
 # candidates a native evaluator is given at once
 BATCH = 64
@@ -72,7 +72,19 @@ class Along:
     cost: int
 
 
-Item = Mapping[str, float] | Along
+@dataclass(frozen=True)
+class Whole:
+    """A candidate whose values are wanted besides its terms.
+
+    Attributes:
+        values: of its parameters.
+    """
+
+    values: Mapping[str, float]
+
+
+Told = Mapping[str, float] | Along
+Item = Told | Whole
 
 
 class _Worker:
@@ -84,8 +96,12 @@ class _Worker:
         self._values = values
 
     def __call__(self, candidates: Sequence[Item]) -> list[Evaluation]:
-        found = all_careful(self._evaluator, candidates)
-        return [slim(one, self._residuals, self._values) for one in found]
+        plain = [one.values if isinstance(one, Whole) else one for one in candidates]
+        found = all_careful(self._evaluator, plain)
+        return [
+            slim(one, self._residuals, self._values or isinstance(candidate, Whole))
+            for one, candidate in zip(found, candidates, strict=True)
+        ]
 
     def close(self) -> None:
         self._evaluator.close()
@@ -96,7 +112,7 @@ def worker(recipe: bytes, residuals: bool, values: bool) -> _Worker:
     return _Worker(pickle.loads(recipe), residuals, values)
 
 
-def all_careful(evaluator: Evaluator, candidates: Sequence[Item]) -> list[Evaluation]:
+def all_careful(evaluator: Evaluator, candidates: Sequence[Told]) -> list[Evaluation]:
     """Evaluations of candidates, at once where that goes well."""
     plain = [one for one in candidates if not isinstance(one, Along)]
     if len(plain) < len(candidates):
@@ -109,7 +125,7 @@ def all_careful(evaluator: Evaluator, candidates: Sequence[Item]) -> list[Evalua
         return [careful(evaluator, candidate) for candidate in candidates]
 
 
-def careful(evaluator: Evaluator, candidate: Item) -> Evaluation:
+def careful(evaluator: Evaluator, candidate: Told) -> Evaluation:
     """The evaluation of one candidate; arithmetic it cannot go through is its failure."""
     try:
         if isinstance(candidate, Along):

@@ -20,6 +20,7 @@ from mlcore.forcefield.export import CARD, SNIPPET, STRUCTURE, export, load
 from mlcore.forcefield.run.candidates import Recipe, evaluations, worker
 from mlcore.forcefield.run.card import card_of, example
 from mlcore.forcefield.run.events import write_json
+from mlcore.forcefield.run.parity import row_of
 from mlcore.forcefield.run.result import Result, Verified
 from mlcore.forcefield.structures import labels
 from mlcore.forcefield.targets import Energies
@@ -38,6 +39,7 @@ __all__ = ["MEASURED", "finish", "fresh"]
 
 MEASURED = "measured.json"
 MODEL = "model"
+_PLAIN = ("term_of", "reference", "sigma")
 _AGREE = 1e-8  # relative, of what is measured at rest
 _ERRORS = 3.0  # standard errors, of what is measured by dynamics
 _AT_BOUND = 1e-3  # part of a range
@@ -233,23 +235,10 @@ def measured(setup: Setup, train: Evaluation, test: Evaluation | None) -> dict[s
         if found is None or found.failed is not None:
             continue
         for target in targets:
-            errors = found.errors.get(target.name)
-            rows.append(
-                {
-                    "part": part,
-                    "target": target.name,
-                    "type": type(target).__name__,
-                    "group": target.group,
-                    "unit": target.unit,
-                    "terms": list(target.terms),
-                    "term_of": target.term_of.tolist(),
-                    "reference": target.reference.tolist(),
-                    "sigma": target.sigma.tolist(),
-                    "value": _numbers(found.values[target.name]),
-                    "error": None if errors is None else _numbers(errors),
-                    "note": found.notes.get(target.name, ""),
-                }
-            )
+            row = row_of(part, target, found)
+            numbers = {k: one.tolist() for k, one in row.items() if k in _PLAIN}
+            error = None if row["error"] is None else _numbers(row["error"])
+            rows.append(row | numbers | {"value": _numbers(row["value"]), "error": error})
     return {"targets": rows}
 
 

@@ -8,6 +8,7 @@ The folder of a fit holds
     events.jsonl    what happened, for those who watch
     state.json      queued, running, cancelling, cancelled, failed or done
     best.json       the best so far
+    predicted.json  what it says of the targets, some seconds old; see `mlcore.forcefield.run.parity`
     result.json     the end: values, score, its parts, and whether a fresh process found the same
     model/          the potential, as LAMMPS reads it
 
@@ -29,7 +30,7 @@ import numpy as np
 
 from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.forcefield.objective import Objective
-from mlcore.forcefield.run.candidates import Along, Candidates
+from mlcore.forcefield.run.candidates import Along, Candidates, Whole
 from mlcore.forcefield.run.events import (
     CANCEL,
     Events,
@@ -41,6 +42,7 @@ from mlcore.forcefield.run.events import (
 )
 from mlcore.forcefield.run.fingerprint import fingerprint, record, versions
 from mlcore.forcefield.run.history import Entry, History, read_history
+from mlcore.forcefield.run.parity import PREDICTED, predicted
 from mlcore.forcefield.run.setup import Setup
 from mlcore.forcefield.score import Score
 from mlcore.forcefield.search.face import Derivatives, Search, key
@@ -61,6 +63,8 @@ CONFIG, VERSIONS, BEST = "config.json", "versions.json", "best.json"
 Listener = Callable[[Mapping[str, Any]], None]
 _LOOK = 0.2  # seconds between looks for a wish to cancel
 _TELL = 0.25  # least seconds between two events of batches
+# least seconds between two looks at what the best says, and how many times what one takes
+_PREDICT, _RARE = 2.0, 20.0
 
 
 def fit(
@@ -198,6 +202,15 @@ class _Cancelled(Exception):
     """Somebody asked the fit to stop."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Looked:
+    """The last look at what the best says: at which evaluation, when, and what it took in seconds."""
+
+    number: int | None = None
+    at: float = 0.0
+    seconds: float = 0.0
+
+
 class Fit:
     """A fit in its folder.
 
@@ -236,6 +249,7 @@ class Fit:
         self._best: Entry | None = None
         self._failures: dict[str, int] = {}
         self._count = 0
+        self._looked = _Looked()
 
     def cancel(self) -> None:
         """Ask a fit that runs in another thread to stop."""
@@ -257,6 +271,7 @@ class Fit:
             (self.folder / CANCEL).unlink(missing_ok=True)
             self._before = _elapsed(self.folder)
             self._start = time.monotonic()
+            self._looked = _Looked(at=self._start)
             write_state(self.folder, "running", budget=self.setup.budget)
             try:
                 with self._listening() as listen:
@@ -413,6 +428,8 @@ class Fit:
         for entry in history.entries:
             self._note(entry)
         events.tell("started", **self._facts(), resumed=bool(history.entries))
+        if not (self.folder / PREDICTED).is_file():
+            events.keep(PREDICTED, predicted(self.setup))
         batch = history.entries[told - 1].batch + 1 if told else 0
         last = 0.0
         while not search.done:
@@ -433,6 +450,7 @@ class Fit:
             left = []
             search.tell(scores)
             batch += 1
+            self._predict(candidates, events)
             if time.monotonic() - last > _TELL:
                 last = time.monotonic()
                 events.tell("batch", batch=batch, stage=stage, **self._facts())
@@ -551,6 +569,20 @@ class Fit:
         assert best is not None
         events.tell("best", evaluation=best.number, stage=best.stage, **self._facts())
         events.keep(BEST, best_record(self.setup, best))
+
+    def _predict(self, candidates: Candidates, events: Events) -> None:
+        """Evaluate the best once more, with its values, where it is new and that is cheap by now."""
+        best, looked = self._best, self._looked
+        if best is None or best.score.error is not None or best.number == looked.number:
+            return
+        begun = time.monotonic()
+        if begun - looked.at < max(_PREDICT, _RARE * max(best.seconds, looked.seconds)):
+            return
+        (found,) = candidates([Whole(self.setup.space.values(best.point))])
+        if found.failed is None:
+            events.keep(PREDICTED, predicted(self.setup, best.number, found))
+        now = time.monotonic()
+        self._looked = _Looked(best.number, now, now - begun)
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[Listener | None]:

@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from mlcore.forcefield.run.parity import PREDICTED, parity
 from mlcore.studio.figures import bars, figure, lines, number, points, table, view
 from mlcore.studio.following import FOLLOWED, PARAMETERS, Following, read_json
 from mlcore.studio.words import duration
 
 __all__ = ["Standing", "fit_view", "standing"]
 
-Array = npt.NDArray[np.float64]
 _BARS = 12
 _WINDOWS = 120  # of time, in which evaluations are counted
 _SNIPPET = 1 << 16  # bytes
+_PARTS: tuple[tuple[str, str, Any, Any], ...] = (
+    ("seen", "seen by the search", "accent", "circle"),
+    ("held_out", "held out", "other", "x"),
+)
 _STAGES: tuple[Any, ...] = ("quiet", "accent", "other", "good")
 
 
@@ -72,9 +75,8 @@ class Standing:
         self.following = following
         self.result: Mapping[str, Any] = read_json(following, "result.json") or {}
         self.known: Mapping[str, Any] = read_json(following, "versions.json") or {}
-        self.measured: Mapping[str, Any] = read_json(following, "measured.json", _measured) or {}
-        if not self.done:
-            self.measured = {}
+        last = read_json(following, "measured.json", _measured) if self.done else None
+        self.measured: Mapping[str, Any] = last or read_json(following, PREDICTED, _compared) or {}
         best = read_json(following, "best.json") or {}
         self.values: Mapping[str, float] = self.result.get("values") or best.get("values") or {}
         self.terms = self.result.get("terms") or self._terms()
@@ -116,13 +118,18 @@ class Standing:
 
     def groups(self) -> dict[str, tuple[float | None, float | None]]:
         """Group -> root mean square of its terms, in tolerances, seen and held out."""
-        if self.measured:
+        if self.done and self.measured:
             found: dict[str, tuple[float | None, float | None]] = self.measured["groups"]
             return found
         squares: dict[str, list[float]] = {}
         for term, size in self.terms.items():
             squares.setdefault(self.group(term), []).append(size * size)
         return {name: (math.sqrt(sum(own) / len(own)), None) for name, own in squares.items()}
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it is judged by what the search does not see."""
+        return any(row[-1] is not None for row in self.measured.get("errors", ()))
 
     def _terms(self) -> dict[str, float]:
         best = self.following.best
@@ -209,7 +216,7 @@ def _quality(now: Standing) -> Iterator[dict[str, Any]]:
     if groups:
         seen, held = ([both[k] for both in groups.values()] for k in (0, 1))
         traces = [bars(list(groups), seen, "seen by the search", tone="accent")]
-        if any(one is not None for one in held):
+        if now.held_out:
             traces.append(bars(list(groups), held, "held out", tone="other"))
         yield figure(
             "groups", "Residuals by group", traces, "root mean square, tolerances",
@@ -251,41 +258,40 @@ def _short(name: str) -> str:
     return name if len(name) <= 28 else f"{name[:13]}…{name[-13:]}"
 
 
-def _measured(told: Any) -> dict[str, Any]:
-    """What is kept of measured.json: parity plots, groups, root mean squares, a table of properties."""
-    rows: list[Mapping[str, Any]] = told["targets"]
+# ------------------------------------------------------------------------- values beside references
+def _compared(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of values beside references: parity plots, groups, root mean squares, a table."""
     return {
-        "figures": list(_parity(rows)),
-        "groups": _group_sizes(rows),
-        "errors": list(_errors(rows)),
-        "tables": list(_properties(rows)),
+        "figures": list(_parity(told["series"])),
+        "groups": told["groups"],
+        "errors": told["errors"],
+        "tables": list(_properties(told["properties"])),
     }
 
 
-def _parity(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    kinds = dict.fromkeys((row["type"], row["unit"]) for row in rows if " " not in row["unit"])
-    for kind, unit in kinds:
-        own = [row for row in rows if (row["type"], row["unit"]) == (kind, unit)]
-        units = [one for other, one in kinds if other == kind]
-        traces, ends = [], []
-        for part, name, tone, symbol in (
-            ("train", "seen by the search", "accent", "circle"),
-            ("test", "held out", "other", "x"),
-        ):
-            mine = [row for row in own if row["part"] == part]
-            if not mine:
+def _measured(told: Any) -> dict[str, Any]:
+    return _compared(parity(told["targets"]))
+
+
+def _parity(series: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for one in series:
+        units = [other["unit"] for other in series if other["type"] == one["type"]]
+        several = len(units) > 1
+        ends = [math.inf, -math.inf]
+        traces: list[dict[str, Any]] = []
+        for part, name, tone, symbol in _PARTS:
+            if (own := one[part]) is None:
                 continue
-            x = np.concatenate([np.array(row["reference"], dtype=np.float64) for row in mine])
-            y = np.concatenate([_values(row) for row in mine])
-            ends += [x.min(), x.max()]
-            drawn: Any = points(x, y, name, tone=tone, symbol=symbol)  # type: ignore[arg-type]
-            traces.append(drawn)
-        diagonal = lines([min(ends), max(ends)], [min(ends), max(ends)], "the same", tone="quiet")
+            x, y = own["reference"], np.array(own["value"], dtype=np.float64)
+            ends = [min(ends[0], *x), max(ends[1], *x)]
+            traces.append(points(x, y, name, tone=tone, symbol=symbol, text=own["names"]))
+        unit = one["unit"]
         yield figure(
-            "-".join(["parity", kind.lower(), *([str(units.index(unit))] if len(units) > 1 else [])]),
-            f"{_words(kind)}: fit and reference",
-            [diagonal, *traces], f"reference, {unit}", f"fit, {unit}", square=True,
-            section="Quality of the fit", text=_parity_words(own, unit),
+            "-".join(["parity", one["type"].lower(), *([str(units.index(unit))] if several else [])]),
+            f"{_words(one['type'])}{f' in {unit}' if several else ''}: fit and reference",
+            [lines(ends, ends, "the same", tone="quiet"), *traces],
+            f"reference, {unit}", f"fit, {unit}", square=True,
+            section="Quality of the fit", text=_parity_words(one),
         )  # fmt: skip
 
 
@@ -294,78 +300,24 @@ def _words(kind: str) -> str:
     return "".join(f" {c.lower()}" if c.isupper() and k else c for k, c in enumerate(kind))
 
 
-def _values(row: Mapping[str, Any]) -> Array:
-    return np.array([math.nan if v is None else v for v in row["value"]], dtype=np.float64)
-
-
-def _parity_words(rows: Sequence[Mapping[str, Any]], unit: str) -> str:
-    parts = []
-    for part, name in (("train", "seen"), ("test", "held out")):
-        own = [row for row in rows if row["part"] == part]
-        if own:
-            size, count = _rms(own)
-            parts.append(f"{name}: {count} values, off by {size:.4g} {unit}, root mean square")
-    return "; ".join(parts)
-
-
-def _rms(rows: Sequence[Mapping[str, Any]]) -> tuple[float, int]:
-    off = np.concatenate([_values(row) - np.array(row["reference"]) for row in rows])
-    return float(np.sqrt(np.mean(off**2))), len(off)
-
-
-def _group_sizes(
-    rows: Sequence[Mapping[str, Any]],
-) -> dict[str, tuple[float | None, float | None]]:
-    squares: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        own = squares.setdefault(row["group"], {"train": [], "test": []})[row["part"]]
-        residuals = (_values(row) - row["reference"]) / np.array(row["sigma"])
-        own += np.bincount(row["term_of"], weights=residuals**2).tolist()
-    return {
-        group: (_root(parts["train"]), _root(parts["test"])) for group, parts in squares.items()
-    }
-
-
-def _root(squares: Sequence[float]) -> float | None:
-    known = [one for one in squares if math.isfinite(one)]
-    return math.sqrt(sum(known) / len(known)) if known else None
-
-
-def _errors(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Any]]:
-    """Target, unit, and of what was seen and held out: root mean square, count, in tolerances."""
-    for target in dict.fromkeys(row["target"] for row in rows):
-        own = [row for row in rows if row["target"] == target]
-        unit = own[0]["unit"] if " " not in own[0]["unit"] else ""
-        told: list[Any] = [target, unit]
-        for part in ("train", "test"):
-            mine = [row for row in own if row["part"] == part]
-            told += _sizes(mine, bool(unit)) if mine else [None, None, None]
-        yield told
-
-
-def _sizes(rows: Sequence[Mapping[str, Any]], same: bool) -> list[Any]:
-    """Root mean square, where all is of the same unit; in tolerances; how many numbers."""
-    size, count = _rms(rows)
-    (groups,) = _group_sizes(rows).values()
-    return [size if same else None, next(one for one in (*groups, 0.0) if one is not None), count]
-
-
-def _properties(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _parity_words(series: Mapping[str, Any]) -> str:
     told = []
-    for row in rows:
-        if row["type"] in ("Energies", "Forces", "Stress"):
+    for part, name, *_ in _PARTS:
+        if (own := series[part]) is None:
             continue
-        values = _values(row)
-        units = row["unit"].split(" ")
-        for k, of in enumerate(row["term_of"]):
-            reference, sigma = row["reference"][k], row["sigma"][k]
-            unit = units[k] if len(units) == len(values) else row["unit"]
-            off = (values[k] - reference) / sigma
-            part = "held out" if row["part"] == "test" else "seen"
-            told.append([row["terms"][of], reference, values[k], unit, float(off), part])
-    if told:
+        off = "none known yet"
+        if own["rms"] is not None:
+            off = f"off by {own['rms']:.4g} {series['unit']}, root mean square"
+        drawn = len(own["value"])
+        some = f", of which {drawn} are drawn" if drawn < own["count"] else ""
+        told.append(f"{name}: {own['count']} values{some}, {off}")
+    return "; ".join(told)
+
+
+def _properties(rows: Sequence[Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    if rows:
         columns = ["property", "reference", "fit", "unit", "off by, tolerances", ""]
-        yield table("properties", "Properties", columns, told, section="Quality of the fit")
+        yield table("properties", "Properties", columns, rows, section="Quality of the fit")
 
 
 # ----------------------------------------------------------------------------------------- parameters
@@ -464,8 +416,9 @@ def _numbers(now: Standing) -> Iterator[dict[str, Any]]:
         if unit in ("eV/atom", "eV/A"):
             scale, shown = (1e3, "meV/atom") if unit == "eV/atom" else (1.0, unit)
             held = "" if sizes[3] is None else f"held out {scale * sizes[3]:.3g}"
-            if sizes[0] is not None:
-                yield number(target, f"{scale * sizes[0]:.3g} {shown}", held)
+            if sizes[2] is not None:
+                known = "none yet" if sizes[0] is None else f"{scale * sizes[0]:.3g} {shown}"
+                yield number(target, known, held)
     if seen.failed:
         yield number(
             "failed", str(seen.failed), f"{100 * seen.failed / seen.count:.3g} % of candidates"
