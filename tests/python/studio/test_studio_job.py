@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from mlcore.studio.figures import MOST, bars, figure, histogram, kept, lines, pl
 from mlcore.studio.following import FOLLOWED, Followed, Following, Lines, Thinned, read_json
 from mlcore.studio.kinds.fit_view import fit_view, standing
 from mlcore.studio.store import State, Store, Task, User
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 from pydantic_core import to_json
 from server import Server
 from sqlalchemy import select
@@ -482,16 +483,28 @@ def test_others_tasks_are_neither_seen_nor_compared(
     assert ben.get("/compare", params={"task": [his, hers]}).status_code == 404
 
 
-def test_figures_grow_while_people_look_at_them(folder: Path, run: Path, tmp_path: Path) -> None:
+def soon(page: Page, what: str) -> None:
+    """Until this is true there; the page's policy forbids Playwright to wait by itself."""
+    end = time.monotonic() + 60
+    while not page.evaluate(what):
+        assert time.monotonic() < end, what
+        page.wait_for_timeout(50)
+
+
+def test_figures_grow_while_people_look_at_them(
+    folder: Path, run: Path, running: Path, tmp_path: Path
+) -> None:
     """In a browser: what is new comes by itself, zooms stay, one look at a time, numbers as a file."""
     server = Server(folder)
     try:
         store = Store(folder)
-        short = tmp_path / "run"
+        short = tmp_path / "short"
         whole = (run / "history.jsonl").read_bytes().splitlines(keepends=True)
         shutil.copytree(run, short)
         (short / "history.jsonl").write_bytes(b"".join(whole[:40]))
-        (short / "result.json").unlink()
+        for name in ("result.json", "measured.json"):
+            (short / name).unlink()
+        shutil.copy(running / PREDICTED, short)
         with store.session() as session:
             user = session.scalars(select(User)).one()
             task = Task(user_id=user.id, kind="forcefield", title="Watched", state=State.PAUSED)
@@ -520,10 +533,20 @@ def test_figures_grow_while_people_look_at_them(folder: Path, run: Path, tmp_pat
                 with store.session() as session:
                     session.get_one(Task, task.id).line = f"{count} evaluations"
                 expect(count_told).to_have_text(str(count), timeout=60_000)
-                while page.evaluate(ends) != count:
-                    page.wait_for_timeout(50)
+                soon(page, f"{ends} === {count}")
             assert page.evaluate(f"{plot}.layout.xaxis.range") == [5, 30]
             assert looks["most"] == 1
+            box = page.locator("#figure-parity-energies")
+            held = "document.querySelector('#figure-parity-energies .plot')?.data?.[2].y[0]"
+            soon(page, f"{held} === null")
+            before = [box.bounding_box(), box.element_handle()]
+            for name in ("measured.json", "result.json"):
+                shutil.copy(run / name, store.task_folder(task) / "run" / name)
+            with store.session() as session:
+                session.get_one(Task, task.id).line = "done"
+            soon(page, f"typeof {held} === 'number'")
+            assert box.bounding_box() == before[0]
+            assert page.evaluate("([a, b]) => a === b", [before[1], box.element_handle()])
             with page.expect_download() as told:
                 page.get_by_role("button", name="Numbers of Convergence, as CSV").click()
             rows = told.value.path().read_text().splitlines()

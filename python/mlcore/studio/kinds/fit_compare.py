@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from mlcore.studio.figures import bars, figure, lines, table
-from mlcore.studio.kinds.fit_view import Standing, best_lines, parameter_rows, rate, standing
+from mlcore.studio.kinds.fit_view import (
+    Standing,
+    best_lines,
+    counted,
+    parameter_rows,
+    rate,
+    standing,
+)
 
 __all__ = ["fits_compared"]
 
@@ -25,10 +32,10 @@ def fits_compared(fits: Mapping[str, Path]) -> dict[str, list[Any]]:
 
 def _figures(told: Mapping[str, Standing]) -> Iterator[dict[str, Any]]:
     positive = all(total > 0 for one in told.values() for _, total, _ in one.improvements)
-    yield figure(
+    yield counted(figure(
         "convergence", "Convergence", [best_lines(one, title) for title, one in told.items()],
         "evaluations", "best score so far", positive, section="Convergence",
-    )  # fmt: skip
+    ))  # fmt: skip
     clocks = []
     for title, one in told.items():
         rows = [(at, best) for at, _, best in one.times if best is not None]

@@ -113,6 +113,15 @@ class Standing:
         """Names of what is fitted."""
         return list(self.space.get("free", {}))
 
+    @property
+    def at_bounds(self) -> list[str]:
+        """Names of what lies at an end of its range."""
+        if self.done:
+            return list(self.result.get("at_bounds") or ())
+        best = self.following.best
+        places = zip(self.free, () if best is None else best.point, strict=False)
+        return [name for name, x in places if not 1e-3 < x < 1 - 1e-3]
+
     def group(self, term: str) -> str:
         return str(self.known.get("terms", {}).get(term, {}).get("group", ""))
 
@@ -170,10 +179,10 @@ def _convergence(now: Standing) -> Iterator[dict[str, Any]]:
         tone = _STAGES[k % len(_STAGES)]
         traces.append(points([n for n, _ in own], [t for _, t in own], name, tone=tone, size=3.5))
     traces.append(best_lines(now, "best so far", "ink"))
-    yield figure(
+    yield counted(figure(
         "convergence", "Convergence", traces, "evaluations", "score",
         _positive(now), wide=True, section="Convergence",
-    )  # fmt: skip
+    ))  # fmt: skip
     told = [(at, best) for at, _, best in now.times if best is not None]
     clock = lines(
         [at for at, _ in told], [best for _, best in told], "best so far", tone="ink", steps=True
@@ -182,6 +191,12 @@ def _convergence(now: Standing) -> Iterator[dict[str, Any]]:
         "clock", "Best against the clock", [clock], "time, s", "score",
         _positive(now), section="Convergence",
     )  # fmt: skip
+
+
+def counted(told: dict[str, Any]) -> dict[str, Any]:
+    """A figure whose x are whole numbers, written out."""
+    told["layout"]["xaxis"] |= {"exponentformat": "none", "separatethousands": True}
+    return told
 
 
 def _positive(now: Standing) -> bool:
@@ -334,19 +349,19 @@ def _parameters(now: Standing) -> Iterator[dict[str, Any]]:
     ]
     ends = [1, max(2, now.following.count)]
     bounds = [lines(ends, [side, side], tone="quiet", dotted=True) for side in (0.0, 1.0)]
-    yield figure(
+    yield counted(figure(
         "traces", f"Parameters of the best candidate{some}", [*traces, *bounds], "evaluations",
         "place between the bounds, 0 to 1", section="Parameters",
-    )  # fmt: skip
+    ))  # fmt: skip
     tried = now.following.tried.rows
     traces = [
         points([n + 1 for n, _ in tried], [point[k] for _, point in tried], name, size=3.5)
         for k, name in enumerate(names)
     ]
-    yield figure(
+    yield counted(figure(
         "tried", f"Parameters that were tried{some}", traces, "evaluations",
         "place between the bounds, 0 to 1", section="Parameters",
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 # --------------------------------------------------------------------------------------------- pareto
@@ -397,21 +412,26 @@ def _knee(now: Standing, members: Sequence[tuple[float, ...]]) -> int:
 
 # ------------------------------------------------------------------------------------- numbers, tables
 def _numbers(now: Standing) -> Iterator[dict[str, Any]]:
+    """As many while it runs as in the end: what lies below them must not move."""
     seen = now.following
     yield number(
         "score", "none yet" if now.best is None else f"{now.best:.4g}", "best, to be small"
     )
-    if now.done:
-        agrees = now.result["verified"]["agrees"]
-        note = "by a fresh process with the written potential"
-        yield number("reproduced", "yes" if agrees else "NO", note, "good" if agrees else "bad")
     of = f"of at most {now.budget}" if now.budget else ""
     yield number("evaluations", str(seen.count), of)
     fast = rate(now.times) if now.done else now.rate
     each = f"{1e3 * seen.seconds / seen.count:.3g} ms each" if seen.count else ""
     yield number("throughput", "" if fast is None else f"{fast:.3g} / s", each)
-    if not now.done and fast and now.budget > seen.count:
-        yield number("left", duration((now.budget - seen.count) / fast), "at this rate, at most")
+    if now.done:
+        agrees = now.result["verified"]["agrees"]
+        note = "by a fresh process with the written potential"
+        yield number("reproduced", "yes" if agrees else "NO", note, "good" if agrees else "bad")
+    else:
+        left = duration((now.budget - seen.count) / fast) if fast else ""
+        yield number("left", left, "at this rate, at most")
+    part = f"{100 * seen.failed / seen.count:.3g} % of candidates" if seen.count else ""
+    yield number("failed", str(seen.failed), part)
+    yield number("at a bound", ", ".join(now.at_bounds) or "none", f"of {len(now.free)} parameters")
     for target, unit, *sizes in now.measured.get("errors", ())[:6]:
         if unit in ("eV/atom", "eV/A"):
             scale, shown = (1e3, "meV/atom") if unit == "eV/atom" else (1.0, unit)
@@ -419,23 +439,14 @@ def _numbers(now: Standing) -> Iterator[dict[str, Any]]:
             if sizes[2] is not None:
                 known = "none yet" if sizes[0] is None else f"{scale * sizes[0]:.3g} {shown}"
                 yield number(target, known, held)
-    if seen.failed:
-        yield number(
-            "failed", str(seen.failed), f"{100 * seen.failed / seen.count:.3g} % of candidates"
-        )
 
 
 def _warnings(now: Standing) -> Iterator[str]:
     verified = now.result.get("verified")
     if verified is not None and not verified["agrees"]:
         yield f"The score was not reproduced: {verified['words']}"
-    names = now.result.get("at_bounds") or (
-        [name for name, x in zip(now.free, _point(now), strict=False) if not 1e-3 < x < 1 - 1e-3]
-        if not now.done
-        else []
-    )
-    if names:
-        yield f"At a bound: {', '.join(names)}. A wider range may do better."
+    if now.done and now.at_bounds:
+        yield f"At a bound: {', '.join(now.at_bounds)}. A wider range may do better."
     seen = now.following
     if seen.count >= 20 and seen.failed > 0.5 * seen.count:
         yield f"{seen.failed} of {seen.count} candidates could not be evaluated; see Failures."
