@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from mlcore import __version__
 from mlcore.errors import Error, InvalidArgument
-from mlcore.studio import supervisor
+from mlcore.studio import scratch, supervisor
 from mlcore.studio.accounts import Accounts
 from mlcore.studio.api import router as api
 from mlcore.studio.pages import router as pages
@@ -42,6 +42,8 @@ def create(folder: Path, settings: Settings | None = None, supervised: bool = Tr
     """
     settings = settings or Settings.load(folder)
     store = Store(folder)
+    for home in (store.scratch, *store.folder.glob("users/*/uploads")):
+        scratch.tidied(home)
     studio = Studio(store, settings, Accounts(store, settings.limits))
     if not settings.users:
         studio.accounts.local()

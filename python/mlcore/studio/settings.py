@@ -32,6 +32,8 @@ class Limits(Section):
     """Bytes of all a user keeps, uploads and tasks."""
     uploads: Annotated[int, Field(gt=0)] = 1000
     """Data sets a user keeps."""
+    uploads_at_once: Annotated[int, Field(gt=0)] = 8
+    """Of one user, received or read."""
     parsing_seconds: Annotated[float, Field(gt=0)] = 60.0
     """To read an upload."""
     parsing_bytes: Annotated[int, Field(gt=0)] = 2 << 30
@@ -70,6 +72,8 @@ class Settings(Section):
     """Name -> engine that tasks may choose."""
     restarts: Annotated[int, Field(ge=0)] = 2
     """How often a task whose process was killed is gone on with."""
+    spare: Annotated[int, Field(ge=0)] = 256 << 20
+    """Bytes of the disk that uploads leave free."""
     limits: Limits = Limits()
     """Of one user."""
 

@@ -6,6 +6,7 @@ Everything else lies in folders beside it:
     users/USER/tasks/TASK/        a task: config.json, run/ (what its command makes), log.txt
     users/USER/uploads/UPLOAD/    a data set: the file as it came, and what was read of it
     library/                      potentials that were published
+    scratch/                      archives on their way to somebody
 
 Names of users, tasks and uploads in paths are random words, not what people typed.
 """
@@ -207,6 +208,11 @@ class Store:
     def library(self) -> Path:
         """Of published potentials."""
         return self.folder / "library"
+
+    @property
+    def scratch(self) -> Path:
+        """Of files that are gone soon."""
+        return self.folder / "scratch"
 
     def move(self, task: str, into: State, of: tuple[State, ...], **changes: Any) -> bool:
         """Take a task from one of the states ``of`` to another; False where it is in none of them."""

@@ -1,7 +1,8 @@
 """Data sets of users: received, read in a process with limits, kept, and thrown away.
 
 An upload lies in `users/USER/uploads/UPLOAD/`: `raw/` as it came, and what `mlcore.studio.parsing` made of
-it. Until that is done the folder has a hidden name; of one that is refused nothing is left.
+it. Until that is done the folder has a hidden name; of one that is refused, or whose server was killed,
+nothing is left.
 """
 
 from __future__ import annotations
@@ -16,34 +17,41 @@ import sys
 import threading
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from fastapi import HTTPException
 from sqlalchemy import func, select
 
+from mlcore.studio import scratch
 from mlcore.studio.settings import Limits
 from mlcore.studio.store import ACTIVE, State, Store, Task, Upload, User, word
 from mlcore.studio.words import size as words
 
 __all__ = [
     "RAW",
+    "READERS",
+    "Gate",
     "discard",
+    "folder_of",
     "keep",
     "making",
     "parsed",
     "room_for",
+    "room_on_disk",
     "safe_name",
-    "save_file",
     "using",
 ]
 
 RAW = "raw"
 _LONGEST = 100  # letters of a name
-_STALE = 3600.0  # seconds after which what a killed server left behind is thrown away
-_READERS = threading.BoundedSemaphore(2)  # processes that read at once
+READERS = ThreadPoolExecutor(2, "reader")
+"""Who waits for the processes that read; others shall answer requests meanwhile."""
 _KEEPING = threading.Lock()
+_PEOPLE = 4  # who send as many data sets at once as they may, before others are put off
 
 
 def safe_name(name: str, taken: Collection[str] = ()) -> str:
@@ -90,44 +98,60 @@ def _bytes(folder: Path) -> int:
     return total
 
 
+def room_on_disk(folder: Path, spare: int, coming: int = 0) -> None:
+    """Nothing, where so many bytes more leave some of the disk free.
+
+    Raises:
+        HTTPException: 507, they would not.
+    """
+    if shutil.disk_usage(folder).free - coming < spare:
+        raise HTTPException(507, "the server's disk is nearly full; tell its administrator")
+
+
 # -- receiving -------------------------------------------------------------------------------------
+class Gate:
+    """Lets some uploads in at once, of one user and of all; the others shall come again."""
+
+    def __init__(self) -> None:
+        self._inside: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def passed(self, user: User, limits: Limits) -> Iterator[None]:
+        """While an upload is received and read.
+
+        Raises:
+            HTTPException: 429, the user has too many inside; 503, all have.
+        """
+        with self._lock:
+            if self._inside[user.id] >= limits.uploads_at_once:
+                told = (
+                    f"{limits.uploads_at_once} data sets of yours are read just now; wait for them"
+                )
+                raise HTTPException(429, told, {"Retry-After": "2"})
+            if self._inside.total() >= _PEOPLE * limits.uploads_at_once:
+                told = "others send data sets just now; try again in a while"
+                raise HTTPException(503, told, {"Retry-After": "5"})
+            self._inside[user.id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside[user.id] -= 1
+                self._inside += Counter()  # forgets those who have none
+
+
 @contextlib.contextmanager
 def making(store: Store, user: User) -> Iterator[Path]:
     """A folder to receive files into; gone afterwards, unless `keep` has made a data set of it."""
-    home = store.folder / "users" / user.id / "uploads"
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _tidied(home)
-    folder = home / f".{word()}.part"
-    (folder / RAW).mkdir(parents=True, mode=0o700)
-    try:
+    with scratch.making(folder_of(store, user)) as folder:
+        (folder / RAW).mkdir(mode=0o700)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _tidied(home: Path) -> None:
-    for left in home.glob(".*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > _STALE:
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def save_file(folder: Path, name: str, stream: BinaryIO, limits: Limits) -> str:
-    """Copy one file into `raw/`; the name it has there.
-
-    Raises:
-        HTTPException: 413, it is larger than a file may be.
-    """
-    found = safe_name(name, {one.name for one in (folder / RAW).iterdir()})
-    seen = 0
-    with (folder / RAW / found).open("xb") as target:
-        while chunk := stream.read(1 << 20):
-            seen += len(chunk)
-            if seen > limits.upload:
-                told = f"{found} is larger than {words(limits.upload)}, the most of one file"
-                raise HTTPException(413, told)
-            target.write(chunk)
-    return found
+def folder_of(store: Store, user: User) -> Path:
+    """Where the data sets of a user lie."""
+    return store.folder / "users" / user.id / "uploads"
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -151,19 +175,18 @@ def parsed(folder: Path, asked: Mapping[str, Any], limits: Limits, free: int) ->
         "stored": max(free, 1),
     }
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with _READERS:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "mlcore.studio.parsing", str(folder)],
-                input=json.dumps({**asked, "limits": told}).encode(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                timeout=limits.parsing_seconds,
-                env=environment,
-                start_new_session=True,
-            )
-        except subprocess.TimeoutExpired:
-            raise _too_long(limits) from None
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "mlcore.studio.parsing", str(folder)],
+            input=json.dumps({**asked, "limits": told}).encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=limits.parsing_seconds,
+            env=environment,
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired:
+        raise _too_long(limits) from None
     if done.returncode:
         raise _refusal(done.returncode, done.stdout, limits)
     found: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))

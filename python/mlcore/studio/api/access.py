@@ -124,6 +124,7 @@ def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
         413: "Too large",
         422: "Some fields are wrong",
         429: "Too many tries",
+        503: "Too much to do just now",
         507: "The server cannot write",
     }
     always = (400, 401, 403, 413, 422, 507)

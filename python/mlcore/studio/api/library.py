@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from mlcore.forcefield import library as room
 from mlcore.forcefield.export import CARD, SNIPPET, Card, read_card
 from mlcore.io import write_text
 from mlcore.io.lock import locked
+from mlcore.studio import scratch
 from mlcore.studio.api.access import Me, Person, Room, own_task, refusals
 from mlcore.studio.store import State, User
 from mlcore.studio.studio import Studio
@@ -128,7 +128,7 @@ def whole(studio: Studio, me: Person, name: str) -> PotentialWhole:
 def download(studio: Room, me: Me, name: str) -> Response:
     """Its folder, checked against the hashes of the index, as a ZIP archive."""
     entry = _entry(studio, name)
-    place = Path(tempfile.mkdtemp(prefix="mlcore-studio-"))
+    place = scratch.made(studio.store.scratch)
     gone = BackgroundTask(shutil.rmtree, place, ignore_errors=True)
     try:
         folder = room.download(entry.name, studio.store.library, place / entry.name)
@@ -150,11 +150,11 @@ def publish(studio: Room, me: Me, task: str, asked: Publication) -> PotentialTol
     library = studio.store.library
     library.mkdir(parents=True, exist_ok=True)
     card = _carded(read_card(folder / CARD), asked)
-    with tempfile.TemporaryDirectory(prefix="mlcore-studio-") as place, locked(library, _LOCK):
+    with scratch.making(studio.store.scratch) as place, locked(library, _LOCK):
         for name in card.files:
-            shutil.copyfile(folder / name, Path(place) / name)
+            shutil.copyfile(folder / name, place / name)
         content = json.dumps(card.model_dump(mode="json"), indent=1, allow_nan=False)
-        (Path(place) / CARD).write_text(content + "\n", encoding="utf-8")
+        (place / CARD).write_text(content + "\n", encoding="utf-8")
         try:
             entry = room.publish(place, library)
         except InvalidArgument as error:

@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from sqlalchemy import func, or_, select
 from starlette.background import BackgroundTask
 
+from mlcore.studio import scratch
 from mlcore.studio.api.access import Me, Person, Room, own_task, refusals
 from mlcore.studio.api.kinds import known, place_of, told_problems
 from mlcore.studio.kinds import kind_of
@@ -377,17 +378,19 @@ def download(studio: Room, me: Me, task: str, name: str) -> Response:
     found = own_task(studio, me, task)
     for one in kind_of(found.kind).downloads(studio.store.task_folder(found)):
         if one.path.is_dir() and name == f"{one.name}.zip":
-            return _zipped(one.path, name)
+            return _zipped(one.path, name, studio.store.scratch)
         if not one.path.is_dir() and name == one.name:
             # as a file to keep: a report's own pictures need no rights of this site
             return FileResponse(one.path, filename=name, content_disposition_type="attachment")
     raise HTTPException(404, "no such download")
 
 
-def _zipped(folder: Path, name: str) -> Response:
-    import tempfile
-
-    place = tempfile.mkdtemp(prefix="mlcore-studio-")
-    made = shutil.make_archive(str(Path(place) / "made"), "zip", folder)
+def _zipped(folder: Path, name: str, home: Path) -> Response:
+    place = scratch.made(home)
     gone = BackgroundTask(shutil.rmtree, place, ignore_errors=True)
+    try:
+        made = shutil.make_archive(str(place / "made"), "zip", folder)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
     return FileResponse(made, filename=name, media_type="application/zip", background=gone)

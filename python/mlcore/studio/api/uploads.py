@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import tempfile
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,19 +17,18 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import select
 from starlette.background import BackgroundTask
-from starlette.datastructures import FormData, UploadFile
-from starlette.requests import ClientDisconnect
 
-from mlcore.studio import frames, uploads
+from mlcore.studio import frames, scratch, uploads
 from mlcore.studio.api.access import Me, Person, Room, own_upload, refusals
 from mlcore.studio.parsing import FIGURES
+from mlcore.studio.receiving import Form, received
 from mlcore.studio.store import Upload
 from mlcore.studio.studio import Studio
 
 router = APIRouter(prefix="/uploads", tags=["data sets"])
 
+_GATE = uploads.Gate()
 Title = Annotated[str, Field(min_length=1, max_length=200)]
-_FILES = 1000  # of one data set
 _CELLS = 200_000  # of a grid that is shown
 _FORM: dict[str, Any] = {
     "requestBody": {
@@ -141,43 +141,39 @@ def listed(studio: Room, me: Me) -> list[UploadTold]:
 
 
 # -- coming in -------------------------------------------------------------------------------------
-@router.post("", status_code=201, responses=refusals(400, 413, 422, 507), openapi_extra=_FORM)
+@router.post(
+    "", status_code=201, responses=refusals(400, 413, 422, 429, 503, 507), openapi_extra=_FORM
+)
 async def receive(request: Request, studio: Room, me: Me) -> UploadTold:
     """A data set of one or more files of one kind, which are read at once."""
     length = int(request.headers.get("content-length") or 0)
+    limits, spare = studio.settings.limits, studio.settings.spare
+    with _GATE.passed(me.user, limits):
+        free = await asyncio.to_thread(_room, studio, me, length)
+        with uploads.making(studio.store, me.user) as folder:
+            form = await received(request, folder / uploads.RAW, limits.upload, free, spare)
+            return await _read(partial(_kept, studio, me, folder, form, free))
+
+
+async def _read(act: Callable[[], UploadTold]) -> UploadTold:
+    return await asyncio.get_running_loop().run_in_executor(uploads.READERS, act)
+
+
+def _room(studio: Studio, me: Person, coming: int) -> int:
+    uploads.room_on_disk(studio.store.folder, studio.settings.spare, coming)
+    return uploads.room_for(studio.store, me.user, studio.settings.limits, coming)
+
+
+def _kept(studio: Studio, me: Person, folder: Path, form: Form, free: int) -> UploadTold:
+    options, names = _options(form.fields.get("options")), form.files
+    title = form.fields.get("title", "").strip()
+    title = title or (names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more")
+    if len(title) > 200:
+        raise HTTPException(422, _problem("title", "should have at most 200 letters"))
     limits = studio.settings.limits
-    free = await asyncio.to_thread(uploads.room_for, studio.store, me.user, limits, length)
-    form = await _form(request)
-    try:
-        return await asyncio.to_thread(_received, studio, me, form, free)
-    finally:
-        await form.close()
-
-
-async def _form(request: Request) -> FormData:
-    try:
-        return await request.form(max_files=_FILES, max_fields=10, max_part_size=65536)
-    except ClientDisconnect:
-        raise HTTPException(400, "the connection ended before the files did") from None
-    except (LookupError, ValueError) as error:
-        raise HTTPException(400, f"the form cannot be read: {error}"[:300]) from None
-
-
-def _received(studio: Studio, me: Person, form: FormData, free: int) -> UploadTold:
-    files = [one for one in form.getlist("files") if isinstance(one, UploadFile)]
-    if not files:
-        raise HTTPException(422, _problem("files", "send one or more, as multipart/form-data"))
-    options, title = _options(form.get("options")), form.get("title")
-    with uploads.making(studio.store, me.user) as folder:
-        limits = studio.settings.limits
-        names = [uploads.save_file(folder, f.filename or "", f.file, limits) for f in files]
-        if not isinstance(title, str) or not title.strip():
-            title = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-        if len(title) > 200:
-            raise HTTPException(422, _problem("title", "should have at most 200 letters"))
-        asked = {"files": names, "options": options, "title": title.strip()}
-        found = uploads.parsed(folder, asked, limits, free)
-        return told(uploads.keep(studio.store, me.user, limits, folder, title.strip(), found))
+    asked = {"files": names, "options": options, "title": title}
+    found = uploads.parsed(folder, asked, limits, free)
+    return told(uploads.keep(studio.store, me.user, limits, folder, title, found))
 
 
 def _options(text: object) -> dict[str, Any]:
@@ -201,18 +197,23 @@ def _problem(field: str, message: str) -> dict[str, Any]:
 @router.post(
     "/materials-project",
     status_code=201,
-    responses=refusals(400, 413, 422, 507)
+    responses=refusals(400, 413, 422, 429, 503, 507)
     | {502: {"description": "The Materials Project does not answer"}},
 )
-def pull(studio: Room, me: Me, asked: Pull) -> UploadTold:
+async def pull(studio: Room, me: Me, asked: Pull) -> UploadTold:
     """A data set of structures and energies of the Materials Project."""
-    limits = studio.settings.limits
+    with _GATE.passed(me.user, studio.settings.limits):
+        free = await asyncio.to_thread(_room, studio, me, 0)
+        with uploads.making(studio.store, me.user) as folder:
+            return await _read(partial(_pulled, studio, me, folder, asked, free))
+
+
+def _pulled(studio: Studio, me: Person, folder: Path, asked: Pull, free: int) -> UploadTold:
     title = asked.title or f"Materials Project: {', '.join(asked.ids)}"[:200]
-    free = uploads.room_for(studio.store, me.user, limits, 0)
     wanted = asked.model_dump(include={"ids", "key", "corrected"}) | {"title": title}
-    with uploads.making(studio.store, me.user) as folder:
-        found = uploads.parsed(folder, wanted, limits, free)
-        return told(uploads.keep(studio.store, me.user, limits, folder, title, found))
+    limits = studio.settings.limits
+    found = uploads.parsed(folder, wanted, limits, free)
+    return told(uploads.keep(studio.store, me.user, limits, folder, title, found))
 
 
 # -- one of them -----------------------------------------------------------------------------------
@@ -301,7 +302,7 @@ def grid(
 def download(studio: Room, me: Me, upload: str) -> Response:
     """The files as they came, and the data set made of them, as a ZIP archive."""
     found = own_upload(studio, me, upload)
-    place = Path(tempfile.mkdtemp(prefix="mlcore-studio-"))
+    place = scratch.made(studio.store.scratch)
     gone = BackgroundTask(shutil.rmtree, place, ignore_errors=True)
     try:
         _packed(studio.store.upload_folder(found), place / "made.zip")
