@@ -1,7 +1,8 @@
 """Processes of tasks: which belong to one, what they take, and their end.
 
 A process belongs to the task that its environment names, however it left the group or session of the
-one that started it: launchers of MPI, Parsl's managers and Dask's nannies all do.
+one that started it, as launchers of MPI and Parsl's managers do. One that has overwritten its environment
+with a title of its own belongs to that of its session or parent.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import resource
 import signal
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,24 +53,33 @@ class Census:
     """Looks at all processes of this machine and remembers whose they are."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, float], str] = {}
+        self._known: dict[tuple[int, str], str] = {}
 
     def __call__(self) -> dict[str, Used]:
         """Task -> what its processes take now."""
         tick, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-        seen: dict[tuple[int, float], str] = {}
+        stats = {int(e.name): _stat(int(e.name)) for e in os.scandir("/proc") if e.name.isdigit()}
+        there = {pid: stat for pid, stat in stats.items() if stat is not None and stat[0] != "Z"}
+        # what is known of those that are gone is forgotten
+        seen = {(pid, stat[19]) for pid, stat in there.items()}
+        self._known = {who: task for who, task in self._known.items() if who in seen}
         found: defaultdict[str, list[tuple[int, float, int]]] = defaultdict(list)
-        for entry in os.scandir("/proc"):
-            stat = _stat(int(entry.name)) if entry.name.isdigit() else None
-            if stat is None or stat[0] == "Z":
-                continue
-            who = (int(entry.name), float(stat[19]))
-            task = seen[who] = self._known[who] if who in self._known else _task(who[0])
+        for pid, stat in there.items():
+            task = self._task(pid, there)
             if task:
                 seconds = sum(int(stat[k]) for k in (11, 12, 13, 14)) / tick
-                found[task].append((who[0], seconds, int(stat[21]) * page))
-        self._known = seen
+                found[task].append((pid, seconds, int(stat[21]) * page))
         return {task: _sum(rows) for task, rows in found.items()}
+
+    def _task(self, pid: int, there: Mapping[int, Sequence[str]]) -> str:
+        if pid not in there:
+            return ""
+        parent, leader, birth = int(there[pid][1]), int(there[pid][3]), there[pid][19]
+        if (pid, birth) not in self._known:
+            self._known[pid, birth] = ""  # where it is its own leader
+            found = _named(pid) or self._task(leader, there) or self._task(parent, there)
+            self._known[pid, birth] = found
+        return self._known[pid, birth]
 
 
 def _sum(rows: Iterable[tuple[int, float, int]]) -> Used:
@@ -77,7 +87,7 @@ def _sum(rows: Iterable[tuple[int, float, int]]) -> Used:
     return Used(pids, sum(seconds), sum(memory))
 
 
-def _task(pid: int) -> str:
+def _named(pid: int) -> str:
     try:
         words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:  # of somebody else

@@ -112,7 +112,8 @@ def test_a_process_is_refused_what_nobody_could_give_it(
 CHILDREN = """
 import subprocess, sys, time
 code = "data = bytearray({each} << 20); import time; time.sleep(60)"
-kept = [subprocess.Popen([sys.executable, "-c", code], start_new_session=True) for _ in range(4)]
+alone = {{"start_new_session": True, "env": {{}}}}
+kept = [subprocess.Popen([sys.executable, "-c", code], **alone) for _ in range(4)]
 time.sleep(60)
 """
 
