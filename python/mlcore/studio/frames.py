@@ -20,7 +20,6 @@ __all__ = ["FOLDER", "Flag", "checks_of", "count", "flags_of", "frame", "marked"
 
 FOLDER = "frames"
 Flag = dict[str, str]
-_ARRAYS = ("starts", "kinds", "numbers", "positions", "cells", "pbc", "energies", "forces", "lines")
 _SHOWN = 20_000  # atoms of a structure that are shown; of more each n-th
 _BONDED = 4_000  # atoms up to which bonds are looked for
 _REACH = 1.15  # bonds are as long as the covalent radii times this
@@ -93,6 +92,7 @@ def write(folder: Path, data: Dataset, flags: Mapping[int, Sequence[Flag]]) -> N
         "cells": np.array([np.asarray(a.cell) for a in structures]),
         "pbc": np.array([a.pbc for a in structures]),
         "energies": np.array([none if one.energy is None else one.energy for one in known]),
+        "labels": np.array([_bits(one.known()) for one in known], dtype=np.uint8),
     }
     arrays["kinds"] = arrays["kinds"].astype(np.int32)
     arrays["numbers"] = arrays["numbers"].astype(np.int16)
@@ -106,6 +106,11 @@ def write(folder: Path, data: Dataset, flags: Mapping[int, Sequence[Flag]]) -> N
     (folder / "species.json").write_text(json.dumps(names), encoding="utf-8")
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+
+def _bits(known: Sequence[str]) -> int:
+    """Which labels there are: 1 energy, 2 forces, 4 stress."""
+    return sum(1 << k for k, name in enumerate(("energy", "forces", "stress")) if name in known)
 
 
 def _lines(path: Path, data: Dataset, flags: Mapping[int, Sequence[Flag]]) -> npt.NDArray[np.int64]:

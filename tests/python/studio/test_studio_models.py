@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
+from ase.io import write
 from mlcore.errors import InvalidArgument
 from mlcore.forcefield.config.begin import silicon_data
 from mlcore.forcefield.evaluate.lammps import LammpsEngine
 from mlcore.forcefield.forms import forms, model
-from mlcore.forcefield.structures import Dataset, labelled
+from mlcore.forcefield.structures import Dataset, labelled, labels
+from mlcore.neighbors import neighbor_list
 from mlcore.parallel import EngineSettings
+from mlcore.studio import frames
 from mlcore.studio.curves import curves
 from mlcore.studio.kinds import Place, kind_of
+from mlcore.studio.kinds.outline import Outline, outline
 from mlcore.studio.kinds.suggested import suggested
 
 
@@ -159,6 +164,16 @@ def crystals(name: str, kind: str, a: float, energy: float) -> Dataset:
     return Dataset({"crystals": found})
 
 
+def kept(data: Dataset, folder: Path) -> Outline:
+    """What is kept of a data set when it is uploaded."""
+    folder.mkdir()
+    data.save(folder / "data")
+    frames.write(folder / frames.FOLDER, data, {})
+    found = outline(folder / "data")
+    assert found is not None
+    return found
+
+
 DATA = {
     "Si": ("tersoff", lambda: silicon_data()),
     "Cu": ("eam/gupta", lambda: crystals("Cu", "fcc", 3.61, -3.54)),
@@ -172,35 +187,91 @@ DATA = {
 @pytest.mark.parametrize("name", DATA)
 def test_what_is_suggested_can_be_run(name: str, tmp_path: Path) -> None:
     form, made = DATA[name]
-    data = made()
-    (tmp_path / "up").mkdir()
-    data.save(tmp_path / "up" / "data")
-    found = suggested(data, "upload:up/data")
+    found = suggested(kept(made(), tmp_path / "up"), "upload:up/data")
     assert found.config["model"]["form"] == form
     assert all(sum(one.values()) > 0 for one in found.config["data"]["groups"].values())
     place = Place({"up": tmp_path / "up"}, EngineSettings(name="serial"))
     assert kind_of("forcefield").problems(found.config, place) == []
 
 
-def test_distances_and_depths_come_from_the_data() -> None:
-    free = suggested(crystals("Ar", "fcc", 5.26, -0.08), "upload:x/data").config["parameters"][
-        "free"
-    ]
+def test_distances_and_depths_come_from_the_data(tmp_path: Path) -> None:
+    data = kept(crystals("Ar", "fcc", 5.26, -0.08), tmp_path / "up")
+    free = suggested(data, "upload:x/data").config["parameters"]["free"]
     # 5.26/sqrt(2) is 3.72 A; Rahman's sigma is 3.4 A, his well 0.0104 eV
     assert free["sigma"]["lower"] < 3.4 < free["sigma"]["upper"]
     assert free["epsilon"]["initial"] == pytest.approx(0.0104, rel=0.2)
 
 
-def test_energies_that_are_not_cohesive_are_left_out_and_told() -> None:
-    found = suggested(crystals("Si", "diamond", 5.43, -210.0), "upload:x/data")
+def test_energies_that_are_not_cohesive_are_left_out_and_told(tmp_path: Path) -> None:
+    data = kept(crystals("Si", "diamond", 5.43, -210.0), tmp_path / "up")
+    found = suggested(data, "upload:x/data")
     assert found.config["data"]["groups"]["crystals"]["energy"] == 0
     assert any("-210" in one for one in found.notes)
 
 
-def test_data_without_labels_are_told() -> None:
-    found = suggested(Dataset({"a": [bulk("Si")]}), "upload:x/data")
+def test_data_without_labels_are_told(tmp_path: Path) -> None:
+    found = suggested(kept(Dataset({"a": [bulk("Si")]}), tmp_path / "up"), "upload:x/data")
     assert any("targets" in one for one in found.notes)
     with pytest.raises(InvalidArgument, match="label"):
         from mlcore.forcefield.config.data import Data
 
         Data.model_validate({"folder": "x"}).targets(Dataset({"a": [bulk("Si")]}))
+
+
+def mixed() -> Dataset:
+    """Structures of several kinds, sizes and labels."""
+    made = [
+        bulk("Si", cubic=True),
+        bulk("SiC", "zincblende", 4.36),
+        Atoms("C2", [[0, 0, 0], [0, 0, 1.3]]),
+    ]
+    for k, atoms in enumerate(made):
+        atoms.rattle(0.05, seed=k)
+    rows = [np.full((len(atoms), 3), 0.2) for atoms in made]
+    return Dataset({
+        "a": [labelled(made[0], -37.0, rows[0], np.zeros(6)), made[1]],
+        "b": [labelled(made[2], -9.0), labelled(made[1], None, rows[1])],
+        "still": [labelled(made[0], -36.0, 0 * rows[0])],
+    })  # fmt: skip
+
+
+def test_an_outline_is_what_the_structures_are(tmp_path: Path) -> None:
+    data = mixed()
+    found = kept(data, tmp_path / "up")
+    known = [labels(atoms) for atoms in data]
+    assert len(found) == 5 and found.names == data.species
+    assert list(found.groups) == list(data.groups)
+    for bit, name in ((1, "energy"), (2, "forces"), (4, "stress")):
+        assert [bool(x & bit) for x in found.labels] == [name in one.known() for one in known]
+    assert found.periodic.tolist() == [bool(atoms.pbc.all()) for atoms in data]
+    energies = [
+        math.nan if one.energy is None else one.energy / len(a)
+        for one, a in zip(known, data, strict=True)
+    ]
+    assert found.energies() == pytest.approx(energies, nan_ok=True)
+    assert found.composition(1) == {"Si": 1, "C": 1} and found.composition(2) == {"C": 2}
+    # forces that vanish say nothing
+    assert [found.has(group, "forces") for group in ("a", "b", "still")] == [True, True, False]
+    whole = [neighbor_list("d", atoms, 6.0).min() for atoms in data]
+    assert found.distances(np.array([0]))["Si", "Si"] == pytest.approx(whole[0])
+    first = found.distances(np.array([2, 1, 0]))
+    assert first["C", "C"] == pytest.approx(whole[2])
+    assert first["C", "Si"] == pytest.approx(whole[1]) and first["Si", "Si"] < 3.2
+
+
+def test_suggestions_read_no_structures(
+    browser: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = io.StringIO()
+    write(text, list(silicon_data()), format="extxyz")
+    files = {"files": ("silicon.extxyz", text.getvalue().encode())}
+    upload = browser.post("/api/uploads", files=files).json()["id"]
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a data set was read")
+
+    monkeypatch.setattr(Dataset, "load", refuse)
+    told = browser.post("/api/suggestions", json={"upload": upload})
+    assert told.status_code == 200, told.text
+    asked = {"config": told.json()["config"]}
+    assert browser.post("/api/kinds/forcefield/check", json=asked).json() == []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
@@ -92,12 +93,19 @@ class Data(Section):
         for name, file in self.files.items():
             found = found.merge(Dataset({name: read_group(file)}))
         for name in self.groups:
-            if name not in found.groups:
-                raise InvalidArgument(
-                    f"data.groups: no group {name!r}; there are {', '.join(found.groups)}"
-                )
+            self.check_group(name, found.groups)
         _name_all(found)
         return found
+
+    def check_group(self, name: str, known: Iterable[str]) -> None:
+        """Refuse a group that is not there.
+
+        Raises:
+            InvalidArgument: naming it.
+        """
+        there = list(known)
+        if name not in there:
+            raise InvalidArgument(f"data.groups: no group {name!r}; there are {', '.join(there)}")
 
     def targets(self, data: Dataset) -> tuple[list[Target], list[Target]]:
         """Those of the search, and those held out.
@@ -105,7 +113,10 @@ class Data(Section):
         Raises:
             InvalidArgument: nothing has a label that counts.
         """
-        train, test = self._parts(data)
+        return self.targets_of(*self._parts(data))
+
+    def targets_of(self, train: Dataset, test: Dataset) -> tuple[list[Target], list[Target]]:
+        """The same of structures of the search, and of those held out."""
         found = list(self._targets(train)), list(self._targets(test))
         if not found[0]:
             raise InvalidArgument(
@@ -159,5 +170,6 @@ def _name_all(data: Dataset) -> None:
     """Give every structure a name: its own where it is its alone, else its group and number."""
     own = [str(atoms.info.get("name", "")) for atoms in data]
     numbered = [f"{name} {k}" for name in data.groups for k in range(len(data[name]))]
+    times = Counter(own)
     for atoms, name, other in zip(data, own, numbered, strict=True):
-        atoms.info["name"] = name if name and own.count(name) == 1 else other
+        atoms.info["name"] = name if name and times[name] == 1 else other

@@ -95,13 +95,18 @@ class Parameters(Section):
     """Comparisons that candidates must fulfil, such as R > D."""
 
     def build(self, made: Model) -> Space:
-        start = self._start(made)
+        start = self.start_of(made)
         named = self.free if isinstance(self.free, dict) else dict.fromkeys(self.free)
-        free = {name: _free(made, start, name, told) for name, told in named.items()}
+        free = {name: free_of(made, start, name, told) for name, told in named.items()}
         fixed = {n: v for n, v in start.items() if n not in free and n not in self.ties}
         return Space(made.parameters, free, fixed | self.fixed, self.ties, self.constraints)
 
-    def _start(self, made: Model) -> dict[str, float]:
+    def start_of(self, made: Model) -> dict[str, float]:
+        """Values to begin with that are told.
+
+        Raises:
+            InvalidArgument, FileFormatError: a name that is none of the form's, or a wrong file.
+        """
         if isinstance(self.start, dict):
             unknown = sorted(self.start.keys() - set(made.names))
             if unknown:
@@ -114,7 +119,14 @@ class Parameters(Section):
         return made.read(*paths)
 
 
-def _free(made: Model, start: Mapping[str, float], name: str, told: FreeSection | None) -> Free:
+def free_of(
+    made: Model, start: Mapping[str, float], name: str, told: FreeSection | None = None
+) -> Free:
+    """The range of a free parameter, what is left out of it from its value and from the form.
+
+    Raises:
+        InvalidArgument: the form has no such parameter, or the range is none.
+    """
     told = told or FreeSection()
     where = f"parameters.free.{name}"
     known = next((p for p in made.parameters if p.name == name), None)

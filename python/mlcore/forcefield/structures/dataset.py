@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
 from mlcore.errors import FileFormatError, InvalidArgument
@@ -228,15 +229,11 @@ class Dataset:
         return [(self._chosen(fold != f), self._chosen(fold == f)) for f in range(k)]
 
     def _fractions(self, fraction: float, seed: int) -> list[bool]:
-        mask: list[bool] = []
-        for name, group in self.groups.items():
-            n = len(group.structures)
-            count = min(max(1, round(fraction * n)), n - 1)
-            key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-            chosen = np.zeros(n, dtype=bool)
-            chosen[np.random.default_rng([seed, key]).permutation(n)[:count]] = True
-            mask += chosen.tolist()
-        return mask
+        masks = (
+            fraction_of(name, len(group.structures), fraction, seed).tolist()
+            for name, group in self.groups.items()
+        )
+        return [held for mask in masks for held in mask]
 
     def _chosen(self, mask: Iterable[bool]) -> Dataset:
         marks = iter(mask)
@@ -296,6 +293,15 @@ class Dataset:
         for record in manifest.groups:
             groups[record.name] = _load_group(Path(folder) / record.file, record)
         return cls(groups, name=manifest.name, description=manifest.description)
+
+
+def fraction_of(group: str, count: int, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+    """(count,) which structures of a group `Dataset.split` puts into the smaller part."""
+    most = min(max(1, round(fraction * count)), count - 1)
+    key = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big")
+    chosen = np.zeros(count, dtype=np.bool_)
+    chosen[np.random.default_rng([seed, key]).permutation(count)[:most]] = True
+    return chosen
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:

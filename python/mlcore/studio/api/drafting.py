@@ -59,14 +59,14 @@ class CostTold(Cost):
 @router.post("/suggestions", responses=refusals(400, 404, 409, 422))
 def suggestions(studio: Room, me: Me, asked: Wish) -> SuggestionTold:
     """The config of a fit that suits a data set."""
-    from mlcore.forcefield.structures import Dataset
+    from mlcore.studio.kinds.outline import outline
     from mlcore.studio.kinds.suggested import suggested
 
     upload = own_upload(studio, me, asked.upload)
-    folder = studio.store.upload_folder(upload) / "data"
-    if not folder.is_dir():
+    data = outline(studio.store.upload_folder(upload) / "data")
+    if data is None:
         raise HTTPException(409, f"{upload.title} is {upload.kind}; a fit needs structures")
-    found = suggested(Dataset.load(folder), f"upload:{upload.id}/data")
+    found = suggested(data, f"upload:{upload.id}/data")
     return SuggestionTold(title=found.title, config=found.config, notes=found.notes)
 
 

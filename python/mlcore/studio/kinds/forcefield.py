@@ -7,16 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import ValidationError
-
-from mlcore.errors import Error
 from mlcore.io import write_text
-from mlcore.io.toml import field_problems
-from mlcore.studio.kinds.allowed import not_allowed, too_large
 from mlcore.studio.kinds.face import CONFIG, Download, Kind, Place, Problem, Progress, Step
 from mlcore.studio.kinds.fit_view import fit_view
 from mlcore.studio.kinds.mpi import launched
-from mlcore.studio.kinds.paths import resolved, strangers
+from mlcore.studio.kinds.paths import resolved
 
 __all__ = ["ForceField"]
 
@@ -51,27 +46,10 @@ class ForceField(Kind):
         return schema()
 
     def problems(self, config: Mapping[str, Any], place: Place) -> list[Problem]:
-        from mlcore.forcefield.config import Config
+        from mlcore.studio.kinds.fit_check import check
 
         told, found = resolved(self._engined(config, place), place)
-        if found:
-            return found
-        try:
-            made = Config.model_validate(told)
-        except ValidationError as error:
-            return [Problem(field, text) for field, text in field_problems(error)]
-        except Error as error:
-            return [_placed(str(error))]
-        foreign = strangers(made, place) + not_allowed(made.model, place)
-        if foreign:
-            return foreign
-        try:
-            large = too_large(made)
-            if not large:
-                made.setup()
-        except Error as error:
-            return [_placed(str(error))]
-        return large
+        return check(told, place, found)
 
     def prepare(self, config: Mapping[str, Any], folder: Path, place: Place) -> None:
         told, _ = resolved(self._engined(config, place), place)
@@ -142,13 +120,6 @@ def _ranks(folder: Path) -> int:
     """Of the MPI job that a fit is, the one that drives it among them; 0: it is none."""
     told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["run"]["engine"]
     return int(told["workers"]) + 1 if told["name"] == "mpi" else 0
-
-
-def _placed(text: str) -> Problem:
-    """The place in a config that the text of an error begins with."""
-    place, colon, rest = text.partition(": ")
-    fits = bool(colon) and " " not in place and "/" not in place
-    return Problem(place, rest) if fits else Problem("", text)
 
 
 def _events(path: Path) -> list[dict[str, Any]]:

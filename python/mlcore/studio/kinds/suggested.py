@@ -11,8 +11,7 @@ import numpy as np
 
 from mlcore.forcefield.forms import Model, form, model
 from mlcore.forcefield.forms.species import atomic_number
-from mlcore.forcefield.structures import Dataset, labels, species
-from mlcore.neighbors import neighbor_list
+from mlcore.studio.kinds.outline import LABELS, Outline
 
 __all__ = ["Facts", "Suggestion", "suggested"]
 
@@ -25,7 +24,7 @@ _IONIC = 0.6  # part of the formal charge that such models usually have
 _FCC_OF_LJ = 8.61  # energy of an atom in the fcc crystal, in wells
 _CU = 3.54  # eV, of an atom of copper under the known values of Gupta's form
 _BEAD = 18.0154  # g/mol, of a molecule of water
-_FAR, _LOOKED = 6.0, 40  # A; structures whose distances are measured
+_LOOKED = 1000  # structures whose composition is looked at
 _COHESIVE = (-15.0, 0.5)  # eV per atom
 
 
@@ -49,21 +48,15 @@ class Facts:
         return self.energy is not None and _COHESIVE[0] <= self.energy <= _COHESIVE[1]
 
     @classmethod
-    def of(cls, data: Dataset) -> Facts:
-        known = [(labels(a).energy, a) for a in data]
-        energies = [(e / len(a), k) for k, (e, a) in enumerate(known) if e is not None]
-        order = [k for _, k in sorted(energies)] or list(range(len(known)))
-        distances: dict[tuple[str, str], float] = {}
-        for k in order[:_LOOKED]:
-            atoms = known[k][1]
-            names = species(atoms)
-            i, j, d = neighbor_list("ijd", atoms, _FAR)
-            here: dict[tuple[str, str], float] = {}
-            for a, b, far in zip(i.tolist(), j.tolist(), d.tolist(), strict=True):
-                first, second = sorted((names[a], names[b]))
-                here[first, second] = min(far, here.get((first, second), far))
-            distances = here | distances  # those of lower energy stay
-        return cls(data.species, min(energies)[0] if energies else None, distances)
+    def of(cls, data: Outline) -> Facts:
+        energies = data.energies()
+        known = np.flatnonzero(np.isfinite(energies))
+        order = known[np.argsort(energies[known], kind="stable")]
+        return cls(
+            data.names,
+            float(energies[order[0]]) if len(order) else None,
+            data.distances(order if len(order) else np.arange(len(data))),
+        )
 
 
 @dataclass(frozen=True)
@@ -81,11 +74,11 @@ class Suggestion:
     notes: list[str] = field(default_factory=list)
 
 
-def suggested(data: Dataset, reference: str) -> Suggestion:
+def suggested(data: Outline, reference: str) -> Suggestion:
     """A fit to labelled structures.
 
     Args:
-        data: that is fitted to.
+        data: what is fitted to.
         reference: how the config names its folder, ``upload:ID/data``.
     """
     facts = Facts.of(data)
@@ -158,7 +151,7 @@ def _bounded(made: Model, name: str, initial: float, **range_: float) -> dict[st
     }
 
 
-def _tersoff(made: Model, facts: Facts, data: Dataset) -> dict[str, Any]:
+def _tersoff(made: Model, facts: Facts, data: Outline) -> dict[str, Any]:
     """All of the angle and the bond of one element; of several the bonds, alike in both orders."""
     values = made.defaults
     wide = {name: {"factor": 4.0} for name in ("c", "beta", "A", "B")}
@@ -189,7 +182,7 @@ def _distance(facts: Facts, pair: tuple[str, str], other: float) -> float:
     return facts.distances.get((first, second), other)
 
 
-def _lennard_jones(made: Model, facts: Facts, data: Dataset) -> dict[str, Any]:
+def _lennard_jones(made: Model, facts: Facts, data: Outline) -> dict[str, Any]:
     free, start = {}, {}
     cohesive = facts.cohesive and facts.energy is not None and facts.energy < 0
     for name, pair in _pair_names(made, "sigma"):
@@ -202,7 +195,7 @@ def _lennard_jones(made: Model, facts: Facts, data: Dataset) -> dict[str, Any]:
     return {"free": free, "start": start}
 
 
-def _gupta(made: Model, facts: Facts, data: Dataset) -> dict[str, Any]:
+def _gupta(made: Model, facts: Facts, data: Outline) -> dict[str, Any]:
     free = {}
     cohesive = facts.cohesive and facts.energy is not None and facts.energy < 0
     scale = -(facts.energy or 0) / _CU if cohesive else 1.0
@@ -217,7 +210,7 @@ def _gupta(made: Model, facts: Facts, data: Dataset) -> dict[str, Any]:
     return {"free": free}
 
 
-def _of_pairs(made: Model, facts: Facts, data: Dataset) -> dict[str, Any]:
+def _of_pairs(made: Model, facts: Facts, data: Outline) -> dict[str, Any]:
     """Morse."""
     free, start = {}, {}
     for name, pair in _pair_names(made, "r0"):
@@ -231,7 +224,7 @@ def _of_pairs(made: Model, facts: Facts, data: Dataset) -> dict[str, Any]:
     return {"free": free, "start": start}
 
 
-def _ionic(made: Model, facts: Facts, data: Dataset) -> dict[str, Any]:
+def _ionic(made: Model, facts: Facts, data: Outline) -> dict[str, Any]:
     """Neutral as the crystal is: the charge of the metal follows from that of the other."""
     anion = next(s for s in facts.species if s in _ANIONS)
     metal = next(s for s in facts.species if s != anion)
@@ -256,12 +249,12 @@ def _ionic(made: Model, facts: Facts, data: Dataset) -> dict[str, Any]:
     return {"free": free, "start": start, "ties": {f"charge_{metal}": f"{-ratio:.10g}*{name}"}}
 
 
-def _ratio(data: Dataset, anion: str, metal: str) -> float:
+def _ratio(data: Outline, anion: str, metal: str) -> float:
     """Anions for each metal atom, of the structure that comes first with both."""
-    for atoms in data:
-        names = species(atoms)
-        if metal in names and anion in names:
-            return names.count(anion) / names.count(metal)
+    for k in range(min(len(data), _LOOKED)):
+        counts = data.composition(k)
+        if metal in counts and anion in counts:
+            return counts[anion] / counts[metal]
     return 1.0
 
 
@@ -275,9 +268,9 @@ _RANGES = {
 
 
 # -- data ------------------------------------------------------------------------------------------
-def _weights(data: Dataset, facts: Facts) -> tuple[dict[str, Any], list[str]]:
+def _weights(data: Outline, facts: Facts) -> tuple[dict[str, Any], list[str]]:
     """What the labels of each group count, and what people should know of it."""
-    told = {name: _labelled(data[name]) for name in data.groups}
+    told = {name: {label: data.has(name, label) for label in LABELS} for name in data.groups}
     forces = any(known["forces"] for known in told.values())
     notes = []
     absolute = facts.energy is not None and not facts.cohesive
@@ -297,15 +290,3 @@ def _weights(data: Dataset, facts: Facts) -> tuple[dict[str, Any], list[str]]:
             "stress": 0.0,
         }
     return groups, notes
-
-
-def _labelled(structures: Sequence[Any]) -> dict[str, bool]:
-    found = {"energy": False, "forces": False, "stress": False}
-    for atoms in structures:
-        known = labels(atoms)
-        found["energy"] |= "energy" in known.known()
-        if "forces" in known.known() and known.forces is not None:
-            # of a perfect crystal all forces vanish: they say nothing
-            found["forces"] |= bool(np.abs(known.forces).max(initial=0.0) > 1e-3)
-        found["stress"] |= "stress" in known.known()
-    return found
