@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,24 @@ import numpy as np
 
 from mlcore.errors import Error, FileFormatError, InvalidArgument
 from mlcore.io.tensors import parse_json
+from mlcore.studio.carbon import is_carbon
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from mlcore.forcefield.structures import Dataset, Group
 
-__all__ = ["KINDS", "Known", "dataset", "is_trajectory", "named", "others", "recognised"]
+__all__ = [
+    "KINDS",
+    "Known",
+    "dataset",
+    "grids",
+    "is_trajectory",
+    "motion",
+    "named",
+    "others",
+    "recognised",
+]
 
 KINDS = ("structures", "trajectory", "runs", "grid", "targets", "config")
 _HEAD = 8192  # bytes of a file by which it is recognised
@@ -28,6 +40,7 @@ _READ = (
     "extxyz, POSCAR, CONTCAR, OUTCAR, vasprun.xml, data and dump files of LAMMPS, CIF, databases of "
     "ASE, CSV tables of target values, .npy grids, HDF5 runs of mlcore, and TOML, YAML or JSON configs"
 )
+_COLUMNS = ("forces", "velocities")
 _PACKED = ("extxyz", "lammps-dump")  # formats that are read through gzip
 _REFUSED = (
     (b"PK\x03\x04", "is an archive; upload the files that are in it"),
@@ -82,7 +95,7 @@ def _by_magic(path: Path, head: bytes) -> Known | None:
     if head.startswith(b"SQLite format 3\0"):
         return Known(path, "structures", "ase-db")
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return Known(path, "runs", "hdf5")
+        return Known(path, "runs", "carbon" if is_carbon(path) else "hdf5")
     if head.startswith(b"\x93NUMPY"):
         return Known(path, "grid", "npy")
     return None
@@ -229,11 +242,12 @@ def _beads(positions: Any, cell: Any, pbc: Any, names: list[str]) -> Atoms:
 
 
 def is_trajectory(found: Dataset) -> bool:
-    """Whether it is of several frames of the same atoms in the same cell, none with an energy."""
+    """Whether all groups are of several frames of the same atoms in the same cell, none with an
+    energy."""
     from mlcore.forcefield.structures import labels
 
     frames = found.structures
-    if len(found.groups) != 1 or len(frames) < 2:
+    if not frames or any(len(group.structures) < 2 for group in found.groups.values()):
         return False
     first = frames[0]
     return all(
@@ -244,6 +258,24 @@ def is_trajectory(found: Dataset) -> bool:
     )
 
 
+def motion(files: Sequence[Known]) -> dict[str, Any] | None:
+    """What a learning from trajectories is set up by; None where no file tells of time.
+
+    `interval` between frames, by their steps or times, forces and velocities where every frame has
+    them, and `files`, each with its `frames`.
+    """
+    from mlcore.data import iter_frames
+
+    formats = {"extxyz", "lammps-dump"}
+    if any(file.format not in formats for file in files):
+        return None
+    first = list(islice(iter_frames(files[0].path, files[0].format), 3))
+    times = [f.step if f.time is None else f.time for f in first]
+    known = [b - a for a, b in pairwise(times) if a is not None and b is not None and b > a]
+    told = {name: all(getattr(f, name) is not None for f in first) for name in _COLUMNS}
+    return told | {"interval": float(known[-1]) if known else None, "units": first[0].units}
+
+
 # -- everything else -------------------------------------------------------------------------------
 def others(file: Known) -> dict[str, Any]:
     """What pages tell of a file that holds no structures.
@@ -252,8 +284,25 @@ def others(file: Known) -> dict[str, Any]:
         FileFormatError: it is wrong, by file and place.
     """
     readers: dict[str, Callable[[Path], dict[str, Any]]]
-    readers = {"targets": _targets, "grid": _grid, "runs": _runs, "config": _config}
+    readers = {"targets": _targets, "runs": _runs, "config": _config}
     return readers[file.kind](file.path)
+
+
+def grids(files: Sequence[Known]) -> dict[str, Any]:
+    """What pages tell of grids; shape and frames are those of the first.
+
+    Raises:
+        FileFormatError: a file is wrong, or is of other dimensions than the first.
+    """
+    told = []
+    for file in sorted(files, key=lambda one: one.path.name):
+        with named(file):
+            told.append(_grid(file.path))
+        if len(told[-1]["shape"]) != len(told[0]["shape"]):
+            shapes = f"{told[-1]['shape']}, not {told[0]['shape']} as that of the first"
+            raise FileFormatError(f"{file.path}: grids of a data set are alike; it is {shapes}")
+    ends = {"least": min(one["least"] for one in told), "most": max(one["most"] for one in told)}
+    return told[0] | ends | {"grids": len(told)}
 
 
 def _targets(path: Path) -> dict[str, Any]:

@@ -120,15 +120,21 @@ def _read(folder: Path, asked: Mapping[str, Any], until: float) -> dict[str, Any
 
     if "ids" in asked:
         return _structures(folder, _pulled(asked), asked, "structures", until)
-    from mlcore.studio.contents import recognised
+    from mlcore.studio import carbon
+    from mlcore.studio.contents import grids, recognised
 
     files = [recognised(folder / "raw" / name) for name in asked["files"]]
+    files = carbon.without_records(files)
     kinds = sorted({file.kind for file in files})
     if len(kinds) > 1:
         told = ", ".join(f"{file.path.name} ({file.kind})" for file in files[:6])
         raise InvalidArgument(f"files: they are of several kinds, upload each kind alone: {told}")
     if kinds == ["structures"]:
         return _of_files(folder, files, asked, until)
+    if kinds == ["grid"]:
+        return {"kind": "grid", "summary": grids(files)}
+    if {file.format for file in files} == {"carbon"}:
+        return {"kind": "runs", "summary": carbon.read(files, folder)}
     if len(files) > 1:
         raise InvalidArgument(f"files: of {kinds[0]} one file is a data set, not {len(files)}")
     from mlcore.studio.contents import named, others
@@ -140,11 +146,13 @@ def _read(folder: Path, asked: Mapping[str, Any], until: float) -> dict[str, Any
 def _of_files(
     folder: Path, files: list[Known], asked: Mapping[str, Any], until: float
 ) -> dict[str, Any]:
-    from mlcore.studio.contents import dataset, is_trajectory
+    from mlcore.studio.contents import dataset, is_trajectory, motion
 
     data = dataset(files, asked["options"], asked["title"])
     kind = "trajectory" if is_trajectory(data) else "structures"
-    return _structures(folder, data, asked, kind, until)
+    found = _structures(folder, data, asked, kind, until)
+    moving = motion(files) if kind == "trajectory" else None
+    return found if moving is None else found | {"summary": found["summary"] | {"motion": moving}}
 
 
 def _pulled(asked: Mapping[str, Any]) -> Dataset:

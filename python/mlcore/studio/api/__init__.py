@@ -12,6 +12,7 @@ from mlcore.studio.api import (
     library,
     playback,
     session,
+    suggesting,
     tasks,
     uploads,
 )
@@ -19,5 +20,16 @@ from mlcore.studio.api import (
 __all__ = ["router"]
 
 router = APIRouter()
-for part in (session, kinds, tasks, forms, drafting, uploads, playback, library, compare):
+for part in (
+    session,
+    kinds,
+    tasks,
+    forms,
+    drafting,
+    uploads,
+    playback,
+    library,
+    compare,
+    suggesting,
+):
     router.include_router(part.router)

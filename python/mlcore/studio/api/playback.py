@@ -26,6 +26,8 @@ class Grid(BaseModel):
     shape: list[int]
     values: list[float]
     """In the order of C: the last axis runs fastest."""
+    most: float | None = None
+    """Of all frames."""
 
 
 class Frame(BaseModel):
@@ -35,6 +37,10 @@ class Frame(BaseModel):
     positions: list[list[float]] | None = None
     cell: list[list[float]] | None = None
     pbc: list[bool] | None = None
+    symbols: list[str] | None = None
+    """What particles are called that are no elements; their number is 0."""
+    extent: list[list[float]] | None = None
+    """Without a cell: lowest and highest place along each axis, of all frames."""
     grid: Grid | None = None
 
 

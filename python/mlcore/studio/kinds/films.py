@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ LARGEST = 256 << 20
 """Bytes of a file that is read for a film."""
 MOST_FRAMES = 400
 _ATOMS, _CELLS = 20_000, 48  # most atoms, most cells along an axis that travel
-_HELIUM = 2
+_BEAD = 0  # number of what is no element
 
 
 class Film(ABC):
@@ -36,7 +36,11 @@ class Film(ABC):
 
     @abstractmethod
     def frame(self, k: int) -> dict[str, Any]:
-        """Frame ``k``: ``numbers``, ``positions``, ``cell``, ``pbc``, or ``grid``."""
+        """Frame ``k``: ``numbers``, ``positions``, ``cell``, ``pbc``, or ``grid``.
+
+        Also ``symbols``, where particles have names, and ``extent``, where there is no cell: a range
+        for each axis that holds all frames.
+        """
 
 
 class Filmed(ABC):
@@ -65,6 +69,8 @@ class PointFilm(Film):
         positions: (T, n, d), d from 1 to 3.
         numbers: (n,) of elements; None: they are none.
         cell: (3, 3), or None.
+        pbc: along which of its vectors it repeats.
+        names: (n,) what particles are called that are no elements.
     """
 
     positions: NDArray[np.floating[Any]]
@@ -72,10 +78,19 @@ class PointFilm(Film):
     numbers: NDArray[np.int64] | None = None
     cell: NDArray[np.float64] | None = None
     pbc: tuple[bool, bool, bool] = (False, False, False)
+    names: tuple[str, ...] | None = None
 
     @property
     def count(self) -> int:
         return min(len(self.positions), MOST_FRAMES)
+
+    @cached_property
+    def extent(self) -> list[list[float]]:
+        """Lowest and highest place along each axis, of all frames."""
+        axes = self.positions.reshape(-1, self.positions.shape[-1])
+        ends = np.stack([axes.min(axis=0), axes.max(axis=0)], axis=1)
+        made: list[list[float]] = np.pad(ends, ((0, 3 - len(ends)), (0, 0))).tolist()
+        return made
 
     def frame(self, k: int) -> dict[str, Any]:
         frame = np.asarray(self.positions[_chosen(len(self.positions), MOST_FRAMES)[k]], float)
@@ -84,13 +99,16 @@ class PointFilm(Film):
         frame = np.pad(frame[::step], ((0, 0), (0, 3 - d)))
         if self.cell is not None and any(self.pbc):
             frame = _wrapped(frame, self.cell, self.pbc)
-        numbers = np.full(n, _HELIUM) if self.numbers is None else self.numbers
-        return {
+        numbers = np.full(n, _BEAD) if self.numbers is None else self.numbers
+        told = {
             "numbers": numbers[::step].tolist(),
             "positions": np.round(frame, 4).tolist(),
             "cell": None if self.cell is None else np.asarray(self.cell).tolist(),
             "pbc": list(self.pbc),
         }
+        if self.names is not None:
+            told["symbols"] = list(self.names[::step])
+        return told if self.cell is not None else told | {"extent": self.extent}
 
 
 def _wrapped(
@@ -132,7 +150,7 @@ def _read(path: Path, changed: int, what: str) -> PointFilm:
     told = read_trajectory(path)
     numbers = None
     if told.symbols is not None:
-        numbers = np.array([atomic_numbers.get(str(s), _HELIUM) for s in told.symbols])
+        numbers = np.array([atomic_numbers.get(str(s), _BEAD) for s in told.symbols])
     keep = _chosen(len(told.positions), MOST_FRAMES)
     pbc = np.zeros(3, bool) if told.pbc is None else told.pbc
     places = told.positions[keep].astype(np.float32)
@@ -166,4 +184,11 @@ class CellFilm(Film):
         grid = grid[0] if grid.ndim == 4 else grid
         thin = tuple(slice(None, None, -(-n // _CELLS)) for n in grid.shape)
         shown = np.asarray(grid[thin])
-        return {"grid": {"shape": list(shown.shape), "values": shown.ravel().tolist()}}
+        told = {"shape": list(shown.shape), "values": shown.ravel().tolist()}
+        return {"grid": told | {"most": _most(self.path, self.path.stat().st_mtime_ns)}}
+
+
+@lru_cache(maxsize=16)
+def _most(path: Path, changed: int) -> float:
+    """The largest value of a file that does not change any more."""
+    return float(np.load(path, mmap_mode="r", allow_pickle=False).max())

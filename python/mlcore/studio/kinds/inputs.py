@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlcore.studio.carbon import record_of
 from mlcore.studio.kinds.face import Place, Problem
 from mlcore.studio.kinds.paths import PREFIX
 
-__all__ = ["FOLDER", "Inputs"]
+__all__ = ["FOLDER", "RAW", "Inputs"]
 
 FOLDER = "inputs"
-_RAW = "raw"  # where a data set keeps the files as they came
+RAW = "raw"  # where a data set keeps the files as they came
 
 
 @dataclass
@@ -28,11 +29,13 @@ class Inputs:
     Attributes:
         place: whose they are.
         links: name below the folder of the task -> file.
+        beside: the same, of records that readers look for beside files.
         problems: what was asked for and is not there.
     """
 
     place: Place
     links: dict[str, Path] = field(default_factory=dict)
+    beside: dict[str, Path] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def take(self, at: str, reference: Any, endings: tuple[str, ...]) -> str:
@@ -56,7 +59,11 @@ class Inputs:
             name = f"{into}/{path.name}"
             if self.links.setdefault(name, path) != path:
                 self.problems.append(Problem(at, f"two files are called {path.name}"))
-        return f"{into}/{found[0].name}" if len(found) == 1 and _plain(found[0]) else f"{into}/*"
+            if record_of(path).is_file():
+                self.beside[f"{into}/{path.stem}.json"] = record_of(path)
+        if len(found) == 1 and _plain(found[0]):
+            return f"{into}/{found[0].name}"
+        return f"{into}/*{found[0].suffix}" if self.beside else f"{into}/*"
 
     def _found(self, reference: Any, endings: tuple[str, ...]) -> list[Path]:
         if not isinstance(reference, str) or not reference.startswith(PREFIX):
@@ -79,7 +86,7 @@ class Inputs:
     def link(self, folder: Path) -> None:
         """Make the files appear in the folder of the task; they stay when the data set goes."""
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
-        for name, source in self.links.items():
+        for name, source in (self.links | self.beside).items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -90,7 +97,7 @@ class Inputs:
 
 def _offered(path: Path, base: Path) -> bool:
     inside = path.relative_to(base).parts
-    came = inside[0] == _RAW or not (base / _RAW).is_dir()
+    came = inside[0] == RAW or not (base / RAW).is_dir()
     hidden = any(part.startswith(".") for part in inside)
     return came and not hidden and path.is_file() and path.resolve().is_relative_to(base)
 

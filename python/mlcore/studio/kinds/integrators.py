@@ -15,6 +15,10 @@ from mlcore.studio.figures import Tone, bars, figure, lines, table
 from mlcore.studio.kinds.face import Download, Kind, Place, Problem, Progress, Step
 from mlcore.studio.kinds.films import Film, Filmed, PointFilm
 from mlcore.studio.kinds.inputs import Inputs
+from mlcore.studio.kinds.integrators_form import form, suggested
+from mlcore.studio.kinds.pace import pace, paced, remote, workers_of
+from mlcore.studio.kinds.started import started, threads_of, write_start
+from mlcore.studio.kinds.suggesting import Suggesting, Suggestion
 from mlcore.studio.kinds.trained import (
     CONFIG,
     last_epoch,
@@ -54,15 +58,15 @@ _ROWS = {
 }
 
 
-class Integrators(Filmed, Kind):
+class Integrators(Filmed, Suggesting, Kind):
     name: ClassVar[str] = "integrators"
     title: ClassVar[str] = "Train an integrator"
     blurb: ClassVar[str] = (
         "Large time steps learned from runs, and a report of what they are worth."
     )
     steps: ClassVar[Sequence[Step]] = (
-        Step("data", "Runs", ("runs",)),
-        Step("model", "Integrator", ("model",)),
+        Step("model", "Model", ("model",)),
+        Step("data", "Data", ("data", "runs")),
         Step("training", "Training", ("fit",)),
         Step("submit", "Submit"),
     )
@@ -87,26 +91,33 @@ class Integrators(Filmed, Kind):
     def schema(self) -> dict[str, Any]:
         from mlcore.integrators.config import Config
 
-        return Config.model_json_schema()
+        return form(Config.model_json_schema(), "training")
+
+    def suggested(
+        self, config: Mapping[str, Any], place: Place, upload: str | None = None
+    ) -> Suggestion:
+        return suggested(config, place, upload)
 
     def problems(self, config: Mapping[str, Any], place: Place) -> list[Problem]:
         from mlcore.integrators.config import Config
 
-        odd = narrow(config) or _vast(config.get("runs"))
+        odd = narrow(config) or _vast(config.get("runs")) or _twice(config)
         if odd:
             return odd
         told, inputs = _taken(config, place)
-        found = wrong(Config, told) or inputs.problems or _several(inputs)
+        found = remote(place) or wrong(Config, told) or inputs.problems or _several(inputs)
         return found or _unmade(Config.model_validate(told))
 
     def prepare(self, config: Mapping[str, Any], folder: Path, place: Place) -> None:
         told, inputs = _taken(config, place)
         inputs.link(folder)
+        write_start(folder, workers_of(place))
         write_config(folder, told)
 
     def command(self, folder: Path, fresh: bool) -> list[str]:
         words = ["mlcore", "integrators", "fit", CONFIG, "--out", "run", "--report"]
-        return [*words, "--progress", "run/standing.json", *(["--fresh"] if fresh else [])]
+        words += ["--progress", "run/standing.json", *(["--fresh"] if fresh else [])]
+        return started(words)
 
     def progress(self, folder: Path) -> Progress:
         run = folder / "run"
@@ -114,6 +125,7 @@ class Integrators(Filmed, Kind):
         line = str(told.get("line", "starting"))
         epoch, epochs = last_epoch(run / "training"), _epochs(folder)
         facts: dict[str, Any] = {}
+        paced(folder, "epochs", None if epoch is None else epoch["epoch"])
         if epoch is not None:
             facts = {"epoch": epoch["epoch"], "best": epoch.get("validation", epoch["loss"])}
         if (run / "report.json").is_file():
@@ -132,7 +144,8 @@ class Integrators(Filmed, Kind):
         learned = learning("learning", "Training", {"": run / "training"})
         figures = [] if learned is None else [learned]
         figures += _figures(report)
-        return {"figures": figures, "tables": list(_tables(report))}
+        numbers = pace(folder, threads_of(folder))
+        return {"figures": figures, "tables": list(_tables(report)), "numbers": numbers}
 
     def downloads(self, folder: Path) -> list[Download]:
         return offered(
@@ -152,12 +165,14 @@ class Integrators(Filmed, Kind):
         if not path.is_file():
             return None
         with np.load(path, allow_pickle=False) as kept:
-            learned, edge = kept["learned"], float(kept["box"])
+            learned, true, edge = kept["learned"], kept["true"], float(kept["box"])
         if not np.isfinite(learned).all():
             return None
+        told = "a run that was left out, as the integrator moves it"
+        if learned.shape[-1] < 3:
+            return _beside(learned, true, f"{told}, and as it was")
         cell = edge * np.eye(3) if edge else None
         periodic = bool(edge)
-        told = "a run that was left out, as the integrator moves it"
         return PointFilm(learned, told, None, cell, (periodic, periodic, periodic))
 
     def summary(self, config: Mapping[str, Any]) -> str:
@@ -167,19 +182,50 @@ class Integrators(Filmed, Kind):
         return f"{kind} of {system}"
 
 
+def _beside(learned: Any, true: Any, told: str) -> PointFilm:
+    """Two motions in one or two dimensions, the true one a bit beside the other."""
+    steps = min(len(learned), len(true))
+    both = [
+        np.pad(one[:steps], ((0, 0), (0, 0), (0, 3 - one.shape[-1]))) for one in (learned, true)
+    ]
+    both[1][..., 2 if learned.shape[-1] == 2 else 1] += 0.12 * float(np.ptp(true)) or 1.0
+    names = ("learned",) * learned.shape[1] + ("true",) * true.shape[1]
+    return PointFilm(np.concatenate(both, axis=1), told, names=names)
+
+
 def _taken(config: Mapping[str, Any], place: Place) -> tuple[dict[str, Any], Inputs]:
     """A config whose file is that in the folder of its task, and this."""
     inputs, told = Inputs(place), dict(config)
-    fit = config.get("fit")
-    if isinstance(fit, Mapping) and fit.get("data") is not None:
-        told["fit"] = {**fit, "data": inputs.take("fit.data", fit["data"], _READ)}
+    fit, data = config.get("fit", {}), told.pop("data", None)
+    if isinstance(fit, Mapping) and (data is not None or fit.get("data") is not None):
+        at, reference = ("fit.data", fit["data"]) if data is None else ("data", data)
+        told["fit"] = {**fit, "data": inputs.take(at, reference, _READ)}
+    if inputs.beside:
+        inputs.problems.append(
+            Problem("data", "holds runs of carbon; nets of cells learn from them")
+        )
     return told, inputs
 
 
+def _twice(config: Mapping[str, Any]) -> list[Problem]:
+    """Runs are told in one place: made here, of a data set, or as the command line takes them."""
+    fit = config.get("fit")
+    told = {
+        "data": config.get("data"),
+        "runs": config.get("runs"),
+        "fit.data": fit.get("data") if isinstance(fit, Mapping) else None,
+    }
+    given = [name for name, value in told.items() if value is not None]
+    if len(given) > 1:
+        return [Problem(given[0], f"and {given[1]} are both given; one of them tells the runs")]
+    return []
+
+
 def _several(inputs: Inputs) -> list[Problem]:
+    at = next(("data" for name in inputs.links if name.startswith("inputs/data/")), "fit.data")
     if len(inputs.links) > 1:
-        return [Problem("fit.data", "there are several files of runs: say upload:ID/name")]
-    return [Problem("fit.data", "the name of the file must be without *, ? and []")
+        return [Problem(at, "there are several files of runs: say upload:ID/name")]
+    return [Problem(at, "the name of the file must be without *, ? and []")
             for name in inputs.links if set(name) & set("*?[]")]  # fmt: skip
 
 

@@ -13,6 +13,10 @@ from mlcore.studio.figures import Tone, figure, lines, points, table
 from mlcore.studio.kinds.face import Download, Kind, Place, Problem, Progress, Step
 from mlcore.studio.kinds.films import LARGEST, Film, Filmed, TrajectoryFilm
 from mlcore.studio.kinds.inputs import Inputs
+from mlcore.studio.kinds.mobility_form import READ, form, suggested
+from mlcore.studio.kinds.pace import pace, paced, remote, workers_of
+from mlcore.studio.kinds.started import started, threads_of, write_start
+from mlcore.studio.kinds.suggesting import Suggesting, Suggestion
 from mlcore.studio.kinds.trained import (
     CONFIG,
     last_epoch,
@@ -26,22 +30,23 @@ from mlcore.studio.kinds.trained import (
 
 __all__ = ["Mobility"]
 
-_READ = (".dump", ".dump.gz", ".lammpstrj", ".lammpstrj.gz", ".extxyz", ".extxyz.gz", ".xyz")
+_PARTS = 4  # that one file is cut into; the last is held out
 _SECTIONS = ("active", "passive", "held_out")
 _STAGES = {"estimate": 0.15, "train": 0.6, "export": 0.65, "simulate": 0.95, "cost": 1.0}
-_PARTS = {"par": "along the pair", "perp": "across the pair"}
+_ALONG = {"par": "along the pair", "perp": "across the pair"}
 _TONES: dict[str, Tone] = {"learned": "accent", "theory": "other"}
 _DATA = {"active": "known forces", "passive": "free motion"}
 
 
-class Mobility(Filmed, Kind):
+class Mobility(Filmed, Suggesting, Kind):
     name: ClassVar[str] = "mobility"
     title: ClassVar[str] = "Learn a mobility"
     blurb: ClassVar[str] = "How particles in a fluid move each other, from their trajectories."
     steps: ClassVar[Sequence[Step]] = (
-        Step("data", "Trajectories", ("data", "system", "units", "title")),
-        Step("model", "Models", ("estimate", "train", "theory", "seed")),
-        Step("simulate", "Simulation", ("simulate",)),
+        Step("model", "Model", ("train",)),
+        Step("data", "Data", ("data", "system", "units")),
+        Step("objective", "Objective", ("estimate", "theory")),
+        Step("optimisation", "Runs", ("simulate", "seed", "title")),
         Step("submit", "Submit"),
     )
 
@@ -62,12 +67,17 @@ class Mobility(Filmed, Kind):
             },
         }
 
+    def suggested(
+        self, config: Mapping[str, Any], place: Place, upload: str | None = None
+    ) -> Suggestion:
+        return suggested(config, place, upload)
+
     def schema(self) -> dict[str, Any]:
         from mlcore.mobility.config import Config
 
         made = Config.model_json_schema()
         made["properties"].pop("cost")
-        return made
+        return form(made, "optimisation")
 
     def problems(self, config: Mapping[str, Any], place: Place) -> list[Problem]:
         from mlcore.mobility.config import Config
@@ -78,26 +88,27 @@ class Mobility(Filmed, Kind):
         if "cost" in config:
             return [Problem("cost", "scripts are not run here; leave it out")]
         told, inputs = _taken(config, place)
-        found = wrong(Config, told) or inputs.problems
-        learned = str((told.get("train") or {}).get("data", "active")) if not found else ""
-        pattern = f"inputs/data_{learned}_files/"
-        count = sum(name.startswith(pattern) for name in inputs.links)
-        if not found and count < 2 and "held_out" not in told["data"]:
-            text = "one file is not enough, some are held out; give more, or data.held_out"
-            found = [Problem(f"data.{learned}.files", text)]
-        return found
+        return remote(place) or wrong(Config, told) or inputs.problems
 
     def prepare(self, config: Mapping[str, Any], folder: Path, place: Place) -> None:
         told, inputs = _taken(config, place)
         inputs.link(folder)
+        parts = _cut(told, inputs)
+        for file in parts:
+            kind = told["train"].get("data", "active")
+            told["data"][kind] = {**told["data"][kind], "files": f"{Path(file).parent}/*"}
+        write_start(folder, workers_of(place), parts)
         write_config(folder, told)
 
     def command(self, folder: Path, fresh: bool) -> list[str]:
         words = ["mlcore", "mobility", "demo", CONFIG, "--out", "run"]
-        return [*words, "--progress", "run/standing.json", *(["--fresh"] if fresh else [])]
+        words += ["--progress", "run/standing.json", *(["--fresh"] if fresh else [])]
+        return started(words)
 
     def progress(self, folder: Path) -> Progress:
         run = folder / "run"
+        epoch = _epoch(run)
+        paced(folder, "epochs", None if epoch is None else epoch["epoch"])
         if (run / "summary.json").is_file():
             return Progress(1.0, "done", self._facts(run))
         told = read_standing(run / "standing.json")
@@ -108,7 +119,6 @@ class Mobility(Filmed, Kind):
         known = told.get("part")
         if isinstance(known, float) and ahead:
             part += known * (min(ahead) - part)
-        epoch = _epoch(run)
         if epoch is not None and line.startswith("training neural"):
             line += f", epoch {epoch['epoch']:.0f}, loss {epoch['loss']:.4g}"
         return Progress(part, line, self._facts(run))
@@ -121,7 +131,8 @@ class Mobility(Filmed, Kind):
         if learned is not None:
             figures.append(learned)
         figures += _motions(run)
-        return {"figures": figures, "tables": list(_tables(run))}
+        numbers = pace(folder, threads_of(folder))
+        return {"figures": figures, "tables": list(_tables(run)), "numbers": numbers}
 
     def downloads(self, folder: Path) -> list[Download]:
         pictures = sorted(path.name for path in (folder / "run").glob("*.png"))
@@ -167,9 +178,17 @@ def _taken(config: Mapping[str, Any], place: Place) -> tuple[dict[str, Any], Inp
         for kind in _SECTIONS:
             section = data.get(kind)
             if isinstance(section, Mapping) and "files" in section:
-                files = inputs.take(f"data.{kind}.files", section["files"], _READ)
+                files = inputs.take(f"data.{kind}.files", section["files"], READ)
                 told["data"][kind] = {**section, "files": files}
     return told, inputs
+
+
+def _cut(told: Mapping[str, Any], inputs: Inputs) -> dict[str, int]:
+    """The one file that is learned from, where none is held out to judge by: it is cut."""
+    kind = told["train"].get("data", "active")
+    mine = [name for name in inputs.links if name.startswith(f"inputs/data_{kind}_files/")]
+    whole = len(mine) == 1 and not told["data"].get("held_out")
+    return {mine[0]: _PARTS} if whole else {}
 
 
 def _finished(run: Path, stage: str) -> bool:
@@ -199,7 +218,7 @@ def _mobilities(run: Path) -> Iterable[dict[str, Any]]:
             estimate = MobilityEstimate.load(path)
         except (Error, OSError):
             continue
-        for part, told in _PARTS.items():
+        for part, told in _ALONG.items():
             value, error = getattr(estimate, part), getattr(estimate, f"{part}_error")
             data = points(estimate.r, value, "data", tone="ink")
             finite = [float(e) if math.isfinite(e) else None for e in error]

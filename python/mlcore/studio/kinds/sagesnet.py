@@ -10,6 +10,10 @@ from typing import Any, ClassVar
 from mlcore.studio.figures import bars, figure, table
 from mlcore.studio.kinds.face import Download, Kind, Place, Problem, Progress, Step
 from mlcore.studio.kinds.inputs import Inputs
+from mlcore.studio.kinds.pace import pace, paced, remote, workers_of
+from mlcore.studio.kinds.sagesnet_form import READ, form, suggested
+from mlcore.studio.kinds.started import started, threads_of, write_start
+from mlcore.studio.kinds.suggesting import Suggesting, Suggestion
 from mlcore.studio.kinds.trained import (
     CONFIG,
     last_epoch,
@@ -22,13 +26,8 @@ from mlcore.studio.kinds.trained import (
     wrong,
 )
 
-__all__ = ["READ", "SagesNetFit"]
+__all__ = ["SagesNetFit"]
 
-READ: dict[str, tuple[str, ...]] = {
-    "automaton": (".npy",),
-    "atoms": (".extxyz", ".xyz", ".lammpstrj", ".dump", ".lammpstrj.gz", ".dump.gz", ".extxyz.gz"),
-}
-"""How names of files end that a kind of cells is read from."""
 _MOST = {"channels": 512, "width": 1024, "lift_width": 1024, "layers": 16, "states": 256,
          "waves": 32, "slots": 64, "radial": 64, "order": 8, "shells": 4, "kicks": 16,
          "messages": 1024, "kernel": 5}  # fmt: skip
@@ -37,14 +36,15 @@ _LEVELS, _SPACE = 6, 16
 _WEIGHTS = 1e8
 
 
-class SagesNetFit(Kind):
+class SagesNetFit(Suggesting, Kind):
     name: ClassVar[str] = "sagesnet"
     title: ClassVar[str] = "Fit SAGESnet"
     blurb: ClassVar[str] = "A net of cells on many scales, from runs of automata or atoms."
     steps: ClassVar[Sequence[Step]] = (
-        Step("data", "Runs", ("runs", "grid", "cells")),
-        Step("model", "Levels", ("levels",)),
-        Step("training", "Training", ("fit", "lift", "confidence", "seed")),
+        Step("model", "Model", ("cells", "levels")),
+        Step("data", "Data", ("runs", "grid")),
+        Step("objective", "Objective", ("lift", "confidence")),
+        Step("optimisation", "Optimisation", ("fit", "seed")),
         Step("submit", "Submit"),
     )
 
@@ -62,7 +62,12 @@ class SagesNetFit(Kind):
     def schema(self) -> dict[str, Any]:
         from mlcore.sagesnet.config import Config
 
-        return Config.model_json_schema()
+        return form(Config.model_json_schema(), "optimisation")
+
+    def suggested(
+        self, config: Mapping[str, Any], place: Place, upload: str | None = None
+    ) -> Suggestion:
+        return suggested(config, place, upload)
 
     def problems(self, config: Mapping[str, Any], place: Place) -> list[Problem]:
         from mlcore.sagesnet.config import Config
@@ -71,7 +76,8 @@ class SagesNetFit(Kind):
         if odd:
             return odd
         told, inputs = _taken(config, place)
-        return wrong(Config, told) or inputs.problems
+        found = remote(place) or [_placed(one) for one in wrong(Config, told)]
+        return found or inputs.problems
 
     def prepare(self, config: Mapping[str, Any], folder: Path, place: Place) -> None:
         told, inputs = _taken(config, place)
@@ -79,10 +85,11 @@ class SagesNetFit(Kind):
         # what was trained is kept often, so that a pause costs little
         fit = {"checkpoint_every": 1, **dict(told.get("fit") or {})}
         write_config(folder, {**told, "fit": fit})
+        write_start(folder, workers_of(place))
 
     def command(self, folder: Path, fresh: bool) -> list[str]:
         words = ["mlcore", "sagesnet", "fit", CONFIG, "--out", "run", "--quiet"]
-        return [*words, *(["--fresh"] if fresh else [])]
+        return started([*words, *(["--fresh"] if fresh else [])])
 
     def progress(self, folder: Path) -> Progress:
         config = read_config(folder)
@@ -97,6 +104,7 @@ class SagesNetFit(Kind):
         for k in reversed(range(levels)):
             epoch = last_epoch(training / f"level_{k}")
             if epoch is not None:
+                paced(folder, "epochs", epoch["epoch"])
                 done = (k + min(epoch["epoch"] / epochs, 1.0)) / levels
                 line = (
                     f"level {k}: epoch {epoch['epoch']:.0f} of {epochs}, loss {epoch['loss']:.4g}"
@@ -116,7 +124,8 @@ class SagesNetFit(Kind):
         summary = read_json(folder / "run" / "summary.json")
         figures += _summarised(summary)
         told = [one for one in figures if one is not None]
-        return {"figures": told, "tables": list(_tables(summary))}
+        numbers = pace(folder, threads_of(folder))
+        return {"figures": told, "tables": list(_tables(summary)), "numbers": numbers}
 
     def downloads(self, folder: Path) -> list[Download]:
         return offered(
@@ -132,6 +141,12 @@ class SagesNetFit(Kind):
         kind = cells.get("kind", "?") if isinstance(cells, Mapping) else "?"
         count = len(levels) if isinstance(levels, list) else 1
         return f"{kind}, {count} level{'s' if count != 1 else ''}"
+
+
+def _placed(problem: Problem) -> Problem:
+    """What is wrong with cells and levels together is shown at the cells."""
+    text = problem.message.removeprefix("cells, levels: ")
+    return problem if text == problem.message else Problem("cells", text)
 
 
 def _taken(config: Mapping[str, Any], place: Place) -> tuple[dict[str, Any], Inputs]:

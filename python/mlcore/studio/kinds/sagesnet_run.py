@@ -16,10 +16,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlcore.io import write_text
 from mlcore.io.standing import read_standing
 from mlcore.studio.figures import figure, lines
+from mlcore.studio.kinds.asked import LOCAL, described
 from mlcore.studio.kinds.face import CONFIG, Download, Kind, Place, Problem, Progress, Step
 from mlcore.studio.kinds.films import CellFilm, Film, Filmed, PointFilm
 from mlcore.studio.kinds.inputs import FOLDER, Inputs
-from mlcore.studio.kinds.sagesnet import READ
+from mlcore.studio.kinds.pace import pace, paced, remote, workers_of
+from mlcore.studio.kinds.sagesnet_form import CHOICE, READ, cells_of
+from mlcore.studio.kinds.started import started, threads_of, write_start
+from mlcore.studio.kinds.suggesting import (
+    Known,
+    Suggesting,
+    Suggestion,
+    blank,
+    known,
+    referred,
+    shelf,
+)
 from mlcore.studio.kinds.trained import narrow, offered, read_json, wrong
 
 __all__ = ["Config", "SagesNetRun"]
@@ -27,7 +39,30 @@ __all__ = ["Config", "SagesNetRun"]
 _TASK = "task:"
 _NET = f"{FOLDER}/net"
 _LOOKED_AT = 200  # moments of which observables are drawn
+_TILE = 1 << 15  # cells of a tile, at least
 _MOST = 16  # states of automata that are told apart
+_WORDS: dict[str, dict[str, Any]] = {
+    "net": {"label": "Net", "choose": {"from": "tasks", "kind": "sagesnet"},
+            "description": "One that a task of yours has fitted."},
+    "start": {"label": "Start", "choose": CHOICE | {"files": "one"},
+              "description": "The file whose frames it begins with."},
+    "frame": {"label": "Frame to begin at", "late": True,
+              "description": "Of the file, counted from 0; levels above 0 take several from there on."},
+    "steps": {"label": "Steps", "description": "Of level 0."},
+    "level": {"label": "Level", "description": "That does the steps; coarse ones are faster."},
+    "record": {"label": "Keep each so many-th step", "late": True},
+    "environment": {"label": "What acts from outside",
+                    "description": "By the names the net knows, as in its training."},
+    "confidence": {"label": "Confidence",
+                   "description": "Tell how wrong each cell is expected to be; of atoms, where the "
+                                  "net has learned it."},
+    "temperature": {"label": "Temperature", "unit": "K",
+                    "description": "That atoms are held at; free where left out."},
+    "damping": {"label": "Damping", "unit": "fs", "late": True,
+                "description": "Within which atoms forget their velocities, where they are held."},
+    "seed": {"label": "Seed", "late": True, "description": "Of that chance."},
+    "axis": {"label": "Look along axis", "late": True, "description": "In pictures."},
+}  # fmt: skip
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -63,12 +98,13 @@ class Config(BaseModel):
     """Along which pictures look."""
 
 
-class SagesNetRun(Filmed, Kind):
+class SagesNetRun(Filmed, Suggesting, Kind):
     name: ClassVar[str] = "sagesnet_run"
     title: ClassVar[str] = "Run SAGESnet"
     blurb: ClassVar[str] = "A fitted net of cells from a start of yours, played back in 3D."
     steps: ClassVar[Sequence[Step]] = (
-        Step("start", "Net and start", ("net", "start", "frame")),
+        Step("model", "Model", ("net",)),
+        Step("data", "Data", ("start", "frame")),
         Step("run", "Run", ("steps", "level", "record", "environment", "confidence", "temperature",
                             "damping", "seed", "axis")),
         Step("submit", "Submit"),
@@ -79,10 +115,33 @@ class SagesNetRun(Filmed, Kind):
         return {"net": "task:ID", "start": "upload:ID", "steps": 50}
 
     def schema(self) -> dict[str, Any]:
-        return Config.model_json_schema()
+        return described(Config.model_json_schema(), _WORDS, engines=list(LOCAL), step="run")
+
+    def suggested(
+        self, config: Mapping[str, Any], place: Place, upload: str | None = None
+    ) -> Suggestion:
+        told, notes = dict(config), []
+        if blank(told.get("net")):
+            told["net"] = next((f"{_TASK}{name}" for name in _fitted(place)), _TASK + "ID")
+        net = _net(told["net"], place) if isinstance(told["net"], str) else None
+        if net is None:
+            return Suggestion(told)
+        fits = _chosen(told, place, upload, _kind(net))
+        if fits is not None and referred(told.get("start")) != fits.id:
+            # a run begins with one file
+            files = fits.ending_in(READ[_kind(net)])
+            told["start"] = fits.reference + (f"/{files[0].name}" if len(files) > 1 else "")
+            notes.append(f"begins with {files[0].name}")
+        around = read_json(net / "manifest.json").get("net", {}).get("environment")
+        names = [str(one) for one in around] if isinstance(around, list) else []
+        given = told.get("environment")
+        if set(names) != set(given if isinstance(given, Mapping) else ()):
+            told["environment"] = dict.fromkeys(names, 0.0)
+            notes.append(f"from outside act {', '.join(names) or 'no numbers'}")
+        return Suggestion(told, notes)
 
     def problems(self, config: Mapping[str, Any], place: Place) -> list[Problem]:
-        found = narrow(config) or wrong(Config, config)
+        found = narrow(config) or remote(place) or wrong(Config, config)
         if found:
             return found
         told = Config.model_validate(config)
@@ -109,9 +168,12 @@ class SagesNetRun(Filmed, Kind):
         # the net stays when the task that fitted it goes
         shutil.copytree(net, folder / _NET, copy_function=_linked)
         (start,) = inputs.links
-        write_text(
-            folder / CONFIG, json.dumps(told.model_dump() | {"start": start}, indent=1) + "\n"
-        )
+        workers = workers_of(place)
+        tiles = workers if _cut(told, folder / start, workers) else None
+        kept = told.model_dump() | {"start": start, "tiles": tiles}
+        write_text(folder / CONFIG, json.dumps(kept, indent=1) + "\n")
+        # each tile has a process of its own
+        write_start(folder, 1 if tiles else workers)
 
     def command(self, folder: Path, fresh: bool) -> list[str]:
         told = read_json(folder / CONFIG)
@@ -127,27 +189,33 @@ class SagesNetRun(Filmed, Kind):
         atoms = _kind(folder / _NET) == "atoms"
         for ending in (".npy", ".extxyz", ".gif") if atoms else (".npy", ".gif"):
             words += ["--out", f"run/motion{ending}"]
-        return [*words, "--quiet", "--progress", "run/standing.json"]
+        if told.get("tiles"):
+            words += ["--tiles", str(told["tiles"]), "--engine", "processes"]
+        return started([*words, "--quiet", "--progress", "run/standing.json"])
 
     def progress(self, folder: Path) -> Progress:
         told = read_standing(folder / "run" / "standing.json")
         if (folder / "run" / "motion.gif").is_file():
             return Progress(1.0, "done")
         part = told.get("part")
-        known = part if isinstance(part, float) else 0.0
-        return Progress(0.95 * known, str(told.get("line", "starting")))
+        done = part if isinstance(part, float) else 0.0
+        if isinstance(part, float):
+            paced(folder, "steps", round(part * read_json(folder / CONFIG).get("steps", 0)))
+        return Progress(0.95 * done, str(told.get("line", "starting")))
 
     def view(self, folder: Path) -> dict[str, Any]:
         path = folder / "run" / "motion.npy"
-        if not path.is_file():
-            return {"figures": [], "tables": []}
         told = read_json(folder / CONFIG)
+        tiles = told.get("tiles")
+        numbers = pace(folder, tiles, "process") if tiles else pace(folder, threads_of(folder))
+        if not path.is_file():
+            return {"figures": [], "tables": [], "numbers": numbers}
         frames = np.load(path, mmap_mode="r", allow_pickle=False)
         keep = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), _LOOKED_AT)).astype(int))
         # moments are kept at equal distances, but for the last
         steps = np.minimum(keep * (told["steps"] / max(len(frames) - 1, 1)), told["steps"])
         draw = _moves if _kind(folder / _NET) == "atoms" else _shares
-        return {"figures": list(draw(frames, keep, steps)), "tables": []}
+        return {"figures": list(draw(frames, keep, steps)), "tables": [], "numbers": numbers}
 
     def downloads(self, folder: Path) -> list[Download]:
         return offered(
@@ -180,6 +248,36 @@ def _net(reference: str, place: Place) -> Path | None:
     folder = place.tasks.get(reference.removeprefix(_TASK)) if reference.startswith(_TASK) else None
     net = None if folder is None else folder / "run" / "net"
     return net if net is not None and _kind(net) in READ else None
+
+
+def _fitted(place: Place) -> list[str]:
+    """Tasks that have fitted a net, the newest first."""
+    nets = {name: _net(_TASK + name, place) for name in place.tasks}
+    made = {name: net.stat().st_mtime for name, net in nets.items() if net is not None}
+    return sorted(made, key=lambda name: made[name], reverse=True)
+
+
+def _chosen(config: Mapping[str, Any], place: Place, upload: str | None, kind: str) -> Known | None:
+    """Data that a net of this kind of cells can begin with."""
+    found = known(place, upload or referred(config.get("start")))
+    if found is not None:
+        return found if _begins(found, kind) else None
+    return next((one for one in shelf(place) if _begins(one, kind)), None)
+
+
+def _begins(found: Known, kind: str) -> bool:
+    # one structure is no trajectory, but a start
+    return cells_of(found) == kind or (
+        kind == "atoms" and found.kind == "structures" and bool(found.ending_in(READ["atoms"]))
+    )
+
+
+def _cut(told: Config, start: Path, workers: int) -> bool:
+    """Whether a run is of so many cells that tiles in processes are worth their exchanges."""
+    if workers == 1 or told.confidence or told.temperature is not None or start.suffix != ".npy":
+        return False
+    extents = np.load(start, mmap_mode="r", allow_pickle=False).shape[-3:]
+    return int(np.prod(extents)) >= workers * _TILE and max(extents) >= workers
 
 
 def _kind(net: Path) -> str:

@@ -68,10 +68,24 @@ function solved(schema, defs) {
   let one = schema;
   if (one.$ref) one = { ...defs[one.$ref.split("/").at(-1)], ...one, $ref: undefined, ref: one.$ref.split("/").at(-1) };
   const kinds = (one.anyOf ?? one.oneOf)?.filter((part) => part.type !== "null");
-  if (kinds?.length === 1) return { ...solved(kinds[0], defs), description: one.description ?? kinds[0].description, default: one.default };
+  const own = Object.fromEntries(Object.entries(one).filter(([name]) => name.startsWith("x-")));
+  if (kinds?.length === 1) return { ...solved(kinds[0], defs), ...own, description: one.description ?? kinds[0].description, default: one.default };
   // any of a number and rows of numbers
-  if (kinds?.length && kinds.every((part) => part.type === "number" || part.type === "array")) return { ...one, anyOf: undefined, type: "numbers" };
+  if (kinds?.length && kinds.every((part) => ["number", "integer", "array"].includes(part.type))) return { ...one, anyOf: undefined, type: "numbers" };
   return one;
+}
+
+/** What a page knows beside the schema: the config, what can be chosen, and how to draw again. See mlcore.studio.kinds.asked. */
+const page = { config: {}, offers: () => [], chosen: () => {}, redraw: () => {} };
+export function knowing(told) { Object.assign(page, told); }
+
+const at = (path) => path.split(".").reduce((value, name) => value?.[name], page.config);
+const holds = (when) => Object.entries(when ?? {}).every(([path, values]) => values.includes(at(path)));
+
+/** A property as it is for what is chosen now. */
+function asked(part) {
+  const [path, known] = Object.entries(part["x-by"] ?? {})[0] ?? [];
+  return path ? { ...part, ...known[at(path)] } : part;
 }
 
 const title = (name) => (name.length === 1 ? name : name.replaceAll("_", " ").replace(/^./, (c) => c.toUpperCase()));
@@ -89,11 +103,15 @@ export function objectForm(schema, defs, value, changed, path, { only, skip = []
   const box = element("div", { class: "fields" });
   const rest = element("div", { class: "fields" });
   for (const [name, part] of Object.entries(schema.properties ?? {})) {
-    if (skip.includes(name) || (only && !only.includes(name)) || part.const !== undefined) continue;
-    const one = solved(part, defs);
+    if (skip.includes(name) || (only && !only.includes(name)) || part.const !== undefined || part["x-hidden"]) continue;
+    if (!holds(part["x-when"])) {
+      if (value?.[name] !== undefined) changed(name, undefined); // of another choice
+      continue;
+    }
+    const one = solved(asked(part), defs);
     const needed = schema.required?.includes(name);
     const block = oneField(name, one, defs, value?.[name], (v) => changed(name, v), `${path}.${name}`, needed);
-    (late?.(name) ? rest : box).append(block);
+    (late?.(name) || part["x-late"] ? rest : box).append(block);
   }
   if (rest.childElementCount) {
     const more = element("details", {}, element("summary", {}, "More"), rest);
@@ -102,26 +120,129 @@ export function objectForm(schema, defs, value, changed, path, { only, skip = []
   return box;
 }
 
-function oneField(name, one, defs, value, changed, path, needed) {
+function oneField(name, one, defs, value, change, path, needed) {
   const said = (one.description ?? "").replaceAll("`", "").replace(/\bNone\b/g, "nothing");
-  const shown = empty(one.default) || typeof one.default === "object" ? "" : String(one.default);
+  const simple = Array.isArray(one.default) && one.default.every((v) => typeof v !== "object");
+  const shown = simple ? one.default.join(", ") : empty(one.default) || typeof one.default === "object" ? "" : String(one.default);
   const hint = { placeholder: shown };
-  const label = title(name) + (needed ? " (needed)" : "");
+  // a unit of the config's own is named there
+  const unit = one["x-unit"] ? `, ${one["x-unit"].replaceAll(/@(units\.\w+)/g, (_, path) => at(path) ?? path.slice(6))}` : "";
+  const label = one["x-label"] ? one["x-label"] + unit : title(name) + (needed ? " (needed)" : "");
+  const changed = one["x-redraw"] ? (v) => { change(v); page.redraw(); } : change;
   const add = (input) => labelled(label, input, said, path);
-  if (one.enum) return add(choice([["", shown ? `(${shown})` : "–"], ...one.enum.map((v) => [String(v), String(v)])], value, changed));
+  if (one["x-use"]) return optional(one, label, said, defs, value, change, path);
+  if (one["x-choose"]) return chooser(one["x-choose"], label, said, value, change, path);
+  if (one.enum) return add(pick(one, shown, needed, value, changed));
+  if (one.type === "array" && one.items?.enum) return ticks(one.items.enum, label, said, value ?? one.default ?? [], changed, path);
+  if (one.type === "array" && one.prefixItems?.[0]?.enum) return together(one.prefixItems, label, said, value ?? one.default, changed, path);
   if (one.type === "boolean") return add(tick(value ?? one.default, changed));
   if (one.type === "number" || one.type === "integer") return add(number(value, changed, hint));
-  if (one.type === "string") return add(words(value, changed, document.getElementById("references") ? { ...hint, list: "references" } : hint));
-  if (one.type === "numbers") return add(numbers(value, changed));
-  if (one.type === "array" && ["number", "integer"].includes(one.items?.type ?? one.prefixItems?.[0]?.type)) return add(numbers(value, changed));
-  if (one.type === "array" && solved(one.items ?? {}, defs).type === "string") return add(list(value, changed));
-  if (one.type === "array" && one.items?.$ref) return several(label, said, solved(one.items, defs), defs, value, changed, path);
+  if (one.type === "string") return add(words(value, changed, hint));
+  if (one.type === "numbers") return add(numbers(value, changed, shown));
+  if (one.type === "array" && ["number", "integer"].includes(one.items?.type ?? one.prefixItems?.[0]?.type)) return add(numbers(value, changed, shown));
+  if (one.type === "array" && solved(one.items ?? {}, defs).type === "string") return add(list(value, changed, shown));
+  if (one.type === "array" && one.items?.$ref) return several(label, said, solved(one.items, defs), defs, value, changed, path, one);
   if (one.type === "object" && one.properties) {
     const inside = nested(one, defs, value, changed, path);
-    return element("fieldset", { class: "wide" }, element("legend", {}, label), said && !one.ref ? element("p", { class: "quiet help" }, said) : "", inside);
+    return element("fieldset", { class: "wide" }, element("legend", {}, label), said && (!one.ref || one["x-label"]) ? element("p", { class: "quiet help" }, said) : "", inside);
   }
-  if (one.type === "object" && one.additionalProperties?.type === "number") return pairs(label, said, value, changed, path);
+  const named = one.additionalProperties ?? Object.values(one.patternProperties ?? {})[0];
+  if (one.type === "object" && named?.type === "number") return pairs(label, said, value, changed, path);
   return add(json(value, changed));
+}
+
+/** One of some values, by what they are called; what is left out is the default. */
+function pick(one, shown, needed, value, changed) {
+  const names = one["x-titles"] ?? {};
+  const of = (v) => names[v] ?? String(v);
+  const first = shown ? `${of(shown)} (default)` : "–";
+  // numbers stay numbers
+  const known = (text) => one.enum.find((v) => String(v) === text);
+  const rest = one.enum.map((v) => [String(v), of(v)]);
+  return choice(needed && !empty(value) ? rest : [["", first], ...rest], empty(value) ? value : String(value), (text) => changed(text === undefined ? undefined : known(text)));
+}
+
+/** Some of some values. */
+function ticks(values, label, said, value, changed, path) {
+  const own = new Set(value);
+  const box = element("fieldset", { class: "wide ticks", "data-field": path }, element("legend", {}, label));
+  for (const one of values) {
+    const input = tick(own.has(one), (on) => { if (on) own.add(one); else own.delete(one); changed(values.filter((v) => own.has(v))); });
+    input.id = `f${++made}`;
+    box.append(element("span", { class: "row" }, input, element("label", { for: input.id }, one)));
+  }
+  if (said) box.append(element("p", { class: "quiet help" }, said));
+  return box;
+}
+
+/** Several choices that are made together. */
+function together(parts, label, said, value, changed, path) {
+  const own = [...(value ?? [])];
+  const box = element("fieldset", { class: "wide ticks", "data-field": path }, element("legend", {}, label));
+  parts.forEach((part, k) => box.append(choice(part.enum.map((v) => [v, v]), own[k], (v) => { own[k] = v; changed([...own]); }, { "aria-label": `${label}: ${k + 1} of ${parts.length}` })));
+  if (said) box.append(element("p", { class: "quiet help" }, said));
+  return box;
+}
+
+/** A part of a config that may be left out, or a choice that may be. */
+function optional(one, label, said, defs, value, changed, path) {
+  const used = !empty(value);
+  const begin = structuredClone(one["x-begin"] ?? {});
+  const use = tick(used, (on) => { changed(on ? begin : undefined); page.redraw(on ? path : undefined); });
+  use.dataset.use = path;
+  const box = element("fieldset", { class: "wide", "data-field": path }, element("legend", {}, label), labelled(one["x-use"], use, used ? "" : said));
+  if (!used) return box;
+  if (said) box.append(element("p", { class: "quiet help" }, said));
+  box.append(one["x-choose"] ? chooser(one["x-choose"], label, "", value, changed, path) : nested(one, defs, value, changed, path));
+  return box;
+}
+
+/** One or several of the data sets or tasks that a page offers. */
+function chooser(told, label, said, value, changed, path) {
+  const offers = page.offers(told);
+  const several_ = told.files === "many";
+  const own = several_ ? [value ?? []].flat() : [value];
+  if (!own.length) own.push(undefined);
+  const hand = () => changed(several_ ? own.filter(Boolean) : own[0]);
+  const box = element("div", { class: "field choose" });
+  const word = told.from === "tasks" ? "task" : "data set";
+  own.forEach((reference, k) => {
+    const known = offers.some((one) => one.value === reference);
+    const first = offers.length ? `Choose a ${word}` : `No ${word} of yours fits`;
+    const options = [element("option", { value: "" }, first)];
+    const groups = new Map();
+    for (const one of offers) {
+      const option = element("option", { value: one.value }, one.title);
+      if (!one.group) { options.push(option); continue; }
+      if (!groups.has(one.group)) { groups.set(one.group, element("optgroup", { label: one.group })); options.push(groups.get(one.group)); }
+      groups.get(one.group).append(option);
+    }
+    // such as one with a pattern of names
+    const blank = !reference || /:(ID)?$/.test(reference);
+    if (!known && !blank) options.push(element("option", { value: reference }, reference));
+    const select = element("select", { "data-field": several_ && own.length > 1 ? `${path}.${k}` : path }, ...options);
+    select.value = blank ? "" : reference;
+    select.addEventListener("change", () => {
+      own[k] = select.value || undefined;
+      hand();
+      page.chosen(path, select.value);
+    });
+    if (k) { select.setAttribute("aria-label", `${label}: number ${k + 1}`); box.append(select); }
+    else box.append(...labelled(label, select).childNodes);
+  });
+  if (several_ && offers.length > 1) {
+    const more = element("button", { type: "button", class: "small" }, "Add another");
+    more.addEventListener("click", () => { own.push(offers.find((one) => !own.includes(one.value))?.value); hand(); page.redraw(); });
+    const less = element("button", { type: "button", class: "small" }, "Remove the last");
+    less.addEventListener("click", () => { own.pop(); hand(); page.redraw(); });
+    box.append(element("div", { class: "row" }, more, ...(own.length > 1 ? [less] : [])));
+  }
+  if (said) box.append(element("p", { class: "quiet help" }, said));
+  if (!offers.length) {
+    const where = told.from === "tasks" ? [`/new?kind=${told.kind}`, "Set up such a task"] : ["/data", "Upload data"];
+    box.append(element("p", { class: "help" }, element("a", { href: where[0] }, where[1])));
+  }
+  return box;
 }
 
 /** Names that a schema allows and does not tell, as JSON. */
@@ -153,27 +274,29 @@ function nested(one, defs, value, changed, path) {
   return element("div", {}, made, more);
 }
 
-function several(label, said, one, defs, value, changed, path) {
-  const own = [...(value?.length ? value : [{}])];
+function several(label, said, one, defs, value, changed, path, told = {}) {
+  const item = told["x-item"];
+  const own = [...(value?.length ? value : item ? [] : [{}])];
   const box = element("fieldset", { class: "wide" }, element("legend", {}, label), said ? element("p", { class: "quiet help" }, said) : "");
   const draw = () => {
     for (const old of box.querySelectorAll(":scope > .part, :scope > button")) old.remove();
     own.forEach((part, k) => {
       const inside = nested(one, defs, part, (v) => { own[k] = v ?? {}; changed([...own]); }, `${path}.${k}`);
-      const out = element("button", { type: "button", class: "small" }, `Remove number ${k + 1}`);
+      const name = item ? `${item} ${k + (told["x-from"] ?? 1)}` : `number ${k + 1}`;
+      const out = element("button", { type: "button", class: "small" }, `Remove ${item ? name.replace(/^./, (c) => c.toLowerCase()) : name}`);
       out.addEventListener("click", () => { own.splice(k, 1); changed(own.length ? [...own] : undefined); draw(); });
-      box.append(element("div", { class: "part" }, inside, out));
+      box.append(element("div", { class: "part" }, ...(item ? [element("strong", { class: "item" }, name)] : []), inside, out));
     });
-    const more = element("button", { type: "button", class: "small" }, "Add another");
-    more.addEventListener("click", () => { own.push({}); draw(); });
+    const more = element("button", { type: "button", class: "small" }, item ? `Add ${/^[aeiou]/i.test(item) ? "an" : "a"} ${item.toLowerCase()}` : "Add another");
+    more.addEventListener("click", () => { own.push({}); if (item) changed([...own]); draw(); });
     box.append(more);
   };
   draw();
   return box;
 }
 
-function numbers(value, changed) {
-  const input = element("input", { placeholder: "numbers, parted by commas" });
+function numbers(value, changed, shown = "") {
+  const input = element("input", { placeholder: shown || "numbers, parted by commas" });
   const nested_ = Array.isArray(value) && value.some(Array.isArray);
   input.value = empty(value) ? "" : nested_ ? JSON.stringify(value) : [value].flat().join(", ");
   input.addEventListener("input", () => {
@@ -186,8 +309,8 @@ function numbers(value, changed) {
   return input;
 }
 
-function list(value, changed) {
-  const input = element("input", { placeholder: "words, parted by commas" });
+function list(value, changed, shown = "") {
+  const input = element("input", { placeholder: shown || "words, parted by commas" });
   input.value = (value ?? []).join(", ");
   input.addEventListener("input", () => {
     const found = input.value.split(",").map((one) => one.trim()).filter(Boolean);

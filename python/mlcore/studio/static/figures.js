@@ -1,5 +1,5 @@
 // Figures and tables as mlcore.studio.figures tells them, drawn in cards of fixed size in the colours of the theme.
-import { element } from "/static/studio.js";
+import { element, onTheme } from "/static/studio.js";
 
 const SERIES = 8;
 const tones = ["ink", "quiet", "accent", "other", "good", "bad"];
@@ -30,6 +30,14 @@ function traces(told, colours) {
   });
 }
 
+/** Ticks of a logarithmic axis at 1, 2, 5 where all digits would stand on each other. */
+function ticks(data, told) {
+  if (told?.type !== "log") return {};
+  const known = data.flatMap((trace) => Array.from(trace.y ?? [])).filter((value) => value > 0);
+  const span = Math.log10(known.reduce((a, b) => Math.max(a, b), 0) / known.reduce((a, b) => Math.min(a, b), Infinity));
+  return span > 0.7 && span < 2.5 ? { dtick: "D2" } : {};
+}
+
 function axis(told, colours) {
   return {
     gridcolor: colours.line, zerolinecolor: colours.line, linecolor: colours.line, automargin: true, nticks: 8,
@@ -49,7 +57,7 @@ function layout(told, colours) {
     legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", font: { size: 11 }, bgcolor: "rgba(0,0,0,0)" },
     // what people zoomed to stays theirs while data come in
     uirevision: told.name, ...rest,
-    xaxis: axis(xaxis, colours), yaxis: axis(yaxis, colours),
+    xaxis: axis(xaxis, colours), yaxis: { ...axis(yaxis, colours), ...ticks(told.data, yaxis) },
     ...(rest.scene && { scene: { ...rest.scene, uirevision: told.name } }),
   };
 }
@@ -68,8 +76,7 @@ function draw(plot, told) {
 function again() {
   for (const [plot, told] of drawn) plot.isConnected ? draw(plot, told) : drawn.delete(plot);
 }
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
-new MutationObserver(again).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+onTheme(again);
 
 /** A link that keeps text as a file. */
 function keep(text, name, type) {
@@ -121,7 +128,7 @@ function card(root, told) {
   const data = element("button", { type: "button", class: "small", title: "Its numbers, as CSV" }, "Data");
   made = element("figure", { id, class: told.wide ? "figure wide" : "figure" },
     element("figcaption", {}, element("span", { id: `${id}-title` }, told.title), data),
-    element("div", { class: "plot", role: "group", "aria-labelledby": `${id}-title`, "aria-describedby": `${id}-text` }),
+    element("div", { class: "plot", "data-themed": "", role: "group", "aria-labelledby": `${id}-title`, "aria-describedby": `${id}-text` }),
     element("p", { class: "hidden", id: `${id}-text` }));
   data.setAttribute("aria-label", `Numbers of ${told.title}, as CSV`);
   const plot = made.querySelector(".plot");
@@ -218,6 +225,7 @@ export function tables(root, list) {
     const signature = JSON.stringify(told);
     if (signatures.get(made) === signature) continue;
     signatures.set(made, signature);
+    made.classList.toggle("many", told.columns.length > 4);
     made.csv = csv([told.columns, ...told.rows]);
     made.querySelector("thead").replaceChildren(element("tr", {}, ...told.columns.map((name, n) => element("th", {
       scope: "col", class: told.rows.length && typeof told.rows[0][n] === "number" ? "number" : "",

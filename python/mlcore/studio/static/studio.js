@@ -58,6 +58,34 @@ export function element(name, attributes = {}, ...inside) {
   return made;
 }
 
+// -- theme ---------------------------------------------------------------------------------------
+const recoloured = [];
+/** Call when the theme has changed, here, in another tab or by the system. Plots of who does so have `data-themed`. */
+export function onTheme(doing) { recoloured.push(doing); }
+
+function recolour() {
+  for (const doing of recoloured) doing();
+  const style = getComputedStyle(document.documentElement);
+  const of = (name) => style.getPropertyValue(name).trim();
+  const lines = {};
+  for (const axis of ["xaxis", "yaxis"]) for (const line of ["gridcolor", "linecolor", "zerolinecolor"]) lines[`${axis}.${line}`] = of("--line");
+  for (const plot of document.querySelectorAll(".js-plotly-plot:not([data-themed])")) {
+    const colours = { "font.color": of("--ink"), "hoverlabel.bgcolor": of("--card"), "hoverlabel.font.color": of("--ink") };
+    window.Plotly.relayout(plot, plot.layout?.scene ? colours : { ...colours, ...lines });
+  }
+}
+
+const tabs = new BroadcastChannel("mlcore-theme");
+let theme = document.documentElement.dataset.theme;
+tabs.addEventListener("message", ({ data }) => { if (theme !== data) document.documentElement.dataset.theme = data; });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
+new MutationObserver(() => {
+  if (theme === document.documentElement.dataset.theme) return;
+  theme = document.documentElement.dataset.theme;
+  tabs.postMessage(theme);
+  recolour();
+}).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+
 document.getElementById("logout")?.addEventListener("click", () => attempt(async () => {
   await ask("/logout", "POST");
   location.assign("/login");

@@ -1,5 +1,5 @@
 // Structures, trajectories and grids in three dimensions, drawn by Plotly, with buttons and a slider.
-import { element } from "/static/studio.js";
+import { element, onTheme } from "/static/studio.js";
 
 const SYMBOLS = ("X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y " +
   "Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl " +
@@ -25,7 +25,7 @@ export function theme() {
   };
 }
 
-export const symbol = (number) => SYMBOLS[number] ?? `Z${number}`;
+export const symbol = (number) => (number ? SYMBOLS[number] ?? `Z${number}` : "particle");
 
 /** Colour of an element; of beads (number 0) by how many others there are. */
 export function colour(number, others = 0) {
@@ -99,6 +99,14 @@ function atoms(frame, look) {
   });
 }
 
+/** Colours of values; of the states of an automaton the same in all frames. */
+function scale(grid, look) {
+  if (grid.most === 1) return { color: look.accent };
+  const states = grid.most > 1 && Number.isInteger(grid.most);
+  const bar = { thickness: 10, len: 0.7, ...(states && grid.most < 12 ? { dtick: 1, tickformat: "d" } : {}) };
+  return { colorscale: "Viridis", showscale: true, colorbar: bar, ...(states ? { cmin: 0, cmax: grid.most } : {}) };
+}
+
 function cells(grid, look) {
   const [, ny, nz] = grid.shape;
   const box = grid.shape.map((n, k) => grid.shape.map((_, l) => (k === l ? n : 0)));
@@ -108,7 +116,7 @@ function cells(grid, look) {
   return [segments(outline, look.quiet, 2, "box"), {
     type: "scatter3d", mode: "markers", name: "cells", showlegend: false, hovertemplate: "%{x}, %{y}, %{z}: %{marker.color}<extra></extra>",
     x: of.map((i) => Math.floor(i / (ny * nz))), y: of.map((i) => Math.floor(i / nz) % ny), z: of.map((i) => i % nz),
-    marker: { symbol: "square", size, color: of.map((i) => grid.values[i]), colorscale: "Viridis", showscale: true, colorbar: { thickness: 10, len: 0.7 } },
+    marker: { symbol: "square", size, color: of.map((i) => grid.values[i]), ...scale(grid, look) },
   }];
 }
 
@@ -126,11 +134,14 @@ function traces(frame, look) {
 
 /** Ranges that hold what was drawn so far, so that nothing jumps from frame to frame. */
 function grown(ranges, frame) {
+  const ends = frame.extent ? [0, 1].map((end) => frame.extent.map((range) => range[end])) : [];
   const corners = frame.grid ? [[-1, -1, -1], frame.grid.shape]
-    : [...frame.positions, ...(filled(frame.cell) ? edges(frame.cell).flat() : [])];
+    : [...frame.positions, ...ends, ...(filled(frame.cell) ? edges(frame.cell).flat() : [])];
+  // of what is in reduced units a part of its size, of atoms a bit more than they are large
+  const room = frame.extent ? 0.08 * Math.max(...frame.extent.map(([low, high]) => high - low), 1e-9) : 0.6;
   return [0, 1, 2].map((k) => {
     let [low, high] = ranges?.[k] ?? [Infinity, -Infinity];
-    for (const corner of corners) { low = Math.min(low, corner[k] - 0.6); high = Math.max(high, corner[k] + 0.6); }
+    for (const corner of corners) { low = Math.min(low, corner[k] - room); high = Math.max(high, corner[k] + room); }
     return [low, high];
   });
 }
@@ -158,7 +169,7 @@ export function viewer(place, frames, options = {}) {
   const known = new Map();
   let [ranges, wanted, timer, now] = [null, 0, 0, null];
 
-  const plot = element("div", { class: "plot", role: "img", "aria-label": label });
+  const plot = element("div", { class: "plot", "data-themed": "", role: "img", "aria-label": label });
   const button = (text, name, action) => {
     const made = element("button", { type: "button", "aria-label": name }, text);
     made.addEventListener("click", action);
@@ -213,6 +224,7 @@ export function viewer(place, frames, options = {}) {
     timer = setTimeout(step, 0);
   }
 
+  onTheme(() => { if (now && plot.isConnected) draw(); });
   if (count) show(Math.min(options.first ?? 0, count - 1)).catch((problem) => { output.textContent = problem.message; controls.hidden = false; });
   return { show, redraw: () => now && draw(), get k() { return wanted; } };
 }

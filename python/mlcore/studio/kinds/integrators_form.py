@@ -1,0 +1,127 @@
+"""The form of an integrator, and what it begins with by its runs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from mlcore.studio.kinds.asked import LOCAL, arguments, described
+from mlcore.studio.kinds.face import Place
+from mlcore.studio.kinds.suggesting import Known, Suggestion, blank, known, referred, shelf
+
+__all__ = ["form", "suggested"]
+
+_OWN = ("data", "progress", "checkpoint", "training")
+_TITLES = {
+    "lstm": "recurrent network (lstm): any system, short windows",
+    "symplectic": "symplectic map: one particle in one dimension",
+    "action_angle": "action and angle: bound motion in one dimension",
+    "nbody": "learned pair kicks (nbody): many particles in three dimensions",
+}
+_FEW = {"hidden", "window", "epochs", "learning_rate", "kicks", "cutoff", "degree"}
+"""Arguments that are shown at once; the others in a closed part."""
+_WORDS: dict[str, dict[str, Any]] = {
+    "model": {"label": "Integrator", "description": "What takes the large steps."},
+    "data": {"label": "Runs of yours", "use": "Learn from runs of a data set", "begin": "upload:ID",
+             "choose": {"from": "uploads", "kinds": ["runs"], "formats": ["runs"], "files": "one"},
+             "type": "string", "default": None,
+             "description": "HDF5 files that mlcore.md writes. Else runs are made here, below."},
+    "runs": {"label": "Runs made here", "use": "Make runs of a reference system",
+             "begin": {"system": "double_well", "dt": 1e-3, "time": 20.0, "every": 200,
+                       "over": {"x0": [{"from": 1.5, "to": 3.0, "count": 20}]}},
+             "description": "Small exact steps, in reduced units."},
+    "Runs.dt": {"label": "Time step", "unit": "reduced", "description": "Of the exact runs."},
+    "Runs.time": {"label": "Length of a run", "unit": "reduced"},
+    "Runs.every": {"label": "Steps between frames", "description": "One large step is so many small ones."},
+    "Runs.truth": {"label": "Exact integrator", "late": True,
+                   "description": "order8 needs far fewer and longer steps."},
+    "Runs.over": {"label": "Starts and parameters, as JSON",
+                  "description": "Such as {\"x0\": [{\"from\": 1.5, \"to\": 3, \"count\": 20}]}: a "
+                                 "run for each."},
+    "Runs.fixed": {"label": "The same in all runs, as JSON", "late": True,
+                   "description": "Parameters of the system, such as {\"n\": 32, \"box\": 4}."},
+    "fit": {"label": "Training"},
+    "Fit.data": {"hidden": True},
+    "Fit.strides": {"label": "Frames in a large step",
+                    "description": "1: the time between frames; several are learned together where "
+                                   "the kind can."},
+    "Fit.held_out": {"label": "Part held out", "description": "Of the runs; what the report judges by."},
+    "Fit.seed": {"label": "Seed", "late": True, "description": "Of what is held out."},
+    "Fit.horizon": {"label": "Judged up to", "unit": "time of the runs",
+                    "description": "Rolled out to there; all of a run where left out."},
+}  # fmt: skip
+
+
+def form(schema: Mapping[str, Any], step: str) -> dict[str, Any]:
+    """The schema of configs with the words of its form and the arguments of all integrators."""
+    from mlcore.integrators import saved
+    from mlcore.md.systems import SYSTEMS
+
+    kinds = list(saved.KINDS)
+    words: dict[str, dict[str, Any]] = {
+        "Model.kind": {"label": "Kind", "enum": kinds, "redraw": True, "titles": _TITLES,
+                       "description": ""},
+        "Runs.system": {"label": "System", "enum": list(SYSTEMS),
+                        "description": "lennard_jones needs n and box among what all runs share."},
+    }  # fmt: skip
+    made = described(schema, _WORDS | words, engines=list(LOCAL), step=step)
+    for kind, (module, name) in saved.KINDS.items():
+        made_of = getattr(importlib.import_module(f"mlcore.integrators.{module}"), name)
+        for section, call in (("Model", made_of), ("Fit", made_of.fit)):
+            properties = made["$defs"][section]["properties"]
+            for field, told in arguments(call, _OWN).items():
+                one = properties.setdefault(field, told | {"x-late": field not in _FEW})
+                one.setdefault("x-when", {"model.kind": []})["model.kind"].append(kind)
+                own = {name: told[name] for name in ("default", "description") if name in told}
+                one.setdefault("x-by", {"model.kind": {}})["model.kind"][kind] = own
+    for section in ("Model", "Fit"):
+        made["$defs"][section]["additionalProperties"] = False  # all that there are have fields
+    # those of all kinds
+    for field in ("strides", "held_out", "seed", "horizon", "data"):
+        made["$defs"]["Fit"]["properties"][field].pop("x-when", None)
+    return made
+
+
+def suggested(config: Mapping[str, Any], place: Place, upload: str | None) -> Suggestion:
+    """See `mlcore.studio.kinds.suggesting.Suggesting`."""
+    told = dict(config)
+    found = _chosen(told, place, upload)
+    if found is None or found.kind != "runs" or found.summary.get("format") == "carbon":
+        return Suggestion(told)
+    summary = found.summary
+    told.pop("runs", None)
+    told["data"] = found.reference
+    fit = dict(told["fit"]) if isinstance(told.get("fit"), Mapping) else {}
+    fit.pop("data", None)
+    whole = float(summary["interval"]) * (int(summary["frames"]) - 1)
+    fit["horizon"] = float(f"{0.5 * whole:.3g}") if whole > 0 else None
+    told["fit"] = {name: value for name, value in fit.items() if value is not None}
+    notes = [f"{summary['runs']} runs of {summary['system']}, judged up to {fit['horizon']:g}"]
+    model = told.get("model")
+    kind = model.get("kind") if isinstance(model, Mapping) else None
+    many = int(summary["particles"]) > 1 and int(summary["dimensions"]) == 3
+    if many and kind != "nbody":
+        told["model"] = {"kind": "nbody"}
+        told["fit"].pop("epochs", None)
+        notes.append("learned pair kicks, which suit many particles")
+    elif not many and kind == "nbody":
+        told["model"] = {"kind": "lstm", "hidden": [16, 16], "window": 5}
+        notes.append("a recurrent network, which suits few coordinates")
+    return Suggestion(told, notes)
+
+
+def _chosen(config: Mapping[str, Any], place: Place, upload: str | None) -> Known | None:
+    if upload is not None:
+        return known(place, upload)
+    fit = config.get("fit")
+    inside = fit.get("data") if isinstance(fit, Mapping) else None
+    reference = config.get("data", inside)
+    if reference is None:
+        return None  # runs are made
+    if not blank(reference):
+        return known(place, referred(reference))
+    fits = (
+        one for one in shelf(place) if one.kind == "runs" and one.summary.get("format") != "carbon"
+    )
+    return next(fits, None)
