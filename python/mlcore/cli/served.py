@@ -39,13 +39,21 @@ def served(folder: Path, host: str, port: int, browser: bool) -> None:
         settings = settings.model_copy(update={"hosts": (*settings.hosts, host)})
     app = create(folder, settings)
     listening = _listening(host, port)
-    address = f"http://{host}:{listening.getsockname()[1]}/"
+    named = f"[{host}]" if ":" in host else host
+    address = f"http://{named}:{listening.getsockname()[1]}/"
     key = app.state.studio.key
     typer.echo(f"mlcore studio: {address}{f'login?key={key}' if key else ''}   (Ctrl-C ends it)")
     if browser:
         webbrowser.open(f"{address}login?key={key}" if key else address)
     server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False)
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            timeout_graceful_shutdown=2,
+            server_header=False,
+            # without a proxy anybody could say they came from elsewhere
+            proxy_headers=settings.secure,
+        )
     )
     server.run([listening])
     left = waiting(Store(folder))

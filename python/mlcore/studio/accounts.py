@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 import secrets
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -26,6 +28,7 @@ _SHORTEST = 10
 _DAYS = 14 * 86400.0  # a browser that is not seen so long is logged out
 _WINDOW = 300.0  # seconds in which failed logins count
 _REMEMBERED = 10_000  # names and addresses
+_EVERYWHERE = 10  # times as many of a name from all addresses, so that nobody is locked out by one
 _AT_ONCE = threading.BoundedSemaphore(2)  # a hash takes 64 MiB
 
 
@@ -102,37 +105,41 @@ class Accounts:
         Raises:
             TooManyLogins: too many failed of late, of this name or from this address.
         """
-        marks = (f"name {name[:64]}", f"from {address}")
-        self._may_try(marks)
+        marks = {f"from {_network(address)}": 1, f"name {name[:64]}": _EVERYWHERE}
         user = self.named(name)
         hashed = user.password if user is not None and user.password else self._decoy
         try:
             with _AT_ONCE:
+                self._may_try(marks)
                 self._hasher.verify(hashed, password[:1000])
         except (VerificationError, InvalidHashError):
             user = None
         if user is None or hashed is self._decoy:
-            self._remember(marks)
             return None
+        self._forgive(marks)
         return user
 
-    def _may_try(self, marks: tuple[str, ...]) -> None:
+    def _may_try(self, marks: Mapping[str, int]) -> None:
+        """Count a try as failed, until it is known that it is not: several come at once."""
         now = time.monotonic()
         with self._lock:
-            for mark in marks:
+            for mark, times in marks.items():
                 tries = self._failed.get(mark, deque())
                 while tries and now - tries[0] > _WINDOW:
                     tries.popleft()
-                if len(tries) >= self._limits.logins:
+                if len(tries) >= times * self._limits.logins:
                     raise TooManyLogins("too many failed logins; wait some minutes")
-
-    def _remember(self, marks: tuple[str, ...]) -> None:
-        with self._lock:
             for mark in marks:
-                self._failed.setdefault(mark, deque()).append(time.monotonic())
+                self._failed.setdefault(mark, deque()).append(now)
                 self._failed.move_to_end(mark)
             while len(self._failed) > _REMEMBERED:
                 self._failed.popitem(last=False)
+
+    def _forgive(self, marks: Mapping[str, int]) -> None:
+        with self._lock:
+            for mark in marks:
+                if self._failed.get(mark):
+                    self._failed[mark].pop()
 
     def log_in(self, user: User) -> str:
         """What a browser shall keep as a cookie."""
@@ -196,3 +203,15 @@ class Accounts:
 
 def _digest(words: str) -> str:
     return hashlib.sha256(words.encode()).hexdigest()
+
+
+def _network(address: str) -> str:
+    """What one machine may choose its addresses from: of IPv6 the network."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address):
+        own = found.ipv4_mapped
+        return str(own or ipaddress.ip_network((found, 64), strict=False))
+    return address

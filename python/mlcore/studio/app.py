@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from pydantic_core import PydanticSerializationError
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
@@ -76,6 +77,8 @@ def create(folder: Path, settings: Settings | None = None, supervised: bool = Tr
     app.add_exception_handler(Error, _failed)
     app.add_exception_handler(OSError, _full)
     app.add_exception_handler(OperationalError, _full)
+    for kind in (RecursionError, PydanticSerializationError, UnicodeError):
+        app.add_exception_handler(kind, _strange)
     return app
 
 
@@ -136,3 +139,9 @@ async def _failed(request: Request, error: Exception) -> Response:
 async def _full(request: Request, error: Exception) -> Response:
     """The disk is full, or does not answer: nothing was changed."""
     return JSONResponse({"detail": f"the server cannot write: {error}"[:300]}, 507)
+
+
+async def _strange(request: Request, error: Exception) -> Response:
+    """Something that was sent is nested too deep, or is text that cannot be told again."""
+    told = "something in it is nested too deep, or is no text"
+    return JSONResponse({"detail": f"the request cannot be answered: {told}"}, 400)

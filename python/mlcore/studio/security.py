@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 
@@ -21,6 +21,9 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 UPLOADS = "/api/uploads"
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# a name or an address, and a port; nothing else that a browser would send
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::\d{1,5})?", re.IGNORECASE)
+_ORIGIN = re.compile(r"(https?)://([^/?#@\s]+)", re.IGNORECASE)
 # plots set styles of single elements; everything else comes from files of this server
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -71,7 +74,7 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
         host = _text(headers.get(b"host"))
-        if not host or _name(f"//{host}") not in self._hosts:
+        if _name(host) not in self._hosts:
             return 421, "no such host here; the administrator may add it to hosts in studio.toml"
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
@@ -80,24 +83,30 @@ class Guard:
             return 413, "the request is too large"
         if scope["method"] in _SAFE:
             return None
-        origin = _text(headers.get(b"origin"))
-        if origin and urlsplit(origin).netloc.lower() != host.lower():
+        if not self._own(_text(headers.get(b"origin")), host):
             return 403, "the request comes from another site"
         site = _text(headers.get(b"sec-fetch-site"))
         if site not in ("", "same-origin", "none"):
             return 403, "the request comes from another site"
         return None
 
+    def _own(self, origin: str, host: str) -> bool:
+        """Whether a request that tells where it comes from comes from a page of this server."""
+        found = _ORIGIN.fullmatch(origin)
+        if not origin or found is None:
+            return not origin
+        secure = found[1].lower() == "https" or not self._settings.secure
+        return secure and found[2].lower() == host.lower()
+
 
 def _text(value: bytes | None) -> str:
     return (value or b"").decode("latin-1")
 
 
-def _name(netloc: str) -> str | None:
-    try:
-        return urlsplit(netloc).hostname
-    except ValueError:
-        return None
+def _name(host: str) -> str:
+    """Of a host, without its port; empty: it is none."""
+    found = _HOST.fullmatch(host)
+    return "" if found is None else (found[1] or found[2]).lower()
 
 
 def _counted(receive: Receive, most: int) -> Receive:

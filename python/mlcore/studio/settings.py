@@ -48,7 +48,8 @@ class Limits(Section):
     task_seconds: Annotated[float, Field(gt=0)] | None = None
     """Of all runs of a task; None: as long as it takes."""
     logins: Annotated[int, Field(gt=0)] = 10
-    """Failed ones within five minutes, of a name or from an address, before more are refused."""
+    """Failed ones within five minutes from an address before more are refused; of a name, from all
+    addresses, ten times as many."""
 
 
 class Settings(Section):
@@ -63,7 +64,8 @@ class Settings(Section):
     hosts: tuple[str, ...] = ()
     """Names, besides those of this machine's loopback, under which the studio is reached."""
     secure: bool = False
-    """It is reached by https alone, through a proxy: cookies say so."""
+    """It is reached by https alone, through a proxy on this machine: cookies say so, and who asks is
+    whom the proxy names in X-Forwarded-For."""
     slots: Annotated[int, Field(ge=1)] = 1
     """Tasks that run at once."""
     workers: Annotated[int, Field(ge=1)] | None = None

@@ -182,6 +182,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._close_to_others()
         self._engine = _opened(self.folder / DATABASE)
         with self._engine.begin() as connection:
             version = connection.execute(text("PRAGMA user_version")).scalar_one()
@@ -189,6 +190,16 @@ class Store:
                 raise Error(f"{self.folder}: was made by a newer mlcore (version {version})")
             _Base.metadata.create_all(connection)
             connection.execute(text(f"PRAGMA user_version = {VERSION}"))
+
+    def _close_to_others(self) -> None:
+        """What users have is for nobody else on this machine, also in a folder that was there."""
+        for home in (self.folder / "users", self.scratch):
+            home.mkdir(exist_ok=True, mode=0o700)
+            home.chmod(0o700)
+        # of it SQLite's other files take who may read them
+        (self.folder / DATABASE).touch(mode=0o600)
+        for file in self.folder.glob(f"{DATABASE}*"):
+            file.chmod(0o600)
 
     @contextmanager
     def session(self) -> Iterator[Session]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import secrets
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -22,10 +24,14 @@ __all__ = [
     "Room",
     "own_task",
     "own_upload",
+    "plain",
     "refusals",
+    "still",
 ]
 
 COOKIE = "mlcore_studio"
+_HALF = re.compile("[\ud800-\udfff]")
+_DEEPEST = 50  # tables within each other in a config
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
@@ -86,6 +92,15 @@ def _person(request: Request, studio: Room) -> Person:
 Me = Annotated[Person, Depends(_person)]
 
 
+def still(request: Request, studio: Studio) -> bool:
+    """Whether who asked is let in by now; for answers that go on for long."""
+    try:
+        _person(request, studio)
+    except HTTPException:
+        return False
+    return True
+
+
 def _admin(me: Me) -> Person:
     if not me.user.admin:
         raise HTTPException(403, "for administrators")
@@ -111,6 +126,28 @@ def own_upload(studio: Studio, me: Person, upload: str) -> Upload:
     if found is None or found.user_id != me.user.id:
         raise HTTPException(404, "no such data set")
     return found
+
+
+def plain(config: dict[str, Any]) -> dict[str, Any]:
+    """A config that can be kept and told again.
+
+    Raises:
+        ValueError: it is nested too deep, or holds text that is none or a number that is not finite.
+    """
+    waiting: list[tuple[Any, int]] = [(config, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise ValueError(f"is nested more than {_DEEPEST} deep")
+        if isinstance(value, dict):
+            waiting += [(one, depth + 1) for pair in value.items() for one in pair]
+        elif isinstance(value, list):
+            waiting += [(one, depth + 1) for one in value]
+        elif isinstance(value, str) and _HALF.search(value):
+            raise ValueError("holds half of a letter (a lone surrogate)")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("holds a number that is not finite")
+    return config
 
 
 def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:

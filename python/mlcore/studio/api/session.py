@@ -75,6 +75,13 @@ def let_in(studio: Studio, user: User, response: Response) -> None:
     )
 
 
+def _left(studio: Studio, request: Request) -> None:
+    """End what the browser was before: whoever knows its old cookie is not the one who logs in."""
+    before = studio.accounts.of_cookie(request.cookies.get(COOKIE, ""))
+    if before is not None:
+        studio.accounts.log_out(before[1])
+
+
 @router.post("/login", responses={429: {"description": "Too many tries"}, **refusals(422)})
 def log_in(studio: Room, request: Request, response: Response, asked: Credentials) -> UserTold:
     """Log a browser in; the answer sets its cookie."""
@@ -85,6 +92,7 @@ def log_in(studio: Room, request: Request, response: Response, asked: Credential
         raise HTTPException(429, str(error)) from None
     if user is None:
         raise HTTPException(401, "name or password is wrong")
+    _left(studio, request)
     let_in(studio, user, response)
     return _told(user)
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 from sqlalchemy import func, or_, select
 from starlette.background import BackgroundTask
 
 from mlcore.studio import scratch
-from mlcore.studio.api.access import Me, Person, Room, own_task, refusals
+from mlcore.studio.api.access import Me, Person, Room, own_task, plain, refusals, still
 from mlcore.studio.api.kinds import known, place_of, told_problems
 from mlcore.studio.kinds import kind_of
 from mlcore.studio.store import ACTIVE, ENDED, State, Task
@@ -28,8 +29,12 @@ router = APIRouter(prefix="/tasks", tags=["tasks"])
 
 Sort = Literal["changed", "created", "title", "kind", "state", "progress", "seconds"]
 Words = Annotated[str, Field(min_length=1, max_length=200)]
+Config = Annotated[dict[str, Any], AfterValidator(plain)]
 _PAUSE = 0.5  # seconds between looks at a task that a page watches
 _LONGEST = 3600.0  # of a stream; browsers come back by themselves
+_STREAMS = 32  # of one user at once
+_ASKED = 5.0  # seconds between looks whether who watches is still let in
+_watching: Counter[str] = Counter()
 _CHUNK = 256 << 10  # of a log
 
 
@@ -40,7 +45,7 @@ class Asked(BaseModel):
 class NewTask(Asked):
     kind: Annotated[str, Field(max_length=40)]
     title: Words | None = None
-    config: dict[str, Any] | None = None
+    config: Config | None = None
     """The kind's example where left out."""
     engine: str | None = None
     workers: Annotated[int, Field(ge=1)] | None = None
@@ -50,7 +55,7 @@ class NewTask(Asked):
 
 class ChangedTask(Asked):
     title: Words | None = None
-    config: dict[str, Any] | None = None
+    config: Config | None = None
     engine: str | None = None
     workers: Annotated[int, Field(ge=1)] | None = None
 
@@ -331,30 +336,49 @@ def log(
     return {"text": text.decode("utf-8", "replace"), "next": begin + len(text)}
 
 
-@router.get("/{task}/live", responses=refusals(404))
+@router.get("/{task}/live", responses=refusals(404, 429))
 async def live(studio: Room, me: Me, task: str, request: Request) -> StreamingResponse:
     """Server-sent events ``task``, each with the task, whenever something of it changed."""
     await asyncio.to_thread(own_task, studio, me, task)
-
-    async def stream() -> AsyncIterator[str]:
-        end, before, silent = time.monotonic() + _LONGEST, "", 0
-        while time.monotonic() < end and not await request.is_disconnected():
-            try:
-                now = await asyncio.to_thread(own_task, studio, me, task)
-            except HTTPException:
-                yield "event: gone\ndata: {}\n\n"
-                return
-            text = told(now).model_dump_json()
-            silent = 0 if text != before else silent + 1
-            if text != before:
-                yield f"event: task\ndata: {text}\n\n"
-            elif silent % 30 == 0:
-                yield ": still here\n\n"
-            before = text
-            await asyncio.sleep(_PAUSE)
-
+    if _watching[me.user.id] >= _STREAMS:
+        told = f"{_STREAMS} pages of yours are watching already; close some"
+        raise HTTPException(429, told, {"Retry-After": "10"})
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+    events = _counted(me, _events(studio, me, task, request))
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
+
+async def _counted(me: Person, events: AsyncIterator[str]) -> AsyncIterator[str]:
+    _watching[me.user.id] += 1
+    try:
+        async for one in events:
+            yield one
+    finally:
+        _watching[me.user.id] -= 1
+
+
+async def _events(studio: Studio, me: Person, task: str, request: Request) -> AsyncIterator[str]:
+    """What changes of a task, as long as somebody may and does look at it."""
+    begun = asked = time.monotonic()
+    before, silent = "", 0
+    while time.monotonic() - begun < _LONGEST and not await request.is_disconnected():
+        if time.monotonic() - asked > _ASKED:
+            asked = time.monotonic()
+            if not await asyncio.to_thread(still, request, studio):
+                return
+        try:
+            now = await asyncio.to_thread(own_task, studio, me, task)
+        except HTTPException:
+            yield "event: gone\ndata: {}\n\n"
+            return
+        text = told(now).model_dump_json()
+        silent = 0 if text != before else silent + 1
+        if text != before:
+            yield f"event: task\ndata: {text}\n\n"
+        elif silent % 30 == 0:
+            yield ": still here\n\n"
+        before = text
+        await asyncio.sleep(_PAUSE)
 
 
 @router.get("/{task}/downloads", responses=refusals(404))
