@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-__all__ = ["launched", "looked_at"]
+__all__ = ["PATIENCE", "launched", "looked_at", "settled", "soon"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SIZE = {"width": 1280, "height": 800}
+PATIENCE = 120_000  # ms
 
 
 @contextlib.contextmanager
@@ -35,9 +37,18 @@ def launched() -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def looked_at(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
-    """A page of a fresh profile. Errors in its console, and requests elsewhere, fail the test."""
+def looked_at(
+    browser: Browser, address: str, *, cookie: str | None = None, **options: Any
+) -> Iterator[Page]:
+    """A page of a fresh profile. Errors in its console, and requests elsewhere, fail the test.
+
+    ``cookie``: of somebody who is logged in.
+    """
     context = browser.new_context(viewport=SIZE, base_url=address, **options)
+    if cookie is not None:
+        context.add_cookies([{"name": "mlcore_studio", "value": cookie, "url": address}])
+    # machines that test have more to do
+    context.set_default_timeout(PATIENCE)
     wrong: list[str] = []
     page = context.new_page()
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -54,6 +65,28 @@ def looked_at(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
     yield page
     context.close()
     assert not wrong, wrong
+
+
+def settled(page: Page, quiet: int = 200, most: int = 5000) -> None:
+    """Until nothing of the page has changed for some ms; at most for so many."""
+    page.evaluate(
+        """([quiet, most]) => new Promise((ready) => {
+          let timer = setTimeout(ready, quiet);
+          const again = () => { clearTimeout(timer); timer = setTimeout(ready, quiet); };
+          const all = { subtree: true, childList: true, attributes: true, characterData: true };
+          new MutationObserver(again).observe(document, all);
+          setTimeout(ready, most);
+        })""",
+        [quiet, most],
+    )
+
+
+def soon(page: Page, what: str) -> None:
+    """Until this is true on the page, whose policy forbids Playwright to wait for it by itself."""
+    end = time.monotonic() + PATIENCE / 1000
+    while not page.evaluate(what):
+        assert time.monotonic() < end, what
+        page.wait_for_timeout(50)
 
 
 def _ours(text: str) -> bool:

@@ -9,12 +9,16 @@ from typing import Any
 
 import httpx
 import pytest
+from chromium import launched, looked_at
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from mlcore.studio.app import create
 from mlcore.studio.settings import Settings
 from mlcore.studio.supervisor import Supervisor
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import Page
 from server import Server
+from studio_fits import SILICON
 
 PASSWORD = "correct horse battery"
 
@@ -82,37 +86,44 @@ def supervise(app: FastAPI) -> Iterator[Callable[..., dict[str, Any]]]:
         child.wait()
 
 
-SILICON: dict[str, Any] = {
-    "model": {"form": "tersoff", "species": ["Si"]},
-    "parameters": {"free": {"A": {"within": 0.2}, "B": {"within": 0.2}}},
-    "targets": [
-        {
-            "type": "cubic_crystal",
-            "name": "diamond",
-            "structure": {"crystal": "diamond", "a": 5.43},
-            "values": {"a": 5.432, "energy": -4.63, "C11": 142, "C12": 75},
-        }
-    ],
-    "run": {"budget": 60},
-}
-"""A fit of some seconds that needs no files."""
-
-
 @pytest.fixture
 def silicon() -> dict[str, Any]:
     """Config of a fit of some seconds that needs no files."""
     return SILICON
 
 
-@pytest.fixture(scope="module")
-def module_silicon() -> dict[str, Any]:
-    """The same, for fixtures of modules."""
-    return SILICON
-
-
+# -- as people start it ----------------------------------------------------------------------------
 @pytest.fixture
 def served(folder: Path) -> Iterator[Server]:
     """A studio in a process of its own."""
     made = Server(folder)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A studio in a process of its own, the same for all tests of a module."""
+    made = Server(tmp_path_factory.mktemp("module") / "studio")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def client(studio: Server) -> Iterator[httpx.Client]:
+    """Somebody who is logged in there."""
+    with studio.browser() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    with launched() as made:
+        yield made
+
+
+@pytest.fixture
+def page(chromium: Chromium, studio: Server, client: httpx.Client) -> Iterator[Page]:
+    """A page of a browser, logged in as ``client`` is."""
+    with looked_at(chromium, studio.address, cookie=client.cookies["mlcore_studio"]) as made:
+        yield made

@@ -6,10 +6,8 @@ import re
 from pathlib import Path
 
 from ase.calculators.singlepoint import SinglePointCalculator
-from chromium import launched, looked_at
 from mlcore.forcefield.structures import write_structures
 from playwright.sync_api import Locator, Page
-from server import Server
 from upload_files import copper
 
 ODD = 11
@@ -48,36 +46,23 @@ def clicked(page: Page, trace: Locator) -> None:
     page.mouse.up()
 
 
-def test_a_file_is_dropped_and_its_odd_structure_is_looked_at(tmp_path: Path) -> None:
-    studio = Server(tmp_path / "studio")
-    try:
-        with launched() as browser, looked_at(browser, studio.address) as page:
-            page.set_default_timeout(60_000)
-            page.goto(f"/login?key={studio.key}")
-            page.goto("/data")
-            dropped(page, odd_file(tmp_path / "odd.xyz"))
-            page.wait_for_url("**/data/*")
-            shows(page, 1)
-            page.get_by_role(
-                "button", name="Previous", exact=True
-            ).click()  # before the first: the last
-            shows(page, ODD)
-            assert "0.400 Angstrom" in page.inner_text("#flags")
-            page.get_by_role("button", name="Next", exact=True).click()
-            shows(page, 1)
-            atoms = (
-                "document.querySelector('#viewer .plot').data.find((t) => t.name === 'Cu').x.length"
-            )
-            assert page.evaluate(atoms) == 4
-            clicked(
-                page, page.locator("#figures .plot").first.locator(".scatterlayer .trace").nth(1)
-            )
-            shows(page, ODD)
-            page.get_by_role("button", name="odd 3", exact=True).click()
-            shows(page, 3)
-            page.get_by_role("button", name=f"Show structure {ODD}").first.click()
-            shows(page, ODD)
-            page.get_by_role("link", name="New task with these data").click()
-            page.wait_for_url("**/new?upload=*")
-    finally:
-        studio.close()
+def test_a_file_is_dropped_and_its_odd_structure_is_looked_at(page: Page, tmp_path: Path) -> None:
+    page.goto("/data")
+    dropped(page, odd_file(tmp_path / "odd.xyz"))
+    page.wait_for_url("**/data/*")
+    shows(page, 1)
+    page.get_by_role("button", name="Previous", exact=True).click()  # before the first: the last
+    shows(page, ODD)
+    assert "0.400 Angstrom" in page.inner_text("#flags")
+    page.get_by_role("button", name="Next", exact=True).click()
+    shows(page, 1)
+    atoms = "document.querySelector('#viewer .plot').data.find((t) => t.name === 'Cu').x.length"
+    assert page.evaluate(atoms) == 4
+    clicked(page, page.locator("#figures .plot").first.locator(".scatterlayer .trace").nth(1))
+    shows(page, ODD)
+    page.get_by_role("button", name="odd 3", exact=True).click()
+    shows(page, 3)
+    page.get_by_role("button", name=f"Show structure {ODD}").first.click()
+    shows(page, ODD)
+    page.get_by_role("link", name="New task with these data").click()
+    page.wait_for_url("**/new?upload=*")

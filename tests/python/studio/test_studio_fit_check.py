@@ -18,11 +18,7 @@ from mlcore.studio import frames
 from mlcore.studio.kinds import Place, kind_of
 from mlcore.studio.kinds.fit_check import _stand_ins
 from mlcore.studio.kinds.outline import outline
-
-DIAMOND = {
-    "type": "cubic_crystal", "name": "diamond", "structure": {"crystal": "diamond", "a": 5.43},
-    "values": {"a": 5.432, "energy": -4.63},
-}  # fmt: skip
+from studio_fits import DIAMOND, SILICON
 
 
 def data_set() -> Dataset:
@@ -49,12 +45,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 def config(**parts: Any) -> dict[str, Any]:
     weights = {"other": {"energy": 0, "forces": 0}}
-    return {
-        "model": {"form": "tersoff", "species": ["Si"]},
-        "parameters": {"free": {"A": {"within": 0.2}, "B": {"within": 0.2}}},
-        "data": {"folder": "upload:up/data", "groups": weights},
-        "targets": [DIAMOND],
-    } | parts
+    data = {"folder": "upload:up/data", "groups": weights}
+    return SILICON | {"data": data, "targets": [DIAMOND]} | parts
 
 
 def told(config: dict[str, Any], place: Place) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from ase.build import bulk
-from chromium import launched, looked_at
+from chromium import soon
 from fastapi import FastAPI
 from mlcore.forcefield.config import parse
 from mlcore.forcefield.pictures import best_so_far
@@ -25,11 +24,11 @@ from mlcore.forcefield.structures import Dataset, labelled
 from mlcore.studio.figures import MOST, bars, figure, histogram, kept, lines, plain, points, table
 from mlcore.studio.following import FOLLOWED, Followed, Following, Lines, Thinned, read_json
 from mlcore.studio.kinds.fit_view import fit_view, standing
-from mlcore.studio.store import State, Store, Task, User
+from mlcore.studio.store import State, Store, Task
 from playwright.sync_api import Page, expect
 from pydantic_core import to_json
 from server import Server
-from sqlalchemy import select
+from studio_fits import DIAMOND, SILICON, planted
 
 Until = Callable[..., dict[str, Any]]
 
@@ -47,18 +46,10 @@ def data_set(folder: Path) -> None:
     Dataset({"rattled": made}).save(folder)
 
 
-CONFIG: dict[str, Any] = {
-    "model": {"form": "tersoff", "species": ["Si"]},
+CONFIG = SILICON | {
     "parameters": {"free": {name: {"within": 0.2} for name in ("A", "B", "lam1")}},
     "data": {"folder": "data", "held_out": {"fraction": 0.34}},
-    "targets": [
-        {
-            "type": "cubic_crystal",
-            "name": "diamond",
-            "structure": {"crystal": "diamond", "a": 5.43},
-            "values": {"a": 5.432, "energy": -4.63},
-        }
-    ],
+    "targets": [DIAMOND],
     "objective": {"pareto": ["rattled", "diamond"]},
     "search": {"name": "cma"},
     "run": {"budget": 80, "engine": "here"},
@@ -70,18 +61,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a fit of energies, forces and properties, some held out, with a front."""
     place = tmp_path_factory.mktemp("fit")
     data_set(place / "data")
-    Fit(parse(CONFIG, place).setup(), place / "run").run()
+    with pytest.MonkeyPatch.context() as patched:
+        # what the best says is looked at after every batch
+        patched.setattr(fitting, "_PREDICT", 0.0)
+        patched.setattr(fitting, "_RARE", 0.0)
+        Fit(parse(CONFIG, place).setup(), place / "run").run()
     return place / "run"
-
-
-@pytest.fixture
-def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the same fit, whose predictions are those of its best."""
-    monkeypatch.setattr(fitting, "_PREDICT", 0.0)
-    monkeypatch.setattr(fitting, "_RARE", 0.0)
-    data_set(tmp_path / "data")
-    Fit(parse(CONFIG, tmp_path).setup(), tmp_path / "run").run()
-    return tmp_path / "run"
 
 
 def named(view: dict[str, Any]) -> dict[str, Any]:
@@ -177,9 +162,10 @@ def parity_of(view: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_parity_is_drawn_from_the_beginning_in_the_figures_that_it_has_in_the_end(
-    run: Path, running: Path, tmp_path: Path
+    run: Path, tmp_path: Path
 ) -> None:
     last = parity_of(fit_view(run))
+    running = shutil.copytree(run, tmp_path / "running")
     (running / "result.json").unlink()
     now = fit_view(running)
     told = parity_of(now)
@@ -397,19 +383,6 @@ def test_a_file_is_read_again_only_when_it_was_replaced(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------- in a studio
-def planted(app: FastAPI, name: str, run: Path, title: str = "Planted") -> str:
-    """A task that is done, whose folder is that of a fit that was run before."""
-    store = app.state.studio.store
-    with store.session() as session:
-        user = session.scalar(select(User).where(User.name == name))
-        task = Task(
-            user_id=user.id, kind="forcefield", title=title, state=State.DONE, config=CONFIG
-        )
-        session.add(task)
-    shutil.copytree(run, store.task_folder(task) / "run")
-    return str(task.id)
-
-
 def test_the_page_of_a_fit_while_it_runs_and_when_it_is_done(
     browser: httpx.Client, supervise: Until, silicon: dict[str, Any]
 ) -> None:
@@ -429,10 +402,10 @@ def test_the_page_of_a_fit_while_it_runs_and_when_it_is_done(
 
 
 def test_tasks_side_by_side(browser: httpx.Client, app: FastAPI, run: Path) -> None:
-    one, other = planted(app, "local", run, "One"), planted(app, "local", run, "One")
-    store = app.state.studio.store
-    with store.session() as session:
-        session.get(Task, other).config = CONFIG | {"run": {"budget": 90}}
+    one, other = (
+        planted(app.state.studio.store, "local", run, "One", config=config)
+        for config in (CONFIG, CONFIG | {"run": {"budget": 90}})
+    )
     answer = browser.get("/api/compare", params={"task": [one, other]})
     assert answer.status_code == 200, answer.text
     told = answer.json()
@@ -456,7 +429,10 @@ def test_parameters_that_differ_are_marked(
     result = json.loads((changed / "result.json").read_text())
     result["values"]["B"] *= 1.01
     (changed / "result.json").write_text(json.dumps(result))
-    ids = [planted(app, "local", run, "One"), planted(app, "local", changed, "Other")]
+    ids = [
+        planted(app.state.studio.store, "local", run, "One"),
+        planted(app.state.studio.store, "local", changed, "Other"),
+    ]
     shown = named(browser.get("/api/compare", params={"task": ids}).json())["parameters"]
     assert [shown["rows"][k][0] for k in shown["marked"]] == ["B"]
 
@@ -465,7 +441,7 @@ def test_a_task_without_a_fit_has_its_facts_compared(
     browser: httpx.Client, app: FastAPI, run: Path
 ) -> None:
     draft = browser.post("/api/tasks", json={"kind": "forcefield", "title": "Draft"}).json()["id"]
-    done = planted(app, "local", run, "Done")
+    done = planted(app.state.studio.store, "local", run, "Done")
     told = browser.get("/api/compare", params={"task": [draft, done]}).json()
     facts = {row[0]: row[1:] for row in named(told)["facts"]["rows"]}
     assert facts["state"] == ["draft", "done"] and facts["evaluations"] == [0, 80]
@@ -476,81 +452,67 @@ def test_others_tasks_are_neither_seen_nor_compared(
 ) -> None:
     ada, ben = two
     app: Any = ada.app  # type: ignore[attr-defined]
-    hers, his = planted(app, "ada", run), planted(app, "ben", run)
+    hers, his = (
+        planted(app.state.studio.store, "ada", run),
+        planted(app.state.studio.store, "ben", run),
+    )
     assert ada.get(f"/api/tasks/{hers}/view").status_code == 200
     assert ben.get(f"/api/tasks/{hers}/view").status_code == 404
     assert ben.get("/api/compare", params={"task": [his, hers]}).status_code == 404
     assert ben.get("/compare", params={"task": [his, hers]}).status_code == 404
 
 
-def soon(page: Page, what: str) -> None:
-    """Until this is true there; the page's policy forbids Playwright to wait by itself."""
-    end = time.monotonic() + 60
-    while not page.evaluate(what):
-        assert time.monotonic() < end, what
-        page.wait_for_timeout(50)
-
-
 def test_figures_grow_while_people_look_at_them(
-    folder: Path, run: Path, running: Path, tmp_path: Path
+    studio: Server, page: Page, run: Path, tmp_path: Path
 ) -> None:
-    """In a browser: what is new comes by itself, zooms stay, one look at a time, numbers as a file."""
-    server = Server(folder)
-    try:
-        store = Store(folder)
-        short = tmp_path / "short"
-        whole = (run / "history.jsonl").read_bytes().splitlines(keepends=True)
-        shutil.copytree(run, short)
-        (short / "history.jsonl").write_bytes(b"".join(whole[:40]))
-        for name in ("result.json", "measured.json"):
-            (short / name).unlink()
-        shutil.copy(running / PREDICTED, short)
+    """What is new comes by itself, zooms stay, one look at a time, numbers as a file."""
+    store = Store(studio.folder)
+    short = shutil.copytree(run, tmp_path / "short")
+    whole = (run / "history.jsonl").read_bytes().splitlines(keepends=True)
+    (short / "history.jsonl").write_bytes(b"".join(whole[:40]))
+    for name in ("result.json", "measured.json"):
+        (short / name).unlink()
+    task = planted(store, "local", short, state=State.PAUSED)
+    (folder,) = studio.folder.glob(f"users/*/tasks/{task}/run")
+
+    def changed(line: str) -> None:
         with store.session() as session:
-            user = session.scalars(select(User)).one()
-            task = Task(user_id=user.id, kind="forcefield", title="Watched", state=State.PAUSED)
-            session.add(task)
-        shutil.copytree(short, store.task_folder(task) / "run")
-        with launched() as chromium, looked_at(chromium, server.address) as page:
-            page.goto(f"/login?key={server.key}")
-            looks = {"now": 0, "most": 0}
+            session.get_one(Task, task).line = line
 
-            def asked(request: Any, by: int) -> None:
-                if request.url.endswith("/view"):
-                    looks["now"] += by
-                    looks["most"] = max(looks.values())
+    looks = {"now": 0, "most": 0}
 
-            page.on("request", lambda request: asked(request, 1))
-            page.on("requestfinished", lambda request: asked(request, -1))
-            page.goto(f"/tasks/{task.id}")
-            plot = "document.querySelector('#figure-convergence .plot')"
-            ends = f"{plot}?.data?.at(-1).x.at(-1)"
-            count_told = page.locator('[data-number="evaluations"] dd').first
-            expect(count_told).to_have_text("40", timeout=60_000)
-            page.evaluate(f"Plotly.relayout({plot}, {{'xaxis.range': [5, 30]}})")
-            for count in (60, 80):
-                path = store.task_folder(task) / "run" / "history.jsonl"
-                path.write_bytes(b"".join(whole[:count]))
-                with store.session() as session:
-                    session.get_one(Task, task.id).line = f"{count} evaluations"
-                expect(count_told).to_have_text(str(count), timeout=60_000)
-                soon(page, f"{ends} === {count}")
-            assert page.evaluate(f"{plot}.layout.xaxis.range") == [5, 30]
-            assert looks["most"] == 1
-            box = page.locator("#figure-parity-energies")
-            held = "document.querySelector('#figure-parity-energies .plot')?.data?.[2].y[0]"
-            soon(page, f"{held} === null")
-            before = [box.bounding_box(), box.element_handle()]
-            for name in ("measured.json", "result.json"):
-                shutil.copy(run / name, store.task_folder(task) / "run" / name)
-            with store.session() as session:
-                session.get_one(Task, task.id).line = "done"
-            soon(page, f"typeof {held} === 'number'")
-            assert box.bounding_box() == before[0]
-            assert page.evaluate("([a, b]) => a === b", [before[1], box.element_handle()])
-            with page.expect_download() as told:
-                page.get_by_role("button", name="Numbers of Convergence, as CSV").click()
-            rows = told.value.path().read_text().splitlines()
-            assert rows[0] == "series,evaluations,score" and len(rows) > 81
-        store.close()
-    finally:
-        server.close()
+    def asked(request: Any, by: int) -> None:
+        if request.url.endswith("/view"):
+            looks["now"] += by
+            looks["most"] = max(looks.values())
+
+    page.on("request", lambda request: asked(request, 1))
+    page.on("requestfinished", lambda request: asked(request, -1))
+    page.goto(f"/tasks/{task}")
+    plot = "document.querySelector('#figure-convergence .plot')"
+    evaluations = page.locator('[data-number="evaluations"] dd').first
+    expect(evaluations).to_have_text("40", timeout=60_000)
+    page.evaluate(f"Plotly.relayout({plot}, {{'xaxis.range': [5, 30]}})")
+    for count in (60, 80):
+        (folder / "history.jsonl").write_bytes(b"".join(whole[:count]))
+        changed(f"{count} evaluations")
+        expect(evaluations).to_have_text(str(count), timeout=60_000)
+        soon(page, f"{plot}?.data?.at(-1).x.at(-1) === {count}")
+    assert page.evaluate(f"{plot}.layout.xaxis.range") == [5, 30]
+    assert looks["most"] == 1
+    # parity is drawn by now; what a fresh process measures in the end takes its place
+    held = "document.querySelector('#figure-parity-energies .plot')?.data?.[2].y[0]"
+    soon(page, f"{held} === null")
+    page.evaluate("window.card = document.getElementById('figure-parity-energies')")
+    box = page.locator("#figure-parity-energies").bounding_box()
+    for name in ("measured.json", "result.json"):
+        shutil.copy(run / name, folder / name)
+    changed("done")
+    soon(page, f"typeof {held} === 'number'")
+    assert page.evaluate("window.card === document.getElementById('figure-parity-energies')")
+    assert page.locator("#figure-parity-energies").bounding_box() == box
+    with page.expect_download() as told:
+        page.get_by_role("button", name="Numbers of Convergence, as CSV").click()
+    rows = told.value.path().read_text().splitlines()
+    assert rows[0] == "series,evaluations,score" and len(rows) > 81
+    store.close()

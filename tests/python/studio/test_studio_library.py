@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -23,22 +22,11 @@ from mlcore.forcefield.export import load
 from mlcore.forcefield.run import Fit
 from mlcore.studio.store import State, Task, User
 from sqlalchemy import select
+from studio_fits import DIAMOND, SILICON, planted
 
 Until = Callable[..., dict[str, Any]]
 LMP = Path(sys.executable).parent / "lmp"
-CONFIG: dict[str, Any] = {
-    "model": {"form": "tersoff", "species": ["Si"]},
-    "parameters": {"free": {"A": {"within": 0.2}, "B": {"within": 0.2}}},
-    "targets": [
-        {
-            "type": "cubic_crystal",
-            "name": "diamond",
-            "structure": {"crystal": "diamond", "a": 5.43},
-            "values": {"a": 5.432, "energy": -4.63},
-        }
-    ],
-    "run": {"budget": 20, "engine": "here"},
-}
+CONFIG = SILICON | {"targets": [DIAMOND], "run": {"budget": 20, "engine": "here"}}
 SAID: dict[str, Any] = {
     "name": "silicon-refit",
     "title": "Silicon, two parameters",
@@ -54,17 +42,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("fit")
     Fit(parse(CONFIG, place).setup(), place / "run").run()
     return place / "run"
-
-
-def planted(app: FastAPI, name: str, run: Path, state: State = State.DONE) -> str:
-    """A task whose folder is that of a fit that was run before."""
-    store = app.state.studio.store
-    with store.session() as session:
-        user = session.scalar(select(User).where(User.name == name))
-        task = Task(user_id=user.id, kind="forcefield", title="Planted", state=state)
-        session.add(task)
-    shutil.copytree(run, store.task_folder(task) / "run")
-    return str(task.id)
 
 
 def files_of(answer: httpx.Response) -> dict[str, bytes]:
@@ -88,7 +65,7 @@ def energy(folder: Path) -> float:
 def test_a_potential_goes_round(
     browser: httpx.Client, app: FastAPI, run: Path, tmp_path: Path
 ) -> None:
-    task = planted(app, "local", run)
+    task = planted(app.state.studio.store, "local", run)
     assert browser.get("/api/library").json() == []
     made = browser.post(f"/api/tasks/{task}/publish", json=SAID)
     assert made.status_code == 201, made.text
@@ -120,7 +97,7 @@ def test_a_potential_goes_round(
 def test_the_page_of_a_potential_says_what_its_card_says(
     browser: httpx.Client, app: FastAPI, run: Path
 ) -> None:
-    browser.post(f"/api/tasks/{planted(app, 'local', run)}/publish", json=SAID)
+    browser.post(f"/api/tasks/{planted(app.state.studio.store, 'local', run)}/publish", json=SAID)
     told = browser.get("/api/library/silicon-refit").json()
     assert told["card"]["validity"]["distances"]["Si-Si"] == pytest.approx(2.351, abs=1e-3)
     assert {file["name"] for file in told["files"]} == {
@@ -142,7 +119,9 @@ def test_the_page_of_a_potential_says_what_its_card_says(
 
 def test_titles_are_words_and_no_html(browser: httpx.Client, app: FastAPI, run: Path) -> None:
     said = SAID | {"title": "<script>alert(1)</script>", "authors": ['"><img src=x>']}
-    assert browser.post(f"/api/tasks/{planted(app, 'local', run)}/publish", json=said).is_success
+    assert browser.post(
+        f"/api/tasks/{planted(app.state.studio.store, 'local', run)}/publish", json=said
+    ).is_success
     for page in ("/library", "/library/silicon-refit"):
         text = browser.get(page).text
         assert "<script>alert" not in text and "<img src=x>" not in text
@@ -151,7 +130,7 @@ def test_titles_are_words_and_no_html(browser: httpx.Client, app: FastAPI, run: 
 def test_fields_that_are_wrong_are_told_by_name(
     browser: httpx.Client, app: FastAPI, run: Path
 ) -> None:
-    task = planted(app, "local", run)
+    task = planted(app.state.studio.store, "local", run)
 
     def wrong(**changes: Any) -> dict[str, str]:
         answer = browser.post(f"/api/tasks/{task}/publish", json=SAID | changes)
@@ -169,11 +148,11 @@ def test_fields_that_are_wrong_are_told_by_name(
 def test_only_a_fit_that_is_done_is_published(
     browser: httpx.Client, app: FastAPI, run: Path
 ) -> None:
-    paused = planted(app, "local", run, State.PAUSED)
+    paused = planted(app.state.studio.store, "local", run, state=State.PAUSED)
     assert browser.post(f"/api/tasks/{paused}/publish", json=SAID).status_code == 409
     draft = browser.post("/api/tasks", json={"kind": "forcefield"}).json()["id"]
     assert browser.post(f"/api/tasks/{draft}/publish", json=SAID).status_code == 409
-    changed = planted(app, "local", run)
+    changed = planted(app.state.studio.store, "local", run)
     store = app.state.studio.store
     with store.session() as session:
         folder = store.task_folder(session.get(Task, changed))
@@ -186,7 +165,7 @@ def test_only_a_fit_that_is_done_is_published(
 def test_who_published_withdraws(two: tuple[httpx.Client, httpx.Client], run: Path) -> None:
     ada, ben = two
     app: Any = ada.app  # type: ignore[attr-defined]
-    task = planted(app, "ada", run)
+    task = planted(app.state.studio.store, "ada", run)
     assert ben.post(f"/api/tasks/{task}/publish", json=SAID).status_code == 404
     assert ada.post(f"/api/tasks/{task}/publish", json=SAID).status_code == 201
     (seen,) = ben.get("/api/library").json()
@@ -199,7 +178,12 @@ def test_who_published_withdraws(two: tuple[httpx.Client, httpx.Client], run: Pa
     assert ada.get("/api/library/silicon-refit").status_code == 404
     assert ada.delete("/api/library/silicon-refit").status_code == 404
     # its name is free again, and is then its next publisher's
-    assert ben.post(f"/api/tasks/{planted(app, 'ben', run)}/publish", json=SAID).status_code == 201
+    assert (
+        ben.post(
+            f"/api/tasks/{planted(app.state.studio.store, 'ben', run)}/publish", json=SAID
+        ).status_code
+        == 201
+    )
     assert ada.delete("/api/library/silicon-refit").status_code == 403
 
 
@@ -208,7 +192,7 @@ def test_an_administrator_withdraws_what_others_published(
 ) -> None:
     ada, ben = two
     app: Any = ada.app  # type: ignore[attr-defined]
-    ada.post(f"/api/tasks/{planted(app, 'ada', run)}/publish", json=SAID)
+    ada.post(f"/api/tasks/{planted(app.state.studio.store, 'ada', run)}/publish", json=SAID)
     store = app.state.studio.store
     with store.session() as session:
         session.scalar(select(User).where(User.name == "ben")).admin = True
@@ -219,7 +203,7 @@ def test_an_administrator_withdraws_what_others_published(
 def test_a_file_of_the_library_that_was_changed_is_not_handed_out(
     browser: httpx.Client, app: FastAPI, run: Path
 ) -> None:
-    browser.post(f"/api/tasks/{planted(app, 'local', run)}/publish", json=SAID)
+    browser.post(f"/api/tasks/{planted(app.state.studio.store, 'local', run)}/publish", json=SAID)
     (app.state.studio.store.library / "silicon-refit" / "model.tersoff").write_text(
         "something else"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,21 +24,8 @@ from server import Server
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("remote") / "studio")
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def browser(studio: Server) -> Iterator[httpx.Client]:
-    with studio.browser() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def token(browser: httpx.Client) -> str:
-    return str(browser.post("/api/tokens", json={"title": "tests"}).json()["token"])
+def token(client: httpx.Client) -> str:
+    return str(client.post("/api/tokens", json={"title": "tests"}).json()["token"])
 
 
 @pytest.fixture
@@ -65,8 +51,8 @@ def error(capsys: pytest.CaptureFixture[str], *words: object, code: int = 1) -> 
     return shown
 
 
-def uploads(browser: httpx.Client) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = browser.get("/api/uploads").json()
+def uploads(client: httpx.Client) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.get("/api/uploads").json()
     return found
 
 
@@ -92,7 +78,7 @@ def test_a_fit_there_is_the_fit_here(
 
 def test_all_files_of_a_config_are_sent_once(
     studio: Server,
-    browser: httpx.Client,
+    client: httpx.Client,
     known: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -112,19 +98,19 @@ def test_all_files_of_a_config_are_sent_once(
         "run": {"budget": 3},
     }
     (tmp_path / "fit.yaml").write_text(yaml.safe_dump(told))
-    before = len(uploads(browser))
+    before = len(uploads(client))
     shown = said(capsys, "forcefield", "fit", tmp_path / "fit.yaml", "--remote", studio.address)
-    assert len(uploads(browser)) == before + 1
-    task = browser.get(f"/api/tasks/{shown.strip().rpartition('/')[2]}").json()
+    assert len(uploads(client)) == before + 1
+    task = client.get(f"/api/tasks/{shown.strip().rpartition('/')[2]}").json()
     assert task["title"] == "fit"
     assert task["config"]["parameters"]["start"]["A"] == 1830.8
     files = {one["structure"]["file"] for one in task["config"]["targets"]}
-    assert files == {f"upload:{uploads(browser)[0]['id']}/raw/diamond.extxyz"}
+    assert files == {f"upload:{uploads(client)[0]['id']}/raw/diamond.extxyz"}
 
 
 def test_refusals_are_one_line_and_leave_nothing_behind(
     studio: Server,
-    browser: httpx.Client,
+    client: httpx.Client,
     known: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -132,7 +118,7 @@ def test_refusals_are_one_line_and_leave_nothing_behind(
 ) -> None:
     config = begin(tmp_path)
     there = ("forcefield", "fit", config, "--remote", studio.address)
-    counts = (len(uploads(browser)), browser.get("/api/tasks").json()["total"])
+    counts = (len(uploads(client)), client.get("/api/tasks").json()["total"])
     text = config.read_text()
     config.write_text(text.replace("species: [Si]", "species: [Xx]"))
     assert "Xx" in error(capsys, *there)
@@ -142,7 +128,7 @@ def test_refusals_are_one_line_and_leave_nothing_behind(
     assert "engine: 'magic'; one of " in error(capsys, *there, "--engine", "magic")
     (tmp_path / "data" / "phases.extxyz").write_text("no structures\n")
     assert "phases.extxyz" in error(capsys, *there)
-    assert (len(uploads(browser)), browser.get("/api/tasks").json()["total"]) == counts
+    assert (len(uploads(client)), client.get("/api/tasks").json()["total"]) == counts
     monkeypatch.setenv("MLCORE_TOKEN", "wrong")
     assert "no such token" in error(capsys, *there)
     monkeypatch.delenv("MLCORE_TOKEN")
@@ -154,7 +140,7 @@ def test_refusals_are_one_line_and_leave_nothing_behind(
 
 
 def test_wrong_fields_that_the_studio_finds_are_named(
-    studio: Server, browser: httpx.Client, known: str
+    studio: Server, client: httpx.Client, known: str
 ) -> None:
     with Remote(studio.address, known) as remote:
         with pytest.raises(Exception, match=r"model\.species: .*; .*parameters: ") as found:
@@ -162,13 +148,13 @@ def test_wrong_fields_that_the_studio_finds_are_named(
         assert getattr(found.value, "status", None) == 422
         with pytest.raises(Exception, match="no such task"):
             remote.fetch("none", Path("/nonexistent"))
-    assert not [t for t in browser.get("/api/tasks").json()["tasks"] if t["title"] == "wrong"]
+    assert not [t for t in client.get("/api/tasks").json()["tasks"] if t["title"] == "wrong"]
 
 
 # -- the other engines -----------------------------------------------------------------------------
 def test_runs_and_grids_are_sent_with_their_configs(
     studio: Server,
-    browser: httpx.Client,
+    client: httpx.Client,
     known: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -188,9 +174,9 @@ def test_runs_and_grids_are_sent_with_their_configs(
         words = (name, "fit", tmp_path / f"{config}.toml", "--remote", studio.address)
         shown = said(capsys, *words, "--token-file", token)
         task = shown.strip().rpartition("/")[2]
-        told = browser.get(f"/api/tasks/{task}").json()
+        told = client.get(f"/api/tasks/{task}").json()
         assert (told["kind"], told["title"]) == (name, config)
-        browser.post(f"/api/tasks/{task}/cancel")
+        client.post(f"/api/tasks/{task}/cancel")
         text = json.dumps(told["config"])
         assert text.count("upload:") == (1 if name == "integrators" else 2)
         assert str(tmp_path) not in text
@@ -208,8 +194,8 @@ def test_runs_and_grids_are_sent_with_their_configs(
     )
     shown = said(capsys, "mobility", "demo", tmp_path / "colloids.toml", "--remote", studio.address)
     task = shown.strip().rpartition("/")[2]
-    told = browser.get(f"/api/tasks/{task}").json()
-    browser.post(f"/api/tasks/{task}/cancel")
+    told = client.get(f"/api/tasks/{task}").json()
+    client.post(f"/api/tasks/{task}/cancel")
     assert told["kind"] == "mobility" and "cost" not in told["config"]
     assert told["config"]["data"]["active"]["files"].startswith("upload:")
 

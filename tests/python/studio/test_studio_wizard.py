@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx
 import pytest
 from ase.io import write
-from chromium import launched, looked_at
 from mlcore.forcefield.config.begin import silicon_data
 from mlcore.forcefield.config.targets import sections
 from mlcore.forcefield.search import names
 from mlcore.studio.kinds import kinds
-from playwright.sync_api import Browser, Page, expect
-from server import Server, until
+from playwright.sync_api import Page, expect
+from server import until
 
 MOST_CLICKS = 8
 expect.set_options(timeout=60_000)
@@ -142,35 +140,6 @@ def test_cost_of_what_cannot_be_run_is_refused(
 
 
 # -- in a browser ----------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with launched() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("wizard") / "studio")
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def client(studio: Server) -> Iterator[httpx.Client]:
-    with studio.browser() as made:
-        yield made
-
-
-@pytest.fixture
-def page(chromium: Browser, studio: Server, client: httpx.Client) -> Iterator[Page]:
-    cookie = {"name": "mlcore_studio", "value": client.cookies["mlcore_studio"]}
-    with looked_at(chromium, studio.address) as made:
-        made.context.add_cookies([{**cookie, "url": studio.address}])
-        # machines that test have more to do
-        made.set_default_timeout(120_000)
-        yield made
-
-
 def test_a_first_time_user_has_a_running_fit_within_eight_clicks(
     page: Page, client: httpx.Client, structures: str, tmp_path: Path
 ) -> None:

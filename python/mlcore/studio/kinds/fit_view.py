@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from mlcore.forcefield.run.parity import PREDICTED, parity
 from mlcore.studio.figures import bars, figure, lines, number, points, table, view
 from mlcore.studio.following import FOLLOWED, PARAMETERS, Following, read_json
 from mlcore.studio.words import duration
@@ -72,6 +71,8 @@ class Standing:
     """
 
     def __init__(self, following: Following) -> None:
+        from mlcore.forcefield.run.parity import PREDICTED
+
         self.following = following
         self.result: Mapping[str, Any] = read_json(following, "result.json") or {}
         self.known: Mapping[str, Any] = read_json(following, "versions.json") or {}
@@ -285,6 +286,8 @@ def _compared(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _measured(told: Any) -> dict[str, Any]:
+    from mlcore.forcefield.run.parity import parity
+
     return _compared(parity(told["targets"]))
 
 
