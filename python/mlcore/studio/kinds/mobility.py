@@ -13,7 +13,7 @@ from mlcore.studio.figures import Tone, figure, lines, points, table
 from mlcore.studio.kinds.face import Download, Kind, Place, Problem, Progress, Step
 from mlcore.studio.kinds.films import LARGEST, Film, Filmed, TrajectoryFilm
 from mlcore.studio.kinds.inputs import Inputs
-from mlcore.studio.kinds.mobility_form import READ, form, suggested
+from mlcore.studio.kinds.mobility_form import PARTS, READ, form, suggested
 from mlcore.studio.kinds.pace import pace, paced, remote, workers_of
 from mlcore.studio.kinds.started import started, threads_of, write_start
 from mlcore.studio.kinds.suggesting import Suggesting, Suggestion
@@ -30,7 +30,6 @@ from mlcore.studio.kinds.trained import (
 
 __all__ = ["Mobility"]
 
-_PARTS = 4  # that one file is cut into; the last is held out
 _SECTIONS = ("active", "passive", "held_out")
 _STAGES = {"estimate": 0.15, "train": 0.6, "export": 0.65, "simulate": 0.95, "cost": 1.0}
 _ALONG = {"par": "along the pair", "perp": "across the pair"}
@@ -188,7 +187,7 @@ def _cut(told: Mapping[str, Any], inputs: Inputs) -> dict[str, int]:
     kind = told["train"].get("data", "active")
     mine = [name for name in inputs.links if name.startswith(f"inputs/data_{kind}_files/")]
     whole = len(mine) == 1 and not told["data"].get("held_out")
-    return {mine[0]: _PARTS} if whole else {}
+    return {mine[0]: PARTS} if whole else {}
 
 
 def _finished(run: Path, stage: str) -> bool:

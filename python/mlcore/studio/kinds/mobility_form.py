@@ -13,12 +13,15 @@ from mlcore.studio.kinds.asked import LOCAL, described
 from mlcore.studio.kinds.face import Place
 from mlcore.studio.kinds.suggesting import Known, Suggestion, known, referred, shelf
 
-__all__ = ["READ", "form", "suggested"]
+__all__ = ["PARTS", "READ", "form", "suggested"]
 
 READ = (".dump", ".dump.gz", ".lammpstrj", ".lammpstrj.gz", ".extxyz", ".extxyz.gz", ".xyz")
+PARTS = 4
+"""That one file is cut into; the last is held out."""
 _SECTIONS = ("active", "passive")
 _LOOKED_AT, _PARTICLES = 12, 400  # frames and particles whose distances are looked at
 _BINS = 8
+_BLOCKS = 8  # that motions are cut into for error bars
 _CORNER = 0.866  # of a box's edge: distances of nearest images end at its corners
 _STEP = 0.02  # part of the closest distance that a particle moves in a time step
 _FRAMES = 100  # of a run that is compared with the data
@@ -163,14 +166,14 @@ def suggested(config: Mapping[str, Any], place: Place, upload: str | None) -> Su
     background = {k: v for k, v in _part(train, "background").items() if k in ("kernel", "fit")}
     train |= {"data": kind, "cutoff": _rounded(0.5 * frames.edge), "background": background}
     told["train"] = train
-    told["simulate"] = [] if pushed else [frames.run(interval, low)]
+    told["simulate"] = [] if pushed else frames.runs(interval, low, _shortest(found))
     what = "forces in every frame: pushed runs" if pushed else "no forces: free motion"
     notes = [
         f"{len(found.files)} file{'s' if len(found.files) > 1 else ''}, {what}",
         f"lag {lag:g}; frames are {interval:g} apart",
         f"bins from {edges[0]:g} to {edges[-1]:g} and cutoff {train['cutoff']:g}, by the box",
     ]
-    if not pushed:
+    if told["simulate"]:
         notes.append("a run in LAMMPS to compare with, played back in 3D")
     return Suggestion(told, notes)
 
@@ -187,6 +190,13 @@ def _chosen(data: Mapping[str, Any], place: Place, upload: str | None) -> Known 
         return known(place, name)
     fits = (one for one in shelf(place) if one.kind == "trajectory" and one.ending_in(READ))
     return next(fits, None)
+
+
+def _shortest(found: Known) -> int:
+    """Frames of the shortest trajectory, of those that are learned from."""
+    groups = found.summary.get("groups", {})
+    counts = [int(one["structures"]) for one in groups.values()]
+    return counts[0] // PARTS if len(counts) == 1 else min(counts, default=0)
 
 
 def _rounded(value: float) -> float:
@@ -241,8 +251,14 @@ class _Frames:
         nearest: NDArray[np.float64] = (parts - np.round(parts)) @ self.cell
         return nearest
 
-    def run(self, interval: float, closest: float) -> dict[str, Any]:
-        """A run in LAMMPS of a size and time step that suit how far particles move."""
+    def runs(self, interval: float, closest: float, frames: int) -> list[dict[str, Any]]:
+        """A run in LAMMPS of a size and time step that suit how far particles move.
+
+        ``frames``: of the shortest trajectory it is compared with; none where they are too few.
+        """
+        lags = [k for k in (1, 2, 4, 8, 16) if k + _BLOCKS <= frames]
+        if len(lags) < 2 or not self.periodic:
+            return []
         moved = [self._nearest(b - a) for a, b in zip(self.places, self.places[1:], strict=False)]
         square = (
             float(np.mean([np.mean(np.sum(one**2, axis=1)) for one in moved])) if moved else 0.0
@@ -251,7 +267,7 @@ class _Frames:
         if square > 0:
             needed = math.ceil(square / 3 / (_STEP * closest) ** 2)
             parts = next((n for n in _ROUND if n >= needed), _ROUND[-1])
-        return {
+        run = {
             "name": "like-the-data",
             "particles": max(2, min(self.count, _MOST)),
             "box": self.edge,
@@ -260,6 +276,7 @@ class _Frames:
             "frame": interval,
             "runs": 2,
             "compare": "data",
-            "window": [interval, 4 * interval],
-            "lags": [k * interval for k in (1, 2, 4, 8, 16)],
+            "window": [interval, lags[min(2, len(lags) - 1)] * interval],
+            "lags": [k * interval for k in lags],
         }
+        return [run]

@@ -1,0 +1,287 @@
+"""The forms of mobilities, integrators and cells in Chromium: from a file to a running task."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from chromium import launched, looked_at
+from mlcore import dynamics
+from mlcore.data import Trajectory, write_trajectory
+from mlcore.md import sweep
+from mlcore.mobility.tensors import RPY
+from mlcore.sagesnet.automata.rules import CountRule
+from mlcore.sagesnet.automata.soups import soups
+from playwright.sync_api import Browser, Page, expect
+from server import Server, until
+
+MOST_CLICKS = 8
+BOX = 24.0
+
+
+def free(path: Path) -> Path:
+    """Brownian particles in a fluid."""
+    start = np.random.default_rng(0).uniform(0, BOX, (6, 3))
+    cell = BOX * np.eye(3)
+    places = dynamics.brownian(
+        RPY(2.0, 2.5), start, dt=0.5, kT=1.0, steps=400, every=4, cell=cell, seed=3
+    )
+    write_trajectory(path, Trajectory(2.0 * np.arange(len(places)), np.array(places), cell))
+    return path
+
+
+def life(path: Path, seed: int = 0) -> Path:
+    run = CountRule.of("B3/S23").run(soups((1, 8, 8), density=(0.2, 0.5), seed=seed), 6)
+    np.save(path, np.concatenate([state.numpy() for state in run]).astype(np.int8))
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(tmp_path_factory.mktemp("forms") / "studio")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def client(studio: Server) -> Iterator[httpx.Client]:
+    with studio.browser() as made:
+        yield made
+
+
+@pytest.fixture
+def page(chromium: Browser, studio: Server, client: httpx.Client) -> Iterator[Page]:
+    with looked_at(chromium, studio.address) as made:
+        made.context.add_cookies([cookie(studio, client)])
+        yield made
+
+
+def cookie(studio: Server, client: httpx.Client) -> Any:
+    name = "mlcore_studio"
+    return {"name": name, "value": client.cookies[name], "url": studio.address}
+
+
+def sent(client: httpx.Client, *files: Path) -> str:
+    answer = client.post("/api/uploads", files=[("files", (f.name, f.read_bytes())) for f in files])
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def drafted(client: httpx.Client, kind: str, **asked: Any) -> str:
+    answer = client.post("/api/tasks", json={"kind": kind, **asked})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def config_of(client: httpx.Client, task: str) -> dict[str, Any]:
+    told: dict[str, Any] = client.get(f"/api/tasks/{task}").json()["config"]
+    return told
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps"),
+    [
+        ("Learn a mobility", ["Objective", "Runs", "Submit"]),
+        ("Fit SAGESnet", ["Objective", "Optimisation", "Submit"]),
+    ],
+)
+def test_a_first_time_user_has_a_running_task_within_eight_clicks(
+    chromium: Browser, tmp_path: Path, kind: str, steps: list[str]
+) -> None:
+    file = free(tmp_path / "free.dump") if "mobility" in kind else life(tmp_path / "life.npy")
+    studio = Server(tmp_path / "studio")
+    clicks = 0
+    try:
+        with studio.browser() as client, looked_at(chromium, studio.address) as page:
+            page.context.add_cookies([cookie(studio, client)])
+
+            def click(name: str, role: Literal["link", "button"] = "link") -> None:
+                nonlocal clicks
+                clicks += 1
+                page.get_by_role(role, name=name).first.click()
+
+            page.goto("/")
+            click("New task")
+            click(kind)
+            page.get_by_label("Name").fill("My first")
+            click("Begin", "button")
+            # what is missing is the data, so that this is where it begins
+            page.wait_for_url(re.compile(r"/drafts/\w+/data$"))
+            with page.expect_file_chooser() as asked:
+                clicks += 1
+                page.locator("#drop").click()
+            asked.value.set_files(file)
+            expect(page.get_by_text("Filled in from your data")).to_be_visible(timeout=30_000)
+            for step in steps:
+                click(f"Next: {step}")
+                page.wait_for_load_state("load")
+            expect(page.get_by_text("Nothing is wrong")).to_be_visible(timeout=30_000)
+            click("Submit", "button")
+            page.wait_for_url(re.compile(r"/tasks/\w+$"))
+            assert clicks <= MOST_CLICKS, clicks
+            told = until(client, page.url.rpartition("/")[2], "running", "done")
+            assert told["title"] == "My first"
+    finally:
+        studio.close()
+
+
+def test_data_are_chosen_by_name_and_fill_the_rest(
+    page: Page, client: httpx.Client, tmp_path: Path
+) -> None:
+    sent(client, *(life(tmp_path / f"life{k}.npy", k) for k in range(4)))
+    other = sent(client, free(tmp_path / "free.dump"))
+    task = drafted(client, "mobility")
+    page.goto(f"/drafts/{task}/data")
+    chooser = page.get_by_label("Trajectories", exact=True)
+    # the newest that fits
+    expect(chooser).to_have_value(f"upload:{other}")
+    assert not [text for text in chooser.locator("option").all_inner_texts() if "life" in text]
+    expect(page.get_by_label("Lag, t0")).to_have_value("4")
+    expect(page.locator("#saved")).to_have_text("saved")
+    config = config_of(client, task)
+    assert config["data"] == {"passive": {"files": f"upload:{other}", "lag": 4.0}}
+    # a unit that is called otherwise is shown so, and a wrong number is told beside it
+    page.get_by_label("Time", exact=True).fill("ns")
+    page.get_by_label("Lag, t0").fill("never")
+    expect(page.get_by_label("Lag, t0")).to_have_attribute("aria-invalid", "true")
+    # a part that is not needed is left out, and comes back
+    page.get_by_label("There are runs of free motion").uncheck()
+    expect(page.get_by_label("Lag, ns")).to_have_count(0)
+    page.get_by_label("There are runs of free motion").check()
+    expect(page.get_by_label("Lag, ns")).to_have_value("1")
+
+
+def test_fields_are_those_of_what_is_chosen(page: Page, client: httpx.Client) -> None:
+    task = drafted(client, "integrators")
+    page.goto(f"/drafts/{task}/model")
+    expect(page.get_by_label("Hidden")).to_have_value("16, 16")
+    page.get_by_label("Kind").select_option("nbody")
+    expect(page.get_by_label("Hidden")).to_have_count(0)
+    expect(page.get_by_label("Kicks")).to_have_attribute("placeholder", "4")
+    page.get_by_label("Kind").select_option("symplectic")
+    expect(page.get_by_label("Kicks")).to_have_attribute("placeholder", "10")
+    expect(page.locator("#saved")).to_have_text("saved")
+    assert config_of(client, task)["model"] == {"kind": "symplectic"}
+
+
+def test_workers_are_those_the_server_has(page: Page, client: httpx.Client) -> None:
+    most = next(one for one in client.get("/api/engines").json() if one["name"] == "processes")
+    task = drafted(client, "integrators")
+    page.goto(f"/drafts/{task}/training")
+    expect(page.get_by_label("Cores")).to_have_value(str(most["workers"]))
+    page.get_by_label("Engine").select_option("serial")
+    expect(page.get_by_text("One core of the server.")).to_be_visible()
+    expect(page.locator("#saved")).to_have_text("saved")
+    told = client.get(f"/api/tasks/{task}").json()
+    assert (told["engine"], told["workers"]) == ("serial", 1)
+
+
+# -- looks -----------------------------------------------------------------------------------------
+STEPS = {
+    "mobility": ("model", "data", "objective", "optimisation", "submit"),
+    "integrators": ("model", "data", "training", "submit"),
+    "sagesnet": ("model", "data", "objective", "optimisation", "submit"),
+    "sagesnet_run": ("model", "data", "run", "submit"),
+}
+
+
+@pytest.fixture(scope="module")
+def done(client: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An integrator that is trained, with figures and playback."""
+    path = tmp_path_factory.mktemp("runs") / "runs.h5"
+    starts = {"x0": np.linspace(1.5, 3.0, 6)}
+    sweep("double_well", starts, dt=1e-2, time=4.0, every=20, path=path)
+    config = {
+        "data": f"upload:{sent(client, path)}",
+        "model": {"kind": "lstm", "hidden": [4]},
+        "fit": {"epochs": 3, "held_out": 0.25},
+    }
+    task = drafted(client, "integrators", config=config, submit=True)
+    told = until(client, task, "done", "failed")
+    assert told["state"] == "done", told["error"]
+    return task
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", STEPS)
+def test_forms_are_for_everybody(
+    chromium: Browser, studio: Server, client: httpx.Client, kind: str, scheme: Any
+) -> None:
+    task = drafted(client, kind)
+    with looked_at(chromium, studio.address, color_scheme=scheme, reduced_motion="reduce") as page:
+        page.context.add_cookies([cookie(studio, client)])
+        # colours are the same ones in all steps
+        for step in STEPS[kind] if scheme == "light" else STEPS[kind][:2]:
+            page.goto(f"/drafts/{task}/{step}")
+            page.wait_for_timeout(500)
+            looked_well(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_task_that_is_done_is_for_everybody(
+    chromium: Browser, studio: Server, client: httpx.Client, done: str, scheme: Any
+) -> None:
+    with looked_at(chromium, studio.address, color_scheme=scheme, reduced_motion="reduce") as page:
+        page.context.add_cookies([cookie(studio, client)])
+        page.goto(f"/tasks/{done}")
+        expect(page.locator(".viewer .js-plotly-plot")).to_be_attached(timeout=60_000)
+        expect(page.locator("#facts")).to_contain_text("threads")
+        looked_well(page)
+
+
+def looked_well(page: Page) -> None:
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    # no strip of another colour stands beside the bar
+    wide = "document.querySelector('.bar').getBoundingClientRect().width"
+    assert page.evaluate(f"{wide} - document.documentElement.clientWidth") == 0
+
+
+def ground(page: Page) -> str:
+    found: str = page.evaluate(
+        "document.querySelector('figure .js-plotly-plot')._fullLayout.paper_bgcolor"
+    )
+    return found
+
+
+def became(page: Page, wanted: Callable[[str], bool]) -> str:
+    end = time.monotonic() + 20
+    while not wanted(ground(page)):
+        assert time.monotonic() < end, ground(page)
+        page.wait_for_timeout(50)
+    return ground(page)
+
+
+def test_a_change_of_theme_recolours_figures_at_once(
+    chromium: Browser, studio: Server, client: httpx.Client, done: str
+) -> None:
+    with looked_at(chromium, studio.address, color_scheme="light") as page:
+        page.context.add_cookies([cookie(studio, client)])
+        page.goto(f"/tasks/{done}")
+        drawn = page.locator("figure .js-plotly-plot").first
+        expect(drawn).to_be_attached(timeout=60_000)
+        light = ground(page)
+        page.emulate_media(color_scheme="dark")
+        dark = became(page, lambda now: now != light)
+        # chosen in another tab
+        other = page.context.new_page()
+        other.goto("/account")
+        try:
+            other.get_by_label("Theme").select_option("light")
+            assert became(page, lambda now: now != dark) == light
+        finally:
+            other.get_by_label("Theme").select_option("auto")
