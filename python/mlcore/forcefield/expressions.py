@@ -135,7 +135,8 @@ def _parsed(text: str, what: str) -> ast.expr:
             warnings.simplefilter("error")
             tree = ast.parse(escaped, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError, Warning) as error:
-        reason = str(error).replace(_ESCAPE, "")
+        # a line of no file is no place
+        reason = str(getattr(error, "msg", error)).replace(_ESCAPE, "")
         raise InvalidArgument(f"{what} {text!r} cannot be read: {reason}") from None
     if _depth(tree) > DEEPEST:
         raise InvalidArgument(f"{what} is nested more than {DEEPEST} deep")

@@ -199,15 +199,6 @@ def test_a_problem_stands_beside_its_field_and_is_counted(
     expect(budget).not_to_have_attribute("aria-invalid", "true")
 
 
-def test_a_wrong_range_stands_in_its_row(
-    page: Page, client: httpx.Client, silicon: dict[str, Any]
-) -> None:
-    page.goto(f"/drafts/{drafted(client, silicon)}/model")
-    page.get_by_label("lower bound of A", exact=True).fill("9e9")
-    row = page.get_by_role("row").filter(has=page.get_by_label("A is free", exact=True))
-    expect(row.locator(".said")).to_contain_text("below upper")
-
-
 def test_elements_are_chosen_by_keyboard(
     page: Page, client: httpx.Client, silicon: dict[str, Any]
 ) -> None:
@@ -239,3 +230,22 @@ def test_a_model_that_was_played_with_is_fitted(page: Page, client: httpx.Client
     config = client.get(f"/api/tasks/{page.url.split('/')[-2]}").json()["config"]
     assert config["model"] == {"form": "morse", "species": ["Cu"]}
     assert list(config["parameters"]["free"]) == ["D0"]
+
+
+def test_all_that_is_wrong_stands_beside_its_fields_at_once(
+    page: Page, client: httpx.Client, silicon: dict[str, Any]
+) -> None:
+    free = {"A": {"lower": 9e9}, "B": {"lower": "low"}, "lam1": {"within": 0.2}}
+    parameters = {"free": free, "ties": {"n": "2*("}, "constraints": ["A > B", "R >"]}
+    wrong = silicon | {"parameters": parameters, "run": {"budget": 0}}
+    page.goto(f"/drafts/{drafted(client, wrong)}/model")
+    for name, words in (
+        ("A is free", "below upper"),
+        ("lower bound of B", "valid number"),
+        ("tie of n", "cannot be read"),
+    ):
+        cell = page.get_by_role("cell").filter(has=page.get_by_label(name, exact=True))
+        expect(cell.locator(".said")).to_contain_text(words)
+    expect(page.locator(".said").filter(has_text="line 2")).to_contain_text("constraint 'R >'")
+    for step, count in (("model", "4 problems"), ("optimisation", "1 problem")):
+        expect(page.locator(f'.steps [data-step="{step}"]')).to_contain_text(count)

@@ -144,11 +144,9 @@ class _Check:
 
     def _parameters(self, told: Parameters, model: Model) -> None:
         for name, text in told.ties.items():
-            at = f"parameters.ties.{name}"
-            self._try(at, Expression, text, at)
+            self._try(f"parameters.ties.{name}", Expression, text, f"tie of {name}")
         for k, text in enumerate(told.constraints):
-            at = f"parameters.constraints.{k}"
-            self._try(at, Expression, text, at)
+            self._try(f"parameters.constraints.{k}", Expression, text, "constraint")
         if any(one.field.startswith("parameters.start") for one in self.found):
             return  # a file that is not read
         start = self._try("parameters.start", told.start_of, model)

@@ -120,7 +120,8 @@ function place(problem, fields, number) {
   const found = fields.filter((one) => fits(one.dataset.field))
     .sort((a, b) => b.dataset.field.length - a.dataset.field.length)[0];
   if (!found) return false;
-  const inside = problem.field.slice(found.dataset.field.length + 1);
+  const rest = problem.field.slice(found.dataset.field.length + 1);
+  const inside = found.matches("textarea") && /^\d+$/.test(rest) ? `line ${Number(rest) + 1}` : rest;
   const words = element("p", { class: "error said", id: `said-${number}` }, inside ? `${inside}: ${problem.message}` : problem.message);
   const input = found.matches("input, select, textarea");
   if (input) {
