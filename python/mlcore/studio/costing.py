@@ -19,12 +19,14 @@ from pydantic import BaseModel
 
 from mlcore.errors import Error
 from mlcore.studio.kinds.face import CONFIG
+from mlcore.studio.processes import confine, machine_bytes
 
 __all__ = ["Cost", "cost", "measured"]
 
 _CANDIDATES, _BATCH = 48, 8
 _SECONDS = 12.0  # of evaluations; those begun are ended
 _LONGEST = 90.0  # of the process
+_SHARE = 4  # part of the machine's memory that each of its processes may take
 
 
 class Cost(BaseModel):
@@ -114,6 +116,7 @@ def measured(folder: Path) -> Cost:
 
 
 if __name__ == "__main__":
+    confine(machine_bytes() // _SHARE)
     try:
         print(measured(Path(sys.argv[1])).model_dump_json())
     except Error as error:

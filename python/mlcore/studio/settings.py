@@ -32,6 +32,8 @@ class Limits(Section):
     """Bytes of all a user keeps, uploads and tasks."""
     uploads: Annotated[int, Field(gt=0)] = 1000
     """Data sets a user keeps."""
+    tasks: Annotated[int, Field(gt=0)] = 10_000
+    """Tasks a user keeps, drafts too."""
     uploads_at_once: Annotated[int, Field(gt=0)] = 8
     """Of one user, received or read."""
     parsing_seconds: Annotated[float, Field(gt=0)] = 60.0

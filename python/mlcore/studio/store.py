@@ -14,10 +14,11 @@ Names of users, tasks and uploads in paths are random words, not what people typ
 from __future__ import annotations
 
 import enum
+import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ __all__ = [
     "Token",
     "Upload",
     "User",
+    "bytes_of",
     "word",
 ]
 
@@ -56,6 +58,16 @@ VERSION = 1
 def word() -> str:
     """A random name that cannot be guessed."""
     return secrets.token_hex(12)
+
+
+def bytes_of(folder: Path) -> int:
+    """Of all files in a folder."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(place) / name).lstat().st_size
+    return total
 
 
 class State(enum.StrEnum):

@@ -29,7 +29,7 @@ from mlcore.io.lock import holder, locked
 from mlcore.studio.kinds import kind_of
 from mlcore.studio.processes import TASK, Census, Used, alive, birth, killed, share
 from mlcore.studio.settings import Settings
-from mlcore.studio.store import ACTIVE, State, Store, Task
+from mlcore.studio.store import ACTIVE, State, Store, Task, bytes_of
 from mlcore.studio.words import duration, size
 from mlcore.studio.work import COMMAND, EXIT, MOST
 
@@ -45,6 +45,7 @@ HEARTBEAT = "server.alive"
 _TICK = 0.25
 _GRACE = 20.0  # seconds from the wish to end until a process is killed
 _LONELY = 60.0
+_LOOK = 5.0  # seconds between looks at how much a task has written
 _LONGEST = 32 << 20  # bytes of a log, after which its beginning is cut off
 _SPARE = 1 << 30  # bytes a single process may ask for beyond the limit before it is refused them
 _REFUSED = (
@@ -68,6 +69,7 @@ class Supervisor:
         self._store, self._settings = store, settings
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._asked: dict[str, float] = {}  # task -> when its process was asked to end
+        self._looked: dict[str, float] = {}  # task -> when its folder was looked at
         self._census = Census()
         self._used: dict[str, Used] = {}
 
@@ -164,10 +166,8 @@ class Supervisor:
         self._note(task, folder, used)
         if not going:
             self._ended(task, folder)
-        elif self._too_much(used):
-            _tell(
-                folder, f"it took more than {size(self._settings.task_bytes)} of memory{_ALLOWED}"
-            )
+        elif over := self._over(task, folder, used):
+            _tell(folder, f"it took more than {over}")
             killed(task.id, self._census)
         elif task.pid is not None and (
             task.state in (State.PAUSING, State.CANCELLING) or self._too_long(task, folder)
@@ -176,10 +176,16 @@ class Supervisor:
         if going:
             _cut(folder / LOG)
 
-    def _too_much(self, used: Used) -> bool:
-        """Whether a task takes more memory than it may."""
-        most = self._settings.task_bytes
-        return used.bytes > most and share(used.pids) > most
+    def _over(self, task: Task, folder: Path, used: Used) -> str:
+        """What a task takes more of than it may, with how much that is; empty: nothing."""
+        most, kept = self._settings.task_bytes, self._settings.limits.stored
+        if used.bytes > most and share(used.pids) > most:
+            return f"{size(most)} of memory{_ALLOWED}"
+        if time.monotonic() - self._looked.get(task.id, 0.0) > _LOOK:
+            self._looked[task.id] = time.monotonic()
+            if bytes_of(folder) > kept:
+                return f"{size(kept)} of the disk, the most the administrator lets a user keep"
+        return ""
 
     def _too_long(self, task: Task, folder: Path) -> bool:
         """Whether a task takes more time than it may, which is noted."""
@@ -222,8 +228,9 @@ class Supervisor:
 
     def _ended(self, task: Task, folder: Path) -> None:
         self._asked.pop(task.id, None)
+        self._looked.pop(task.id, None)
         killed(task.id, self._census)  # what it left behind
-        code, over = _code(folder), _over(folder)
+        code, over = _code(folder), _ended_by(folder)
         if code == 0:
             self._end(task, State.DONE)
         elif task.state is State.CANCELLING:
@@ -332,7 +339,7 @@ def _tell(folder: Path, words: str) -> None:
         write_text(folder / OVER, words + "\n")
 
 
-def _over(folder: Path) -> str:
+def _ended_by(folder: Path) -> str:
     """Which limit ended the last run; empty: none."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return (folder / OVER).read_text(encoding="utf-8").strip()

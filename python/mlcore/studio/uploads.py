@@ -28,7 +28,7 @@ from sqlalchemy import func, select
 
 from mlcore.studio import scratch
 from mlcore.studio.settings import Limits
-from mlcore.studio.store import ACTIVE, State, Store, Task, Upload, User, word
+from mlcore.studio.store import ACTIVE, State, Store, Task, Upload, User, bytes_of, word
 from mlcore.studio.words import size as words
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "making",
     "parsed",
     "room_for",
+    "room_for_more",
     "room_on_disk",
     "safe_name",
     "using",
@@ -78,24 +79,27 @@ def room_for(store: Store, user: User, limits: Limits, coming: int) -> int:
         HTTPException: 413, there is no room for another data set of so many bytes.
     """
     with store.session() as session:
-        mine = select(func.count(), func.coalesce(func.sum(Upload.size), 0))
-        number, stored = session.execute(mine.where(Upload.user_id == user.id)).one()
+        mine = select(func.count()).select_from(Upload).where(Upload.user_id == user.id)
+        number = session.scalar(mine) or 0
     if number >= limits.uploads:
         raise HTTPException(413, f"you have {number} data sets, the most; delete one first")
-    free = limits.stored - stored - _bytes(store.folder / "users" / user.id / "tasks")
+    return room_for_more(store, user, limits, coming)
+
+
+def room_for_more(store: Store, user: User, limits: Limits, coming: int = 1) -> int:
+    """Bytes that a user may still store, in data sets and tasks.
+
+    Raises:
+        HTTPException: 413, they are fewer than those that come.
+    """
+    with store.session() as session:
+        mine = select(func.coalesce(func.sum(Upload.size), 0)).where(Upload.user_id == user.id)
+        stored = session.scalar(mine) or 0
+    free = limits.stored - stored - bytes_of(store.folder / "users" / user.id / "tasks")
     if coming > free:
         told = f"you keep {words(limits.stored - free)} of at most {words(limits.stored)}"
         raise HTTPException(413, f"{told}; delete data sets or tasks first")
     return int(free)
-
-
-def _bytes(folder: Path) -> int:
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += (Path(place) / name).lstat().st_size
-    return total
 
 
 def room_on_disk(folder: Path, spare: int, coming: int = 0) -> None:
@@ -229,7 +233,7 @@ def keep(
         user_id=user.id,
         title=title,
         kind=found["kind"],
-        size=_bytes(folder),
+        size=bytes_of(folder),
         summary={**found["summary"], "files": files},
         created=time.time(),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -28,7 +29,7 @@ def main(folder: Path) -> int:
     confine(int(told) if told.isdigit() else None)
     words = json.loads((folder / COMMAND).read_text(encoding="utf-8"))
     os.chdir(folder)
-    code = _mlcore(words[1:]) if words[0] == "mlcore" else subprocess.run(words).returncode
+    code = _mlcore(words[1:]) if words[0] == "mlcore" else _other(words)
     sys.stdout.flush()
     sys.stderr.flush()
     write_text(folder / EXIT, json.dumps({"code": code}) + "\n")
@@ -39,6 +40,13 @@ def _mlcore(words: list[str]) -> int:
     """The command that a shell would find by this name, without another process."""
     (command,) = entry_points(group="console_scripts", name="mlcore")
     return int(command.load()(words))
+
+
+def _other(words: list[str]) -> int:
+    """Another program, which is asked to end when this one is."""
+    child = subprocess.Popen(words)
+    signal.signal(signal.SIGTERM, lambda number, frame: child.terminate())
+    return child.wait()
 
 
 if __name__ == "__main__":

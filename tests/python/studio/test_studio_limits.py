@@ -63,11 +63,23 @@ def greedy(browser: Browser, silicon: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def submitted(browser: Browser, config: dict[str, Any]) -> str:
-    asked = {"kind": "forcefield", "config": config, "submit": True, "engine": "serial"}
+def submitted(browser: Browser, config: dict[str, Any], engine: str = "serial") -> str:
+    asked = {"kind": "forcefield", "config": config, "submit": True, "engine": engine}
     answer = browser.post("/api/tasks", json=asked)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
+
+
+def ended(browser: Browser, supervisor: Supervisor, task: str) -> dict[str, Any]:
+    """The task, once it has ended under this supervisor."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        supervisor.tick()
+        told: dict[str, Any] = browser.get(f"/api/tasks/{task}").json()
+        if told["state"] in ("failed", "done"):
+            return told
+        time.sleep(0.1)
+    raise AssertionError(told)
 
 
 def test_a_task_that_takes_too_much_memory_fails_and_keeps_its_history(
@@ -141,6 +153,69 @@ def test_a_task_that_is_cancelled_leaves_no_process(
     assert Census()().get(task) is None
 
 
+def test_a_task_that_writes_without_end_fails(
+    app: FastAPI, browser: Browser, silicon: dict[str, Any], program: Callable[[str], None]
+) -> None:
+    program("import time; open('run/big', 'wb').write(bytes(30_000_000)); time.sleep(60)")
+    limits = app.state.studio.settings.limits.model_copy(update={"stored": 20_000_000})
+    settings = app.state.studio.settings.model_copy(update={"limits": limits})
+    supervisor = Supervisor(app.state.studio.store, settings)
+    told = ended(browser, supervisor, submitted(browser, silicon))
+    assert told["error"].startswith("it took more than 20 MB of the disk")
+
+
+def test_nobody_keeps_tasks_without_end(folder: Path) -> None:
+    for limits, words in ((Limits(tasks=3), "3 tasks"), (Limits(stored=5000), "tasks, the most")):
+        settings = Settings(limits=limits)
+        with Browser(create(folder / words[0], settings, supervised=False)) as browser:
+            asked = {"kind": "forcefield", "config": {"note": "x" * 2000}}
+            answers = [browser.post("/api/tasks", json=asked) for _ in range(4)]
+            assert [one.status_code for one in answers] == [201] * 3 + [413]
+            assert words in answers[3].json()["detail"]
+            task = answers[0].json()["id"]
+            assert browser.post(f"/api/tasks/{task}/clone").status_code == 413
+            browser.delete(f"/api/tasks/{task}")
+            assert browser.post("/api/tasks", json=asked).status_code == 201
+
+
+def test_who_keeps_too_much_runs_nothing_more(folder: Path, silicon: dict[str, Any]) -> None:
+    app = create(folder, Settings(limits=Limits(stored=5000)), supervised=False)
+    with Browser(app) as browser:
+        first = submitted(browser, silicon, "processes")
+        (place,) = folder.glob(f"users/*/tasks/{first}")
+        (place / "big").write_bytes(bytes(5000))
+        asked = {"kind": "forcefield", "config": silicon, "submit": True}
+        answer = browser.post("/api/tasks", json=asked)
+        assert (answer.status_code, "you keep" in answer.json()["detail"]) == (413, True)
+
+
+ASKED = """
+import signal, sys, time
+def asked(number, frame):
+    open("run/asked", "w").close()
+    sys.exit(3)
+signal.signal(signal.SIGTERM, asked)
+open("run/ready", "w").close()
+time.sleep(60)
+"""
+
+
+def test_another_program_is_asked_to_end_before_it_is_killed(
+    browser: Browser, supervise: Until, silicon: dict[str, Any], folder: Path,
+    program: Callable[[str], None],
+) -> None:  # fmt: skip
+    program(ASKED)
+    task = submitted(browser, silicon)
+    supervise(browser, task, "running")
+    (run,) = folder.glob(f"users/*/tasks/{task}/run")
+    end = time.monotonic() + 60
+    while not (run / "ready").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    browser.post(f"/api/tasks/{task}/pause")
+    supervise(browser, task, "paused")
+    assert (run / "asked").exists()
+
+
 SHARED = """
 import os, time
 data = bytearray(150 << 20)
@@ -193,13 +268,7 @@ def test_a_task_that_takes_too_long_is_asked_to_end(
     supervisor = Supervisor(app.state.studio.store, app.state.studio.settings)
     with Browser(app) as browser:
         task = submitted(browser, silicon | {"run": {"budget": 100_000}, "search": {"name": "cma"}})
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            supervisor.tick()
-            told = browser.get(f"/api/tasks/{task}").json()
-            if told["state"] in ("failed", "done"):
-                break
-            time.sleep(0.1)
+        told = ended(browser, supervisor, task)
     assert told["state"] == "failed"
     assert told["error"] == "it took more than 4 s, the most the administrator allows a task"
     (run,) = folder.glob(f"users/*/tasks/{task}/run")

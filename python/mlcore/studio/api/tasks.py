@@ -24,6 +24,7 @@ from mlcore.studio.kinds import kind_of
 from mlcore.studio.store import ACTIVE, ENDED, State, Task
 from mlcore.studio.studio import Studio
 from mlcore.studio.supervisor import LOG
+from mlcore.studio.uploads import room_for_more
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
@@ -173,6 +174,7 @@ def page(
 def make(studio: Room, me: Me, asked: NewTask) -> TaskWhole:
     """A new task: a draft, or one that is run at once."""
     kind = known(asked.kind)
+    _room(studio, me)
     place = place_of(studio, me, asked.engine, asked.workers)
     task = Task(
         user_id=me.user.id,
@@ -187,6 +189,20 @@ def make(studio: Room, me: Me, asked: NewTask) -> TaskWhole:
     if asked.submit:
         submitted(studio, me, task)
     return whole(own_task(studio, me, task.id))
+
+
+def _room(studio: Studio, me: Person) -> None:
+    """Whether the user may have one task more.
+
+    Raises:
+        HTTPException: 413, not so.
+    """
+    limits = studio.settings.limits
+    mine = select(func.count(), func.coalesce(func.sum(func.length(Task.config)), 0))
+    with studio.store.session() as session:
+        number, letters = session.execute(mine.where(Task.user_id == me.user.id)).one()
+    if number >= limits.tasks or letters > limits.stored:
+        raise HTTPException(413, f"you have {number} tasks, the most; delete some first")
 
 
 @router.get("/{task}", responses=refusals(404))
@@ -238,6 +254,7 @@ def submitted(studio: Studio, me: Person, task: Task) -> None:
         HTTPException: 409, it is no draft; 422 with its problems, it cannot be run.
     """
     kind = kind_of(task.kind)
+    room_for_more(studio.store, me.user, studio.settings.limits)
     place = place_of(studio, me, task.engine, task.workers)
     problems = kind.problems(task.config, place)
     if problems:
@@ -292,6 +309,7 @@ def restart(studio: Room, me: Me, task: str) -> TaskWhole:
 def clone(studio: Room, me: Me, task: str) -> TaskWhole:
     """A draft with the same config."""
     found = own_task(studio, me, task)
+    _room(studio, me)
     copy = Task(
         user_id=me.user.id,
         kind=found.kind,
