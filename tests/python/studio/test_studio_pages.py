@@ -10,24 +10,28 @@ from ase.build import bulk
 from ase.io import write
 from axe_playwright_python.sync_playwright import Axe
 from chromium import settled
+from mlcore.studio.store import Store
 from playwright.sync_api import Page, expect
-from server import until
-from studio_fits import SILICON
+from server import Server, until
+from studio_fits import SILICON, planted
 
 
 @pytest.fixture(scope="module")
-def filled(client: httpx.Client) -> dict[str, str]:
-    """Ids of what is there: a data set, a draft, two fits that are done."""
+def filled(studio: Server, client: httpx.Client) -> dict[str, str]:
+    """Ids of what is there: a data set, a draft, a fit that is done and another like it."""
     text = io.StringIO()
     write(text, [bulk("Si", a=a, cubic=True) for a in (5.2, 5.4, 5.6)], format="extxyz")
     answer = client.post("/api/uploads", files={"files": ("si.extxyz", text.getvalue().encode())})
     assert answer.status_code == 201, answer.text
     draft = client.post("/api/tasks", json={"kind": "forcefield"}).json()["id"]
     asked = {"kind": "forcefield", "config": SILICON, "submit": True, "title": "Silicon"}
-    tasks = [client.post("/api/tasks", json=asked).json()["id"] for _ in range(2)]
-    for task in tasks:
-        until(client, task, "done")
-    return {"data": answer.json()["id"], "draft": draft, "done": tasks[0], "other": tasks[1]}
+    done = client.post("/api/tasks", json=asked).json()["id"]
+    until(client, done, "done")
+    (run,) = studio.folder.glob(f"users/*/tasks/{done}/run")
+    store = Store(studio.folder)
+    other = planted(store, "local", run)
+    store.close()
+    return {"data": answer.json()["id"], "draft": draft, "done": done, "other": other}
 
 
 PAGES = {
