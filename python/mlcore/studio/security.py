@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
 
 from mlcore.studio.settings import Settings
 
-__all__ = ["UPLOADS", "Guard"]
+__all__ = ["UPLOADS", "Guard", "owner"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -76,6 +79,9 @@ class Guard:
         host = _text(headers.get(b"host"))
         if _name(host) not in self._hosts:
             return 421, "no such host here; the administrator may add it to hosts in studio.toml"
+        if scope["path"] == "/login" and not self._settings.users and _of_others(scope):
+            # the command line of a browser, which everybody can look at, holds the key
+            return 403, "this studio is that of another account of this machine"
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
             return 400, "Content-Length is no number"
@@ -97,6 +103,34 @@ class Guard:
             return not origin
         secure = found[1].lower() == "https" or not self._settings.secure
         return secure and found[2].lower() == host.lower()
+
+
+def _of_others(scope: Scope) -> bool:
+    """Whether another account of this machine asks; root may."""
+    uid = owner(scope.get("client"), scope.get("server"))
+    return uid is not None and uid not in (0, os.getuid())
+
+
+def owner(client: tuple[str, int] | None, server: tuple[str, int] | None) -> int | None:
+    """The account whose process has the other end of a connection on this machine; None: not known."""
+    try:
+        ends = [_end(*end) for end in (client, server) if end is not None]
+        version = ipaddress.ip_address(client[0] if client else "").version
+        rows = Path("/proc/net/tcp6" if version == 6 else "/proc/net/tcp").read_text().splitlines()
+    except (OSError, ValueError, TypeError):
+        return None
+    for row in rows[1:]:
+        words = row.split()
+        if words[1:3] == ends:
+            return int(words[7])
+    return None
+
+
+def _end(host: str, port: int) -> str:
+    """Of a connection, as the system lists it: words of four bytes, the last byte first."""
+    packed = ipaddress.ip_address(host).packed
+    words = [packed[k : k + 4][::-1] for k in range(0, len(packed), 4)]
+    return f"{b''.join(words).hex().upper()}:{port:04X}"
 
 
 def _text(value: bytes | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import os
 import re
 import socket
 import time
@@ -18,6 +19,7 @@ from conftest import PASSWORD, Browser
 from fastapi.testclient import TestClient
 from mlcore.studio.accounts import Accounts, _network
 from mlcore.studio.app import create
+from mlcore.studio.security import owner
 from mlcore.studio.settings import Limits, Settings
 from mlcore.studio.store import Store
 from server import Server
@@ -226,6 +228,42 @@ def test_a_login_is_no_form_of_another_site(standing: Server) -> None:
         )
         assert answer.status_code == 422, kind
         assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_system_tells_whose_a_connection_is(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listening:
+        try:
+            listening.bind((host, 0))
+        except OSError:
+            pytest.skip("no such address here")
+        listening.listen()
+        with socket.create_connection(listening.getsockname()[:2]) as line:
+            client, server = line.getsockname()[:2], listening.getsockname()[:2]
+            assert owner(client, server) == os.getuid()
+            assert owner((host, 1), server) is None
+    assert owner(None, None) is None
+    assert owner(("testclient", 50000), ("testserver", 80)) is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may be another account")
+def test_the_key_lets_no_other_account_of_the_machine_in(tmp_path: Path) -> None:
+    server = Server(tmp_path / "one")
+    try:
+        address = f"{server.address}/login?key={server.key}"
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.setuid(65534)
+            os.write(writing, str(httpx.get(address).status_code).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert os.read(reading, 10) == b"403"
+        with server.browser() as browser:  # by the same key
+            assert browser.get("/api/me").json()["name"] == "local"
+    finally:
+        server.close()
 
 
 # -- streams ---------------------------------------------------------------------------------------
