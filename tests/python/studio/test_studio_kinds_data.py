@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from test_studio_kinds import driven, refused, submitted, uploaded
 from test_studio_kinds_forms import free
 from upload_files import sent
 
+NUMBERS = [f"{who}_NUM_THREADS" for who in ("MLCORE", "OMP", "OPENBLAS", "MKL")]
 Until = Callable[..., dict[str, Any]]
 
 
@@ -58,8 +60,8 @@ def life(path: Path, side: int = 8) -> Path:
 def test_a_trajectory_is_cut_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read_trajectory(free(tmp_path / "free.dump"))
     monkeypatch.chdir(tmp_path)
-    for name in ("OMP", "OPENBLAS", "MKL", "MLCORE"):  # so that it is put back
-        monkeypatch.setenv(f"{name}_NUM_THREADS", "1")
+    for name in NUMBERS:  # so that it is put back
+        monkeypatch.setenv(name, "1")
     write_start(tmp_path, 1, {"free.dump": 4})
     for _ in range(2):  # when it is gone on with too
         assert main(["doctor", "--help"]) == 0
@@ -261,36 +263,25 @@ def test_a_refused_run_of_carbon_leaves_nothing(browser: httpx.Client, tmp_path:
 
 
 # -- who works -------------------------------------------------------------------------------------
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    """With a data set of one large grid, and a net."""
-    home = tmp_path / "one" / "raw"
-    home.mkdir(parents=True)
-    np.save(home / "large.npy", np.zeros((1, 256, 256), np.int8))
-    np.save(home / "small.npy", np.zeros((1, 8, 8), np.int8))
-    net = tmp_path / "fitted" / "run" / "net"
-    net.mkdir(parents=True)
-    told = {"net": {"cells": {"kind": "automaton"}, "environment": []}}
-    (net / "manifest.json").write_text(json.dumps(told))
-    engine = EngineSettings(name="processes", workers=2)
-    yield Place({"one": tmp_path / "one"}, engine, {"fitted": tmp_path / "fitted"})
-
-
-def test_large_rollouts_are_cut_into_tiles_for_workers(place: Place, tmp_path: Path) -> None:
-    kind = kind_of("sagesnet_run")
-    for k, (file, workers, tiles) in enumerate(
-        [("large", 2, "2"), ("small", 2, None), ("large", 1, None)]
-    ):
-        engine = EngineSettings(name="processes", workers=workers)
-        here = Place(place.uploads, engine, place.tasks)
-        folder = tmp_path / f"task{k}"
-        folder.mkdir()
-        kind.prepare({"net": "task:fitted", "start": f"upload:one/{file}.npy"}, folder, here)
-        words = kind.command(folder, fresh=True)
-        told = words[words.index("--tiles") + 1] if "--tiles" in words else None
-        assert told == tiles
-        threads = json.loads((folder / "start.json").read_text())["threads"]
-        assert threads * int(tiles or 1) == workers
+@pytest.mark.parametrize(("engine", "workers", "threads"), [("processes", 3, 3), ("serial", 8, 1)])
+def test_a_task_takes_the_cores_it_was_given(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: Any,
+    workers: int,
+    threads: int,
+) -> None:
+    for name in NUMBERS:  # so that it is put back
+        monkeypatch.setenv(name, "7")
+    kind = kind_of("integrators")
+    kind.prepare(kind.example(), tmp_path, Place({}, EngineSettings(name=engine, workers=workers)))
+    words = kind.command(tmp_path, fresh=True)
+    assert words[1:3] == ["-m", "mlcore.studio.kinds.started"]
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor", "--help"]) == 0
+    assert [os.environ[name] for name in NUMBERS] == [str(threads), "1", "1", "1"]
+    numbers = {one["name"]: one["value"] for one in kind.view(tmp_path)["numbers"]}
+    assert numbers["At work"] == f"{threads} thread{'s' if threads > 1 else ''}"
 
 
 @pytest.mark.parametrize("kind", ["mobility", "integrators", "sagesnet", "sagesnet_run"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +56,8 @@ def paced(folder: Path, what: str, count: float | None) -> None:
         write_text(folder / _FILE, json.dumps({"what": what, "notes": [*notes, [now, count]]}))
 
 
-def pace(
-    folder: Path, workers: int, of: str = "thread", rest: Sequence[Any] = ()
-) -> list[dict[str, Any]]:
-    """Workers and throughput, as pages of tasks show numbers."""
+def pace(folder: Path, threads: int) -> list[dict[str, Any]]:
+    """Threads and throughput, as pages of tasks show numbers."""
     told = _read(folder)
     notes = told.get("notes", [])
     shown = "not yet known"
@@ -69,11 +66,10 @@ def pace(
         shown = (
             f"{fast:.3g} {told['what']}/s" if fast >= 0.1 else f"{60 * fast:.3g} {told['what']}/min"
         )
-    plural = "s" if workers != 1 else ""
+    plural = "s" if threads != 1 else ""
     return [
         number("Throughput", shown, "of late"),
-        number("At work", f"{workers} {of}{plural}", "on cores of the server"),
-        *rest,
+        number("At work", f"{threads} thread{plural}", "on cores of the server"),
     ]
 
 

@@ -39,7 +39,6 @@ __all__ = ["Config", "SagesNetRun"]
 _TASK = "task:"
 _NET = f"{FOLDER}/net"
 _LOOKED_AT = 200  # moments of which observables are drawn
-_TILE = 1 << 15  # cells of a tile, at least
 _MOST = 16  # states of automata that are told apart
 _WORDS: dict[str, dict[str, Any]] = {
     "net": {"label": "Net", "choose": {"from": "tasks", "kind": "sagesnet"},
@@ -168,12 +167,9 @@ class SagesNetRun(Filmed, Suggesting, Kind):
         # the net stays when the task that fitted it goes
         shutil.copytree(net, folder / _NET, copy_function=_linked)
         (start,) = inputs.links
-        workers = workers_of(place)
-        tiles = workers if _cut(told, folder / start, workers) else None
-        kept = told.model_dump() | {"start": start, "tiles": tiles}
+        kept = told.model_dump() | {"start": start}
         write_text(folder / CONFIG, json.dumps(kept, indent=1) + "\n")
-        # each tile has a process of its own
-        write_start(folder, 1 if tiles else workers)
+        write_start(folder, workers_of(place))
 
     def command(self, folder: Path, fresh: bool) -> list[str]:
         told = read_json(folder / CONFIG)
@@ -189,8 +185,6 @@ class SagesNetRun(Filmed, Suggesting, Kind):
         atoms = _kind(folder / _NET) == "atoms"
         for ending in (".npy", ".extxyz", ".gif") if atoms else (".npy", ".gif"):
             words += ["--out", f"run/motion{ending}"]
-        if told.get("tiles"):
-            words += ["--tiles", str(told["tiles"]), "--engine", "processes"]
         return started([*words, "--quiet", "--progress", "run/standing.json"])
 
     def progress(self, folder: Path) -> Progress:
@@ -206,8 +200,7 @@ class SagesNetRun(Filmed, Suggesting, Kind):
     def view(self, folder: Path) -> dict[str, Any]:
         path = folder / "run" / "motion.npy"
         told = read_json(folder / CONFIG)
-        tiles = told.get("tiles")
-        numbers = pace(folder, tiles, "process") if tiles else pace(folder, threads_of(folder))
+        numbers = pace(folder, threads_of(folder))
         if not path.is_file():
             return {"figures": [], "tables": [], "numbers": numbers}
         frames = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -270,14 +263,6 @@ def _begins(found: Known, kind: str) -> bool:
     return cells_of(found) == kind or (
         kind == "atoms" and found.kind == "structures" and bool(found.ending_in(READ["atoms"]))
     )
-
-
-def _cut(told: Config, start: Path, workers: int) -> bool:
-    """Whether a run is of so many cells that tiles in processes are worth their exchanges."""
-    if workers == 1 or told.confidence or told.temperature is not None or start.suffix != ".npy":
-        return False
-    extents = np.load(start, mmap_mode="r", allow_pickle=False).shape[-3:]
-    return int(np.prod(extents)) >= workers * _TILE and max(extents) >= workers
 
 
 def _kind(net: Path) -> str:

@@ -20,7 +20,8 @@ from mlcore.io import write_text
 __all__ = ["START", "main", "started", "threads_of", "write_start"]
 
 START = "start.json"
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MLCORE_NUM_THREADS")
+# of torch and BLAS: on the matrices of these nets their threads wait for each other
+_ONE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def write_start(folder: Path, threads: int, parts: Mapping[str, int] | None = None) -> None:
@@ -28,7 +29,7 @@ def write_start(folder: Path, threads: int, parts: Mapping[str, int] | None = No
 
     Args:
         folder: of the task.
-        threads: of torch and of the core.
+        threads: of the core, which does the work of cells, runs and estimates.
         parts: file of a trajectory in the folder -> how many it is cut into.
     """
     write_text(
@@ -54,9 +55,8 @@ def started(words: Sequence[str]) -> list[str]:
 def main(words: Sequence[str]) -> int:
     """Run ``mlcore`` with these words in the current folder; its exit code."""
     told = json.loads(Path(START).read_text(encoding="utf-8"))
-    for name in _THREADS:
-        # read once, when NumPy and torch are imported
-        os.environ[name] = str(told["threads"])
+    # read once, when NumPy and torch are imported
+    os.environ.update(dict.fromkeys(_ONE, "1"), MLCORE_NUM_THREADS=str(told["threads"]))
     try:
         for file, count in told["parts"].items():
             _cut(Path(file), count)

@@ -122,7 +122,7 @@ function workers() {
       if (!Number.isInteger(count) || count < 1 || count > most) return;
       draft.workers = count;
       touch({ workers: count });
-    }), `Of the server: threads of the training, or tiles of large roll-outs. From 1 to ${most}.`));
+    }), `Of the server, for runs, estimates and cells; networks of this size train on one. From 1 to ${most}.`));
   } else inside.append(element("p", { class: "quiet" }, "One core of the server."));
   box.append(inside);
   return box;
