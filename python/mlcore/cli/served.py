@@ -24,6 +24,7 @@ def served(folder: Path, host: str, port: int, browser: bool) -> None:
     import uvicorn
 
     from mlcore.studio.app import create
+    from mlcore.studio.connections import Impatient, many_files
     from mlcore.studio.settings import Settings
     from mlcore.studio.store import Store
     from mlcore.studio.supervisor import waiting
@@ -37,6 +38,7 @@ def served(folder: Path, host: str, port: int, browser: bool) -> None:
                 "mlcore studio user add NAME"
             )
         settings = settings.model_copy(update={"hosts": (*settings.hosts, host)})
+    many_files()
     app = create(folder, settings)
     listening = _listening(host, port)
     named = f"[{host}]" if ":" in host else host
@@ -48,6 +50,7 @@ def served(folder: Path, host: str, port: int, browser: bool) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
+            http=Impatient,
             log_level="warning",
             timeout_graceful_shutdown=2,
             server_header=False,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,10 +18,12 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from conftest import PASSWORD, Browser
 from fastapi.testclient import TestClient
 from mlcore.studio.accounts import Accounts, _network
 from mlcore.studio.app import create
+from mlcore.studio.connections import Impatient
 from mlcore.studio.security import owner
 from mlcore.studio.settings import Limits, Settings
 from mlcore.studio.store import Store
@@ -264,6 +269,81 @@ def test_the_key_lets_no_other_account_of_the_machine_in(tmp_path: Path) -> None
             assert browser.get("/api/me").json()["name"] == "local"
     finally:
         server.close()
+
+
+# -- connections ---------------------------------------------------------------------------------
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    """Address of a server that waits a second; it echoes bodies, after two seconds at /slow."""
+    monkeypatch.setattr(Impatient, "PATIENCE", 1.0)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        if scope["path"] == "/slow":
+            await asyncio.sleep(2)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    config = uvicorn.Config(app, http=Impatient, lifespan="off", log_level="error")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        made = uvicorn.Server(config)
+        thread = threading.Thread(target=made.run, args=([listening],))
+        thread.start()
+        yield listening.getsockname()
+        made.should_exit = True
+        thread.join()
+
+
+SILENT = {
+    "nothing": b"",
+    "half a line": b"POST / HT",
+    "half of its headers": b"POST / HTTP/1.1\r\nHost: x\r\n",
+    "half a body": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nxx",
+    "half of a second request": b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT",
+}
+
+
+@pytest.mark.parametrize("what", SILENT)
+def test_who_says_nothing_is_left(impatient: tuple[str, int], what: str) -> None:
+    with socket.create_connection(impatient, timeout=30) as line:
+        line.sendall(SILENT[what])
+        with contextlib.suppress(ConnectionResetError):
+            while line.recv(65536):
+                pass
+
+
+def test_headers_without_end_are_left(impatient: tuple[str, int]) -> None:
+    end = time.monotonic() + 30
+    with socket.create_connection(impatient, timeout=30) as line, contextlib.suppress(OSError):
+        line.sendall(b"GET / HTTP/1.1\r\n")
+        while time.monotonic() < end:
+            line.sendall(b"X: x\r\n")
+            time.sleep(0.1)
+    assert time.monotonic() < end
+
+
+def test_who_goes_on_or_waits_is_not_left(impatient: tuple[str, int]) -> None:
+    head = b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(impatient, timeout=30) as line:
+        line.sendall(head)
+        for _ in range(20):
+            line.sendall(b"x")
+            time.sleep(0.1)
+        answer = b""
+        while part := line.recv(65536):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 200") and b"x" * 20 in answer
+
+
+def test_a_server_takes_as_many_connections_as_the_system_allows(standing: Server) -> None:
+    limits = Path(f"/proc/{standing.process.pid}/limits").read_text()
+    ((soft, hard),) = re.findall(r"Max open files +(\d+) +(\d+)", limits)
+    assert soft == hard
 
 
 # -- streams ---------------------------------------------------------------------------------------
