@@ -164,6 +164,19 @@ def test_data_are_chosen_by_name_and_fill_the_rest(
     expect(page.get_by_label("Lag, ns")).to_have_value("1")
 
 
+def test_what_tells_nothing_is_chosen_all_the_same(
+    page: Page, client: httpx.Client, tmp_path: Path
+) -> None:
+    one = tmp_path / "one.extxyz"
+    one.write_text('1\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3\nC 0 0 0\n')
+    task = drafted(client, "sagesnet")
+    page.goto(f"/drafts/{task}/data")
+    chosen = page.get_by_label("Data set", exact=True).first
+    expect(chosen).to_be_attached()
+    page.locator("#file").set_input_files(one)
+    expect(chosen.locator("option:checked")).to_contain_text("one.extxyz", timeout=30_000)
+
+
 def test_fields_are_those_of_what_is_chosen(page: Page, client: httpx.Client) -> None:
     task = drafted(client, "integrators")
     page.goto(f"/drafts/{task}/model")

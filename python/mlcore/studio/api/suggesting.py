@@ -27,7 +27,7 @@ class FilledTold(BaseModel):
     """What was filled in, for people."""
 
 
-@router.post("/kinds/{kind}/filled", responses=refusals(404, 422))
+@router.post("/kinds/{kind}/filled", responses=refusals(400, 404, 422))
 def filled(studio: Room, me: Me, kind: str, asked: Wanted) -> FilledTold:
     """A config with what the data tell of it; the same where they tell nothing."""
     found: Any = known(kind)

@@ -60,7 +60,7 @@ def pace(folder: Path, threads: int) -> list[dict[str, Any]]:
     """Threads and throughput, as pages of tasks show numbers."""
     told = _read(folder)
     notes = told.get("notes", [])
-    shown = "not yet known"
+    shown = "too short to tell" if (folder / "exit.json").is_file() else "not yet known"
     if len(notes) > 1 and notes[-1][0] > notes[0][0]:
         fast = (notes[-1][1] - notes[0][1]) / (notes[-1][0] - notes[0][0])
         shown = (

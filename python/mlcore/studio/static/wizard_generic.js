@@ -142,6 +142,9 @@ dropping(document.getElementById("drop"), document.getElementById("file"), {
     const [first] = asked();
     if (first && !fits(first[0], upload)) { say(`${upload.title} is ${upload.kind}; that is not what is asked for here.`, true); draw(); return; }
     await fill(upload.id);
+    // of what data tell nothing they are chosen all the same
+    const value = `upload:${upload.id}`;
+    if (first && !JSON.stringify(config).includes(value)) put(first[1], first[0].files === "many" ? [value] : value);
     draw();
   },
 });
