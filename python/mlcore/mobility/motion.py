@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlcore._core import num_threads
 from mlcore.data import Trajectory, read_trajectory
 from mlcore.mobility import observables
 from mlcore.mobility.config import Config, Simulation
@@ -22,7 +23,6 @@ from mlcore.mobility.simulate import (
     insert_particles,
     learned_input,
     run_lammps,
-    usable_cores,
     write_data,
 )
 from mlcore.mobility.tensors import Mobility
@@ -105,7 +105,9 @@ def run_learned(
     seed: int,
     progress: Progress | None = None,
 ) -> tuple[list[Array], list[Timing]]:
-    """Runs the learned model from every start, one core each; positions (T, n, 3) and timings."""
+    """Runs the learned model from every start, one core each, as many at once as the library has
+    threads; positions (T, n, 3) and timings.
+    """
     steps = run.duration / run.time_step
     done = [0.0] * len(starts)
 
@@ -122,7 +124,7 @@ def run_learned(
         timing = run_lammps(place, script, plugin=True, progress=report)
         return read_trajectory(place / "trajectory.dump").positions, timing
 
-    with ThreadPoolExecutor(min(len(starts), usable_cores())) as pool:
+    with ThreadPoolExecutor(min(len(starts), num_threads())) as pool:
         results = list(pool.map(one, range(len(starts))))
     return [positions for positions, _ in results], [timing for _, timing in results]
 

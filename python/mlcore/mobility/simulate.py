@@ -24,7 +24,6 @@ __all__ = [
     "learned_input",
     "run_lammps",
     "run_solvent",
-    "usable_cores",
     "write_data",
 ]
 
@@ -39,13 +38,6 @@ class Timing:
     seconds: float
     steps: int
     log: Path
-
-
-def usable_cores() -> int:
-    """CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def insert_particles(count: int, box: float, gap: float, seed: int) -> Array:

@@ -1,13 +1,14 @@
 """LAMMPS runs of the pipeline: start configurations, inputs, equilibrium, the explicit solvent."""
 
 import json
+import threading
 from pathlib import Path
 
 import mlcore
 import numpy as np
 import pytest
 from mlcore.data import read_trajectory
-from mlcore.mobility import simulate
+from mlcore.mobility import motion, simulate
 from mlcore.mobility.config import Config, Cost, Interaction, Simulation
 from mlcore.mobility.motion import Motion, equilibrium, observe, short_time
 from mlcore.mobility.tensors import RPY
@@ -103,6 +104,34 @@ def test_motion_survives_json():
     for part in ("displacement", "spectrum"):
         for name, value in vars(getattr(motion, part)).items():
             assert np.array_equal(value, getattr(getattr(again, part), name)), name
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_as_many_runs_are_made_at_once_as_there_are_threads(tmp_path, monkeypatch, threads):
+    now, most, lock = 0, 0, threading.Lock()
+    together = threading.Barrier(threads)
+
+    def counted(*args, **named):
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        together.wait(60)
+        try:
+            return simulate.run_lammps(*args, **named)
+        finally:
+            with lock:
+                now -= 1
+
+    monkeypatch.setattr(motion, "run_lammps", counted)
+    mlcore.set_num_threads(threads)
+    try:
+        starts = np.random.default_rng(0).uniform(0, BOX, (3, 12, 3))
+        with pytest.raises(mlcore.Error):  # there is no such model
+            motion.run_learned(tmp_path, RUN, configuration(), tmp_path / "none.xml", starts, 1)
+    finally:
+        mlcore.set_num_threads(0)
+    assert most == threads
 
 
 def test_the_explicit_solvent_runs_and_its_time_is_measured(tmp_path):
