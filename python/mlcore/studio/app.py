@@ -21,7 +21,9 @@ from mlcore.errors import Error, InvalidArgument
 from mlcore.studio import scratch, supervisor
 from mlcore.studio.accounts import Accounts
 from mlcore.studio.api import router as api
+from mlcore.studio.api.access import somebody
 from mlcore.studio.pages import router as pages
+from mlcore.studio.pages.shown import shown
 from mlcore.studio.security import Guard
 from mlcore.studio.settings import Settings
 from mlcore.studio.store import Store
@@ -112,10 +114,11 @@ async def _refused(request: Request, error: Exception) -> Response:
         return RedirectResponse("/login", status_code=303)
     if _for_people(request):
         studio: Studio = request.app.state.studio
-        told = {"status": error.status_code, "detail": error.detail, "me": None}
-        return studio.templates.TemplateResponse(
-            request, "error.html", told, status_code=error.status_code
-        )
+        words = "There is no such page." if error.detail == "Not Found" else error.detail
+        told = {"status": error.status_code, "detail": words}
+        page = shown(request, studio, "error.html", somebody(request, studio), **told)
+        page.status_code = error.status_code
+        return page
     detail: object = error.detail
     told = dict(detail) if isinstance(detail, dict) else {"detail": detail}
     return JSONResponse(told, error.status_code, headers=error.headers)

@@ -51,6 +51,16 @@ def test_strangers_are_let_into_nothing(app: FastAPI, stranger: TestClient) -> N
     assert (answer.status_code, answer.headers["location"]) == (303, "/login")
 
 
+def test_pages_that_are_not_there_lead_on(browser: Browser, stranger: TestClient) -> None:
+    asked = {"accept": "text/html"}
+    for path, words in (("/nothing", "no such page"), ("/tasks/abc", "no such task")):
+        answer = browser.get(path, headers=asked)
+        assert answer.status_code == 404 and words in answer.text
+        assert 'aria-label="Main"' in answer.text
+    answer = stranger.get("/nothing", headers=asked)
+    assert answer.status_code == 404 and 'aria-label="Main"' not in answer.text
+
+
 def test_the_key_of_the_one_user_works_once(app: FastAPI, stranger: TestClient) -> None:
     key = app.state.studio.key
     for wrong in ("", "x", key[:-1], key + "x"):

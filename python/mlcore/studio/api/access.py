@@ -26,6 +26,7 @@ __all__ = [
     "own_upload",
     "plain",
     "refusals",
+    "somebody",
     "still",
 ]
 
@@ -92,13 +93,17 @@ def _person(request: Request, studio: Room) -> Person:
 Me = Annotated[Person, Depends(_person)]
 
 
+def somebody(request: Request, studio: Studio) -> Person | None:
+    """Who asks; None: nobody who is let in."""
+    try:
+        return _person(request, studio)
+    except HTTPException:
+        return None
+
+
 def still(request: Request, studio: Studio) -> bool:
     """Whether who asked is let in by now; for answers that go on for long."""
-    try:
-        _person(request, studio)
-    except HTTPException:
-        return False
-    return True
+    return somebody(request, studio) is not None
 
 
 def _admin(me: Me) -> Person:
