@@ -164,6 +164,33 @@ def test_data_are_chosen_by_name_and_fill_the_rest(
     expect(page.get_by_label("Lag, ns")).to_have_value("1")
 
 
+def test_data_that_people_come_with_are_learned_from(
+    page: Page, client: httpx.Client, tmp_path: Path
+) -> None:
+    """Also by a kind that could begin without any; and what will be done is told in words."""
+    path = tmp_path / "wells.h5"
+    starts = {"x0": np.linspace(1.5, 3.0, 3)}
+    sweep("double_well", starts, dt=1e-2, time=4.0, every=20, path=path)
+    upload = sent(client, path)
+    sent(client, free(tmp_path / "later.dump"))
+    page.goto(f"/data/{upload}")
+    page.get_by_role("link", name="New task with these data").click()
+    expect(page.get_by_text("What should it do with wells.h5?")).to_be_visible()
+    page.get_by_role("link", name="Train an integrator").click()
+    page.get_by_role("button", name="Begin").click()
+    page.wait_for_url(re.compile(r"/drafts/\w+/\w+$"))
+    expect(page.get_by_text("3 runs of double_well")).to_be_visible()
+    task = page.url.split("/")[-2]
+    config = config_of(client, task)
+    assert config["data"] == f"upload:{upload}" and "runs" not in config
+    page.goto(f"/drafts/{task}/submit")
+    told = page.locator("#summary")
+    expect(told).to_contain_text("Runs of yours")
+    words = told.inner_text()
+    assert "wells.h5" in words and "recurrent network" in words and "Epochs: 40" in words
+    assert not re.search(r"[{}\"]|upload:", words)
+
+
 def test_what_tells_nothing_is_chosen_all_the_same(
     page: Page, client: httpx.Client, tmp_path: Path
 ) -> None:

@@ -63,7 +63,8 @@ def form(schema: Mapping[str, Any], step: str) -> dict[str, Any]:
         "Model.kind": {"label": "Kind", "enum": kinds, "redraw": True, "titles": _TITLES,
                        "description": ""},
         "Runs.system": {"label": "System", "enum": list(SYSTEMS),
-                        "description": "lennard_jones needs n and box among what all runs share."},
+                        "titles": {name: name.replace("_", " ") for name in SYSTEMS},
+                        "description": "Of Lennard-Jones particles all runs share n and box."},
     }  # fmt: skip
     made = described(schema, _WORDS | words, engines=list(LOCAL), step=step)
     for kind, (module, name) in saved.KINDS.items():

@@ -29,6 +29,7 @@ def new(
 ) -> HTMLResponse:
     """Choose a kind, then what it begins with."""
     chosen = known(kind) if kind else None
+    mine = uploads_of(studio, me)
     return shown(
         request,
         studio,
@@ -37,7 +38,8 @@ def new(
         kinds=kinds(),
         kind=chosen,
         upload=upload,
-        uploads=[one for one in uploads_of(studio, me) if one.kind in _FITTED],
+        brought=next((one for one in mine if one.id == upload), None),
+        uploads=[one for one in mine if one.kind in _FITTED],
     )
 
 

@@ -120,19 +120,50 @@ export function objectForm(schema, defs, value, changed, path, { only, skip = []
   return box;
 }
 
+const unitOf = (one) => (one["x-unit"] ?? "").replaceAll(/@(units\.\w+)/g, (_, path) => at(path) ?? path.slice(6));
+
+/** Values without a form of their own, in words. */
+const plain = (value) => (Array.isArray(value) ? value.map(plain).join(", ")
+  : typeof value === "boolean" ? (value ? "yes" : "no")
+    : value && typeof value === "object" ? Object.entries(value).map(([name, one]) => `${name} ${plain(one)}`).join(" ") : String(value));
+
+function worded(one, defs, value) {
+  if (one["x-choose"]) return [value].flat().map((one_) => page.offers(one["x-choose"]).find((offer) => offer.value === one_)?.title ?? one_).join(", ");
+  if (one.enum) return one["x-titles"]?.[value] ?? plain(value);
+  if (one.type === "array" && one.items?.$ref && Array.isArray(value)) return value.map((part) => worded(solved(one.items, defs), defs, part)).join("; ");
+  if (!one.properties || typeof value !== "object") return plain(value);
+  const known = new Set(Object.keys(one.properties));
+  const rest = Object.fromEntries(Object.entries(value).filter(([name]) => !known.has(name)));
+  return [...inWords(one, defs, value).map(([label, text]) => `${label}: ${text}`), ...(Object.keys(rest).length ? [plain(rest)] : [])].join(" · ");
+}
+
+/** What a config says, as [label, words]: what is shown in its forms and set. */
+export function inWords(schema, defs, value) {
+  return Object.entries(schema.properties ?? {}).flatMap(([name, part]) => {
+    const own = value?.[name];
+    if (empty(own) || part.const !== undefined || part["x-hidden"] || !holds(part["x-when"])) return [];
+    const one = solved(asked(part), defs), unit = unitOf(one);
+    return [[(one["x-label"] ?? title(name)).replace(", as JSON", ""), `${worded(one, defs, own)}${unit ? ` ${unit}` : ""}`]];
+  });
+}
+
 function oneField(name, one, defs, value, change, path, needed) {
   const said = (one.description ?? "").replaceAll("`", "").replace(/\bNone\b/g, "nothing");
   const simple = Array.isArray(one.default) && one.default.every((v) => typeof v !== "object");
   const shown = simple ? one.default.join(", ") : empty(one.default) || typeof one.default === "object" ? "" : String(one.default);
   const hint = { placeholder: shown };
   // a unit of the config's own is named there
-  const unit = one["x-unit"] ? `, ${one["x-unit"].replaceAll(/@(units\.\w+)/g, (_, path) => at(path) ?? path.slice(6))}` : "";
+  const unit = one["x-unit"] ? `, ${unitOf(one)}` : "";
   const label = one["x-label"] ? one["x-label"] + unit : title(name) + (needed ? " (needed)" : "");
   const changed = one["x-redraw"] ? (v) => { change(v); page.redraw(); } : change;
   const add = (input) => labelled(label, input, said, path);
   if (one["x-use"]) return optional(one, label, said, defs, value, change, path);
   if (one["x-choose"]) return chooser(one["x-choose"], label, said, value, change, path);
-  if (one.enum) return add(pick(one, shown, needed, value, changed));
+  if (one.enum) {
+    const block = add(pick(one, shown, needed, value, changed));
+    block.classList.toggle("long", Object.values(one["x-titles"] ?? {}).some((words_) => words_.length > 26));
+    return block;
+  }
   if (one.type === "array" && one.items?.enum) return ticks(one.items.enum, label, said, value ?? one.default ?? [], changed, path);
   if (one.type === "array" && one.prefixItems?.[0]?.enum) return together(one.prefixItems, label, said, value ?? one.default, changed, path);
   if (one.type === "boolean") return add(tick(value ?? one.default, changed));

@@ -21,6 +21,15 @@ async function withData(id) {
   } catch (problem) { say(""); wrong(problem.message); }
 }
 
+/** A kind whose config the data that people came with fill in; what they tell nothing of stays. */
+async function filled() {
+  const upload = root.dataset.upload;
+  if (!upload || document.getElementById("file")) return make({});
+  const kind = (await ask("/kinds")).find((one) => one.name === root.dataset.kind);
+  const told = await ask(`/kinds/${kind.name}/filled`, "POST", { config: kind.example, upload });
+  return make({ config: told.config }, told.notes);
+}
+
 if (root) {
   const input = document.getElementById("file");
   if (input) dropping(document.getElementById("drop"), input, { done: (upload) => withData(upload.id), say, wrong });
@@ -28,6 +37,6 @@ if (root) {
     const set = event.target.closest("button[data-upload]");
     if (set) withData(set.dataset.upload);
   });
-  document.getElementById("empty").addEventListener("click", () => make({}).catch((problem) => wrong(problem.message)));
+  document.getElementById("empty").addEventListener("click", () => filled().catch((problem) => wrong(problem.message)));
   if (input && root.dataset.upload) withData(root.dataset.upload);
 }
