@@ -127,7 +127,7 @@ def _forces(forces: Sequence[FloatArray | None], odd: set[int]) -> dict[str, Any
         traces.append(_bars(sizes, owner, bins, edges, flagged, "flagged", color))
     made = _figure("forces", "Forces", traces, ("force on an atom (eV/Å)", "atoms"))
     made["layout"] |= {"barmode": "stack", "bargap": 0.05}
-    made["layout"]["xaxis"]["type"] = "log"
+    made["layout"]["xaxis"] |= {"type": "log", "exponentformat": "e", "dtick": 1}
     return made
 
 

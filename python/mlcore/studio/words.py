@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-__all__ = ["FILTERS", "duration", "moment", "size"]
+__all__ = ["FILTERS", "duration", "moment", "signed", "size"]
+
+_ANGSTROM = re.compile(r"\bA\b")
 
 
 def duration(seconds: float) -> str:
@@ -45,9 +48,21 @@ def size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
+def signed(unit: str) -> str:
+    """A unit with its signs: eV/A is eV/Å."""
+    return _ANGSTROM.sub("Å", unit)
+
+
 def query(told: Mapping[str, Any]) -> str:
     """Words after the ? of an address, those that say something."""
     return urlencode({name: value for name, value in told.items() if value not in ("", None)})
 
 
-FILTERS = {"duration": duration, "moment": moment, "iso": iso, "size": size, "query": query}
+FILTERS = {
+    "duration": duration,
+    "moment": moment,
+    "iso": iso,
+    "size": size,
+    "unit": signed,
+    "query": query,
+}

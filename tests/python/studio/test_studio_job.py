@@ -100,6 +100,7 @@ def test_figures_are_what_the_fit_wrote(run: Path) -> None:
     knee = next(row for row in result["front"] if row["knee"])
     assert told["front"]["rows"][0] == ["knee", *plain(knee["objectives"].values())]
     assert told["front-1"]["data"][-1]["y"] == plain([knee["objectives"]["diamond"]])
+    assert {row[1] for row in told["errors"]["rows"]} >= {"eV/atom", "eV/Å"}
     values = {row[0]: row for row in told["parameters"]["rows"]}
     assert values["A"][1] == pytest.approx(result["values"]["A"], rel=1e-6)
     assert (values["A"][3] in ("free", "at a bound"), values["lam3"][3]) == (True, "fixed")
@@ -492,6 +493,10 @@ def test_figures_grow_while_people_look_at_them(
     plot = "document.querySelector('#figure-convergence .plot')"
     evaluations = page.locator('[data-number="evaluations"] dd').first
     expect(evaluations).to_have_text("40", timeout=60_000)
+    # heads stand over their numbers, also where the first row has none
+    for column in ("lower", "held out"):
+        head = page.get_by_role("columnheader", name=column, exact=True).first
+        expect(head).to_have_class("number")
     page.evaluate(f"Plotly.relayout({plot}, {{'xaxis.range': [5, 30]}})")
     for count in (60, 80):
         (folder / "history.jsonl").write_bytes(b"".join(whole[:count]))

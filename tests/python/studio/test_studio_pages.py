@@ -37,6 +37,8 @@ def filled(studio: Server, client: httpx.Client) -> dict[str, str]:
 PAGES = {
     "dashboard": "/",
     "new": "/new",
+    "new fit": "/new?kind=forcefield",
+    "new mobility": "/new?kind=mobility&upload={data}",
     "draft model": "/drafts/{draft}/model",
     "draft data": "/drafts/{draft}/data",
     "draft objective": "/drafts/{draft}/objective",
@@ -51,6 +53,7 @@ PAGES = {
     "library": "/library",
     "account": "/account",
     "nothing": "/nothing",
+    "nothing to compare": "/compare",
 }
 
 

@@ -130,7 +130,9 @@ def _told(name: str) -> dict[str, Any]:
         "citation": form.citation,
         "species": form.species if family is None else (1, 8),
         "elements": form.elements if family is None else (),
-        "known": [] if family is not None else [list(one.species) for one in form.known],
+        "known": []
+        if family is not None
+        else list(map(list, dict.fromkeys(tuple(one.species) for one in form.known))),
         "parameters": len(form.parameters),
     }
 

@@ -16,6 +16,7 @@ from mlcore.studio.kinds.fit_view import (
     rate,
     standing,
 )
+from mlcore.studio.words import signed
 
 __all__ = ["fits_compared"]
 
@@ -133,7 +134,7 @@ def _facts(told: Mapping[str, Standing]) -> Iterator[list[Any]]:
         for k, part in ((2, "seen"), (5, "held out")):
             sizes = [None if row is None else row[k] for row in known]
             if unit and any(size is not None for size in sizes):
-                yield [f"error of {target}, {part}, {unit}", *sizes]
+                yield [f"error of {target}, {part}, {signed(unit)}", *sizes]
 
 
 def _reproduced(one: Standing) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlcore.studio.figures import bars, figure, lines, number, points, table, view
 from mlcore.studio.following import FOLLOWED, PARAMETERS, Following, read_json
-from mlcore.studio.words import duration
+from mlcore.studio.words import duration, signed
 
 __all__ = ["Standing", "fit_view", "standing"]
 
@@ -175,8 +175,8 @@ def _convergence(now: Standing) -> Iterator[dict[str, Any]]:
     traces = []
     for k, stage in enumerate(seen.stages):
         own = [(n + 1, total) for n, total, of in seen.totals.rows if of == k]
-        name = f"every {seen.totals.stride}th candidate" if seen.totals.stride > 1 else "candidates"
-        name = f"{name}, {stage}" if stage else name
+        name = f"one candidate in {seen.totals.stride}" if seen.totals.stride > 1 else "candidates"
+        name = f"{name}, {stage.replace('_', ' ')}" if stage else name
         tone = _STAGES[k % len(_STAGES)]
         traces.append(points([n for n, _ in own], [t for _, t in own], name, tone=tone, size=3.5))
     traces.append(best_lines(now, "best so far", "ink"))
@@ -303,7 +303,7 @@ def _parity(series: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             x, y = own["reference"], np.array(own["value"], dtype=np.float64)
             ends = [min(ends[0], *x), max(ends[1], *x)]
             traces.append(points(x, y, name, tone=tone, symbol=symbol, text=own["names"]))
-        unit = one["unit"]
+        unit = signed(one["unit"])
         yield figure(
             "-".join(["parity", one["type"].lower(), *([str(units.index(unit))] if several else [])]),
             f"{_words(one['type'])}{f' in {unit}' if several else ''}: fit and reference",
@@ -325,7 +325,7 @@ def _parity_words(series: Mapping[str, Any]) -> str:
             continue
         off = "none known yet"
         if own["rms"] is not None:
-            off = f"off by {own['rms']:.4g} {series['unit']}, root mean square"
+            off = f"off by {own['rms']:.4g} {signed(series['unit'])}, root mean square"
         drawn = len(own["value"])
         some = f", of which {drawn} are drawn" if drawn < own["count"] else ""
         told.append(f"{name}: {own['count']} values{some}, {off}")
@@ -335,7 +335,8 @@ def _parity_words(series: Mapping[str, Any]) -> str:
 def _properties(rows: Sequence[Sequence[Any]]) -> Iterator[dict[str, Any]]:
     if rows:
         columns = ["property", "reference", "fit", "unit", "off by, tolerances", ""]
-        yield table("properties", "Properties", columns, rows, section="Quality of the fit")
+        told = [[*row[:3], signed(row[3]), *row[4:]] for row in rows]
+        yield table("properties", "Properties", columns, told, section="Quality of the fit")
 
 
 # ----------------------------------------------------------------------------------------- parameters
@@ -437,11 +438,16 @@ def _numbers(now: Standing) -> Iterator[dict[str, Any]]:
     yield number("at a bound", ", ".join(now.at_bounds) or "none", f"of {len(now.free)} parameters")
     for target, unit, *sizes in now.measured.get("errors", ())[:6]:
         if unit in ("eV/atom", "eV/A"):
-            scale, shown = (1e3, "meV/atom") if unit == "eV/atom" else (1.0, unit)
-            held = "" if sizes[3] is None else f"held out {scale * sizes[3]:.3g}"
+            scale, shown = (1e3, "meV/atom") if unit == "eV/atom" else (1.0, signed(unit))
+            held = "" if sizes[3] is None else f"held out {_brief(scale * sizes[3])}"
             if sizes[2] is not None:
-                known = "none yet" if sizes[0] is None else f"{scale * sizes[0]:.3g} {shown}"
+                known = "none yet" if sizes[0] is None else f"{_brief(scale * sizes[0])} {shown}"
                 yield number(target, known, held)
+
+
+def _brief(size: float) -> str:
+    """With as many digits as there is room for."""
+    return f"{size:.3g}" if size >= 1e-3 else f"{size:.1e}".replace("e-0", "e-")
 
 
 def _warnings(now: Standing) -> Iterator[str]:
@@ -464,9 +470,10 @@ def _tables(now: Standing) -> Iterator[dict[str, Any]]:
     yield from now.measured.get("tables", ())
     errors = now.measured.get("errors")
     if errors:
-        columns = ["target", "unit", "seen", "tolerances", "n", "held out", "tolerances", "n"]
+        columns = ["target", "unit", "seen", "in tolerances", "n", "held out", "in tolerances", "n"]
         title = "Errors, root mean square"
-        yield table("errors", title, columns, errors, section="Quality of the fit")
+        rows = [[target, signed(unit), *sizes] for target, unit, *sizes in errors]
+        yield table("errors", title, columns, rows, section="Quality of the fit")
     if now.terms:
         parts = now.contributions
         ordered = sorted(now.terms, key=lambda t: -(parts.get(t, abs(now.terms[t]))))
@@ -494,7 +501,7 @@ def _tables(now: Standing) -> Iterator[dict[str, Any]]:
 
 def parameter_rows(now: Standing) -> Iterator[list[Any]]:
     """Name, value, unit, how, bounds, and place between them."""
-    units = {p["name"]: p.get("unit", "") for p in now.space.get("parameters", ())}
+    units = {p["name"]: signed(p.get("unit", "")) for p in now.space.get("parameters", ())}
     free: Mapping[str, Mapping[str, float]] = now.space.get("free", {})
     places = dict(zip(free, _point(now), strict=False))
     at = set(now.result.get("at_bounds") or ())

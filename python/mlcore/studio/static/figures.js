@@ -194,11 +194,17 @@ export function shown(value) {
   return size >= 1e6 || size < 1e-4 ? value.toExponential(3) : String(Number(value.toPrecision(6)));
 }
 
-function body(rows, marks) {
+/** Whether a column holds numbers, most of it; places where nothing is known count for neither. */
+function counted(rows, n) {
+  const told = rows.map((row) => row[n]).filter((value) => value != null && value !== "");
+  return told.filter((value) => typeof value === "number").length * 2 >= Math.max(1, told.length) || (rows.length > 0 && !told.length);
+}
+
+function body(rows, marks, right) {
   return rows.map((row, k) => {
     const made = element("tr", marks?.includes(k) ? { class: "marked" } : {});
     row.forEach((value, n) => made.append(element(n ? "td" : "th", {
-      ...(n ? {} : { scope: "row" }), ...(typeof value === "number" ? { class: "number" } : {}),
+      ...(n ? {} : { scope: "row" }), ...(n && right[n] ? { class: "number" } : {}),
       ...(typeof value === "string" && value.length > 30 ? { title: value } : {}),
     }, shown(value))));
     return made;
@@ -227,10 +233,11 @@ export function tables(root, list) {
     signatures.set(made, signature);
     made.classList.toggle("many", told.columns.length > 4);
     made.csv = csv([told.columns, ...told.rows]);
+    const right = told.columns.map((_, n) => n > 0 && counted(told.rows, n));
     made.querySelector("thead").replaceChildren(element("tr", {}, ...told.columns.map((name, n) => element("th", {
-      scope: "col", class: told.rows.length && typeof told.rows[0][n] === "number" ? "number" : "",
+      scope: "col", class: right[n] ? "number" : "",
     }, name || element("span", { class: "hidden" }, "note")))));
-    made.querySelector("tbody").replaceChildren(...body(told.rows, told.marked));
+    made.querySelector("tbody").replaceChildren(...body(told.rows, told.marked, right));
     const rest = (told.count ?? told.rows.length) - told.rows.length;
     made.querySelector("p").textContent = rest > 0 ? `and ${rest} more` : "";
   }

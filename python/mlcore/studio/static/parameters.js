@@ -119,7 +119,7 @@ export function parameterTable(root, table, told, changed, { sliders = false, pr
     });
     enable(); slide();
     const cells = [free, element("code", {}, p.name), initial, ...(sliders ? [slider] : []), lower, upper, scale, tie].map((one) => element("td", {}, one));
-    return element("tr", {}, ...cells, element("td", { class: "unit" }, p.unit), element("td", { class: "about" }, p.text));
+    return element("tr", {}, ...cells, element("td", { class: "unit" }, p.unit.replaceAll(/\bA\b/g, "Å")), element("td", { class: "about" }, p.text));
   }
   function tell() { sum(); changed(); }
   function sum() {

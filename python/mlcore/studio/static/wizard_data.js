@@ -41,7 +41,7 @@ function draw() {
   const named = Object.keys({ ...summary.groups, ...config.data.groups });
   const rows = named.map((name) => groupRow(name, summary.groups?.[name]));
   const heads = ["Group", "Structures", "Energy weight", "Forces weight", "Stress weight", "Level", "Held out", "σ energy", "σ forces", "σ stress"];
-  const head = element("tr", {}, ...heads.map((one) => element("th", { scope: "col" }, one)));
+  const head = element("tr", {}, ...heads.map((one) => element("th", { scope: "col", ...(one === "Structures" ? { class: "number" } : {}) }, one)));
   const table = element("table", { class: "groups" }, element("caption", { class: "hidden" }, "What groups count"), element("thead", {}, head), element("tbody", {}, ...rows));
   const sigma = element("div", { class: "fields" }, ...LABELS.map(([label, unit, usual]) => labelled(
     `Tolerance of ${label}, ${unit}`, number(get(["data", "sigma", label]), (v) => set(["data", "sigma"], label, v), { placeholder: String(usual) }),
