@@ -80,7 +80,7 @@ def test_what_is_suspicious_is_flagged_and_drawn(browser: Browser, tmp_path: Pat
     rings = [t for t in figures["distances"]["data"] if t["name"] == "flagged"]
     assert rings[0]["customdata"] == [12, 13]
     page = browser.get(f"/data/{told['id']}").text
-    assert "short-distance" in page and 'data-structure="13"' in page
+    assert "short distance" in page and 'data-structure="13"' in page
 
 
 def test_every_kind_of_file_is_read(browser: Browser, tmp_path: Path) -> None:
