@@ -17,8 +17,12 @@ sys.path.insert(0, str(ROOT / "tests" / "python" / "studio"))
 from ase.io import read, write  # noqa: E402
 from chromium import SIZE, launched  # noqa: E402
 from mlcore.forcefield.config.begin import begin  # noqa: E402
+from mlcore.studio.accounts import Accounts  # noqa: E402
+from mlcore.studio.settings import Limits  # noqa: E402
+from mlcore.studio.store import Store  # noqa: E402
 from server import Server  # noqa: E402
 
+PASSWORD = "correct horse battery"
 FREE = {name: {"within": 0.3} for name in ("A", "B", "lam1", "lam2", "cos0", "n")}
 PAGES = {
     "dashboard": "/",
@@ -29,14 +33,17 @@ PAGES = {
     "wizard_optimisation": "/drafts/{draft}/optimisation",
     "wizard_submit": "/drafts/{draft}/submit",
     "task": "/tasks/{done}",
+    "live": "/tasks/{running}",
     "compare": "/compare?task={done}&task={other}",
     "data": "/data",
     "dataset": "/data/{data}",
     "models": "/models",
     "model": "/models/tersoff",
     "library": "/library",
+    "potential": "/library/silicon-tersoff",
     "account": "/account",
 }
+PEOPLE = {"login": "/login", "users": "/users"}
 DARK = ("dashboard", "task", "wizard_model")
 
 
@@ -52,8 +59,27 @@ def main(out: Path) -> None:
                     shot(chromium, server, page, known, out / f"{page}.png", "light")
                 for page in DARK:
                     shot(chromium, server, page, known, out / f"{page}_dark.png", "dark")
+                people(chromium, Path(name) / "people", out)
         finally:
             server.close()
+
+
+def people(chromium: Any, folder: Path, out: Path) -> None:
+    """What those see who log in by name, and who keeps their accounts."""
+    store = Store(folder)
+    accounts = Accounts(store, Limits())
+    for name in ("ada", "ben"):
+        accounts.add(name, PASSWORD, admin=name == "ada")
+    store.close()
+    (folder / "studio.toml").write_text("users = true\n")
+    server = Server(folder)
+    try:
+        with server.browser("ada", PASSWORD) as browser:
+            cookie = browser.cookies["mlcore_studio"]
+        shot(chromium, server, "login", {"cookie": "none"}, out / "login.png", "light")
+        shot(chromium, server, "users", {"cookie": cookie}, out / "users.png", "light")
+    finally:
+        server.close()
 
 
 def filled(server: Server, place: Path) -> dict[str, str]:
@@ -86,7 +112,8 @@ def filled(server: Server, place: Path) -> dict[str, str]:
         while not browser.get(f"/api/tasks/{running}").json()["facts"].get("evaluations"):
             time.sleep(0.5)
         cookie = browser.cookies["mlcore_studio"]
-    return {"data": data, "draft": draft, "done": tasks[0], "other": tasks[1], "cookie": cookie}
+    return {"data": data, "draft": draft, "done": tasks[0], "other": tasks[1], "running": running,
+            "cookie": cookie}  # fmt: skip
 
 
 OFF = {"A": 2000.0, "B": 420.0, "lam1": 2.6, "lam2": 1.65, "cos0": -0.5, "n": 0.85}
@@ -109,7 +136,7 @@ def shot(
         [{"name": "mlcore_studio", "value": known["cookie"], "url": server.address}]
     )
     page = context.new_page()
-    page.goto(PAGES[name].format(**known))
+    page.goto((PAGES | PEOPLE)[name].format(**known))
     page.wait_for_timeout(4000)
     page.screenshot(path=str(file), full_page=False)
     context.close()
