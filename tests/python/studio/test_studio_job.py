@@ -496,7 +496,7 @@ def test_figures_grow_while_people_look_at_them(
     # heads stand over their numbers, also where the first row has none
     for column in ("lower", "held out"):
         head = page.get_by_role("columnheader", name=column, exact=True).first
-        expect(head).to_have_class("number")
+        expect(head).to_have_class("number", timeout=60_000)
     page.evaluate(f"Plotly.relayout({plot}, {{'xaxis.range': [5, 30]}})")
     for count in (60, 80):
         (folder / "history.jsonl").write_bytes(b"".join(whole[:count]))
