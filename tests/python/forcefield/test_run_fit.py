@@ -29,6 +29,8 @@ HERE = Path(__file__).parent
 
 
 def child(code: str) -> subprocess.Popen[bytes]:
+    # a shell that starts these tests in its background has them ignore Ctrl-C
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {code}"
     environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-c", code], env=environment)
 
