@@ -236,7 +236,22 @@ if (dialog) {
   });
 }
 
-const stream = new EventSource(`/api/tasks/${id}/live`);
-stream.addEventListener("task", (event) => { show(JSON.parse(event.data)); refresh(); });
-stream.addEventListener("gone", () => { stream.close(); note("The task was deleted."); });
+// a stream that ends comes back by itself, one that is refused does not
+const away = element("div", { class: "bad" }, "The server does not answer. Tasks go on without it, and this page as soon as it is back.");
+
+function listen() {
+  const stream = new EventSource(`/api/tasks/${id}/live`);
+  stream.addEventListener("open", () => away.remove());
+  stream.addEventListener("task", (event) => { show(JSON.parse(event.data)); refresh(); });
+  stream.addEventListener("gone", () => { stream.close(); note("The task was deleted."); });
+  stream.addEventListener("error", async () => {
+    const refused = stream.readyState === EventSource.CLOSED;
+    try { await ask(`/tasks/${id}`); } catch (problem) {
+      if (problem.status === 404) return;
+      if (!(problem.status < 500) && stream.readyState !== EventSource.OPEN) at("notes").append(away);
+    }
+    if (refused) setTimeout(listen, 3000);
+  });
+}
+listen();
 refresh();
