@@ -19,7 +19,7 @@ from mlcore.md import sweep
 from mlcore.mobility.tensors import RPY
 from mlcore.sagesnet.automata.rules import CountRule
 from mlcore.sagesnet.automata.soups import soups
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, TimeoutError, expect
 from server import Server, until
 
 MOST_CLICKS = 8
@@ -189,6 +189,19 @@ def test_data_that_people_come_with_are_learned_from(
     words = told.inner_text()
     assert "wells.h5" in words and "recurrent network" in words and "Epochs: 40" in words
     assert not re.search(r"[{}\"]|upload:", words)
+
+
+def test_clicks_before_a_page_listens_are_not_lost(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/static/new.js", lambda route: held.append(route))
+    page.goto("/new?kind=integrators", wait_until="commit")
+    begin = page.locator("#empty")
+    expect(begin).to_be_visible()
+    with pytest.raises(TimeoutError):
+        begin.click(timeout=500)
+    held[0].continue_()
+    begin.click()
+    page.wait_for_url(re.compile(r"/drafts/\w+/\w+$"))
 
 
 def test_what_tells_nothing_is_chosen_all_the_same(

@@ -2,6 +2,13 @@
 
 const csrf = document.querySelector('meta[name="csrf"]')?.content ?? "";
 
+// a click before a page's own script listens would be lost, or send a form where it must not go
+document.addEventListener("DOMContentLoaded", () => {
+  const main = document.getElementById("main");
+  main.inert = false;
+  main.querySelector("[autofocus]")?.focus();
+});
+
 export class Refusal extends Error {
   constructor(status, told) {
     super(typeof told.detail === "string" ? told.detail : `the server answered ${status}`);
