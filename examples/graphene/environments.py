@@ -74,14 +74,11 @@ def labelled(rest: Ints, first: Array, frame: Array) -> Ints:
 
 # -- clusters --------------------------------------------------------------------------------------
 def seen(cells: AtomCells, state: AtomState) -> tuple[Array, Array]:
-    """(n, a) what the bonds of each atom see, by their steepest weights; (n, b) the means of all that
-    is seen by those one, two and three bonds away. Of carbon alone."""
+    """(n, a) what the bonds of each atom see, but how many are beyond; (n, b) the means of all that is
+    seen by those one, two and three bonds away. Of carbon alone."""
     assert cells.bonds is not None
     first, count = cells.bonds.shape[0], len(cells.bonds.middle)
     told = cells.around(state)[:, first : first + count].double().cpu().numpy()
-    # neighbours; theirs; powers of cosines: of each shell, the last is the steepest
-    shells = int(cells.arguments["shells"])
-    steep = told.reshape(len(told), -1, shells)[:, :, -1]
     pairs = bonds(state.positions().cpu().numpy())
     n = len(state)
     links = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(n, n)).tocsr()
@@ -90,7 +87,7 @@ def seen(cells: AtomCells, state: AtomState) -> tuple[Array, Array]:
     around = [told]
     for _ in range(HOPS):
         around.append(mean @ around[-1])
-    return np.delete(steep, 1, axis=1), np.concatenate(around[1:], axis=1)
+    return np.delete(told, 1, axis=1), np.concatenate(around[1:], axis=1)
 
 
 def clustered(frames: Sequence[tuple[Array, Array]]) -> list[Ints]:

@@ -431,7 +431,7 @@ def quick(out: Path) -> tuple[Path, Dataset]:
             "even": True,
             "radial": 6,
             "order": 2,
-            "shells": 1,
+            "turns": 1,
         }
         cells = AtomCells((6,), DT, scales=Scales.of(pairs, DT), channels=4, width=4, **bonds)
         cells.whiten([now for now, _ in pairs[::4]])

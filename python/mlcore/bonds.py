@@ -1,11 +1,11 @@
 """Energies of bonds among the bonds around them: functions that a learned potential is linear in.
 
 The formula stands in ``mlcore/bonds.hpp``. What is seen of a bond's surroundings are sums over the other
-bonds of its ends of their weights and powers of cosines; the energy of a bond is a product of a function
-of its length and of up to two of these sums, times a coefficient. No turn, mirror or shift changes it, so
-forces add up to nothing and exert no torque whatever the coefficients are. Moments of neighbours as a
-basis: A. V. Shapeev, Multiscale Model. Simul. 14, 1153 (2016); bonds that depend on the bonds beside
-them: J. Tersoff, Phys. Rev. B 37, 6991 (1988).
+bonds of its ends: how many there are, powers of the cosines to it, and by how much those of one end are
+turned around it against those of the other. The energy of a bond is a product of a function of its length
+and of up to three of these sums, times a coefficient. No turn, mirror or shift changes it, so forces add
+up to nothing and exert no torque whatever the coefficients are. The form is that of bond orders: D. W.
+Brenner et al., J. Phys.: Condens. Matter 14, 783 (2002); J. Tersoff, Phys. Rev. B 37, 6991 (1988).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlcore import _core
-from mlcore.arrays import Kind, integer, is_atoms, positive, thread_count
+from mlcore.arrays import Kind, integer, is_atoms, number, positive, thread_count
 from mlcore.errors import InvalidArgument
 from mlcore.neighbors import neighbor_csr
 
@@ -40,46 +40,82 @@ class BondResults(NamedTuple):
     forces: Any
 
 
+def core_of(lengths: list[float], counts: list[int]) -> Any:
+    """What the operators call, of `BondBasis.numbers`."""
+    reach, inner, decay, knot = lengths
+    species, radial, order, turns, degree = counts
+    return _core.BondBasis(species, reach, inner, radial, order, turns, degree, decay, knot)
+
+
 class BondBasis:
     """The functions.
 
     Args:
         reach: a length, beyond which there is no bond.
         species: S, kinds of atoms.
-        radial: 1..64 functions of a bond's length.
+        inner: a length, up to which a bond counts as a whole one; None: 0.85 of the reach.
+        radial: 1..16 functions of a bond's length.
         order: 1..6, highest power of cosines.
-        shells: 1..4 weights, as functions of their lengths, that the bonds around have.
+        turns: 1..8, highest power of the cosine by which bonds of both ends are turned.
+        degree: 1..3, most factors of a product of what one end sees.
+        decay: by how much functions of lengths fall over the reach, in their logarithms; up to 16.
+        knot: the cosine where its spline bends, -1..1; -0.5 is that of bonds in a honeycomb.
 
     Attributes:
-        shape: of the coefficients: (radial S^2, 1 + s + s (s + 1) + S shells (2 order - 1)).
-        seen: s = S shells (order + 2), numbers that are seen of a bond's surroundings.
+        shape: of the coefficients: radial S^2 rows, as many columns as there are products.
+        seen: S (order + 3), numbers that are seen of a bond's surroundings.
         core: what the operators call.
 
     Raises:
         InvalidArgument: naming what is out of range.
     """
 
-    __slots__ = ("core", "order", "radial", "reach", "seen", "shape", "shells", "species")
+    __slots__ = (
+        "core", "decay", "degree", "inner", "knot", "order", "radial", "reach", "seen", "shape",
+        "species", "turns",
+    )  # fmt: skip
 
     def __init__(
-        self, reach: float, species: int = 1, radial: int = 8, order: int = 3, shells: int = 2
+        self,
+        reach: float,
+        species: int = 1,
+        inner: float | None = None,
+        radial: int = 5,
+        order: int = 3,
+        turns: int = 5,
+        degree: int = 3,
+        decay: float = 3.0,
+        knot: float = -0.5,
     ) -> None:
         self.reach, self.species = positive("reach", reach), integer("species", species)
+        self.inner = 0.85 * self.reach if inner is None else number("inner", inner)
         self.radial, self.order = integer("radial", radial), integer("order", order)
-        self.shells = integer("shells", shells)
-        self.core: Any = _core.BondBasis(
-            self.species, self.reach, self.radial, self.order, self.shells
-        )
+        self.turns, self.degree = integer("turns", turns), integer("degree", degree)
+        self.decay, self.knot = positive("decay", decay), number("knot", knot)
+        lengths, counts = self.numbers
+        self.core: Any = core_of(lengths, counts)
         self.shape: tuple[int, int] = (self.core.rows, self.core.columns)
         self.seen: int = self.core.seen
 
-    def __reduce__(self) -> tuple[type[BondBasis], tuple[float, int, int, int, int]]:
-        return BondBasis, (self.reach, self.species, self.radial, self.order, self.shells)
+    @property
+    def numbers(self) -> tuple[list[float], list[int]]:
+        """Reach, inner, decay, knot; species, radial, order, turns, degree."""
+        return (
+            [self.reach, self.inner, self.decay, self.knot],
+            [self.species, self.radial, self.order, self.turns, self.degree],
+        )
+
+    def __reduce__(self) -> tuple[type[BondBasis], tuple[float | int, ...]]:
+        return BondBasis, (
+            self.reach, self.species, self.inner, self.radial, self.order, self.turns, self.degree,
+            self.decay, self.knot,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return (
-            f"BondBasis({self.reach!r}, species={self.species}, radial={self.radial}, "
-            f"order={self.order}, shells={self.shells})"
+            f"BondBasis({self.reach!r}, species={self.species}, inner={self.inner!r}, "
+            f"radial={self.radial}, order={self.order}, turns={self.turns}, degree={self.degree}, "
+            f"decay={self.decay!r}, knot={self.knot!r})"
         )
 
     def evaluate(

@@ -9,8 +9,6 @@ namespace {
 
 constexpr int kLanes = kLanesOf<double>;
 constexpr double kHalfPi = 1.57079632679489661923;
-constexpr double kLeastSquare = 1e-4;  // A^2, below which lengths are taken as its root
-constexpr int kMostRadial = 64, kMostShells = 4;
 
 using Number = Dual<1>;
 
@@ -136,6 +134,17 @@ MLCORE_LANES Scalar scalar(const double* array, std::int64_t bond, int entries, 
   const double* p = array + ((bond / kLanes * entries + k) * parts) * kLanes + bond % kLanes;
   return {p[0], parts > 1 ? p[kLanes] : 0.0};
 }
+MLCORE_LANES Scalar product(const Scalar& a, const Scalar& b) {
+  return {a.v * b.v, a.v * b.t + a.t * b.v};
+}
+/// An entry of an array over atoms += a scalar.
+MLCORE_LANES void add_to(double* entry, int stride, int parts, const Scalar& a) {
+  entry[0] += a.v;
+  if (parts > 1) entry[stride] += a.t;
+}
+MLCORE_LANES int kind_of(const BondPlan& plan, const BondJob& job, std::int64_t atom) {
+  return plan.species > 1 ? job.species[atom] : 0;
+}
 
 // ------------------------------------------------------------------------------------- geometry
 
@@ -158,158 +167,178 @@ void geometry(const BondPlan& plan, const BondJob& job, std::int64_t block) {
   const auto length = Entries<S>::of(job.length, block, 2);
   length.set(0, part);
   length.set(1, inverse);
-  const auto shell = Entries<S>::of(job.shell, block, plan.shells);
-  S power = part * part;
-  power = power * power;
-  for (int q = 0; q < plan.shells; ++q) {
-    const S rest = 1.0 - choose(value_of(power) < 1.0, power, constant<S>(1.0));
-    shell.set(q, rest * rest);
-    power = power * power * power;
-  }
+  const double begin = plan.inner / plan.reach, width = 1 - begin;
+  const Longs falling = (value_of(part) > begin) & (value_of(part) < 1.0);
+  S sine, cosine;
+  sine_cosine(choose(falling, part - begin, S{}) * (kHalfPi / width), sine, cosine);
+  const auto counted = Entries<S>::of(job.counted, block, 2);
+  counted.set(0, choose(value_of(part) < 1.0, cosine * cosine, S{}));
+  counted.set(1, choose(falling, (-2 * kHalfPi / width) * (sine * cosine), S{}));
 }
 
-// ---------------------------------------------------------------------------------------- atoms
+// ------------------------------------------------------------------------------ others of an atom
 
-/// Monomials of a bond's direction and their tangents.
-MLCORE_LANES void monomials_of(const BondPlan& plan, const BondJob& job, std::int64_t bond,
-                               int parts, double* value, double* tangent) {
-  const Monomials& m = plan.monomials;
-  Scalar u[3];
-  for (int k = 0; k < 3; ++k) u[k] = scalar(job.unit, bond, 3, k, parts);
-  value[0] = 1;
-  tangent[0] = 0;
-  for (int e = 1; e < m.count; ++e) {
-    const Scalar& x = u[m.axis[e]];
-    value[e] = value[m.less[e]] * x.v;
-    if (parts > 1) tangent[e] = value[m.less[e]] * x.t + tangent[m.less[e]] * x.v;
-  }
-}
-
-/// to += factor times values; values first, then tangents, in rows of `stride`.
-MLCORE_LANES void add_row(double* to, std::int64_t stride, int parts, int count, Scalar factor,
-                          const double* value, const double* tangent) {
-  for (int e = 0; e < count; ++e) to[e] += factor.v * value[e];
-  if (parts > 1) {
-    for (int e = 0; e < count; ++e) {
-      to[stride + e] += factor.v * tangent[e] + factor.t * value[e];
+/// The k-th other bond of the atom that each lane's bond begins at; itself where there is none.
+struct Others {
+  std::int32_t first[kLanes], count[kLanes], own[kLanes];
+  int most;
+  inline __attribute__((always_inline)) Others(const BondJob& job, const std::int32_t* bonds)
+      : most(0) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const bool real = bonds[lane] < job.bonds;
+      const std::int32_t atom = job.i[bonds[lane]];
+      own[lane] = bonds[lane];
+      first[lane] = static_cast<std::int32_t>(job.first[atom]);
+      count[lane] = real ? static_cast<std::int32_t>(job.first[atom + 1]) - first[lane] - 1 : 0;
+      most = count[lane] > most ? count[lane] : most;
     }
   }
-}
-
-/// What a bond adds to the slope by the sum of weights of the atom it begins at.
-MLCORE_LANES void add_count(const BondPlan& plan, const BondJob& job, std::int64_t bond, int c,
-                            int parts, double* to, double* to_tangent) {
-  const int columns = plan.columns;
-  const double* by_beyond = job.by_beyond + job.j[bond] * columns * parts;
-  const Scalar total = scalar(job.by_own, bond, plan.seen, c, parts);
-  const Scalar there = scalar(job.by_own, job.back[bond], plan.seen, columns + c, parts);
-  const Scalar w = scalar(job.shell, bond, plan.shells, c % plan.shells, parts);
-  const double past = by_beyond[c] - there.v;
-  *to += total.v + past * w.v;
-  if (parts > 1) *to_tangent += total.t + past * w.t + (by_beyond[columns + c] - there.t) * w.v;
-}
-
-/// The same by the moments: from its own direction, and from the moments of its other end.
-template <bool kTangent>
-MLCORE_LANES void add_turned(const BondPlan& plan, const BondJob& job, std::int64_t bond, int c,
-                             const double* value, const double* tangent, const double* theirs,
-                             const double* their_tangent, double* to, double* to_tangent) {
-  const Monomials& m = plan.monomials;
-  const int columns = plan.columns, turned = plan.order * columns;
-  double own[2][kMostMonomials], both[2][kMostMonomials];
-  for (int l = 1; l <= plan.order; ++l) {
-    const int k = (l - 1) * columns + c;
-    const Scalar one = scalar(job.by_own, bond, plan.seen, 2 * columns + k, kTangent ? 2 : 1);
-    const Scalar two = scalar(job.by_both, bond, turned, k, kTangent ? 2 : 1);
-    for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
-      own[0][e] = one.v;
-      both[0][e] = two.v;
-      if constexpr (kTangent) {
-        own[1][e] = one.t;
-        both[1][e] = two.t;
-      }
+  inline __attribute__((always_inline)) Longs at(int k, std::int32_t (&bonds)[kLanes]) const {
+    Longs there;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const bool is = k < count[lane];
+      const std::int32_t bond = first[lane] + k;
+      bonds[lane] = is ? bond + (bond >= own[lane] ? 1 : 0) : own[lane];
+      there[lane] = is ? -1 : 0;
     }
-  }
-  for (int e = 1; e < m.count; ++e) {
-    to[e] += own[0][e] * value[e] + both[0][e] * theirs[e];
-    if constexpr (kTangent) {
-      to_tangent[e] += own[0][e] * tangent[e] + own[1][e] * value[e] +
-                       both[0][e] * their_tangent[e] + both[1][e] * theirs[e];
-    }
-  }
-}
-
-/// The same by the moments through the sums that lean on its direction.
-MLCORE_LANES void add_leaning(const BondPlan& plan, const BondJob& job, std::int64_t bond, int c,
-                              int parts, double* to, double* to_tangent) {
-  const Monomials& m = plan.monomials;
-  const int inner = m.first[plan.order] - 1;
-  Scalar u[3];
-  for (int a = 0; a < 3; ++a) u[a] = scalar(job.unit, bond, 3, a, parts);
-  for (int e = 1; e <= inner; ++e) {
-    const Scalar by = scalar(job.by_leaning, bond, plan.leaning, c * inner + e - 1, parts);
-    for (int a = 0; a < 3; ++a) {
-      to[m.more[e][a]] += by.v * u[a].v;
-      if (parts > 1) to_tangent[m.more[e][a]] += by.v * u[a].t + by.t * u[a].v;
-    }
-  }
-}
-
-MLCORE_LANES int column_of(const BondPlan& plan, const BondJob& job, std::int64_t atom, int q) {
-  return (plan.species > 1 ? job.species[atom] * plan.shells : 0) + q;
-}
-
-// -------------------------------------------------------------------------------------- s of bonds
-
-/// Powers up to the order of a direction's monomials, lane by lane.
-template <class S>
-struct Powers {
-  S of[kMostMonomials];
-  inline __attribute__((always_inline)) Powers(const BondPlan& plan, const Entries<S>& unit) {
-    const S u[3] = {unit[0], unit[1], unit[2]};
-    const Monomials& m = plan.monomials;
-    of[0] = constant<S>(1.0);
-    for (int e = 1; e < m.count; ++e) of[e] = of[m.less[e]] * u[m.axis[e]];
+    return there;
   }
 };
 
+/// 1 / the root of 1 - c^2, see the header, and its slope by c.
+template <class S>
+MLCORE_LANES void inverse_sine(const S& c, S& inverse, S& slope) {
+  const S square = 1.0 - c * c;
+  const auto low = value_of(square) < kLeastSine;
+  const S raised = (0.5 / kLeastSine) * (square * square) + 0.5 * kLeastSine;
+  const S x = choose(low, raised, square);
+  const S by = choose(low, square * (1 / kLeastSine), constant<S>(1.0));
+  inverse = inverse_length(x);
+  slope = c * by * (inverse * inverse * inverse);
+}
+
+/// Another bond: direction, w, where it leads, its angle with the lane's own.
+template <class S>
+struct Other {
+  S unit[3], weight, cosine, inverse, slope;
+  Kinds to;
+  inline __attribute__((always_inline)) Other(const BondPlan& plan, const BondJob& job,
+                                              const std::int32_t* bonds, const Longs& there,
+                                              const S (&axis)[3], double sign)
+      : to(plan, job, leads(job, bonds).data) {
+    const Elsewhere<S> u(job.unit, bonds, 3), w(job.counted, bonds, 2);
+    for (int k = 0; k < 3; ++k) unit[k] = u[k];
+    weight = choose(there, w[0], S{});
+    cosine = sign * (unit[0] * axis[0] + unit[1] * axis[1] + unit[2] * axis[2]);
+    inverse_sine(cosine, inverse, slope);
+  }
+
+ private:
+  struct Atoms {
+    std::int32_t data[kLanes];
+  };
+  static inline __attribute__((always_inline)) Atoms leads(const BondJob& job,
+                                                           const std::int32_t* bonds) {
+    Atoms atoms;
+    for (int lane = 0; lane < kLanes; ++lane) atoms.data[lane] = job.j[bonds[lane]];
+    return atoms;
+  }
+};
+
+/// Axis of the bonds of a block, and the other bonds of both its ends.
+template <class S>
+struct Axis {
+  S unit[3];
+  Others here, there;
+  inline __attribute__((always_inline)) Axis(const BondJob& job, std::int64_t block)
+      : here(job, numbers(block).data), there(job, job.back + block * kLanes) {
+    const auto u = Entries<S>::of(job.unit, block, 3);
+    for (int k = 0; k < 3; ++k) unit[k] = u[k];
+  }
+  inline __attribute__((always_inline)) Other<S> own(const BondPlan& plan, const BondJob& job,
+                                                     int k) const {
+    std::int32_t bonds[kLanes];
+    const Longs is = here.at(k, bonds);
+    return Other<S>(plan, job, bonds, is, unit, 1.0);
+  }
+  /// Of the other end, which sees the axis from there.
+  inline __attribute__((always_inline)) Other<S> far(const BondPlan& plan, const BondJob& job,
+                                                     int k) const {
+    std::int32_t bonds[kLanes];
+    const Longs is = there.at(k, bonds);
+    return Other<S>(plan, job, bonds, is, unit, -1.0);
+  }
+
+ private:
+  struct Numbers {
+    std::int32_t data[kLanes];
+  };
+  static inline __attribute__((always_inline)) Numbers numbers(std::int64_t block) {
+    Numbers bonds;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      bonds.data[lane] = static_cast<std::int32_t>(block * kLanes + lane);
+    }
+    return bonds;
+  }
+};
+
+// -------------------------------------------------------------------------------------- s of bonds
+
 template <class S>
 void around(const BondPlan& plan, const BondJob& job, std::int64_t block) {
-  const Monomials& m = plan.monomials;
-  const std::int32_t* atoms = job.i + block * kLanes;
-  const std::int32_t* others = job.j + block * kLanes;
-  const int columns = plan.columns, shells = plan.shells;
-  const Powers<S> powers(plan, Entries<S>::of(job.unit, block, 3));
-  const OfAtoms<S> moments(job.moments, atoms, columns * m.count);
-  const OfAtoms<S> theirs(job.moments, others, columns * m.count);
-  const OfAtoms<S> beyond(job.beyond, atoms, columns);
-  const Kinds from(plan, job, atoms), to(plan, job, others);
-  const auto shell = Entries<S>::of(job.shell, block, shells);
+  const int kinds = plan.species;
+  const Axis<S> axis(job, block);
   const auto seen = Entries<S>::of(job.around, block, plan.seen);
-  const auto cosine = Entries<S>::of(job.cosine, block, plan.order * columns);
-  const auto leaning = Entries<S>::of(job.leaning, block, plan.leaning);
-  const int inner = m.first[plan.order] - 1;
-  for (int c = 0; c < columns; ++c) {
-    const int kind = c / shells;
-    const S w = shell[c % shells], own = to.only(kind, w);
-    for (int e = 1; e <= inner; ++e) {
-      S sum = -(own * powers.of[e]);
-      for (int a = 0; a < 3; ++a) {
-        sum += powers.of[1 + a] * moments[c * m.count + m.more[e][a]];
+  const auto ahead = Entries<S>::of(job.ahead, block, kinds);
+  const OfAtoms<S> count(job.count, job.i + block * kLanes, kinds);
+  const OfAtoms<S> beyond(job.beyond, job.i + block * kLanes, kinds);
+  const Kinds to(plan, job, job.j + block * kLanes);
+  const S w = Entries<S>::of(job.counted, block, 2)[0];
+  S sums[kMostSeen];
+  for (int c = 0; c < kinds; ++c) {
+    sums[c] = count[c] - to.only(c, w);
+    sums[kinds + c] = beyond[c] - ahead[c];
+  }
+  for (int k = 2 * kinds; k < plan.seen; ++k) sums[k] = S{};
+  for (int n = 0; n < axis.here.most; ++n) {
+    const Other<S> other = axis.own(plan, job, n);
+    const S past = other.cosine - plan.knot;
+    const S bent = choose(value_of(past) > 0.0, past, S{});
+    for (int c = 0; c < kinds; ++c) {
+      S power = other.to.only(c, other.weight);
+      const S knotted = power * (bent * bent * bent);
+      for (int l = 1; l <= plan.order; ++l) {
+        power = power * other.cosine;
+        sums[(l + 1) * kinds + c] += power;
       }
-      leaning.set(c * inner + e - 1, sum);
+      sums[(plan.order + 2) * kinds + c] += knotted;
     }
-    seen.set(c, moments[c * m.count] - own - plan.middle[c]);
-    const S past = w * (theirs[c * m.count] - from.only(kind, w));
-    seen.set(columns + c, beyond[c] - past - plan.middle[columns + c]);
-    for (int l = 1; l <= plan.order; ++l) {
-      S sum{};
-      for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
-        add(sum, all(m.factor[e]), powers.of[e] * moments[c * m.count + e]);
+  }
+  for (int k = 0; k < plan.seen; ++k) seen.set(k, sums[k] - plan.middle[k]);
+}
+
+/// Sums over pairs of another bond of each end of the powers of the cosine between them, around
+/// the axis.
+template <class S>
+MLCORE_LANES void look_across(const BondPlan& plan, const BondJob& job, std::int64_t block,
+                              S* sums) {
+  const Axis<S> axis(job, block);
+  for (int k = 0; k < plan.across; ++k) sums[k] = S{};
+  for (int b = 0; b < axis.there.most; ++b) {
+    const Other<S> two = axis.far(plan, job, b);
+    for (int a = 0; a < axis.here.most; ++a) {
+      const Other<S> one = axis.own(plan, job, a);
+      const S dot =
+          one.unit[0] * two.unit[0] + one.unit[1] * two.unit[1] + one.unit[2] * two.unit[2];
+      const S turn = (dot + one.cosine * two.cosine) * (one.inverse * two.inverse);
+      const S both = one.weight * two.weight;
+      for (int c = 0; c < plan.species; ++c) {
+        S power = one.to.only(c, two.to.only(c, both));
+        for (int l = 0; l < plan.turns; ++l) {
+          power = power * turn;
+          sums[l * plan.species + c] += power;
+        }
       }
-      cosine.set((l - 1) * columns + c, sum);
-      const int k = (l + 1) * columns + c;
-      seen.set(k, sum - own - plan.middle[k]);
     }
   }
 }
@@ -320,22 +349,14 @@ void around(const BondPlan& plan, const BondJob& job, std::int64_t block) {
 template <class S>
 struct Radial {
   S value[kMostRadial], slope[kMostRadial];
-  inline __attribute__((always_inline)) Radial(int count, const S& part, bool slopes) {
-    S sine, cosine;
-    sine_cosine(choose(value_of(part) < 1.0, part, constant<S>(1.0)) * kHalfPi, sine, cosine);
-    const S one = 1.0 - 2.0 * (sine * sine), first = 2.0 * (sine * cosine);
-    const S square = 1.0 - part * part;
-    const S inside = choose(value_of(square) > 0.0, square, S{});
-    const S rim = inside * inside, whole = rim * inside;
-    S c = constant<S>(1.0), s{}, before = one, past = -first;  // cos, sin of a and a - 1 times
-    for (int a = 0; a < count; ++a) {
-      value[a] = c * whole;
-      if (slopes) slope[a] = -(2 * kHalfPi * a) * (s * whole) - 6.0 * (part * (rim * c));
-      const S next = 2.0 * (one * c) - before, ahead = 2.0 * (one * s) - past;
-      before = c;
-      past = s;
-      c = next;
-      s = ahead;
+  inline __attribute__((always_inline)) Radial(const BondPlan& plan, const S& part, const S& w,
+                                               const S& fall) {
+    const S y = exponential(plan.decay * (1.0 - part));
+    S power = constant<S>(1.0);
+    for (int a = 0; a < plan.radial; ++a) {
+      value[a] = w * power;
+      slope[a] = (fall - (a * plan.decay) * w) * power;
+      power = power * y;
     }
   }
 };
@@ -371,71 +392,60 @@ struct Contraction {
   }
 };
 
-/// How the other bonds of both ends are turned against each other, and the same bond seen from
-/// there.
-template <class S>
-struct Surroundings {
-  S own[kMostSeen], other[kMostSeen], across[2 * kMostSeen];
-  inline __attribute__((always_inline)) Surroundings(const BondPlan& plan, const BondJob& job,
-                                                     std::int64_t block) {
-    const Monomials& m = plan.monomials;
-    const std::int32_t* atoms = job.i + block * kLanes;
-    const std::int32_t* others = job.j + block * kLanes;
-    const std::int32_t* back = job.back + block * kLanes;
-    const int columns = plan.columns, shells = plan.shells;
-    const auto seen = Entries<S>::of(job.around, block, plan.seen);
-    const Elsewhere<S> there(job.around, back, plan.seen);
-    for (int k = 0; k < plan.seen; ++k) {
-      own[k] = seen[k];
-      other[k] = there[k];
+constexpr int kMostFactors = 1 + 3 * kMostSeen;
+
+/// All of m contracted; slopes by the factors are added.
+template <bool kGradient, class S, int kRadial>
+MLCORE_LANES void contract(const BondPlan& plan, Contraction<S, kRadial>& made, const S* factors,
+                           Doubles weight, S* by_factors) {
+  for (int x = 0; x < plan.terms; ++x) {
+    const std::int16_t* f = plan.products[x].factors;
+    const S a = factors[f[0]];
+    if (f[1] == 0) {
+      const S by = made.template term<kGradient>(x, a, weight);
+      if constexpr (kGradient) by_factors[f[0]] += by;
+      continue;
     }
-    const Kinds from(plan, job, atoms), to(plan, job, others);
-    const OfAtoms<S> mine(job.moments, atoms, columns * m.count);
-    const OfAtoms<S> theirs(job.moments, others, columns * m.count);
-    const auto shell = Entries<S>::of(job.shell, block, shells);
-    const auto cosine = Entries<S>::of(job.cosine, block, plan.order * columns);
-    const Elsewhere<S> facing(job.cosine, back, plan.order * columns);
-    for (int c = 0; c < columns; ++c) {
-      const S w = shell[c % shells];
-      const S left = from.only(c / shells, w), right = to.only(c / shells, w);
-      for (int l = 1; l <= plan.order; ++l) {
-        const int k = (l - 1) * columns + c;
-        S every{};
-        for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
-          add(every, all(m.factor[e]), mine[c * m.count + e] * theirs[c * m.count + e]);
-        }
-        const S shared = left * (cosine[k] - right) + right * facing[k];
-        across[k] = l % 2 == 0 ? every - shared : every + shared;
+    const S b = factors[f[1]], ab = a * b;
+    if (f[2] == 0) {
+      const S by = made.template term<kGradient>(x, ab, weight);
+      if constexpr (kGradient) {
+        add(by_factors[f[0]], by, b);
+        add(by_factors[f[1]], by, a);
       }
+      continue;
     }
-    const auto leaning = Entries<S>::of(job.leaning, block, plan.leaning);
-    const Elsewhere<S> back_leaning(job.leaning, back, plan.leaning);
-    const int inner = m.first[plan.order] - 1;
-    for (int c = 0; c < columns; ++c) {
-      for (int l = 1; l < plan.order; ++l) {
-        S sum{};
-        for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
-          const int k = c * inner + e - 1;
-          add(sum, all(m.factor[e]), leaning[k] * back_leaning[k]);
-        }
-        across[(plan.order + l - 1) * columns + c] = sum;
-      }
+    const S c = factors[f[2]];
+    const S by = made.template term<kGradient>(x, ab * c, weight);
+    if constexpr (kGradient) {
+      const S rest = by * c;
+      add(by_factors[f[0]], rest, b);
+      add(by_factors[f[1]], rest, a);
+      add(by_factors[f[2]], by, ab);
     }
   }
-};
+}
 
 template <class S, bool kGradient, int kRadial>
 void energies(const BondPlan& plan, const BondJob& job, std::int64_t block, double* grown) {
-  const int seen = plan.seen, pairs = seen * (seen + 1) / 2, turned = plan.across;
-  const Surroundings<S> s(plan, job, block);
-  const Radial<S> radial(plan.radial, Entries<S>::of(job.length, block, 2)[0], kGradient);
+  const int seen = plan.seen, turned = plan.across;
+  S factors[kMostFactors], by[kMostFactors];
+  const auto own = Entries<S>::of(job.around, block, seen);
+  const Elsewhere<S> other(job.around, job.back + block * kLanes, seen);
+  factors[0] = constant<S>(1.0);
+  for (int k = 0; k < seen; ++k) {
+    factors[1 + k] = own[k];
+    factors[1 + seen + k] = other[k];
+  }
+  look_across(plan, job, block, factors + 1 + 2 * seen);
+  for (int k = 0; k < 1 + 2 * seen + turned; ++k) by[k] = S{};
+  const auto counted = Entries<S>::of(job.counted, block, 2);
+  const Radial<S> radial(plan, Entries<S>::of(job.length, block, 2)[0], counted[0], counted[1]);
   Doubles weight;
   for (int lane = 0; lane < kLanes; ++lane)
     weight[lane] = job.weights[job.i[block * kLanes + lane]];
   const Kinds from(plan, job, job.i + block * kLanes), to(plan, job, job.j + block * kLanes);
-  S energy{}, by_length{}, by_own[kMostSeen], by_other[kMostSeen], by_across[2 * kMostSeen];
-  for (int k = 0; k < seen; ++k) by_own[k] = by_other[k] = S{};
-  for (int k = 0; k < turned; ++k) by_across[k] = S{};
+  S energy{}, by_length{};
   for (int kind = 0; kind < plan.species * plan.species; ++kind) {
     const Longs here =
         from.one ? Longs{} - 1
@@ -451,26 +461,7 @@ void energies(const BondPlan& plan, const BondJob& job, std::int64_t block, doub
                                  plan.radial,
                                  t,
                                  {}};
-    made.template term<kGradient>(0, constant<S>(1.0), weight);
-    for (int k = 0; k < seen; ++k) {
-      by_own[k] += made.template term<kGradient>(1 + k, s.own[k], weight);
-    }
-    int x = 1 + seen;
-    for (int a = 0; a < seen; ++a) {
-      S sum{};
-      for (int b = a; b < seen; ++b, ++x) {
-        const S one = made.template term<kGradient>(x, s.own[a] * s.own[b], weight);
-        const S two = made.template term<kGradient>(x + pairs, s.own[a] * s.other[b], weight);
-        if constexpr (!kGradient) continue;
-        sum += one * s.own[b] + two * s.other[b];
-        by_own[b] += one * s.own[a];
-        by_other[b] += two * s.own[a];
-      }
-      by_own[a] += sum;
-    }
-    for (int k = 0; k < turned; ++k) {
-      by_across[k] += made.template term<kGradient>(1 + seen + 2 * pairs + k, s.across[k], weight);
-    }
+    contract<kGradient>(plan, made, factors, weight, by);
     for (int a = 0; a < plan.radial; ++a) {
       energy += t[a] * made.by_t[a];
       if constexpr (kGradient) {
@@ -485,121 +476,139 @@ void energies(const BondPlan& plan, const BondJob& job, std::int64_t block, doub
     const auto to_own = Entries<S>::of(job.by_own, block, seen);
     const auto to_other = Entries<S>::of(job.by_other, block, seen);
     const auto to_across = Entries<S>::of(job.by_across, block, turned);
-    for (int k = 0; k < seen; ++k) to_own.set(k, by_own[k] * weight);
-    for (int k = 0; k < seen; ++k) to_other.set(k, by_other[k] * weight);
-    for (int k = 0; k < turned; ++k) to_across.set(k, by_across[k] * weight);
+    for (int k = 0; k < seen; ++k) to_own.set(k, by[1 + k] * weight);
+    for (int k = 0; k < seen; ++k) to_other.set(k, by[1 + seen + k] * weight);
+    for (int k = 0; k < turned; ++k) to_across.set(k, by[1 + 2 * seen + k] * weight);
   }
 }
 
 // --------------------------------------------------------------------------------------- slopes
 
-/// Adds what the other end says; what is left of slopes by cosines are those by all bonds of i.
+/// Adds what the other end says.
 template <class S>
 void gather(const BondPlan& plan, const BondJob& job, std::int64_t block) {
   const std::int32_t* back = job.back + block * kLanes;
-  const int columns = plan.columns, turned = plan.order * columns;
   const auto own = Entries<S>::of(job.by_own, block, plan.seen);
   const Elsewhere<S> other(job.by_other, back, plan.seen);
   const auto across = Entries<S>::of(job.by_across, block, plan.across);
   const Elsewhere<S> facing(job.by_across, back, plan.across);
-  const auto both = Entries<S>::of(job.by_both, block, turned);
-  const auto shell = Entries<S>::of(job.shell, block, plan.shells);
-  const Kinds from(plan, job, job.i + block * kLanes);
+  const auto both = Entries<S>::of(job.by_both, block, plan.across);
   for (int k = 0; k < plan.seen; ++k) own.set(k, own[k] + other[k]);
-  for (int k = 0; k < turned; ++k) {
-    const int c = k % columns, l = k / columns + 1;
-    const S sum = across[k] + facing[k];
-    both.set(k, sum);
-    const S shared = sum * from.only(c / plan.shells, shell[c % plan.shells]);
-    const S before = own[2 * columns + k];
-    own.set(2 * columns + k, l % 2 == 0 ? before - shared : before + shared);
-  }
-  const Monomials& m = plan.monomials;
-  const Elsewhere<S> leaning(job.leaning, back, plan.leaning);
-  const auto by_leaning = Entries<S>::of(job.by_leaning, block, plan.leaning);
-  const int inner = m.first[plan.order] - 1;
-  for (int c = 0; c < columns; ++c) {
-    for (int l = 1; l < plan.order; ++l) {
-      const int k = turned + (l - 1) * columns + c;
-      const S sum = across[k] + facing[k];
-      for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
-        by_leaning.set(c * inner + e - 1, sum * leaning[c * inner + e - 1] * m.factor[e]);
-      }
+  for (int k = 0; k < plan.across; ++k) both.set(k, across[k] + facing[k]);
+}
+
+/// Slopes by another bond's w, by the cosine to it, and by its direction.
+template <class S>
+struct ByOther {
+  S weight{}, cosine{}, unit[3]{};
+};
+
+template <class S>
+MLCORE_LANES void by_cosine(const BondPlan& plan, const Other<S>& other, const Entries<S>& by_seen,
+                            ByOther<S>& by) {
+  const int kinds = plan.species;
+  const S past = other.cosine - plan.knot;
+  const S bent = choose(value_of(past) > 0.0, past, S{});
+  for (int c = 0; c < kinds; ++c) {
+    S sum = by_seen[(plan.order + 2) * kinds + c] * (bent * bent);
+    S slope = 3.0 * sum, value = sum * bent;
+    S power = constant<S>(1.0);
+    for (int l = 1; l <= plan.order; ++l) {
+      const S known = by_seen[(l + 1) * kinds + c];
+      slope += static_cast<double>(l) * (known * power);
+      power = power * other.cosine;
+      value += known * power;
     }
+    by.weight += other.to.only(c, value);
+    by.cosine += other.to.only(c, slope) * other.weight;
   }
 }
 
 template <class S>
-void slopes(const BondPlan& plan, const BondJob& job, std::int64_t block) {
-  const Monomials& m = plan.monomials;
-  const std::int32_t* atoms = job.i + block * kLanes;
-  const std::int32_t* others = job.j + block * kLanes;
-  const std::int32_t* back = job.back + block * kLanes;
-  const int columns = plan.columns, shells = plan.shells, turned = plan.order * columns;
-  const auto unit = Entries<S>::of(job.unit, block, 3);
-  const Powers<S> powers(plan, unit);
-  const OfAtoms<S> moments(job.moments, atoms, columns * m.count);
-  const OfAtoms<S> theirs(job.moments, others, columns * m.count);
-  const OfAtoms<S> by_moments(job.by_moments, atoms, columns * m.count);
-  const OfAtoms<S> by_beyond(job.by_beyond, atoms, columns);
-  const Kinds from(plan, job, atoms), to(plan, job, others);
-  const auto shell = Entries<S>::of(job.shell, block, shells);
-  const auto own = Entries<S>::of(job.by_own, block, plan.seen);
-  const auto across = Entries<S>::of(job.by_across, block, plan.across);
-  const auto both = Entries<S>::of(job.by_both, block, turned);
-  const auto by_leaning = Entries<S>::of(job.by_leaning, block, plan.leaning);
-  const int inner = m.first[plan.order] - 1;
-  const auto cosine = Entries<S>::of(job.cosine, block, turned);
-  const Elsewhere<S> facing(job.cosine, back, turned);
-  S by_power[kMostMonomials], by_shell[kMostShells], by_unit[3] = {};
-  for (int e = 0; e < m.count; ++e) by_power[e] = S{};
-  for (int q = 0; q < shells; ++q) by_shell[q] = S{};
-  for (int c = 0; c < columns; ++c) {
-    const int q = c % shells;
-    const S w = shell[q], left = from.only(c / shells, w), right = to.only(c / shells, w);
-    // slopes by w as one of the bonds of i, and as the one whose end is looked from
-    S one = by_moments[c * m.count] - own[c], two{};
-    const S past = by_beyond[c] - own[columns + c];
-    by_shell[q] += past * (theirs[c * m.count] - left);
-    two -= past * w;
-    for (int l = 1; l <= plan.order; ++l) {
-      const int k = (l - 1) * columns + c;
-      const S sign = l % 2 == 0 ? across[k] : -across[k];
-      const S shared = both[k] * left;
-      one -= own[2 * columns + k] + (l % 2 == 0 ? shared : -shared);
-      one += sign * (left - facing[k]);
-      two -= sign * (cosine[k] - right);
-      for (int e = m.first[l]; e < m.first[l + 1]; ++e) {
-        one += by_moments[c * m.count + e] * powers.of[e];
-        by_power[e] += right * by_moments[c * m.count + e] +
-                       m.factor[e] * (own[2 * columns + k] * moments[c * m.count + e]);
+MLCORE_LANES void by_turn(const BondPlan& plan, const Other<S>& one, const Other<S>& two,
+                          const Entries<S>& by_both, ByOther<S>& by) {
+  const S dot = one.unit[0] * two.unit[0] + one.unit[1] * two.unit[1] + one.unit[2] * two.unit[2];
+  const S lifted = dot + one.cosine * two.cosine, inverse = one.inverse * two.inverse;
+  const S turn = lifted * inverse;
+  for (int c = 0; c < plan.species; ++c) {
+    S value{}, slope{}, power = constant<S>(1.0);
+    for (int l = 1; l <= plan.turns; ++l) {
+      const S known = by_both[(l - 1) * plan.species + c];
+      slope += static_cast<double>(l) * (known * power);
+      power = power * turn;
+      value += known * power;
+    }
+    const S theirs = one.to.only(c, two.to.only(c, two.weight));
+    by.weight += value * theirs;
+    const S by_turned = slope * theirs * one.weight;
+    by.cosine += by_turned * (two.cosine * inverse + lifted * (two.inverse * one.slope));
+    const S straight = by_turned * inverse;
+    for (int k = 0; k < 3; ++k) by.unit[k] += straight * two.unit[k];
+  }
+}
+
+/// What the bonds of a block ask of the others of the atoms they begin at.
+template <class S>
+void by_others(const BondPlan& plan, const BondJob& job, std::int64_t block) {
+  const Axis<S> axis(job, block);
+  const auto by_seen = Entries<S>::of(job.by_own, block, plan.seen);
+  const auto by_both = Entries<S>::of(job.by_both, block, plan.across);
+  S by_unit[3]{};
+  for (int a = 0; a < axis.here.most; ++a) {
+    const Other<S> one = axis.own(plan, job, a);
+    ByOther<S> by;
+    by_cosine(plan, one, by_seen, by);
+    for (int b = 0; b < axis.there.most; ++b) {
+      by_turn(plan, one, axis.far(plan, job, b), by_both, by);
+    }
+    for (int k = 0; k < 3; ++k) {
+      by_unit[k] += by.cosine * one.unit[k];
+      by.unit[k] += by.cosine * axis.unit[k];
+    }
+    const S told[4] = {by.unit[0], by.unit[1], by.unit[2], by.weight};
+    for (int k = 0; k < 4; ++k) {
+      double parts[kParts<S> * kLanes];
+      put(parts, told[k]);
+      for (int lane = 0; lane < kLanes; ++lane) {
+        if (a >= axis.here.count[lane]) continue;
+        const std::int32_t own = axis.here.own[lane], begin = axis.here.first[lane];
+        const std::int64_t at =
+            job.others[job.i[own]] + std::int64_t{own - begin} * axis.here.count[lane] + a;
+        for (int p = 0; p < kParts<S>; ++p) {
+          job.by_others[(at * 4 + k) * kParts<S> + p] = parts[p * kLanes + lane];
+        }
       }
     }
-    for (int e = 1; e <= inner; ++e) {
-      const S by = by_leaning[c * inner + e - 1];
-      one -= by * powers.of[e];
-      by_power[e] -= right * by;
-      for (int a = 0; a < 3; ++a) by_unit[a] += by * moments[c * m.count + m.more[e][a]];
-    }
-    by_shell[q] += to.only(c / shells, one) + from.only(c / shells, two);
   }
-  const S u[3] = {unit[0], unit[1], unit[2]};
-  for (int e = m.count - 1; e > 0; --e) {
-    by_unit[m.axis[e]] += by_power[e] * powers.of[m.less[e]];
-    by_power[m.less[e]] += by_power[e] * u[m.axis[e]];
+  const auto turned = Entries<S>::of(job.by_turned, block, 4);
+  for (int k = 0; k < 3; ++k) turned.set(k, by_unit[k]);
+  turned.set(3, S{});
+}
+
+template <class S>
+void slopes(const BondPlan& plan, const BondJob& job, std::int64_t block) {
+  const std::int32_t* atoms = job.i + block * kLanes;
+  const std::int32_t* others = job.j + block * kLanes;
+  const int kinds = plan.species;
+  const OfAtoms<S> theirs(job.count, others, kinds), by_count(job.by_count, atoms, kinds);
+  const OfAtoms<S> by_beyond(job.by_beyond, atoms, kinds);
+  const Kinds from(plan, job, atoms), to(plan, job, others);
+  const auto own = Entries<S>::of(job.by_own, block, plan.seen);
+  const auto turned = Entries<S>::of(job.by_turned, block, 4);
+  const auto counted = Entries<S>::of(job.counted, block, 2);
+  const S w = counted[0];
+  S by_weight = turned[3];
+  for (int c = 0; c < kinds; ++c) {
+    const S past = by_beyond[c] - own[kinds + c];
+    by_weight += to.only(c, by_count[c] - own[c]) + past * theirs[c];
+    by_weight -= from.only(c, 2.0 * (past * w));
   }
   const auto length = Entries<S>::of(job.length, block, 2);
-  const S part = length[0], inverse = length[1];
-  S by_part = Entries<S>::of(job.by_length, block, 1)[0];
-  S low = part * part * part, power = low * part;  // p^(e - 1), p^e
-  double exponent = 4;
-  for (int q = 0; q < shells; ++q) {
-    const S inside = choose(value_of(power) < 1.0, 1.0 - power, S{});
-    by_part -= (2 * exponent) * (by_shell[q] * (low * inside));
-    low = low * (power * power);
-    power = power * power * power;
-    exponent *= 3;
-  }
+  const S inverse = length[1];
+  const S by_part = Entries<S>::of(job.by_length, block, 1)[0] + by_weight * counted[1];
+  const auto unit = Entries<S>::of(job.unit, block, 3);
+  const S u[3] = {unit[0], unit[1], unit[2]};
+  const S by_unit[3] = {turned[0], turned[1], turned[2]};
   const S dot = by_unit[0] * u[0] + by_unit[1] * u[1] + by_unit[2] * u[2];
   const S pull = by_part * (1 / plan.reach);
   // so short that its inverse is taken as constant
@@ -612,141 +621,129 @@ void slopes(const BondPlan& plan, const BondJob& job, std::int64_t block) {
   }
 }
 
+/// kernel of each block, with derivatives where they are asked for.
+#define MLCORE_OVER_BLOCKS(kernel)                                            \
+  for (std::int64_t b = begin; b < end; ++b) {                                \
+    job.along ? kernel<Number>(plan, job, b) : kernel<Doubles>(plan, job, b); \
+  }
+
 }  // namespace
 
 int bond_lanes() { return kLanes; }
 
 void bond_geometry(const BondPlan& plan, const BondJob& job, std::int64_t begin, std::int64_t end) {
-  for (std::int64_t b = begin; b < end; ++b) {
-    job.along ? geometry<Number>(plan, job, b) : geometry<Doubles>(plan, job, b);
-  }
+  MLCORE_OVER_BLOCKS(geometry)
 }
 
-void bond_moments(const BondPlan& plan, const BondJob& job, std::int64_t begin, std::int64_t end) {
-  const int parts = job.along ? 2 : 1, count = plan.monomials.count;
-  const std::int64_t stride = static_cast<std::int64_t>(plan.columns) * count;
-  double value[kMostMonomials], tangent[kMostMonomials];
+void bond_count(const BondPlan& plan, const BondJob& job, std::int64_t begin, std::int64_t end) {
+  const int parts = job.along ? 2 : 1, kinds = plan.species;
   for (std::int64_t i = begin; i < end; ++i) {
-    double* to = job.moments + i * stride * parts;
-    for (std::int64_t k = 0; k < stride * parts; ++k) to[k] = 0;
+    double* to = job.count + i * kinds * parts;
+    for (int c = 0; c < kinds * parts; ++c) to[c] = 0;
     for (std::int64_t b = job.first[i]; b < job.first[i + 1]; ++b) {
-      monomials_of(plan, job, b, parts, value, tangent);
-      for (int q = 0; q < plan.shells; ++q) {
-        add_row(to + column_of(plan, job, job.j[b], q) * count, stride, parts, count,
-                scalar(job.shell, b, plan.shells, q, parts), value, tangent);
-      }
+      add_to(to + kind_of(plan, job, job.j[b]), kinds, parts, scalar(job.counted, b, 2, 0, parts));
     }
   }
 }
 
 void bond_beyond(const BondPlan& plan, const BondJob& job, std::int64_t begin, std::int64_t end) {
-  const int parts = job.along ? 2 : 1, count = plan.monomials.count, columns = plan.columns;
-  const std::int64_t stride = static_cast<std::int64_t>(columns) * count;
+  const int parts = job.along ? 2 : 1, kinds = plan.species;
   for (std::int64_t i = begin; i < end; ++i) {
-    double* to = job.beyond + i * columns * parts;
-    for (int c = 0; c < columns * parts; ++c) to[c] = 0;
+    double* to = job.beyond + i * kinds * parts;
+    for (int c = 0; c < kinds * parts; ++c) to[c] = 0;
+    const int mine = kind_of(plan, job, i);
     for (std::int64_t b = job.first[i]; b < job.first[i + 1]; ++b) {
-      const double* theirs = job.moments + job.j[b] * stride * parts;
-      for (int c = 0; c < columns; ++c) {
-        const int q = c % plan.shells;
-        const Scalar w = scalar(job.shell, b, plan.shells, q, parts);
-        const double mine = column_of(plan, job, i, q) == c ? 1.0 : 0.0;
-        const double rest = theirs[c * count] - mine * w.v;
-        to[c] += w.v * rest;
-        if (parts > 1) {
-          to[columns + c] += w.t * rest + w.v * (theirs[stride + c * count] - mine * w.t);
-        }
+      const double* theirs = job.count + job.j[b] * kinds * parts;
+      const Scalar w = scalar(job.counted, b, 2, 0, parts);
+      for (int c = 0; c < kinds; ++c) {
+        Scalar rest{theirs[c], parts > 1 ? theirs[kinds + c] : 0.0};
+        if (c == mine) rest = {rest.v - w.v, rest.t - w.t};
+        const Scalar ahead = product(w, rest);
+        double* at = job.ahead + ((b / kLanes * kinds + c) * parts) * kLanes + b % kLanes;
+        at[0] = ahead.v;
+        if (parts > 1) at[kLanes] = ahead.t;
+        add_to(to + c, kinds, parts, ahead);
       }
     }
   }
 }
 
 void bond_around(const BondPlan& plan, const BondJob& job, std::int64_t begin, std::int64_t end) {
-  for (std::int64_t b = begin; b < end; ++b) {
-    job.along ? around<Number>(plan, job, b) : around<Doubles>(plan, job, b);
-  }
+  MLCORE_OVER_BLOCKS(around)
 }
 
 void bond_energies(const BondPlan& plan, const BondJob& job, std::int64_t begin, std::int64_t end,
                    double* by_coefficients) {
   for (std::int64_t b = begin; b < end; ++b) {
-    const bool usual = plan.radial == 8;
+    const bool usual = plan.radial == 5;
     if (job.along) {
-      usual ? energies<Number, true, 8>(plan, job, b, by_coefficients)
+      usual ? energies<Number, true, 5>(plan, job, b, by_coefficients)
             : energies<Number, true, 0>(plan, job, b, by_coefficients);
     } else if (job.gradient) {
-      usual ? energies<Doubles, true, 8>(plan, job, b, by_coefficients)
+      usual ? energies<Doubles, true, 5>(plan, job, b, by_coefficients)
             : energies<Doubles, true, 0>(plan, job, b, by_coefficients);
     } else {
-      usual ? energies<Doubles, false, 8>(plan, job, b, nullptr)
+      usual ? energies<Doubles, false, 5>(plan, job, b, nullptr)
             : energies<Doubles, false, 0>(plan, job, b, nullptr);
     }
   }
 }
 
 void bond_gather(const BondPlan& plan, const BondJob& job, std::int64_t begin, std::int64_t end) {
-  for (std::int64_t b = begin; b < end; ++b) {
-    job.along ? gather<Number>(plan, job, b) : gather<Doubles>(plan, job, b);
-  }
+  MLCORE_OVER_BLOCKS(gather)
+}
+
+void bond_by_others(const BondPlan& plan, const BondJob& job, std::int64_t begin,
+                    std::int64_t end) {
+  MLCORE_OVER_BLOCKS(by_others)
 }
 
 void bond_by_beyond(const BondPlan& plan, const BondJob& job, std::int64_t begin,
                     std::int64_t end) {
-  const int parts = job.along ? 2 : 1, columns = plan.columns;
+  const int parts = job.along ? 2 : 1, kinds = plan.species;
   for (std::int64_t i = begin; i < end; ++i) {
-    double* to = job.by_beyond + i * columns * parts;
-    for (int c = 0; c < columns * parts; ++c) to[c] = 0;
-    for (std::int64_t b = job.first[i]; b < job.first[i + 1]; ++b) {
-      for (int c = 0; c < columns; ++c) {
-        const Scalar s = scalar(job.by_own, b, plan.seen, columns + c, parts);
-        to[c] += s.v;
-        if (parts > 1) to[columns + c] += s.t;
+    double* to = job.by_beyond + i * kinds * parts;
+    for (int c = 0; c < kinds * parts; ++c) to[c] = 0;
+    const std::int64_t first = job.first[i], count = job.first[i + 1] - first;
+    for (std::int64_t b = first; b < first + count; ++b) {
+      for (int c = 0; c < kinds; ++c) {
+        add_to(to + c, kinds, parts, scalar(job.by_own, b, plan.seen, kinds + c, parts));
+      }
+      // what the others of the atom ask of this one
+      for (std::int64_t e = first; e < first + count; ++e) {
+        if (e == b) continue;
+        const std::int64_t place = b - first - (b > e ? 1 : 0);
+        const double* asked =
+            job.by_others + (job.others[i] + (e - first) * (count - 1) + place) * 4 * parts;
+        double* at = job.by_turned + (b / kLanes * 4 * parts) * kLanes + b % kLanes;
+        for (int k = 0; k < 4 * parts; ++k) at[k * kLanes] += asked[k];
       }
     }
   }
 }
 
-void bond_by_moments(const BondPlan& plan, const BondJob& job, std::int64_t begin,
-                     std::int64_t end) {
-  const Monomials& m = plan.monomials;
-  const int parts = job.along ? 2 : 1, columns = plan.columns;
-  const std::int64_t stride = static_cast<std::int64_t>(columns) * m.count;
-  double value[kMostMonomials], tangent[kMostMonomials];
+void bond_by_count(const BondPlan& plan, const BondJob& job, std::int64_t begin, std::int64_t end) {
+  const int parts = job.along ? 2 : 1, kinds = plan.species;
   for (std::int64_t i = begin; i < end; ++i) {
-    double* to = job.by_moments + i * stride * parts;
-    for (std::int64_t k = 0; k < stride * parts; ++k) to[k] = 0;
+    double* to = job.by_count + i * kinds * parts;
+    for (int c = 0; c < kinds * parts; ++c) to[c] = 0;
     for (std::int64_t b = job.first[i]; b < job.first[i + 1]; ++b) {
-      monomials_of(plan, job, b, parts, value, tangent);
-      for (int c = 0; c < columns; ++c) {
-        double* row = to + c * m.count;
-        const double* theirs = job.moments + job.j[b] * stride * parts + c * m.count;
-        add_count(plan, job, b, c, parts, row, row + stride);
-        if (parts > 1) {
-          add_turned<true>(plan, job, b, c, value, tangent, theirs, theirs + stride, row,
-                           row + stride);
-        } else {
-          add_turned<false>(plan, job, b, c, value, nullptr, theirs, nullptr, row, nullptr);
-        }
-      }
-    }
-    // every monomial comes as often as its coefficient says
-    for (int p = 0; p < parts; ++p) {
-      for (int c = 0; c < columns; ++c) {
-        for (int e = 1; e < m.count; ++e) to[p * stride + c * m.count + e] *= m.factor[e];
-      }
-    }
-    for (std::int64_t b = job.first[i]; b < job.first[i + 1]; ++b) {
-      for (int c = 0; c < columns; ++c) {
-        add_leaning(plan, job, b, c, parts, to + c * m.count, to + stride + c * m.count);
+      const double* by_beyond = job.by_beyond + job.j[b] * kinds * parts;
+      const Scalar w = scalar(job.counted, b, 2, 0, parts);
+      for (int c = 0; c < kinds; ++c) {
+        add_to(to + c, kinds, parts, scalar(job.by_own, b, plan.seen, c, parts));
+        const Scalar there = scalar(job.by_own, job.back[b], plan.seen, kinds + c, parts);
+        const Scalar past{by_beyond[c] - there.v, parts > 1 ? by_beyond[kinds + c] - there.t : 0.0};
+        add_to(to + c, kinds, parts, product(past, w));
       }
     }
   }
 }
 
 void bond_slopes(const BondPlan& plan, const BondJob& job, std::int64_t begin, std::int64_t end) {
-  for (std::int64_t b = begin; b < end; ++b) {
-    job.along ? slopes<Number>(plan, job, b) : slopes<Doubles>(plan, job, b);
-  }
+  MLCORE_OVER_BLOCKS(slopes)
 }
+
+#undef MLCORE_OVER_BLOCKS
 
 }  // namespace mlcore::kernels::MLCORE_ISA

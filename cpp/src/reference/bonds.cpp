@@ -1,6 +1,8 @@
 #include "mlcore/reference/bonds.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 namespace mlcore::reference {
@@ -12,7 +14,7 @@ const Real kPi = std::acos(Real{-1});
 struct Bond {
   std::int64_t i, j;
   Real length, unit[3];
-  std::vector<Real> weight;  // w_q
+  Real weight;  // w
 };
 
 Real cosine(const Bond& a, const Bond& b) {
@@ -32,64 +34,75 @@ class Bonds {
 
   /// s of a bond.
   std::vector<Real> seen(const Bond& bond) const {
+    const std::int64_t kinds = basis_.species;
     std::vector<Real> s(bond_shape(basis_).seen);
-    for (std::int64_t k = 0; k < columns(); ++k) {
-      Real count = 0, beyond = 0;
-      std::vector<Real> turned(basis_.order);
-      for (const Bond& other : of_[bond.i]) {
-        if (&other == &bond) continue;
-        const Real w = weight(other, k), c = cosine(bond, other);
-        count += w;
-        for (std::int64_t l = 1; l <= basis_.order; ++l) turned[l - 1] += w * std::pow(c, l);
-        const Bond& back = facing(other);
-        for (const Bond& next : of_[other.j]) {
-          if (&next != &back) beyond += other.weight[k % basis_.shells] * weight(next, k);
-        }
-      }
-      s[k] = count - middle_(k);
-      s[columns() + k] = beyond - middle_(columns() + k);
+    for (const Bond& other : of_[bond.i]) {
+      if (&other == &bond) continue;
+      const std::int64_t k = species(other.j);
+      const Real c = cosine(bond, other), bent = std::max(Real{0}, c - basis_.knot);
+      s[k] += other.weight;
       for (std::int64_t l = 1; l <= basis_.order; ++l) {
-        const std::int64_t at = (l + 1) * columns() + k;
-        s[at] = turned[l - 1] - middle_(at);
+        s[(l + 1) * kinds + k] += other.weight * std::pow(c, l);
+      }
+      s[(basis_.order + 2) * kinds + k] += other.weight * bent * bent * bent;
+      const Bond& back = facing(other);
+      for (const Bond& next : of_[other.j]) {
+        if (&next != &back) s[kinds + species(next.j)] += other.weight * next.weight;
       }
     }
+    for (std::size_t k = 0; k < s.size(); ++k) s[k] -= middle_(static_cast<std::int64_t>(k));
     return s;
+  }
+
+  /// d of a bond.
+  std::vector<Real> turned(const Bond& bond) const {
+    const Bond& back = facing(bond);
+    std::vector<Real> d(basis_.turns * basis_.species);
+    for (const Bond& one : of_[bond.i]) {
+      for (const Bond& two : of_[bond.j]) {
+        if (&one == &bond || &two == &back || species(one.j) != species(two.j)) continue;
+        const Real a = cosine(one, bond), b = cosine(two, back);
+        const Real turn = (cosine(one, two) + a * b) / std::sqrt(sine(a) * sine(b));
+        for (std::int64_t l = 1; l <= basis_.turns; ++l) {
+          d[(l - 1) * basis_.species + species(one.j)] +=
+              one.weight * two.weight * std::pow(turn, l);
+        }
+      }
+    }
+    return d;
   }
 
   /// m of a bond.
   std::vector<Real> products(const Bond& bond) const {
-    const Bond& back = facing(bond);
-    const std::vector<Real> own = seen(bond), other = seen(back);
-    std::vector<Real> m{1};
-    m.insert(m.end(), own.begin(), own.end());
-    for (const std::vector<Real>* right : {&own, &other}) {
-      for (std::size_t a = 0; a < own.size(); ++a) {
-        for (std::size_t b = a; b < own.size(); ++b) m.push_back(own[a] * (*right)[b]);
-      }
+    const std::vector<Real> own = seen(bond), other = seen(facing(bond));
+    const std::size_t kinds = basis_.species;
+    std::vector<Factor> angles, counts, ends;
+    for (std::size_t k = 0; k < own.size(); ++k) {
+      const bool beyond = k >= kinds && k < 2 * kinds;
+      if (!beyond) angles.push_back({0, k, own[k]});
+      if (k < 2 * kinds) counts.push_back({0, k, own[k]});
+      if (k < kinds) ends.push_back({0, k, own[k]});
     }
-    for (std::int64_t l = 1; l <= basis_.order; ++l) {
-      for (std::int64_t k = 0; k < columns(); ++k) {
-        Real sum = 0;
-        for (const Bond& one : of_[bond.i]) {
-          for (const Bond& two : of_[bond.j]) {
-            if (&one == &bond || &two == &back) continue;
-            sum += weight(one, k) * weight(two, k) * std::pow(cosine(one, two), l);
-          }
-        }
-        m.push_back(sum);
-      }
+    for (std::size_t k = 0; k < 2 * kinds; ++k) {
+      counts.push_back({1, k, other[k]});
+      if (k < kinds) ends.push_back({1, k, other[k]});
     }
-    for (std::int64_t l = 1; l < basis_.order; ++l) {
-      for (std::int64_t k = 0; k < columns(); ++k) {
-        Real sum = 0;
-        for (const Bond& one : of_[bond.i]) {
-          for (const Bond& two : of_[bond.j]) {
-            if (&one == &bond || &two == &back) continue;
-            sum += weight(one, k) * weight(two, k) * std::pow(cosine(one, two), l) *
-                   cosine(one, bond) * cosine(two, back);
-          }
-        }
-        m.push_back(sum);
+    std::vector<Real> m;
+    for (int size = 0; size <= basis_.degree; ++size) {
+      each(angles, size, {}, [&](const Product& p) { m.push_back(value(p)); });
+    }
+    for (int size = 0; size <= 3; ++size) {
+      each(counts, size, {}, [&](const Product& p) {
+        const bool alone = std::all_of(
+            p.begin(), p.end(), [&](const Factor& f) { return f.end == 0 && f.place < kinds; });
+        if (first(p) && !(alone && size <= basis_.degree)) m.push_back(value(p));
+      });
+    }
+    for (Real d : turned(bond)) {
+      for (int size = 0; size <= 2; ++size) {
+        each(ends, size, {}, [&](const Product& p) {
+          if (first(p)) m.push_back(value(p) * d);
+        });
       }
     }
     return m;
@@ -100,14 +113,54 @@ class Bonds {
   }
 
  private:
-  std::int64_t columns() const { return basis_.species * basis_.shells; }
   std::int64_t species(std::int64_t i) const { return rows_.species.data ? rows_.species(i) : 0; }
-  Real weight(const Bond& bond, std::int64_t column) const {
-    return species(bond.j) == column / basis_.shells ? bond.weight[column % basis_.shells] : 0;
+
+  /// An entry of s of the bond (end 0) or of the bond from its other end (1).
+  struct Factor {
+    int end;
+    std::size_t place;
+    Real value;
+    std::pair<int, std::size_t> name() const { return {end, place}; }
+  };
+  using Product = std::vector<Factor>;
+
+  static Real value(const Product& product) {
+    Real made = 1;
+    for (const Factor& f : product) made *= f.value;
+    return made;
+  }
+
+  /// Calls with every product of so many factors.
+  template <class Call>
+  static void each(const std::vector<Factor>& factors, int size, Product product,
+                   const Call& call) {
+    if (static_cast<int>(product.size()) == size) return call(product);
+    for (const Factor& f : factors) {
+      if (!product.empty() && f.name() < product.back().name()) continue;
+      Product longer = product;
+      longer.push_back(f);
+      each(factors, size, longer, call);
+    }
+  }
+
+  /// Whether it comes before its mirror image.
+  static bool first(const Product& product) {
+    std::vector<std::pair<int, std::size_t>> names, images;
+    for (const Factor& f : product) {
+      names.push_back(f.name());
+      images.emplace_back(1 - f.end, f.place);
+    }
+    std::sort(images.begin(), images.end());
+    return names <= images;
+  }
+
+  static Real sine(Real cosine) {
+    const Real square = 1 - cosine * cosine;
+    return square < 0.1L ? 0.05L + 5 * square * square : square;
   }
 
   void add(std::int64_t i, std::int64_t e) {
-    Bond bond{i, rows_.columns(e), 0, {}, {}};
+    Bond bond{i, rows_.columns(e), 0, {}, 0};
     Real square = 0;
     for (int k = 0; k < 3; ++k) {
       bond.unit[k] = rows_.vectors(e, k);
@@ -119,10 +172,8 @@ class Bonds {
     bond.length = std::sqrt(square);
     if (bond.length >= basis_.reach) return;
     for (Real& u : bond.unit) u /= bond.length;
-    for (std::int64_t q = 0; q < basis_.shells; ++q) {
-      const Real rest = 1 - std::pow(bond.length / basis_.reach, 4 * std::pow(Real{3}, q));
-      bond.weight.push_back(rest * rest);
-    }
+    const Real fallen = (bond.length - basis_.inner) / (basis_.reach - basis_.inner);
+    bond.weight = fallen > 0 ? (1 + std::cos(kPi * fallen)) / 2 : 1;
     of_[i].push_back(bond);
   }
 
@@ -164,7 +215,7 @@ void bond_energies(const BondBasis& basis, View<const double, 2> coefficients,
           sum += coefficients(bonds.kind(bond) * basis.radial + a, static_cast<std::int64_t>(x)) *
                  m[x];
         }
-        energy += std::cos(static_cast<Real>(a) * kPi * p) * std::pow(1 - p * p, 3) * sum;
+        energy += bond.weight * std::exp(static_cast<Real>(a) * basis.decay * (1 - p)) * sum;
       }
     }
     energies(i) = static_cast<double>(energy);

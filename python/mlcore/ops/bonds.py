@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mlcore import _core
 from mlcore.arrays import Kind
-from mlcore.bonds import BondBasis
+from mlcore.bonds import BondBasis, core_of
 from mlcore.errors import InvalidArgument
 
 __all__ = ["bond_energies", "bond_forces"]
@@ -40,7 +40,7 @@ def bond_energies(
         InvalidArgument: a shape or dtype is wrong, a value is not finite, a pair is there once only.
     """
     given = _given(basis, coefficients, displacements, rows, middle, species)
-    energies: Tensor = _energies(*given, *_numbers(basis))
+    energies: Tensor = _energies(*given, *basis.numbers)
     return energies
 
 
@@ -58,13 +58,9 @@ def bond_forces(
     """
     given = _given(basis, coefficients, displacements, rows, middle, species)
     weights = displacements.new_ones(len(displacements))
-    slopes, _ = _gradient(weights, False, *given, *_numbers(basis))
+    slopes, _ = _gradient(weights, False, *given, *basis.numbers)
     forces: Tensor = -slopes
     return forces
-
-
-def _numbers(basis: BondBasis) -> tuple[float, int, int, int, int]:
-    return basis.reach, basis.species, basis.radial, basis.order, basis.shells
 
 
 def _given(
@@ -117,15 +113,15 @@ def _run(
     columns: Tensor,
     vectors: Tensor,
     species: Tensor,
-    numbers: tuple[float, int, int, int, int],
+    lengths: list[float],
+    counts: list[int],
     weights: Tensor | None = None,
     along: Tensor | None = None,
     wanted: tuple[bool, bool, bool] = (True, False, False),
 ) -> list[Tensor]:
     """Energies (n,), slopes by displacements (n, 3) and by coefficients, those that are wanted."""
-    reach, kinds, radial, order, shells = numbers
     kind = Kind.of(displacements)
-    core = _core.BondBasis(kinds, reach, radial, order, shells)
+    core = core_of(lengths, counts)
     rows = _core.BondRows(
         kind.take("rows: offsets", offsets, "int64"),
         kind.take("rows: neighbors", columns, "int32"),
@@ -162,11 +158,8 @@ def _energies(
     columns: Tensor,
     vectors: Tensor,
     species: Tensor,
-    reach: float,
-    kinds: int,
-    radial: int,
-    order: int,
-    shells: int,
+    lengths: list[float],
+    counts: list[int],
 ) -> Tensor:
     (energies,) = _run(
         displacements,
@@ -176,7 +169,8 @@ def _energies(
         columns,
         vectors,
         species,
-        (reach, kinds, radial, order, shells),
+        lengths,
+        counts,
     )
     return energies
 
@@ -190,11 +184,8 @@ def _(
     columns: Tensor,
     vectors: Tensor,
     species: Tensor,
-    reach: float,
-    kinds: int,
-    radial: int,
-    order: int,
-    shells: int,
+    lengths: list[float],
+    counts: list[int],
 ) -> Tensor:
     return displacements.new_empty(displacements.shape[0])
 
@@ -210,11 +201,8 @@ def _gradient(
     columns: Tensor,
     vectors: Tensor,
     species: Tensor,
-    reach: float,
-    kinds: int,
-    radial: int,
-    order: int,
-    shells: int,
+    lengths: list[float],
+    counts: list[int],
 ) -> tuple[Tensor, Tensor]:
     """Gradients of sum weights_i energies_i by displacements and, where wanted, coefficients."""
     made = _run(
@@ -225,7 +213,8 @@ def _gradient(
         columns,
         vectors,
         species,
-        (reach, kinds, radial, order, shells),
+        lengths,
+        counts,
         weights,
         wanted=(False, True, by_coefficients),
     )
@@ -243,11 +232,8 @@ def _(
     columns: Tensor,
     vectors: Tensor,
     species: Tensor,
-    reach: float,
-    kinds: int,
-    radial: int,
-    order: int,
-    shells: int,
+    lengths: list[float],
+    counts: list[int],
 ) -> tuple[Tensor, Tensor]:
     told = coefficients.shape if by_coefficients else (0,)
     return displacements.new_empty(displacements.shape), coefficients.new_empty(told)
@@ -264,11 +250,8 @@ def _second(
     columns: Tensor,
     vectors: Tensor,
     species: Tensor,
-    reach: float,
-    kinds: int,
-    radial: int,
-    order: int,
-    shells: int,
+    lengths: list[float],
+    counts: list[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of <along, slopes by displacements> by weights, displacements, coefficients."""
     energies, slopes, told = _run(
@@ -279,7 +262,8 @@ def _second(
         columns,
         vectors,
         species,
-        (reach, kinds, radial, order, shells),
+        lengths,
+        counts,
         weights,
         along,
         wanted=(True, True, True),
@@ -298,11 +282,8 @@ def _(
     columns: Tensor,
     vectors: Tensor,
     species: Tensor,
-    reach: float,
-    kinds: int,
-    radial: int,
-    order: int,
-    shells: int,
+    lengths: list[float],
+    counts: list[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
     return (
         weights.new_empty(weights.shape),
@@ -327,7 +308,7 @@ def _energies_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     _refuse(ctx.needs_input_grad[2:7])
     wanted = bool(ctx.needs_input_grad[1])
     slopes, told = _gradient(grad, wanted, *ctx.saved_tensors, *ctx.numbers)
-    return slopes, told if wanted else None, *[None] * 10
+    return slopes, told if wanted else None, *[None] * 7
 
 
 def _gradient_backward(ctx: Any, along: Tensor | None, told: Tensor | None) -> tuple[Any, ...]:
@@ -337,9 +318,9 @@ def _gradient_backward(ctx: Any, along: Tensor | None, told: Tensor | None) -> t
             "gradients by coefficients of bonds are differentiable no further"
         )
     if along is None:
-        return (None,) * 14
+        return (None,) * 11
     energies, slopes, grown = _second(along, *ctx.saved_tensors, *ctx.numbers)
-    return energies, None, slopes, grown, *[None] * 10
+    return energies, None, slopes, grown, *[None] * 7
 
 
 def _second_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:

@@ -187,7 +187,7 @@ Arrays difference(const Model& model, const System& system, const BondDirections
 
 struct Case {
   const char* name;
-  BondBasis basis;  // species, reach, radial, order, shells
+  BondBasis basis;  // species, reach, inner, radial, order, turns, degree, decay, knot
   int side;
   double spacing;
   bool periodic;
@@ -295,20 +295,21 @@ TEST_P(Bonds, EveryResultAloneIsTheSame) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Core, Bonds,
-                         testing::Values(Case{"usual", {1, 2.5, 8, 3, 2}, 3, 1.6, true},
-                                         Case{"two_species", {2, 2.2, 8, 3, 2}, 3, 1.5, true},
-                                         Case{"open", {1, 2.0, 8, 3, 2}, 4, 1.4, false},
-                                         Case{"odd_numbers", {1, 2.3, 5, 5, 3}, 3, 1.7, true},
-                                         Case{"least", {2, 2.2, 5, 1, 1}, 3, 1.6, true},
-                                         Case{"three_species", {3, 2.0, 3, 2, 1}, 3, 1.5, true},
-                                         Case{"most_radial", {1, 2.0, 64, 6, 4}, 2, 1.7, true},
-                                         Case{"itself", {1, 2.9, 8, 3, 2}, 1, 1.9, true},
-                                         Case{"two_and_images", {2, 3.1, 5, 3, 2}, 2, 1.5, true}),
-                         [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    Core, Bonds,
+    testing::Values(Case{"usual", {1, 2.5, 2.0}, 3, 1.6, true},
+                    Case{"two_species", {2, 2.2, 1.8}, 3, 1.5, true},
+                    Case{"open", {1, 2.0, 1.5}, 4, 1.4, false},
+                    Case{"odd_numbers", {1, 2.3, 0.0, 7, 5, 3, 2, 1.5, 0.1}, 3, 1.7, true},
+                    Case{"least", {2, 2.2, 1.0, 3, 1, 1, 1}, 3, 1.6, true},
+                    Case{"three_species", {3, 2.0, 1.7, 3, 2, 2, 2}, 3, 1.5, true},
+                    Case{"most", {1, 2.0, 0.5, 16, 6, 8, 3, 1.0, -1.0}, 2, 1.7, true},
+                    Case{"itself", {1, 2.9, 2.4}, 1, 1.9, true},
+                    Case{"two_and_images", {2, 3.1, 2.5, 4, 3, 4, 2}, 2, 1.5, true}),
+    [](const auto& info) { return std::string(info.param.name); });
 
 TEST(BondsOf, ManyAtomsOnManyThreads) {
-  const Model model({2, 2.0, 8, 3, 2});
+  const Model model({2, 2.0, 1.6});
   const System system(10, 1.5, 2.0, 2);
   const Directions directions(system);
   const Arrays one = evaluate(model, system, directions.weighted());
@@ -321,7 +322,7 @@ TEST(BondsOf, ManyAtomsOnManyThreads) {
 }
 
 TEST(BondsOf, NothingAndNobody) {
-  const Model model({1, 2, 8, 3, 2});
+  const Model model({1, 2, 1.7});
   const Arrays none = evaluate(model, System());
   EXPECT_EQ(largest(none.grown), 0);
   for (const System& apart : {two(2.0), two(7.0), System(1, 9, 2, 1)}) {
@@ -333,31 +334,32 @@ TEST(BondsOf, NothingAndNobody) {
 }
 
 TEST(BondsOf, ABondAlone) {
-  Model model({1, 2, 3, 2, 1});
+  Model model({1, 2, 1.5, 3, 2});
   std::fill(model.middle.begin(), model.middle.end(), 0.0);
-  for (double r : {0.5, 1.3, 1.99}) {
-    const double p = r / 2, pi = std::acos(-1.0);
+  for (double r : {0.5, 1.3, 1.6, 1.99}) {
+    const double fallen = std::max(r - 1.5, 0.0) / 0.5;
+    const double w = 0.5 + 0.5 * std::cos(std::acos(-1.0) * fallen);
     double want = 0;  // nothing is around: 1 is left of m
     for (int a = 0; a < 3; ++a) {
-      want += model.C[a * model.columns] * std::cos(a * pi * p) * std::pow(1 - p * p, 3);
+      want += model.C[a * model.columns] * w * std::exp(3 * a * (1 - r / 2));
     }
     for (double energy : evaluate(model, two(0, r)).energies) EXPECT_NEAR(energy, want, 1e-14);
   }
 }
 
 TEST(BondsOf, BothEndsSeeTheRim) {
-  const Model model({1, 2, 8, 3, 2});
+  const Model model({1, 2, 1.7});
   // by rounding within the reach from one end only
   System rim = two(2.0);
   rim.vectors[0] = std::nextafter(2.0, 0);
   const Arrays got = evaluate(model, rim);
   EXPECT_EQ(largest(got.energies), 0);
   EXPECT_EQ(largest(got.slopes), 0);
-  EXPECT_LT(largest(evaluate(model, two(2 - 1e-6)).energies), 1e-12);
+  EXPECT_LT(largest(evaluate(model, two(2 - 1e-7)).energies), 1e-11);
 }
 
 TEST(BondsOf, ShortBondsStayFinite) {
-  const Model model({1, 2, 8, 3, 2});
+  const Model model({1, 2, 1.7});
   for (double r : {0.0, 1e-200, 1e-9, 2e-3, 9e-3}) {
     const System close = two(0.6 * r, 0, 0.8 * r);
     const Arrays got = evaluate(model, close, Directions(close).both());
@@ -369,7 +371,7 @@ TEST(BondsOf, ShortBondsStayFinite) {
 
 /// An atom between two that nearly coincide.
 TEST(BondsOf, SlopesOfShortBonds) {
-  const Model model({1, 2, 8, 3, 2});
+  const Model model({1, 2, 1.7});
   System system;
   system.x = {0, 0, 0, 1.1, 0.2, 0, 1.102, 0.2, 0.001};
   system.species = {0, 0, 0};
@@ -401,10 +403,11 @@ TEST(BondsOf, SlopesOfShortBonds) {
 }
 
 TEST(BondsOf, Shapes) {
-  const auto shape = mlcore::bond_shape({2, 3.0, 8, 3, 2});
-  EXPECT_EQ(shape.rows, 32);
-  EXPECT_EQ(shape.seen, 20);
-  EXPECT_EQ(shape.columns, 1 + 20 + 420 + 20);
+  const auto shape = mlcore::bond_shape({1, 3.0, 2.0, 6});
+  EXPECT_EQ(shape.rows, 6);
+  EXPECT_EQ(shape.seen, 6);
+  // up to three of five, of four but n alone and mirror images, up to two of two
+  EXPECT_EQ(shape.columns, 56 + 15 + 5 * 4);
 }
 
 void expect_invalid(const std::string& what, const std::function<void()>& call) {
@@ -419,19 +422,31 @@ void expect_invalid(const std::string& what, const std::function<void()>& call) 
 TEST(BondsOf, ErrorsOfTheBasis) {
   const auto shape = [](BondBasis basis) { return [basis] { mlcore::bond_shape(basis); }; };
   for (double reach : {0.0, -1.0, double{NAN}, double{INFINITY}}) {
-    expect_invalid("reach must be a length", shape({1, reach, 8, 3, 2}));
+    expect_invalid("reach must be a length", shape({1, reach}));
   }
-  expect_invalid("species must lie in 1..", shape({0, 1, 8, 3, 2}));
-  expect_invalid("radial must lie in 1..64", shape({1, 1, 65, 3, 2}));
-  expect_invalid("radial must lie in 1..64", shape({1, 1, 0, 3, 2}));
-  expect_invalid("order must lie in 1..6", shape({1, 1, 8, 7, 2}));
-  expect_invalid("shells must lie in 1..4", shape({1, 1, 8, 3, 5}));
-  expect_invalid("species * shells * (order + 2) must be at most 128", shape({5, 1, 8, 5, 4}));
+  for (double inner : {-0.1, 1.0, double{NAN}}) {
+    expect_invalid("inner must be a length from 0 to below the reach, 1", shape({1, 1, inner}));
+  }
+  expect_invalid("species must lie in 1..16", shape({0, 1}));
+  expect_invalid("radial must lie in 1..16", shape({1, 1, 0, 17}));
+  expect_invalid("radial must lie in 1..16", shape({1, 1, 0, 0}));
+  expect_invalid("order must lie in 1..6", shape({1, 1, 0, 5, 7}));
+  expect_invalid("turns must lie in 1..8", shape({1, 1, 0, 5, 3, 9}));
+  expect_invalid("degree must lie in 1..3", shape({1, 1, 0, 5, 3, 5, 4}));
+  for (double decay : {0.0, 17.0, double{NAN}}) {
+    expect_invalid("decay must lie above 0 and up to 16", shape({1, 1, 0, 5, 3, 5, 3, decay}));
+  }
+  for (double knot : {-1.1, 1.0, double{NAN}}) {
+    expect_invalid("knot must lie in -1..1", shape({1, 1, 0, 5, 3, 5, 3, 3, knot}));
+  }
+  expect_invalid("species * (order + 3) must be at most 64", shape({12, 1}));
+  expect_invalid("species * turns must be at most 64", shape({9, 1, 0, 5, 3, 8, 1}));
+  expect_invalid("columns of coefficients, at most 4096", shape({8, 1}));
 }
 
 TEST(BondsOf, ErrorsNameTheArgument) {
   const auto run = [](const std::function<void(Model&, System&, Directions&)>& change) {
-    Model model({2, 2, 8, 3, 2});
+    Model model({2, 2, 1.6});
     System system(2, 1.2, 2.0, 2);
     Directions directions(system);
     change(model, system, directions);
@@ -468,7 +483,7 @@ TEST(BondsOf, ErrorsNameTheArgument) {
 }
 
 TEST(BondsOf, PairsAreThereOnce) {
-  const Model model({1, 2, 8, 3, 2});
+  const Model model({1, 2, 1.7});
   System twice = two(1.0);
   twice.offsets = {0, 2, 3};
   twice.columns = {1, 1, 0};
@@ -477,7 +492,7 @@ TEST(BondsOf, PairsAreThereOnce) {
 }
 
 TEST(BondsOf, ErrorsOfShapes) {
-  const Model model({2, 2, 8, 3, 2});
+  const Model model({2, 2, 1.6});
   const System system(2, 1.2, 2.0, 2);
   const Directions directions(system);
   struct Call {
@@ -497,10 +512,10 @@ TEST(BondsOf, ErrorsOfShapes) {
                              call.directions, call.results);
     };
   };
-  expect_invalid("coefficients must have the length 32 along axis 0, got 31",
+  expect_invalid("coefficients must have the length 20 along axis 0, got 19",
                  run([](Call& c) { --c.coefficients.shape[0]; }));
   expect_invalid("coefficients", run([](Call& c) { ++c.coefficients.shape[1]; }));
-  expect_invalid("middle must have the length 20", run([](Call& c) { --c.middle.shape[0]; }));
+  expect_invalid("middle must have the length 12", run([](Call& c) { --c.middle.shape[0]; }));
   expect_invalid("vectors must have the length", run([](Call& c) { --c.rows.columns.shape[0]; }));
   expect_invalid("vectors", run([](Call& c) { c.rows.vectors.shape[1] = 2; }));
   expect_invalid("species must have the length 8", run([](Call& c) { --c.rows.species.shape[0]; }));

@@ -12,11 +12,11 @@ from devices import device_named
 from mlcore import BondBasis, InvalidArgument
 from mlcore.neighbors import neighbor_csr
 from mlcore.ops import bond_energies, bond_forces
-from mlcore.ops.bonds import _given, _numbers
+from mlcore.ops.bonds import _given
 from test_bonds import CASES, DEVICES, SALT, SHEET, model, species_of
 from torch_ops import check_gradients, check_operator
 
-SMALL = BondBasis(2.0, radial=2, order=2, shells=1)
+SMALL = BondBasis(2.0, radial=2, order=2, turns=2, degree=2)
 FEW = SHEET[:7]
 FEW.pbc = False
 
@@ -77,7 +77,7 @@ def test_gradients_of_energies(device: str) -> None:
 
 
 def test_gradients_of_two_species() -> None:
-    basis = BondBasis(2.2, species=2, radial=9, order=3, shells=2)
+    basis = BondBasis(2.2, species=2, radial=6)
     C, u, *rest = inputs(basis, SALT)
     given = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(8, 3).requires_grad_()
     fixed = C.detach()
@@ -125,7 +125,7 @@ def test_a_loss_of_forces_trains_coefficients() -> None:
 
 def arguments(basis: BondBasis, atoms: Any) -> tuple[Any, ...]:
     C, u, *rest = inputs(basis, atoms)
-    return (*_given(basis, C, u, *rest), *_numbers(basis))
+    return (*_given(basis, C, u, *rest), *basis.numbers)
 
 
 @pytest.mark.parametrize("name", ["energies", "gradient", "second"])

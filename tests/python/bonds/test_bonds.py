@@ -35,12 +35,12 @@ LATTICE = [[2, 0.4, 0], [0, 2.1, 0.3], [0.5, 0, 2.2]]
 SKEW = Atoms("C2", [[0, 0, 0], [1.05, 0.8, 0.7]], cell=LATTICE, pbc=True)
 CASES: dict[str, tuple[BondBasis, Atoms]] = {
     "sheet": (BondBasis(2.0), SHEET),
-    "second neighbors": (BondBasis(2.7, radial=5, order=2, shells=3), SHEET),
+    "second neighbors": (BondBasis(2.7, inner=1.2, radial=7, order=2, turns=2), SHEET),
     "two species": (BondBasis(2.4, species=2), SALT),
-    "a molecule": (BondBasis(2.2, species=2, radial=12, order=1, shells=1), RING),
-    "high powers": (BondBasis(2.0, radial=3, order=6, shells=4), SHEET[:8]),
+    "a molecule": (BondBasis(2.2, species=2, radial=12, order=1, turns=1, degree=1), RING),
+    "high powers": (BondBasis(2.0, inner=0, radial=3, order=6, turns=8, knot=-1), SHEET[:8]),
     "images of one atom": (BondBasis(3.0), CHAIN),
-    "a cell below the reach": (BondBasis(2.6, order=5, shells=1), SKEW),
+    "a cell below the reach": (BondBasis(2.6, order=5, degree=2, decay=1.5, knot=0.2), SKEW),
 }
 
 
@@ -99,17 +99,27 @@ def test_forces_are_differences_of_the_formula(name: str, device: str) -> None:
 @given(
     n=st.integers(0, 12),
     species=st.integers(1, 3),
-    radial=st.integers(1, 20),
+    radial=st.integers(1, 16),
     order=st.integers(1, 4),
-    shells=st.integers(1, 3),
+    turns=st.integers(1, 4),
+    degree=st.integers(1, 3),
+    inner=st.floats(0, 1.45),
     pbc=st.tuples(st.booleans(), st.booleans(), st.booleans()),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_matches_reference(
-    n: int, species: int, radial: int, order: int, shells: int, pbc: Any, seed: int
+    n: int,
+    species: int,
+    radial: int,
+    order: int,
+    turns: int,
+    degree: int,
+    inner: float,
+    pbc: Any,
+    seed: int,
 ) -> None:
     rng = np.random.default_rng(seed)
-    basis = BondBasis(1.5, species, radial, order, shells)
+    basis = BondBasis(1.5, species, inner, radial, order, turns, degree)
     cell = np.diag(rng.uniform(1.5, 4, 3)) + rng.uniform(-0.3, 0.3, (3, 3))
     x, kinds = rng.uniform(0, 3, (n, 3)), rng.integers(0, species, n)
     apart = mlcore.neighbor_list("d", x, 1.5, cell, pbc)
@@ -220,8 +230,12 @@ def test_nobody_and_nothing_around(device: str) -> None:
 
 
 def test_shapes_and_copies() -> None:
-    basis = BondBasis(2.5, species=2, radial=5, order=2, shells=3)
-    assert basis.seen == 24 and basis.shape == (20, 1 + 24 + 24 * 25 + 18)
+    basis = BondBasis(2.5, species=2, radial=4, order=2, turns=3, degree=1)
+    names = list(formula.products(basis))
+    assert basis.seen == 10 and basis.shape == (16, len(names))
+    # 1, n, a of two kinds; up to three of eight n and b; up to two of four n, six times
+    assert len(names) == 9 + 82 + 6 * 9
+    assert BondBasis(2.0).inner == 1.7 and BondBasis(2.0, inner=0).inner == 0
     again = pickle.loads(pickle.dumps(basis))
     assert repr(again) == repr(basis) and again.shape == basis.shape
 
@@ -232,11 +246,17 @@ def test_shapes_and_copies() -> None:
         ({"reach": 0.0}, "reach"),
         ({"reach": np.inf}, "reach"),
         ({"species": 0}, "species"),
-        ({"radial": 65}, r"radial must lie in 1\.\.64"),
+        ({"radial": 17}, r"radial must lie in 1\.\.16"),
         ({"order": 7}, r"order must lie in 1\.\.6"),
         ({"order": 1.5}, "order"),
-        ({"shells": 5}, r"shells must lie in 1\.\.4"),
-        ({"species": 20}, "at most 128"),
+        ({"turns": 9}, r"turns must lie in 1\.\.8"),
+        ({"degree": 4}, r"degree must lie in 1\.\.3"),
+        ({"inner": 2.0}, "inner must be a length from 0 to below the reach"),
+        ({"inner": np.nan}, "inner"),
+        ({"decay": 17.0}, "decay"),
+        ({"knot": 1.0}, "knot"),
+        ({"species": 12}, "at most 64"),
+        ({"species": 8, "order": 5}, "columns of coefficients, at most 4096"),
     ],
 )
 def test_bases_out_of_range(options: dict[str, Any], message: str) -> None:
@@ -261,10 +281,10 @@ def test_errors(device: str) -> None:
         "species": species,
     }
     for change, message in (
-        ({"coefficients": C[:-1]}, "coefficients must have the length 32"),
+        ({"coefficients": C[:-1]}, "coefficients must have the length 20"),
         ({"coefficients": C[0]}, "coefficients"),
         ({"coefficients": wrong}, "coefficients must be finite"),
-        ({"middle": middle[1:]}, "middle must have the length 20"),
+        ({"middle": middle[1:]}, "middle must have the length 12"),
         ({"species": None}, "species are needed"),
         ({"species": species[1:]}, "species must have the shape"),
         ({"species": species + 1}, r"species must lie in 0\.\.1"),

@@ -312,7 +312,12 @@ def candidates(rng: np.random.Generator) -> Results:
 def bonds(rng: np.random.Generator) -> Results:
     species = int(rng.integers(1, 4))
     basis = mlcore.BondBasis(
-        rng.uniform(1, 2.5), species, *(int(rng.integers(1, most)) for most in (13, 5, 4))
+        rng.uniform(1, 2.5),
+        species,
+        rng.uniform(0, 0.99),
+        *(int(rng.integers(1, most)) for most in (13, 5, 5, 3)),
+        decay=rng.uniform(0.5, 4),
+        knot=rng.uniform(-1, 0.9),
     )
     n = size(rng, 60)
     x, edge = spread_out(rng, n, 1.0)

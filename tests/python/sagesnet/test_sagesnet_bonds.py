@@ -156,10 +156,10 @@ def test_no_bonds_no_kicks() -> None:
     with pytest.raises(InvalidArgument, match="correction"):
         AtomCells((6,), kicks=1, correction=False, variance=True)
     with pytest.raises(InvalidArgument, match="functions"):
-        AtomCells((1, 6), kicks=1).whiten([_sheet()])
+        AtomCells((1, 6, 8), kicks=1).whiten([_sheet()])
     with pytest.raises(InvalidArgument, match="states"):
-        AtomCells((6,), kicks=1, radial=2, order=1, shells=1).whiten([])
-    for name, wrong in (("reach", 0.0), ("radial", 0), ("order", 0), ("shells", 1.5)):
+        AtomCells((6,), kicks=1, radial=2, order=1, turns=1).whiten([])
+    for name, wrong in (("reach", 0.0), ("radial", 0), ("order", 0), ("turns", 1.5), ("inner", 2.5)):
         with pytest.raises(InvalidArgument, match=name):
             AtomCells((6,), kicks=1, **{name: wrong})  # type: ignore[arg-type]
 
@@ -215,7 +215,6 @@ def test_tersoff_is_learned_from_frames(runs: list[list[AtomState]], tmp_path: P
         kicks=4,
         correction=False,
         radial=6,
-        shells=1,
     )
     cells.whiten([known[0][0], known[1][20]])
     net: SagesNet[AtomState] = SagesNet(cells)

@@ -402,7 +402,7 @@ def test_a_step_s_length_must_be_known(made: Path) -> None:
 def test_bonds_are_prepared_by_the_runs(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (made / "bonds.toml").write_text(
         COPPER.replace(
-            "width = 8", "width = 8\nkicks = 1\nreach = 2.8\nradial = 2\norder = 1\nshells = 1"
+            "width = 8", "width = 8\nkicks = 1\nreach = 2.8\nradial = 2\norder = 1\nturns = 1"
         )
     )
     told = load_config(made / "bonds.toml")

@@ -207,7 +207,7 @@ def blind(sheets: list[Pairs]) -> SagesNet[AtomState]:
     """Bonds learned from the first sheet, doubts from two others, a band from two more."""
     torch.manual_seed(0)
     scales = Scales.of([run.states for run in sheets[0]], 10.0)
-    bonds = {"kicks": 2, "correction": False, "radial": 6, "order": 2, "shells": 1}
+    bonds = {"kicks": 2, "correction": False, "radial": 6, "order": 2, "turns": 2}
     cells = AtomCells((6,), 10.0, 4, 4, scales=scales, limit=40.0, even=True, **bonds)
     cells.whiten([run.states[0] for run in sheets[0][::3]])
     net = SagesNet(cells)

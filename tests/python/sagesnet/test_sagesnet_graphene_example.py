@@ -131,7 +131,7 @@ def test_yields_are_read_as_labels_are(example: Any, sample: Sample) -> None:
 def test_nets_with_bonds_pull_at_their_grips(example: Any, sample: Sample) -> None:
     (start,) = example.frames.states_of(sample.window(0, 1), example.frames.grid_of([sample]))
     torch.manual_seed(0)
-    bonds = {"kicks": 1, "correction": False, "radial": 3, "order": 1, "shells": 1}
+    bonds = {"kicks": 1, "correction": False, "radial": 3, "order": 1, "turns": 1}
     cells = AtomCells((6,), DT, channels=4, width=4, **bonds)
     torch.nn.init.normal_(cells.bonds.weight, std=0.01)
     pull = Pull(**sample.record["pull"])

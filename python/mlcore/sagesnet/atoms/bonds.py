@@ -81,6 +81,10 @@ class Rows:
     way: Tensor
     back: Tensor
 
+    def facing(self, values: Tensor) -> Tensor:
+        """(n, k, ..) of the same bonds, seen from their other ends."""
+        return values.flatten(0, 1)[self.back].view_as(values)
+
 
 def neighbours(state: AtomState, reach: float) -> Neighbours:
     """All atoms within ``reach`` A of each of the atoms, systems apart."""
@@ -126,9 +130,10 @@ class Bonds(nn.Module):
     Args:
         elements: how many kinds of atoms.
         reach: A, beyond which there is no bond.
+        inner: A, up to which a bond counts as a whole one; None: 0.85 of the reach.
         radial: functions of a bond's length.
         order: highest power of cosines.
-        shells: how many weights, as functions of their lengths, the bonds around have.
+        turns: highest power of the cosine by which bonds of both ends are turned.
 
     Raises:
         InvalidArgument: naming what is out of range.
@@ -140,15 +145,15 @@ class Bonds(nn.Module):
     def __init__(
         self,
         elements: int = 1,
-        reach: float = 2.1,
-        radial: int = 10,
+        reach: float = 2.0,
+        inner: float | None = None,
+        radial: int = 5,
         order: int = 3,
-        shells: int = 2,
+        turns: int = 5,
     ) -> None:
         super().__init__()
-        self.basis = BondBasis(reach, elements, radial, order, shells)
+        self.basis = BondBasis(reach, elements, inner, radial, order, turns)
         self.elements, self.reach = elements, self.basis.reach
-        self.monomials = [_monomials(total) for total in range(1, order + 1)]
         self.shape = self.basis.shape
         self.weight = nn.Parameter(torch.zeros(self.shape))
         size = self.weight.numel()
@@ -211,8 +216,9 @@ class Bonds(nn.Module):
             species.int(),
         )
 
-    def whiten(self, states: Iterable[AtomState], species: Tensor, floor: float = 1e-6) -> None:
-        """Measures weights by the forces they make in these states, so that all are learned alike.
+    def whiten(self, states: Iterable[AtomState], species: Tensor, floor: float = 1e-8) -> None:
+        """Measures weights by the forces they make in these states, in eV/A, so that all are learned
+        alike.
 
         Weights learned before keep their meaning only until then; call it before training.
 
@@ -227,7 +233,7 @@ class Bonds(nn.Module):
         if self.weight.numel() > _MOST:
             raise InvalidArgument(
                 f"the basis has {self.weight.numel()} functions, whitened are up to {_MOST}: take "
-                "fewer elements, radial, order or shells"
+                "fewer elements, radial, order or turns"
             )
         chosen = list(states)
         if not chosen:
@@ -237,12 +243,19 @@ class Bonds(nn.Module):
         generator, size = torch.Generator().manual_seed(0), self.weight.numel()
         probes = -(-_PROBES * size // len(chosen))
         gram = torch.zeros(size, size, dtype=torch.float64)
+        sizes = []
         for state in chosen:
             made = self._probed(state, species, probes, generator)
             gram += made.T @ made / made.square().sum()
-        values, vectors = torch.linalg.eigh(gram)
-        scale = (values.clamp(min=0) + floor * values.max()).rsqrt()
-        self.mixing = (vectors * scale).contiguous().to(self.weight.device)
+            # a probe adds up the squares of all components
+            components = max(3 * int(state.free.sum()), 1)
+            sizes.append(float(made.square().sum(dim=1).mean()) / components)
+        # functions differ by orders of magnitude
+        size = gram.diagonal()
+        own = torch.where(size > 0, size, torch.inf).rsqrt()
+        values, vectors = torch.linalg.eigh(own[:, None] * gram * own)
+        scale = (values.clamp(min=0) + floor * values.max()).rsqrt() * sum(sizes) ** -0.5
+        self.mixing = (own[:, None] * vectors * scale).contiguous().to(self.weight.device)
 
     def _middle(self, state: AtomState, species: Tensor) -> Tensor:
         """(s,) means over all bonds of what is around them."""
@@ -275,75 +288,49 @@ class Bonds(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(n, k, t) functions of lengths; (n, k, s) what is around this end, and the other end, of a
         bond; (n, k, a) how both are turned against each other."""
+        basis = self.basis
         squared = ways.square().sum(dim=-1, keepdim=True)
         inverse = squared.clamp(min=1e-4).rsqrt()
-        part = squared * inverse / self.reach
-        inside = (1 - part.square()).clamp(min=0)
-        waves = math.pi * torch.arange(self.basis.radial, dtype=ways.dtype, device=ways.device)
-        lengths = (part * waves).cos() * (inside * inside * inside)
+        length = squared * inverse
+        fallen = ((length - basis.inner) / (basis.reach - basis.inner)).clamp(0, 1)
+        weight = 0.5 + 0.5 * (math.pi * fallen).cos()
+        powers = torch.arange(basis.radial, dtype=ways.dtype, device=ways.device)
+        lengths = weight * (basis.decay * (1 - length / basis.reach) * powers).exp()
+        kinds = nn.functional.one_hot(species, self.elements).to(ways.dtype)
         if self.elements > 1:
-            pair = nn.functional.one_hot(
-                species[:, None] * self.elements + species[near.index], self.elements**2
-            )
-            lengths = (pair.to(ways.dtype)[..., None] * lengths[..., None, :]).flatten(2)
-        shells = self._shells(part, near, species)
-        seen, across = self._around(ways * inverse, shells, near)
+            pair = (kinds[:, None, :, None] * kinds[near.index][:, :, None]).flatten(2)
+            lengths = (pair[..., None] * lengths[..., None, :]).flatten(2)
+        sorted_ = weight * kinds[near.index]
+        seen, across = self._around(ways * inverse, weight, sorted_, near)
         seen = seen - self.middle
-        return lengths, seen, seen.flatten(0, 1)[near.back].view_as(seen), across
+        return lengths, seen, near.facing(seen), across
 
-    def _shells(self, part: Tensor, near: Rows, species: Tensor) -> Tensor:
-        """(n, k, q) weights of bonds, (n, k, 1) parts of the reach long, in the sums around."""
-        steps = torch.arange(self.basis.shells, dtype=part.dtype, device=part.device)
-        shells = (1 - part.clamp(max=1) ** (4 * 3**steps)).square()
-        if self.elements > 1:
-            kind = nn.functional.one_hot(species, self.elements).to(part.dtype)
-            shells = (kind[near.index][..., None] * shells[..., None, :]).flatten(2)
-        return shells
-
-    def _around(self, unit: Tensor, shells: Tensor, near: Rows) -> tuple[Tensor, Tensor]:
-        """(n, k, s) sums over the other bonds of i of their weights and powers of the cosine; and
-        (n, k, a) sums over pairs of another bond of i and one of j of powers of their cosine."""
-        facing = shells.flatten(0, 1)[near.back].view_as(shells)
-        count = shells.sum(dim=1)
-        total = count[:, None] - shells
-        alone = shells.view(*shells.shape[:2], self.elements, self.basis.shells).sum(dim=2)
-        alone = alone.repeat(1, 1, self.elements)
-        beyond = alone * (count[near.index] - facing)
-        sums = [total, beyond.sum(dim=1, keepdim=True) - beyond]
-        pairs, turned = [], shells.transpose(1, 2)
-        made = {(0, 0, 0): torch.ones_like(unit[..., 0])}
-        for block in self.monomials:
-            for e, axis, less in block:
-                made[e] = made[less] * unit[..., axis]
-            tensor = torch.stack([made[e] for e, _, _ in block], dim=-1)
-            weights = unit.new_tensor([_multinomial(e) for e, _, _ in block])
-            moments = torch.matmul(turned, tensor)
-            cosines = torch.matmul(tensor * weights, moments.transpose(1, 2))
-            # of the bond itself the cosine is 1
-            sums.append(cosines - shells)
-            # all pairs without those of the bond itself, seen from the other end as -u
-            back = cosines.flatten(0, 1)[near.back].view_as(cosines)
-            every = ((moments * weights)[:, None] * moments[near.index]).sum(dim=-1)
-            own = facing * (cosines - shells) + shells * back
-            pairs.append(every - own if sum(block[0][0]) % 2 == 0 else every + own)
-        return torch.cat(sums, dim=-1), torch.cat(pairs, dim=-1)
-
-
-_Exponents = tuple[int, int, int]
-
-
-def _monomials(total: int) -> list[tuple[_Exponents, int, _Exponents]]:
-    """Exponents of x, y, z of a degree; an axis and the exponents without it once."""
-    made = []
-    for a in range(total, -1, -1):
-        for b in range(total - a, -1, -1):
-            e = [a, b, total - a - b]
-            axis = next(k for k in range(3) if e[k])
-            less = [n - (k == axis) for k, n in enumerate(e)]
-            made.append(((e[0], e[1], e[2]), axis, (less[0], less[1], less[2])))
-    return made
-
-
-def _multinomial(e: _Exponents) -> float:
-    a, b, c = e
-    return math.factorial(a + b + c) / (math.factorial(a) * math.factorial(b) * math.factorial(c))
+    def _around(
+        self, unit: Tensor, weight: Tensor, sorted_: Tensor, near: Rows
+    ) -> tuple[Tensor, Tensor]:
+        """(n, k, s) sums over the other bonds of i; (n, k, a) over pairs of another one of i and one of
+        j. Weights (n, k, 1) of bonds, and (n, k, S) in the columns of the kinds they lead to."""
+        n, most = near.index.shape
+        others = 1 - torch.eye(most, dtype=unit.dtype, device=unit.device)
+        elsewhere = others[near.back.view(n, most) % most]  # (n, k, k), of the other end
+        cosines = unit @ unit.transpose(1, 2)
+        count = sorted_.sum(dim=1)
+        # what the other end counts but this atom, of every bond
+        past = weight * (elsewhere[:, :, None] @ sorted_[near.index]).squeeze(2)
+        shapes = [cosines**power for power in range(1, self.basis.order + 1)]
+        shapes.append((cosines - self.basis.knot).clamp(min=0) ** 3)
+        seen = [count[:, None] - sorted_, past.sum(dim=1, keepdim=True) - past]
+        seen += [(shape * others) @ sorted_ for shape in shapes]
+        # by how much bonds of both ends are turned: (n, k, k here, k there)
+        lean = 1 - cosines**2
+        sine = torch.where(lean < 0.1, 0.05 + 5 * lean**2, lean).rsqrt()
+        dots = torch.einsum("nax,nbcx->nbac", unit, unit[near.index])
+        facing, far = near.facing(cosines), near.facing(sine)
+        turn = (dots + cosines[..., None] * facing[:, :, None]) * sine[..., None] * far[:, :, None]
+        here = others[None, :, :, None] * sorted_[:, None]
+        there = elsewhere[..., None] * sorted_[near.index]
+        across = [
+            torch.einsum("nbac,nbas,nbcs->nbs", turn**power, here, there)
+            for power in range(1, self.basis.turns + 1)
+        ]
+        return torch.cat(seen, dim=-1), torch.cat(across, dim=-1)

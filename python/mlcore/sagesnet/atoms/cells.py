@@ -102,7 +102,7 @@ class AtomCells(Cells[AtomState]):
         dense: compute all cells of the box, not only those with atoms and their neighbours.
         margin: empty cells beyond an open axis of a box that is periodic along others.
         kicks: forces of bonds in a step; 0: atoms go straight.
-        reach, radial, order, shells: of the bonds; see `Bonds`.
+        reach, inner, radial, order, turns: of the bonds; see `Bonds`.
         correction: whether vectors of cells move atoms beyond that.
         even: whether in the loss systems count alike, however fast they change or err.
 
@@ -132,10 +132,11 @@ class AtomCells(Cells[AtomState]):
         dense: bool = False,
         margin: int = 4,
         kicks: int = 0,
-        reach: float = 2.1,
-        radial: int = 8,
+        reach: float = 2.0,
+        inner: float | None = None,
+        radial: int = 5,
         order: int = 3,
-        shells: int = 2,
+        turns: int = 5,
         correction: bool = True,
         even: bool = False,
     ) -> None:
@@ -160,9 +161,10 @@ class AtomCells(Cells[AtomState]):
             "margin": margin,
             "kicks": kicks,
             "reach": reach,
+            "inner": inner,
             "radial": radial,
             "order": order,
-            "shells": shells,
+            "turns": turns,
             "correction": correction,
             "even": even,
         }
@@ -178,7 +180,7 @@ class AtomCells(Cells[AtomState]):
             raise InvalidArgument(f"kicks must be a whole number from 0 on, got {kicks!r}")
         if variance and not correction:
             raise InvalidArgument("variance is read of vectors: it needs correction")
-        self.bonds = Bonds(len(elements), reach, radial, order, shells) if kicks else None
+        self.bonds = Bonds(len(elements), reach, inner, radial, order, turns) if kicks else None
         self.register_buffer("masses", torch.as_tensor(atomic_masses).float(), persistent=False)
         self.kicks, self.correction, self.even = kicks, correction, even
         self.thermostat: Thermostat | None = None

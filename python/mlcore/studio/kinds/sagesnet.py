@@ -29,7 +29,7 @@ from mlcore.studio.kinds.trained import (
 __all__ = ["SagesNetFit"]
 
 _MOST = {"channels": 512, "width": 1024, "lift_width": 1024, "layers": 16, "states": 256,
-         "waves": 32, "slots": 64, "radial": 64, "order": 8, "shells": 4, "kicks": 16,
+         "waves": 32, "slots": 64, "radial": 64, "order": 8, "turns": 8, "kicks": 16,
          "messages": 1024, "kernel": 5}  # fmt: skip
 """Sizes, at most: a config is checked by making its net."""
 _LEVELS, _SPACE = 6, 16
