@@ -98,6 +98,26 @@ class Server:
             self.kill()
 
 
+def process_of(task: str, other: int | None = None) -> int:
+    """Number of the process that runs a task, as soon as there is one, and another one than this."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+                mine = b"mlcore.studio.work" in words and task.encode() in words
+                if mine and entry.name != str(other):
+                    return int(entry.name)
+        time.sleep(0.05)
+    raise AssertionError("no process runs the task")
+
+
+def run_of(folder: Path, task: str) -> Path:
+    """What the command of a task has made."""
+    (run,) = folder.glob(f"users/*/tasks/{task}/run")
+    return run
+
+
 def until(browser: httpx.Client, task: str, *states: str, seconds: float = 120) -> dict[str, Any]:
     """The task, as soon as it is in one of these states."""
     end = time.monotonic() + seconds

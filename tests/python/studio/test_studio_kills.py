@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from server import Server, begun, until
+from server import Server, begun, process_of, run_of, until
 
 
 @pytest.fixture
@@ -27,21 +27,8 @@ def submitted(browser: httpx.Client, config: dict[str, Any]) -> str:
     return str(answer.json()["id"])
 
 
-def process_of(folder: Path, task: str) -> int:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"mlcore.studio.work" in words and task.encode() in words:
-                return int(entry.name)
-    raise AssertionError("no process runs the task")
-
-
 def points(folder: Path, task: str) -> list[Any]:
-    (run,) = folder.glob(f"users/*/tasks/{task}/run")
-    lines = (run / "history.jsonl").read_text().splitlines()
+    lines = (run_of(folder, task) / "history.jsonl").read_text().splitlines()
     return [(one["n"], one["point"], one["total"]) for one in map(json.loads, lines)]
 
 
@@ -49,12 +36,12 @@ def test_a_task_outlives_its_server(served: Server, long: dict[str, Any]) -> Non
     with served.browser() as browser:
         task = submitted(browser, long)
         before = begun(browser, task)
-    pid = process_of(served.folder, task)
+    pid = process_of(task)
     served.kill()
     time.sleep(1)
     served.start()
     with served.browser() as browser:
-        assert process_of(served.folder, task) == pid
+        assert process_of(task) == pid
         begun(browser, task, before["facts"]["evaluations"] + 1)
         browser.post(f"/api/tasks/{task}/cancel")
         until(browser, task, "cancelled")
@@ -68,7 +55,7 @@ def test_a_killed_worker_is_gone_on_with_to_the_same_history(
         until(browser, quiet, "done")
         task = submitted(browser, long | {"run": {"budget": 3000, "seed": 3}})
         begun(browser, task)
-        os.kill(process_of(served.folder, task), signal.SIGKILL)
+        os.kill(process_of(task), signal.SIGKILL)
         assert until(browser, task, "done", "failed")["state"] == "done"
     assert points(served.folder, task) == points(served.folder, quiet)
 
@@ -77,12 +64,12 @@ def test_a_killed_supervisor_is_followed_by_another(served: Server, long: dict[s
     with served.browser() as browser:
         task = submitted(browser, long)
         before = begun(browser, task)
-        pid, first = process_of(served.folder, task), served.supervisor()
+        pid, first = process_of(task), served.supervisor()
         assert first is not None
         os.kill(first, signal.SIGKILL)
         after = begun(browser, task, before["facts"]["evaluations"] + 500)
         assert served.supervisor() != first
-        assert process_of(served.folder, task) == pid
+        assert process_of(task) == pid
         assert after["state"] == "running"
         browser.post(f"/api/tasks/{task}/cancel")
         until(browser, task, "cancelled")
@@ -91,17 +78,10 @@ def test_a_killed_supervisor_is_followed_by_another(served: Server, long: dict[s
 def test_a_fit_that_is_killed_again_and_again_fails(served: Server, long: dict[str, Any]) -> None:
     with served.browser() as browser:
         task = submitted(browser, long)
+        process = None
         for _ in range(3):
-            until(browser, task, "running")
-            end = time.monotonic() + 30
-            while time.monotonic() < end:
-                try:
-                    os.kill(process_of(served.folder, task), signal.SIGKILL)
-                    break
-                except (AssertionError, ProcessLookupError):
-                    time.sleep(0.05)
-            until(browser, task, "queued", "failed", "running")
-            time.sleep(0.8)
+            process = process_of(task, other=process)
+            os.kill(process, signal.SIGKILL)
         told = until(browser, task, "failed")
         assert "killed" in told["error"]
         browser.post(f"/api/tasks/{task}/resume")

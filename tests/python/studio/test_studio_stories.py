@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from chromium import PATIENCE, soon
 from playwright.sync_api import Page, expect
-from server import Server, begun, until
+from server import Server, begun, process_of, run_of, until
 from studio_fits import DIAMOND, SILICON
 
 LONG = SILICON | {"run": {"budget": 2_000_000, "seed": 3}, "search": {"name": "cma"}}
@@ -33,6 +34,7 @@ class Returning(Server):
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, *words],
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
         self._answering()
@@ -61,23 +63,6 @@ def looked_at(page: Page, task: str) -> None:
     page.goto(f"/tasks/{task}")
     expect(page.locator("#state")).to_have_text("running")
     page.evaluate("window.stayed = true")
-
-
-def process_of(task: str) -> int:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"mlcore.studio.work" in words and task.encode() in words:
-                return int(entry.name)
-    raise AssertionError("no process runs the task")
-
-
-def run_of(studio: Server, task: str) -> Path:
-    (run,) = studio.folder.glob(f"users/*/tasks/{task}/run")
-    return run
 
 
 def test_a_page_outlives_its_server(studio: Returning, client: httpx.Client, page: Page) -> None:
@@ -114,10 +99,62 @@ def test_a_fit_of_two_objectives_shows_its_front(
     )
     told = until(client, task, "done", "failed")
     assert told["state"] == "done", told["error"]
-    front = json.loads((run_of(studio, task) / "result.json").read_text())["front"]
+    front = json.loads((run_of(studio.folder, task) / "result.json").read_text())["front"]
     assert len(front) > 1
     page.goto(f"/tasks/{task}")
     plot = "document.querySelector('#figure-front-1 .plot')"
     soon(page, f"({plot}?.data?.length ?? 0) > 1")
     drawn = page.evaluate(f"{plot}.data.map((one) => [one.name, [...one.x], [...one.y]])")
     assert any(len(x) == len(y) == len(front) for _, x, y in drawn), drawn
+
+
+def test_a_page_tells_that_its_fit_was_killed(
+    studio: Returning, client: httpx.Client, page: Page
+) -> None:
+    task = submitted(client, LONG)
+    begun(client, task)
+    looked_at(page, task)
+    state, line = page.locator("#state"), page.locator("#line")
+    first = process_of(task)
+    os.kill(first, signal.SIGKILL)
+    expect(page.get_by_text("Its process was killed once and started again.")).to_be_visible()
+    expect(state).to_have_text("running")
+    os.kill(process_of(task, other=first), signal.SIGKILL)
+    expect(state).to_have_text("failed")
+    expect(line).to_have_text("its process was killed")
+    expect(page.locator("#notes")).to_contain_text("The task is failed.")
+    page.get_by_role("button", name="Go on").click()
+    expect(state).to_have_text("running")
+    expect(page.get_by_text("Its process was killed once")).to_have_count(0)
+    told = client.get(f"/api/tasks/{task}").json()
+    begun(client, task, told["facts"]["evaluations"] + 50)
+    page.get_by_role("button", name="Cancel").click()
+    expect(state).to_have_text("cancelled")
+    assert page.evaluate("window.stayed") is True
+    lines = (run_of(studio.folder, task) / "history.jsonl").read_text().splitlines()
+    assert [json.loads(one)["n"] for one in lines] == list(range(len(lines)))
+
+
+def test_tasks_are_found_and_put_in_order(client: httpx.Client, page: Page) -> None:
+    for title in ("Copper", "Nickel, soft", "Argon", "Nickel, hard", "Nickel, cold"):
+        asked = {"kind": "forcefield", "title": title}
+        assert client.post("/api/tasks", json=asked).status_code == 201
+    page.goto("/")
+    titles = page.locator("#tasks tbody td:nth-child(2) a")
+    page.get_by_label("Search").press_sequentially("nickel")
+    page.keyboard.press("Enter")
+    expect(titles).to_have_text(["Nickel, cold", "Nickel, hard", "Nickel, soft"])
+    head = page.get_by_role("columnheader", name="Task")
+    for way, order in (
+        ("descending", ["Nickel, soft", "Nickel, hard", "Nickel, cold"]),
+        ("ascending", ["Nickel, cold", "Nickel, hard", "Nickel, soft"]),
+    ):
+        head.get_by_role("link").click()
+        expect(head).to_have_attribute("aria-sort", way)
+        expect(titles).to_have_text(order)
+    page.get_by_role("columnheader", name="Changed").get_by_role("link").click()
+    expect(titles).to_have_text(["Nickel, cold", "Nickel, hard", "Nickel, soft"])
+    expect(page.get_by_label("Search")).to_have_value("nickel")
+    page.get_by_label("Search").fill("unobtainium")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()

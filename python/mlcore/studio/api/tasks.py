@@ -82,6 +82,8 @@ class TaskTold(BaseModel):
     error: str
     parent: str | None
     summary: str
+    restarts: int
+    """How often its process was killed and started again since somebody last let it run."""
     waiting: int | None = None
     """Tasks before it, while it is queued."""
 

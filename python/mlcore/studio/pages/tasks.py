@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
+from pydantic import BeforeValidator
 
 from mlcore.studio.api.access import Me, Room, own_task
 from mlcore.studio.api.tasks import Sort, page, whole
@@ -15,6 +16,8 @@ from mlcore.studio.store import State
 
 router = APIRouter()
 _COUNT = 50
+AnyState = Annotated[State | None, BeforeValidator(lambda told: told or None)]
+"""Forms send what is not chosen as empty."""
 
 
 @router.get("/")
@@ -23,7 +26,7 @@ def dashboard(
     studio: Room,
     me: Me,
     search: Annotated[str, Query(max_length=200)] = "",
-    state: State | None = None,
+    state: AnyState = None,
     kind: Annotated[str, Query(max_length=40)] = "",
     sort: Sort = "changed",
     down: bool = True,

@@ -2,6 +2,8 @@
 import { ask, duration } from "/static/studio.js";
 
 const table = document.getElementById("tasks");
+// what is not chosen is empty
+const asked = new URLSearchParams([...new URLSearchParams(location.search)].filter(([, value]) => value));
 const busy = ["queued", "running", "pausing", "cancelling"];
 
 function show(row, task) {
@@ -16,7 +18,7 @@ async function refresh() {
   const rows = [...table.querySelectorAll("tr[data-task]")];
   if (!document.hidden && rows.some((row) => busy.includes(row.querySelector(".badge").textContent))) {
     try {
-      const found = await ask(`/tasks${location.search || "?count=50"}`);
+      const found = await ask(`/tasks?${asked}`);
       const known = new Map(found.tasks.map((task) => [task.id, task]));
       for (const row of rows) if (known.has(row.dataset.task)) show(row, known.get(row.dataset.task));
     } catch { /* the server is away; the next look may find it */ }

@@ -35,6 +35,8 @@ function show(now) {
   badge.className = `badge ${task.state}`;
   at("progress").value = task.progress;
   put(at("line"), task.error || (task.waiting ? `${task.waiting} before it` : task.line));
+  at("killed").hidden = !task.restarts;
+  put(at("killed"), task.restarts ? `Its process was killed ${task.restarts === 1 ? "once" : `${task.restarts} times`} and started again.` : "");
   put(at("fact-cpu"), duration(task.cpu_seconds));
   put(at("note-cpu"), task.seconds > 1 ? `${(task.cpu_seconds / task.seconds).toFixed(2)} cores busy` : "");
   put(at("fact-memory"), task.memory ? bytes(task.memory) : "none now");
