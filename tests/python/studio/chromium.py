@@ -6,16 +6,18 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-__all__ = ["PATIENCE", "launched", "looked_at", "settled", "soon"]
+__all__ = ["PATIENCE", "Clicks", "launched", "looked_at", "settled", "soon"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SIZE = {"width": 1280, "height": 800}
 PATIENCE = 120_000  # ms
+expect.set_options(timeout=PATIENCE)
 
 
 @contextlib.contextmanager
@@ -65,6 +67,24 @@ def looked_at(
     yield page
     context.close()
     assert not wrong, wrong
+
+
+class Clicks:
+    """What a person clicks on a page, counted."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.count = page, 0
+
+    def on(self, name: str, role: Literal["link", "button"] = "link") -> None:
+        self.count += 1
+        self.page.get_by_role(role, name=name).first.click()
+
+    def file(self, path: Path) -> None:
+        """Hand a file to the place where files are dropped."""
+        self.count += 1
+        with self.page.expect_file_chooser() as asked:
+            self.page.locator("#drop").click()
+        asked.value.set_files(path)
 
 
 def settled(page: Page, quiet: int = 200, most: int = 5000) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import resource
@@ -98,6 +99,21 @@ class Server:
             self.kill()
 
 
+def set_up(folder: Path, settings: str) -> Path:
+    """The folder of a studio that has these settings."""
+    folder.mkdir(exist_ok=True)
+    (folder / "studio.toml").write_text(settings)
+    return folder
+
+
+def submitted(browser: httpx.Client, config: dict[str, Any], engine: str = "serial") -> str:
+    """A fit that is to be run; its id."""
+    asked = {"kind": "forcefield", "config": config, "engine": engine, "submit": True}
+    answer = browser.post("/api/tasks", json=asked)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
 def process_of(task: str, other: int | None = None) -> int:
     """Number of the process that runs a task, as soon as there is one, and another one than this."""
     end = time.monotonic() + 120
@@ -116,6 +132,12 @@ def run_of(folder: Path, task: str) -> Path:
     """What the command of a task has made."""
     (run,) = folder.glob(f"users/*/tasks/{task}/run")
     return run
+
+
+def points(folder: Path, task: str) -> list[Any]:
+    """What a fit has evaluated: number, point and score."""
+    lines = (run_of(folder, task) / "history.jsonl").read_text().splitlines()
+    return [(one["n"], one["point"], one["total"]) for one in map(json.loads, lines)]
 
 
 def until(browser: httpx.Client, task: str, *states: str, seconds: float = 120) -> dict[str, Any]:

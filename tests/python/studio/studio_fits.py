@@ -25,6 +25,9 @@ SILICON: dict[str, Any] = {
 }
 """A fit of some seconds."""
 
+LONG = SILICON | {"run": {"budget": 2_000_000, "seed": 3}, "search": {"name": "cma"}}
+"""A fit of more than an hour."""
+
 
 def planted(
     store: Store,

@@ -27,7 +27,7 @@ from mlcore.studio.connections import Impatient
 from mlcore.studio.security import owner
 from mlcore.studio.settings import Limits, Settings
 from mlcore.studio.store import Store
-from server import Server
+from server import Server, set_up
 from upload_files import kept
 
 WRONG = "not the right words"
@@ -36,7 +36,7 @@ WRONG = "not the right words"
 def peopled(folder: Path) -> Path:
     """A studio of two people, made beforehand by somebody who lets others look into it."""
     folder.mkdir(mode=0o755)
-    (folder / "studio.toml").write_text("users = true\n")
+    set_up(folder, "users = true\n")
     accounts = Accounts(Store(folder), Limits())
     accounts.add("ada", PASSWORD, admin=True)
     accounts.add("ben", PASSWORD)

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from ase.calculators.singlepoint import SinglePointCalculator
+from chromium import settled, soon
 from mlcore.forcefield.structures import write_structures
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 from upload_files import copper
 
 ODD = 11
@@ -53,11 +54,12 @@ def test_a_file_is_dropped_and_its_odd_structure_is_looked_at(page: Page, tmp_pa
     shows(page, 1)
     page.get_by_role("button", name="Previous", exact=True).click()  # before the first: the last
     shows(page, ODD)
-    assert "0.400 Angstrom" in page.inner_text("#flags")
+    expect(page.locator("#flags")).to_contain_text("0.400 Angstrom")
     page.get_by_role("button", name="Next", exact=True).click()
     shows(page, 1)
-    atoms = "document.querySelector('#viewer .plot').data.find((t) => t.name === 'Cu').x.length"
-    assert page.evaluate(atoms) == 4
+    atoms = "document.querySelector('#viewer .plot')?.data?.find((t) => t.name === 'Cu')?.x.length"
+    soon(page, f"{atoms} === 4")
+    settled(page)
     clicked(page, page.locator("#figures .plot").first.locator(".scatterlayer .trace").nth(1))
     shows(page, ODD)
     page.get_by_role("button", name="odd 3", exact=True).click()

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
-from pathlib import Path
-from typing import Any
 
-import httpx
-import pytest
-from server import Server, begun, process_of, run_of, until
+from server import Server, begun, points, process_of, submitted, until
+from studio_fits import LONG
 
 
-@pytest.fixture
-def long(silicon: dict[str, Any]) -> dict[str, Any]:
-    """A fit of more than an hour."""
-    return silicon | {"run": {"budget": 2_000_000, "seed": 3}, "search": {"name": "cma"}}
-
-
-def submitted(browser: httpx.Client, config: dict[str, Any]) -> str:
-    asked = {"kind": "forcefield", "config": config, "submit": True, "engine": "serial"}
-    answer = browser.post("/api/tasks", json=asked)
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
-
-
-def points(folder: Path, task: str) -> list[Any]:
-    lines = (run_of(folder, task) / "history.jsonl").read_text().splitlines()
-    return [(one["n"], one["point"], one["total"]) for one in map(json.loads, lines)]
-
-
-def test_a_task_outlives_its_server(served: Server, long: dict[str, Any]) -> None:
+def test_a_task_outlives_its_server(served: Server) -> None:
     with served.browser() as browser:
-        task = submitted(browser, long)
+        task = submitted(browser, LONG)
         before = begun(browser, task)
     pid = process_of(task)
     served.kill()
@@ -47,22 +25,20 @@ def test_a_task_outlives_its_server(served: Server, long: dict[str, Any]) -> Non
         until(browser, task, "cancelled")
 
 
-def test_a_killed_worker_is_gone_on_with_to_the_same_history(
-    served: Server, long: dict[str, Any]
-) -> None:
+def test_a_killed_worker_is_gone_on_with_to_the_same_history(served: Server) -> None:
     with served.browser() as browser:
-        quiet = submitted(browser, long | {"run": {"budget": 3000, "seed": 3}})
+        quiet = submitted(browser, LONG | {"run": {"budget": 3000, "seed": 3}})
         until(browser, quiet, "done")
-        task = submitted(browser, long | {"run": {"budget": 3000, "seed": 3}})
+        task = submitted(browser, LONG | {"run": {"budget": 3000, "seed": 3}})
         begun(browser, task)
         os.kill(process_of(task), signal.SIGKILL)
         assert until(browser, task, "done", "failed")["state"] == "done"
     assert points(served.folder, task) == points(served.folder, quiet)
 
 
-def test_a_killed_supervisor_is_followed_by_another(served: Server, long: dict[str, Any]) -> None:
+def test_a_killed_supervisor_is_followed_by_another(served: Server) -> None:
     with served.browser() as browser:
-        task = submitted(browser, long)
+        task = submitted(browser, LONG)
         before = begun(browser, task)
         pid, first = process_of(task), served.supervisor()
         assert first is not None
@@ -75,9 +51,9 @@ def test_a_killed_supervisor_is_followed_by_another(served: Server, long: dict[s
         until(browser, task, "cancelled")
 
 
-def test_a_fit_that_is_killed_again_and_again_fails(served: Server, long: dict[str, Any]) -> None:
+def test_a_fit_that_is_killed_again_and_again_fails(served: Server) -> None:
     with served.browser() as browser:
-        task = submitted(browser, long)
+        task = submitted(browser, LONG)
         process = None
         for _ in range(3):
             process = process_of(task, other=process)

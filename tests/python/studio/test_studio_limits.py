@@ -19,6 +19,7 @@ from mlcore.studio.kinds.forcefield import ForceField
 from mlcore.studio.processes import TASK, Census, Used, killed, machine_bytes, share
 from mlcore.studio.settings import Limits, Settings
 from mlcore.studio.supervisor import OVER, Supervisor
+from server import run_of, set_up
 from upload_files import kept
 
 Until = Callable[..., dict[str, Any]]
@@ -28,12 +29,8 @@ MOST = 500 << 20
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Of a studio that allows tasks little memory."""
-    made = tmp_path / "studio"
-    made.mkdir()
-    (made / "studio.toml").write_text(
-        f'[engines.serial]\nname = "serial"\n[limits]\ntask_bytes = {MOST}\n'
-    )
-    return made
+    settings = f'[engines.serial]\nname = "serial"\n[limits]\ntask_bytes = {MOST}\n'
+    return set_up(tmp_path / "studio", settings)
 
 
 def greedy(browser: Browser, silicon: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +88,7 @@ def test_a_task_that_takes_too_much_memory_fails_and_keeps_its_history(
         "it took more than 524 MB of memory, the most the administrator allows a task"
     )
     assert (told["state"], told["memory"], Census()().get(task)) == ("failed", 0, None)
-    (run,) = folder.glob(f"users/*/tasks/{task}/run")
+    run = run_of(folder, task)
     history = (run / "history.jsonl").read_text().splitlines()
     assert json.loads(history[0])["n"] == 0 and told["facts"]["evaluations"] == len(history)
     # it goes on from there, and ends the same way
@@ -207,7 +204,7 @@ def test_another_program_is_asked_to_end_before_it_is_killed(
     program(ASKED)
     task = submitted(browser, silicon)
     supervise(browser, task, "running")
-    (run,) = folder.glob(f"users/*/tasks/{task}/run")
+    run = run_of(folder, task)
     end = time.monotonic() + 60
     while not (run / "ready").exists() and time.monotonic() < end:
         time.sleep(0.05)
@@ -277,7 +274,7 @@ def test_a_task_that_takes_too_long_is_asked_to_end(
         told = ended(browser, Supervisor(app.state.studio.store, hasty), task)
     assert told["state"] == "failed"
     assert told["error"] == "it took more than 1 s, the most the administrator allows a task"
-    (run,) = folder.glob(f"users/*/tasks/{task}/run")
+    run = run_of(folder, task)
     assert len((run / "history.jsonl").read_text().splitlines()) == told["facts"]["evaluations"] > 0
 
 

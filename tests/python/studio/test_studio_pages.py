@@ -17,7 +17,7 @@ from mlcore.studio.settings import Limits
 from mlcore.studio.store import Store
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, expect
-from server import Server, begun, until
+from server import Server, begun, run_of, until
 from studio_fits import SILICON, planted
 
 SIZES = ({"width": 1280, "height": 800}, {"width": 1440, "height": 900})
@@ -44,9 +44,8 @@ def filled(studio: Server, client: httpx.Client) -> dict[str, str]:
     until(client, done, "done")
     answer = client.post(f"/api/tasks/{done}/publish", json=PUBLISHED)
     assert answer.status_code == 201, answer.text
-    (run,) = studio.folder.glob(f"users/*/tasks/{done}/run")
     store = Store(studio.folder)
-    other = planted(store, "local", run)
+    other = planted(store, "local", run_of(studio.folder, done))
     store.close()
     return {"data": data, "draft": draft, "done": done, "other": other}
 
@@ -98,7 +97,7 @@ def test_pages_are_for_everybody(page: Page, filled: dict[str, str], name: str) 
     page.emulate_media(reduced_motion="reduce", color_scheme="light")
     page.goto(PAGES[name].format(**filled))
     if name in DRAWN:
-        expect(page.locator(".js-plotly-plot").first).to_be_attached(timeout=60_000)
+        expect(page.locator(".js-plotly-plot").first).to_be_attached()
     for_everybody(page)
 
 
@@ -127,7 +126,7 @@ def test_a_running_fit_is_for_everybody(page: Page, client: httpx.Client, runnin
     begun(client, running)
     page.emulate_media(reduced_motion="reduce")
     page.goto(f"/tasks/{running}")
-    expect(page.locator(".js-plotly-plot").first).to_be_attached(timeout=60_000)
+    expect(page.locator(".js-plotly-plot").first).to_be_attached()
     for_everybody(page)
     expect(page.locator("#state")).to_have_text("running")
 
@@ -172,7 +171,7 @@ def test_a_running_fit_stays_where_it_is(
     line = page.locator("#line")
     for _ in range(4):
         before = line.text_content() or ""
-        expect(line).not_to_have_text(before, timeout=60_000)
+        expect(line).not_to_have_text(before)
         page.wait_for_timeout(1500)
     assert page.locator("#state").text_content() == "running"
     moved = page.evaluate("window.moved")

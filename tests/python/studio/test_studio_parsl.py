@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from mlcore.studio.processes import Census, Used
+from server import points, set_up, submitted
 
 pytest.importorskip("parsl")
 
@@ -28,23 +28,7 @@ options = {chunk_seconds = 0.2, heartbeat = 1, lost_after = 4}
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Of a studio whose administrator has set up Parsl."""
-    made = tmp_path / "studio"
-    made.mkdir()
-    (made / "studio.toml").write_text(ENGINES)
-    return made
-
-
-def submitted(browser: httpx.Client, config: dict[str, Any], engine: str = "grid") -> str:
-    asked = {"kind": "forcefield", "config": config, "engine": engine, "submit": True}
-    answer = browser.post("/api/tasks", json=asked)
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
-
-
-def points(folder: Path, task: str) -> list[Any]:
-    (run,) = folder.glob(f"users/*/tasks/{task}/run")
-    lines = (run / "history.jsonl").read_text().splitlines()
-    return [(one["n"], one["point"], one["total"]) for one in map(json.loads, lines)]
+    return set_up(tmp_path / "studio", ENGINES)
 
 
 def programs(task: str) -> list[str]:
@@ -71,7 +55,7 @@ def test_parsl_finds_the_same_and_is_watched_paused_and_ended_as_a_whole(
     engines = {one["name"]: one for one in browser.get("/api/engines").json()}
     assert (engines["grid"]["kind"], engines["grid"]["workers"]) == ("parsl", 2)
     config = silicon | {"run": {"budget": 100_000, "seed": 4}, "search": {"name": "cma"}}
-    task = submitted(browser, config)
+    task = submitted(browser, config, "grid")
     told = evaluated(browser, supervise, task, 200)
     running = " ".join(programs(task))
     assert running.count("mlcore.parallel.child") == 2
@@ -89,7 +73,7 @@ def test_parsl_finds_the_same_and_is_watched_paused_and_ended_as_a_whole(
     browser.post(f"/api/tasks/{task}/cancel")
     supervise(browser, task, "cancelled")
     assert Census()().get(task) is None
-    alone = submitted(browser, config, "serial")
+    alone = submitted(browser, config)
     evaluated(browser, supervise, alone, len(before) + 50)
     browser.post(f"/api/tasks/{alone}/cancel")
     supervise(browser, alone, "cancelled")

@@ -23,7 +23,7 @@ from mlcore.studio.app import create
 from mlcore.studio.settings import Limits, Settings
 from mlcore.studio.store import User
 from mlcore.studio.uploads import Gate
-from server import Server
+from server import Server, set_up
 from upload_files import kept, left, sent
 
 CAP = 2 << 20
@@ -32,10 +32,7 @@ CAP = 2 << 20
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Of a studio whose files are small."""
-    made = tmp_path / "studio"
-    made.mkdir()
-    (made / "studio.toml").write_text(f"[limits]\nupload = {CAP}\n")
-    return made
+    return set_up(tmp_path / "studio", f"[limits]\nupload = {CAP}\n")
 
 
 def resident(pid: int) -> int:
@@ -124,6 +121,22 @@ def opened(served: Server) -> Iterator[Callable[..., socket.socket]]:
 HEAD = b'--edge\r\nContent-Disposition: form-data; name="files"; filename="a.json"\r\n\r\n'
 
 
+def half(served: Server, opened: Callable[..., socket.socket]) -> socket.socket:
+    """A connection on which half of a file has come, as it lies on the disk."""
+    line = opened(f"Content-Length: {CAP}")
+    line.sendall(HEAD + b"x" * (CAP // 2))
+    assert wait(lambda: len(parts(served.folder)) == 1)
+    return line
+
+
+def wait(what: Callable[[], bool]) -> bool:
+    """Until this is so; False: it does not become so."""
+    end = time.monotonic() + 60
+    while not what() and time.monotonic() < end:
+        time.sleep(0.05)
+    return what()
+
+
 def chunk(data: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
@@ -155,12 +168,7 @@ def test_a_stream_without_end_is_cut_off_at_the_limit(
 def test_what_a_killed_server_was_handed_is_thrown_away(
     served: Server, opened: Callable[..., socket.socket]
 ) -> None:
-    line = opened(f"Content-Length: {CAP}")
-    line.sendall(HEAD + b"x" * (CAP // 2))
-    end = time.monotonic() + 30
-    while not parts(served.folder) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert len(parts(served.folder)) == 1
+    half(served, opened)
     served.kill()
     assert len(parts(served.folder)) == 1
     served.start()
@@ -172,15 +180,8 @@ def test_what_a_killed_server_was_handed_is_thrown_away(
 def test_a_connection_that_ends_leaves_nothing(
     served: Server, opened: Callable[..., socket.socket]
 ) -> None:
-    line = opened(f"Content-Length: {CAP}")
-    line.sendall(HEAD + b"x" * (CAP // 2))
-    end = time.monotonic() + 30
-    while not parts(served.folder) and time.monotonic() < end:
-        time.sleep(0.05)
-    line.close()
-    while parts(served.folder) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert list(served.folder.glob("users/*/uploads/.*")) == []
+    half(served, opened).close()
+    assert wait(lambda: list(served.folder.glob("users/*/uploads/.*")) == [])
 
 
 def test_a_full_disk_met_by_an_upload_leaves_nothing_half_written(folder: Path) -> None:

@@ -8,20 +8,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
-from chromium import PATIENCE, soon
+from chromium import soon
 from playwright.sync_api import Page, expect
-from server import Server, begun, process_of, run_of, until
-from studio_fits import DIAMOND, SILICON
-
-LONG = SILICON | {"run": {"budget": 2_000_000, "seed": 3}, "search": {"name": "cma"}}
-"""A fit of more than an hour."""
+from server import Server, begun, points, process_of, run_of, set_up, submitted, until
+from studio_fits import DIAMOND, LONG, SILICON
 
 AWAY = "The server does not answer"
-expect.set_options(timeout=PATIENCE)
 
 
 class Returning(Server):
@@ -43,19 +38,9 @@ class Returning(Server):
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Returning]:
     """A fit that was killed is gone on with once."""
-    folder = tmp_path_factory.mktemp("module") / "studio"
-    folder.mkdir()
-    (folder / "studio.toml").write_text("restarts = 1\n")
-    made = Returning(folder)
+    made = Returning(set_up(tmp_path_factory.mktemp("module") / "studio", "restarts = 1\n"))
     yield made
     made.close()
-
-
-def submitted(client: httpx.Client, config: dict[str, Any]) -> str:
-    asked = {"kind": "forcefield", "config": config, "submit": True, "engine": "serial"}
-    answer = client.post("/api/tasks", json=asked)
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
 
 
 def looked_at(page: Page, task: str) -> None:
@@ -131,8 +116,8 @@ def test_a_page_tells_that_its_fit_was_killed(
     page.get_by_role("button", name="Cancel").click()
     expect(state).to_have_text("cancelled")
     assert page.evaluate("window.stayed") is True
-    lines = (run_of(studio.folder, task) / "history.jsonl").read_text().splitlines()
-    assert [json.loads(one)["n"] for one in lines] == list(range(len(lines)))
+    numbers = [one[0] for one in points(studio.folder, task)]
+    assert numbers == list(range(len(numbers)))
 
 
 def test_tasks_are_found_and_put_in_order(client: httpx.Client, page: Page) -> None:

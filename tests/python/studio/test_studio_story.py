@@ -16,12 +16,11 @@ from mlcore.studio.accounts import Accounts
 from mlcore.studio.settings import Limits
 from mlcore.studio.store import Store
 from playwright.sync_api import Page, expect
-from server import Server
+from server import Server, set_up
 
 PASSWORD = "correct horse battery"
 PEOPLE = ("ada", "ben")
-SOON, LONG = 60_000, 240_000  # ms
-expect.set_options(timeout=SOON)
+LONG = 240_000  # ms
 
 
 @pytest.fixture
@@ -40,8 +39,7 @@ def test_two_people_fit_silicon_at_once(folder: Path, structures: Path, tmp_path
     for name in PEOPLE:
         accounts.add(name, PASSWORD)
     store.close()
-    (folder / "studio.toml").write_text("slots = 2\n")
-    server = Server(folder)
+    server = Server(set_up(folder, "slots = 2\n"))
     try:
         with ThreadPoolExecutor(2) as pool:
             told = [
@@ -57,7 +55,6 @@ def test_two_people_fit_silicon_at_once(folder: Path, structures: Path, tmp_path
 def story(address: str, name: str, structures: Path, home: Path) -> None:
     home.mkdir()
     with launched() as chromium, looked_at(chromium, address, accept_downloads=True) as page:
-        page.set_default_timeout(SOON)
         let_in(page, name)
         made(page, name, structures)
         watched(page)
@@ -117,7 +114,7 @@ def stopped_and_begun_again(page: Page) -> None:
     expect(page.locator("#state")).to_have_text("done", timeout=LONG)
     for figure in ("Convergence", "Energ"):
         shown = page.locator("figure").filter(has_text=figure).first
-        expect(shown.locator(".js-plotly-plot")).to_be_visible(timeout=SOON)
+        expect(shown.locator(".js-plotly-plot")).to_be_visible()
 
 
 def taken_home(page: Page, home: Path) -> Path:
