@@ -199,9 +199,14 @@ def table(
     return made | {"count": len(told), "section": section, "marked": list(marked)}
 
 
-def number(name: str, value: str, note: str = "", tone: Tone | None = None) -> dict[str, Any]:
-    """A number that stands at the top of a page, as words with its unit."""
-    return {"name": name, "value": value, "note": note, "tone": tone}
+def number(
+    name: str, value: str, note: str = "", tone: Tone | None = None, *, going: bool = False
+) -> dict[str, Any]:
+    """A number that stands at the top of a page, as words with its unit.
+
+    ``going``: its value says something only while its task runs.
+    """
+    return {"name": name, "value": value, "note": note, "tone": tone, "going": going}
 
 
 def view(

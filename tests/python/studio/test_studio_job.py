@@ -27,7 +27,7 @@ from mlcore.studio.kinds.fit_view import fit_view, standing
 from mlcore.studio.store import State, Store, Task
 from playwright.sync_api import Page, expect
 from pydantic_core import to_json
-from server import Server
+from server import Server, run_of
 from studio_fits import DIAMOND, SILICON, planted
 
 Until = Callable[..., dict[str, Any]]
@@ -384,6 +384,23 @@ def test_a_file_is_read_again_only_when_it_was_replaced(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------- in a studio
+def test_what_is_left_is_told_while_a_fit_runs(
+    app: FastAPI, browser: httpx.Client, run: Path, tmp_path: Path
+) -> None:
+    half = shutil.copytree(run, tmp_path / "half")
+    (half / "result.json").unlink()
+    lines_ = (half / "history.jsonl").read_bytes().splitlines(keepends=True)
+    (half / "history.jsonl").write_bytes(b"".join(lines_[: len(lines_) // 2]))
+    store = app.state.studio.store
+    told = {}
+    for state in (State.RUNNING, State.PAUSED, State.FAILED):
+        task = planted(store, "local", half, state=state)
+        numbers = browser.get(f"/api/tasks/{task}/view").json()["numbers"]
+        told[state] = next(one["value"] for one in numbers if one["name"] == "left")
+    assert told[State.RUNNING].endswith("s")
+    assert told[State.PAUSED] == told[State.FAILED] == ""
+
+
 def test_the_page_of_a_fit_while_it_runs_and_when_it_is_done(
     browser: httpx.Client, supervise: Until, silicon: dict[str, Any]
 ) -> None:
@@ -474,7 +491,7 @@ def test_figures_grow_while_people_look_at_them(
     for name in ("result.json", "measured.json"):
         (short / name).unlink()
     task = planted(store, "local", short, state=State.PAUSED)
-    (folder,) = studio.folder.glob(f"users/*/tasks/{task}/run")
+    folder = run_of(studio.folder, task)
 
     def changed(line: str) -> None:
         with store.session() as session:
@@ -492,16 +509,17 @@ def test_figures_grow_while_people_look_at_them(
     page.goto(f"/tasks/{task}")
     plot = "document.querySelector('#figure-convergence .plot')"
     evaluations = page.locator('[data-number="evaluations"] dd').first
-    expect(evaluations).to_have_text("40", timeout=60_000)
+    expect(evaluations).to_have_text("40")
     # heads stand over their numbers, also where the first row has none
     for column in ("lower", "held out"):
         head = page.get_by_role("columnheader", name=column, exact=True).first
-        expect(head).to_have_class("number", timeout=60_000)
+        expect(head).to_have_class("number")
+    soon(page, f"Boolean({plot}?.data)")
     page.evaluate(f"Plotly.relayout({plot}, {{'xaxis.range': [5, 30]}})")
     for count in (60, 80):
         (folder / "history.jsonl").write_bytes(b"".join(whole[:count]))
         changed(f"{count} evaluations")
-        expect(evaluations).to_have_text(str(count), timeout=60_000)
+        expect(evaluations).to_have_text(str(count))
         soon(page, f"{plot}?.data?.at(-1).x.at(-1) === {count}")
     assert page.evaluate(f"{plot}.layout.xaxis.range") == [5, 30]
     assert looks["most"] == 1

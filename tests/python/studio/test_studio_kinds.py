@@ -16,8 +16,9 @@ import pytest
 import torch
 from mlcore import dynamics
 from mlcore.data import Trajectory, write_trajectory
+from mlcore.errors import InvalidArgument
 from mlcore.integrators import load
-from mlcore.md import sweep
+from mlcore.md import SYSTEMS, sweep
 from mlcore.mobility.tensors import RPY
 from mlcore.parallel import EngineSettings
 from mlcore.sagesnet.automata.rules import CountRule
@@ -26,7 +27,10 @@ from mlcore.studio.kinds import kind_of, kinds
 from mlcore.studio.kinds.face import Place
 from mlcore.studio.kinds.films import CellFilm, PointFilm, TrajectoryFilm
 from mlcore.studio.kinds.inputs import Inputs
+from mlcore.studio.kinds.integrators_form import names_of
 from mlcore.studio.kinds.trained import toml
+from server import set_up
+from server import submitted as fitted
 
 Until = Callable[..., dict[str, Any]]
 BOX, FLUID = 24.0, RPY(2.0, 2.5)
@@ -115,6 +119,9 @@ def test_a_mobility_is_learned_from_uploaded_trajectories(
     assert len(data["error_y"]["array"]) == len(data["x"]) == 7
     assert learned["name"].startswith("learned") and theory["name"].startswith("kernel ridge")
     assert other["name"] == "periodic RPY"
+    layout = parts["mobility-active-par"]["layout"]
+    assert layout["xaxis"]["title"]["text"] == "distance, a0"
+    assert layout["yaxis"]["title"]["text"] == "mobility, a0²/(kBT t0)"
     found = next(row for row in parts["models"]["rows"] if row[0] == "neural")
     # of a sphere among its images
     assert found[2] == pytest.approx((1 - 2.837 * 2.0 / BOX) / (6 * np.pi * 2.5 * 2.0), rel=0.1)
@@ -360,6 +367,32 @@ def test_large_films_are_thinned(tmp_path: Path) -> None:
     assert grid["shape"] == [34, 34, 1] and len(grid["values"]) == 34 * 34
 
 
+def test_runs_are_told_by_what_their_system_has(browser: httpx.Client) -> None:
+    """What is wrong with a sweep is told where it stands, and before it is run."""
+    for system in SYSTEMS:
+        with pytest.raises(InvalidArgument) as told:
+            sweep(system, {"nothing": [1.0]}, dt=1.0, time=1.0)
+        listed = str(told.value).rpartition("it has ")[2].split(", ")
+        assert list(names_of(system)) == listed
+    config = kind_of("integrators").example()
+    assert refused(browser, "integrators", config) == {}
+
+    def wrong(**runs: Any) -> dict[str, str]:
+        return refused(browser, "integrators", config | {"runs": config["runs"] | runs})
+
+    assert wrong(over={}).keys() == {"runs"}
+    assert wrong(over={}, fixed={"x0": 1.5}).keys() == {"runs.over"}
+    assert wrong(over={"x0": 1.5, "k": 2.0}).keys() == {"runs.over.k"}
+    assert wrong(over={"x0": 1.5}, fixed={"x0": 1.0}).keys() == {"runs.fixed.x0"}
+    assert wrong(time=20.1).keys() == {"runs.time"}
+    rows = [{"from": 1.5, "to": "far", "count": 20}, "near"]
+    assert wrong(over={"x0": rows}).keys() == {"runs.over.x0.0.to", "runs.over.x0.1"}
+    assert wrong(over={"x0": "near"}).keys() == {"runs.over.x0"}
+    cluster = {"system": "lennard_jones", "dt": 0.01, "time": 1.0, "every": 10}
+    assert wrong(**cluster, over={"seed": 1}).keys() == {"runs"}
+    assert wrong(**cluster, over={"seed": 1}, fixed={"n": 8}) == {}
+
+
 # -- engines ---------------------------------------------------------------------------------------
 ENGINES = """
 [engines.serial]
@@ -377,17 +410,7 @@ workers = 2
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Of a studio whose administrator has set up engines."""
-    made = tmp_path / "studio"
-    made.mkdir()
-    (made / "studio.toml").write_text(ENGINES)
-    return made
-
-
-def fitted(browser: httpx.Client, config: dict[str, Any], engine: str) -> str:
-    asked = {"kind": "forcefield", "config": config, "engine": engine, "submit": True}
-    answer = browser.post("/api/tasks", json=asked)
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
+    return set_up(tmp_path / "studio", ENGINES)
 
 
 def processes_in(folder: Path) -> list[int]:
@@ -427,7 +450,7 @@ def test_an_mpi_job_is_ended_as_a_whole_and_gone_on_with(
     assert len(processes_in(folder)) > 3
     browser.post(f"/api/tasks/{task}/pause")
     supervise(browser, task, "paused")
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while processes_in(folder) and time.monotonic() < end:
         time.sleep(0.1)
     assert processes_in(folder) == []

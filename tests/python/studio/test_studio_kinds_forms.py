@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from chromium import launched, looked_at
+from chromium import PATIENCE, Clicks, looked_at, settled
 from mlcore import dynamics
 from mlcore.data import Trajectory, write_trajectory
 from mlcore.md import sweep
@@ -20,10 +21,15 @@ from mlcore.mobility.tensors import RPY
 from mlcore.sagesnet.automata.rules import CountRule
 from mlcore.sagesnet.automata.soups import soups
 from playwright.sync_api import Browser, Page, Route, TimeoutError, expect
-from server import Server, until
+from server import Server, set_up, until
 
 MOST_CLICKS = 8
+ADDRESSES = {"Runs": "optimisation"}
+"""Of steps that are called otherwise."""
 BOX = 24.0
+ENGINES = (
+    '[engines.processes]\nname = "processes"\nworkers = 2\n[engines.serial]\nname = "serial"\n'
+)
 
 
 def free(path: Path) -> Path:
@@ -43,35 +49,27 @@ def life(path: Path, seed: int = 0) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
+def wells(path: Path, runs: int = 3) -> Path:
+    sweep(
+        "double_well", {"x0": np.linspace(1.5, 3.0, runs)}, dt=1e-2, time=4.0, every=20, path=path
+    )
+    return path
 
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("forms") / "studio")
+    """Whose tasks may have two cores, however many there are."""
+    made = Server(set_up(tmp_path_factory.mktemp("module") / "studio", ENGINES))
     yield made
     made.close()
 
 
-@pytest.fixture(scope="module")
-def client(studio: Server) -> Iterator[httpx.Client]:
-    with studio.browser() as made:
-        yield made
-
-
-@pytest.fixture
-def page(chromium: Browser, studio: Server, client: httpx.Client) -> Iterator[Page]:
-    with looked_at(chromium, studio.address) as made:
-        made.context.add_cookies([cookie(studio, client)])
-        yield made
-
-
-def cookie(studio: Server, client: httpx.Client) -> Any:
-    name = "mlcore_studio"
-    return {"name": name, "value": client.cookies[name], "url": studio.address}
+def as_client(
+    chromium: Browser, studio: Server, client: httpx.Client, **options: Any
+) -> AbstractContextManager[Page]:
+    """A page of a browser that is logged in as ``client`` is."""
+    cookie = client.cookies["mlcore_studio"]
+    return looked_at(chromium, studio.address, cookie=cookie, **options)
 
 
 def sent(client: httpx.Client, *files: Path) -> str:
@@ -92,46 +90,50 @@ def config_of(client: httpx.Client, task: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "steps"),
+    ("kind", "made", "begin", "steps"),
     [
-        ("Learn a mobility", ["Objective", "Runs", "Submit"]),
-        ("Fit SAGESnet", ["Objective", "Optimisation", "Submit"]),
+        ("Learn a mobility", lambda home: free(home / "free.dump"), "data", ("Objective", "Runs")),
+        (
+            "Fit SAGESnet",
+            lambda home: life(home / "life.npy"),
+            "data",
+            ("Objective", "Optimisation"),
+        ),
+        ("Train an integrator", lambda home: wells(home / "wells.h5"), "model", ("Training",)),
     ],
+    ids=["mobility", "cells", "integrator"],
 )
 def test_a_first_time_user_has_a_running_task_within_eight_clicks(
-    chromium: Browser, tmp_path: Path, kind: str, steps: list[str]
+    chromium: Browser,
+    tmp_path: Path,
+    kind: str,
+    made: Callable[[Path], Path],
+    begin: str,
+    steps: tuple[str, ...],
 ) -> None:
-    file = free(tmp_path / "free.dump") if "mobility" in kind else life(tmp_path / "life.npy")
+    """What is missing is where it begins; an integrator could do without data."""
+    file = made(tmp_path)
     studio = Server(tmp_path / "studio")
-    clicks = 0
     try:
-        with studio.browser() as client, looked_at(chromium, studio.address) as page:
-            page.context.add_cookies([cookie(studio, client)])
-
-            def click(name: str, role: Literal["link", "button"] = "link") -> None:
-                nonlocal clicks
-                clicks += 1
-                page.get_by_role(role, name=name).first.click()
-
+        with studio.browser() as client, as_client(chromium, studio, client) as page:
+            clicks = Clicks(page)
             page.goto("/")
-            click("New task")
-            click(kind)
+            clicks.on("New task")
+            clicks.on(kind)
             page.get_by_label("Name").fill("My first")
-            click("Begin", "button")
-            # what is missing is the data, so that this is where it begins
-            page.wait_for_url(re.compile(r"/drafts/\w+/data$"))
-            with page.expect_file_chooser() as asked:
-                clicks += 1
-                page.locator("#drop").click()
-            asked.value.set_files(file)
-            expect(page.get_by_text("Filled in from your data")).to_be_visible(timeout=30_000)
-            for step in steps:
-                click(f"Next: {step}")
-                page.wait_for_load_state("load")
-            expect(page.get_by_text("Nothing is wrong")).to_be_visible(timeout=30_000)
-            click("Submit", "button")
+            clicks.on("Begin", "button")
+            page.wait_for_url(re.compile(rf"/drafts/\w+/{begin}$"))
+            if begin != "data":
+                clicks.on("Next: Data")
+            clicks.file(file)
+            expect(page.get_by_text("Filled in from your data")).to_be_visible()
+            for step in (*steps, "Submit"):
+                clicks.on(f"Next: {step}")
+                page.wait_for_url(re.compile(rf"/{ADDRESSES.get(step, step.lower())}$"))
+            expect(page.get_by_text("Nothing is wrong")).to_be_visible()
+            clicks.on("Submit", "button")
             page.wait_for_url(re.compile(r"/tasks/\w+$"))
-            assert clicks <= MOST_CLICKS, clicks
+            assert clicks.count <= MOST_CLICKS, clicks.count
             told = until(client, page.url.rpartition("/")[2], "running", "done")
             assert told["title"] == "My first"
     finally:
@@ -168,10 +170,7 @@ def test_data_that_people_come_with_are_learned_from(
     page: Page, client: httpx.Client, tmp_path: Path
 ) -> None:
     """Also by a kind that could begin without any; and what will be done is told in words."""
-    path = tmp_path / "wells.h5"
-    starts = {"x0": np.linspace(1.5, 3.0, 3)}
-    sweep("double_well", starts, dt=1e-2, time=4.0, every=20, path=path)
-    upload = sent(client, path)
+    upload = sent(client, wells(tmp_path / "wells.h5"))
     sent(client, free(tmp_path / "later.dump"))
     page.goto(f"/data/{upload}")
     page.get_by_role("link", name="New task with these data").click()
@@ -197,6 +196,8 @@ def test_clicks_before_a_page_listens_are_not_lost(page: Page) -> None:
     page.goto("/new?kind=integrators", wait_until="commit")
     begin = page.locator("#empty")
     expect(begin).to_be_visible()
+    while not held:
+        page.wait_for_timeout(50)
     with pytest.raises(TimeoutError):
         begin.click(timeout=500)
     held[0].continue_()
@@ -214,7 +215,7 @@ def test_what_tells_nothing_is_chosen_all_the_same(
     chosen = page.get_by_label("Data set", exact=True).first
     expect(chosen).to_be_attached()
     page.locator("#file").set_input_files(one)
-    expect(chosen.locator("option:checked")).to_contain_text("one.extxyz", timeout=30_000)
+    expect(chosen.locator("option:checked")).to_contain_text("one.extxyz")
 
 
 def test_fields_are_those_of_what_is_chosen(page: Page, client: httpx.Client) -> None:
@@ -230,11 +231,43 @@ def test_fields_are_those_of_what_is_chosen(page: Page, client: httpx.Client) ->
     assert config_of(client, task)["model"] == {"kind": "symplectic"}
 
 
+def test_runs_are_told_in_rows(page: Page, client: httpx.Client) -> None:
+    task = drafted(client, "integrators")
+    page.goto(f"/drafts/{task}/data")
+    runs = page.get_by_role("group", name="Starts and parameters")
+    expect(runs).to_contain_text("40 runs in all")
+    runs.get_by_label("How many, row 2").fill("5")
+    expect(runs).to_contain_text("25 runs in all")
+    page.get_by_label("System", exact=True).select_option("oscillator")
+    runs.get_by_role("button", name="Add a parameter").click()
+    runs.get_by_label("Parameter of row 3").select_option("k")
+    runs.get_by_label("From, row 3").fill("2")
+    runs.get_by_label("To, row 3").fill("soft")
+    expect(runs.get_by_label("To, row 3")).to_have_attribute("aria-invalid", "true")
+    runs.get_by_label("To, row 3").fill("4")
+    runs.get_by_label("How many, row 3").fill("3")
+    expect(runs).to_contain_text("75 runs in all")
+    runs.get_by_role("button", name="Remove row 1").click()
+    expect(runs).to_contain_text("15 runs in all")
+    shared = page.get_by_role("group", name="The same in all runs")
+    shared.get_by_role("button", name="Add a parameter").click()
+    shared.get_by_label("Parameter of row 1").select_option("mass")
+    shared.get_by_label("Value, row 1").fill("0.5")
+    expect(page.locator("#saved")).to_have_text("saved")
+    told = config_of(client, task)["runs"]
+    assert told["over"] == {
+        "x0": {"from": -3, "to": -1.5, "count": 5},
+        "k": {"from": 2, "to": 4, "count": 3},
+    }
+    assert told["fixed"] == {"mass": 0.5}
+    page.goto(f"/drafts/{task}/submit")
+    expect(page.get_by_text("Nothing is wrong")).to_be_visible()
+
+
 def test_workers_are_those_the_server_has(page: Page, client: httpx.Client) -> None:
-    most = next(one for one in client.get("/api/engines").json() if one["name"] == "processes")
     task = drafted(client, "integrators")
     page.goto(f"/drafts/{task}/training")
-    expect(page.get_by_label("Cores")).to_have_value(str(most["workers"]))
+    expect(page.get_by_label("Cores")).to_have_value("2")
     page.get_by_label("Engine").select_option("serial")
     expect(page.get_by_text("One core of the server.")).to_be_visible()
     expect(page.locator("#saved")).to_have_text("saved")
@@ -254,9 +287,7 @@ STEPS = {
 @pytest.fixture(scope="module")
 def done(client: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> str:
     """An integrator that is trained, with figures and playback."""
-    path = tmp_path_factory.mktemp("runs") / "runs.h5"
-    starts = {"x0": np.linspace(1.5, 3.0, 6)}
-    sweep("double_well", starts, dt=1e-2, time=4.0, every=20, path=path)
+    path = wells(tmp_path_factory.mktemp("runs") / "runs.h5", 6)
     config = {
         "data": f"upload:{sent(client, path)}",
         "model": {"kind": "lstm", "hidden": [4]},
@@ -274,12 +305,11 @@ def test_forms_are_for_everybody(
     chromium: Browser, studio: Server, client: httpx.Client, kind: str, scheme: Any
 ) -> None:
     task = drafted(client, kind)
-    with looked_at(chromium, studio.address, color_scheme=scheme, reduced_motion="reduce") as page:
-        page.context.add_cookies([cookie(studio, client)])
+    with as_client(chromium, studio, client, color_scheme=scheme, reduced_motion="reduce") as page:
         # colours are the same ones in all steps
         for step in STEPS[kind] if scheme == "light" else STEPS[kind][:2]:
             page.goto(f"/drafts/{task}/{step}")
-            page.wait_for_timeout(500)
+            settled(page)
             looked_well(page)
 
 
@@ -287,10 +317,9 @@ def test_forms_are_for_everybody(
 def test_a_task_that_is_done_is_for_everybody(
     chromium: Browser, studio: Server, client: httpx.Client, done: str, scheme: Any
 ) -> None:
-    with looked_at(chromium, studio.address, color_scheme=scheme, reduced_motion="reduce") as page:
-        page.context.add_cookies([cookie(studio, client)])
+    with as_client(chromium, studio, client, color_scheme=scheme, reduced_motion="reduce") as page:
         page.goto(f"/tasks/{done}")
-        expect(page.locator(".viewer .js-plotly-plot")).to_be_attached(timeout=60_000)
+        expect(page.locator(".viewer .js-plotly-plot")).to_be_attached()
         expect(page.locator("#facts")).to_contain_text("threads")
         looked_well(page)
 
@@ -312,7 +341,7 @@ def ground(page: Page) -> str:
 
 
 def became(page: Page, wanted: Callable[[str], bool]) -> str:
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE / 1000
     while not wanted(ground(page)):
         assert time.monotonic() < end, ground(page)
         page.wait_for_timeout(50)
@@ -322,11 +351,10 @@ def became(page: Page, wanted: Callable[[str], bool]) -> str:
 def test_a_change_of_theme_recolours_figures_at_once(
     chromium: Browser, studio: Server, client: httpx.Client, done: str
 ) -> None:
-    with looked_at(chromium, studio.address, color_scheme="light") as page:
-        page.context.add_cookies([cookie(studio, client)])
+    with as_client(chromium, studio, client, color_scheme="light") as page:
         page.goto(f"/tasks/{done}")
         drawn = page.locator("figure .js-plotly-plot").first
-        expect(drawn).to_be_attached(timeout=60_000)
+        expect(drawn).to_be_attached()
         light = ground(page)
         page.emulate_media(color_scheme="dark")
         dark = became(page, lambda now: now != light)

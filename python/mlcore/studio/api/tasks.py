@@ -336,6 +336,10 @@ def view(studio: Room, me: Me, task: str) -> Response:
     """What the page of a task draws: figures, tables, numbers, warnings."""
     found = own_task(studio, me, task)
     told = kind_of(found.kind).view(studio.store.task_folder(found))
+    if found.state not in ACTIVE[1:]:
+        for one in told.get("numbers", ()):
+            if one["going"]:
+                one |= {"value": "", "note": f"it is {found.state.value}"}
     # ten times as fast as the standard encoder, and what is not finite becomes null
     return Response(to_json(told, inf_nan_mode="null"), media_type="application/json")
 

@@ -14,6 +14,8 @@ Keys that begin with ``x-`` are those of the wizard:
     x-titles             what the values of an enum are called
     x-redraw             others are shown by its value
     x-use, x-begin       of a section that may be left out: words of its tick, and what it begins with
+    x-grid               rows of a name and its values: {"of": PATH, "names": {VALUE: {NAME: WORDS}}},
+                         the names by the value of a field; "single": one value each, no ranges
     x-item               name of an item of a list of sections
     x-engines, x-step    of the whole: kinds of engines that run it, and the step where they are chosen
 """

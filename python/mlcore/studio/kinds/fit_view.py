@@ -432,7 +432,7 @@ def _numbers(now: Standing) -> Iterator[dict[str, Any]]:
         yield number("reproduced", "yes" if agrees else "NO", note, "good" if agrees else "bad")
     else:
         left = duration((now.budget - seen.count) / fast) if fast else ""
-        yield number("left", left, "at this rate, at most")
+        yield number("left", left, "at this rate, at most", going=True)
     part = f"{100 * seen.failed / seen.count:.3g} % of candidates" if seen.count else ""
     yield number("failed", str(seen.failed), part)
     yield number("at a bound", ", ".join(now.at_bounds) or "none", f"of {len(now.free)} parameters")

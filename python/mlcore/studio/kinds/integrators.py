@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from mlcore.studio.figures import Tone, bars, figure, lines, table
 from mlcore.studio.kinds.face import Download, Kind, Place, Problem, Progress, Step
 from mlcore.studio.kinds.films import Film, Filmed, PointFilm
 from mlcore.studio.kinds.inputs import Inputs
-from mlcore.studio.kinds.integrators_form import form, suggested
+from mlcore.studio.kinds.integrators_form import form, suggested, unswept
 from mlcore.studio.kinds.pace import pace, paced, remote, workers_of
 from mlcore.studio.kinds.started import started, threads_of, write_start
 from mlcore.studio.kinds.suggesting import Suggesting, Suggestion
@@ -105,8 +106,11 @@ class Integrators(Filmed, Suggesting, Kind):
         if odd:
             return odd
         told, inputs = _taken(config, place)
-        found = remote(place) or wrong(Config, told) or inputs.problems or _several(inputs)
-        return found or _unmade(Config.model_validate(told))
+        found = remote(place) or _once(wrong(Config, told)) or inputs.problems or _several(inputs)
+        if found:
+            return found
+        made = Config.model_validate(told)
+        return ([] if made.runs is None else unswept(made.runs)) or _unmade(made)
 
     def prepare(self, config: Mapping[str, Any], folder: Path, place: Place) -> None:
         told, inputs = _taken(config, place)
@@ -205,6 +209,17 @@ def _taken(config: Mapping[str, Any], place: Place) -> tuple[dict[str, Any], Inp
             Problem("data", "holds runs of carbon; nets of cells learn from them")
         )
     return told, inputs
+
+
+def _once(found: list[Problem]) -> list[Problem]:
+    """Values of parameters are numbers or ranges: one is told of what is neither, at its own place."""
+    told: dict[str, Problem] = {}
+    for one in found:
+        at = one.field
+        if at.startswith("runs.over."):
+            at = re.sub(r"\.(float|Range)(?=\.|$)", "", at)
+        told.setdefault(at, Problem(at, one.message))
+    return [one for at, one in told.items() if not any(o.startswith(f"{at}.") for o in told)]
 
 
 def _twice(config: Mapping[str, Any]) -> list[Problem]:

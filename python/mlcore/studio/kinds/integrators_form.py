@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlcore.studio.kinds.asked import LOCAL, arguments, described
-from mlcore.studio.kinds.face import Place
+from mlcore.studio.kinds.face import Place, Problem
 from mlcore.studio.kinds.suggesting import Known, Suggestion, blank, known, referred, shelf
 
-__all__ = ["form", "suggested"]
+__all__ = ["form", "names_of", "suggested", "unswept"]
 
 _OWN = ("data", "progress", "checkpoint", "training")
 _TITLES = {
@@ -36,11 +36,11 @@ _WORDS: dict[str, dict[str, Any]] = {
     "Runs.every": {"label": "Steps between frames", "description": "One large step is so many small ones."},
     "Runs.truth": {"label": "Exact integrator", "late": True,
                    "description": "order8 needs far fewer and longer steps."},
-    "Runs.over": {"label": "Starts and parameters, as JSON",
-                  "description": "Such as {\"x0\": [{\"from\": 1.5, \"to\": 3, \"count\": 20}]}: a "
-                                 "run for each."},
-    "Runs.fixed": {"label": "The same in all runs, as JSON", "late": True,
-                   "description": "Parameters of the system, such as {\"n\": 32, \"box\": 4}."},
+    "Runs.over": {"label": "Starts and parameters",
+                  "description": "A run for each value, and for each with each where several vary. One "
+                                 "that has two ranges has two rows; without an end it is one value."},
+    "Runs.fixed": {"label": "The same in all runs",
+                   "description": "Parameters of the system; what is not told here has its usual value."},
     "fit": {"label": "Training"},
     "Fit.data": {"hidden": True},
     "Fit.strides": {"label": "Frames in a large step",
@@ -53,6 +53,56 @@ _WORDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+_RUNS = {
+    1: {"x0": "start", "v0": "first velocity", "mass": "mass"},
+    3: {"seed": "seed of the start", "mass": "mass", "temperature": "temperature of the start",
+        "lattice": "cells of the start along an edge", "settle": "time before the first frame"},
+}  # fmt: skip
+_PARAMETERS = {
+    "k": "stiffness", "epsilon": "depth of the well", "sigma": "length", "n": "particles",
+    "box": "edge of the cube", "radius": "of a sphere", "wall": "of the sphere, specular or wca",
+    "cutoff": "in lengths",
+}  # fmt: skip
+_SHARED = ("n", "wall")
+"""All runs have the same of these."""
+
+
+def names_of(system: str) -> dict[str, str]:
+    """What runs of a reference system can be told, in words."""
+    from mlcore.md.systems import parameters_of
+
+    own = {name: _PARAMETERS.get(name, name) for name in parameters_of(system)}
+    return own | _RUNS[3 if system == "lennard_jones" else 1]
+
+
+def unswept(runs: Any) -> list[Problem]:
+    """What a sweep would be refused for."""
+    from mlcore.md.systems import SYSTEMS
+
+    if runs.system not in SYSTEMS:
+        return [Problem("runs.system", f"must be one of {', '.join(SYSTEMS)}")]
+    names, told = names_of(runs.system), {"over": runs.over, "fixed": runs.fixed}
+    problems = [
+        Problem(f"runs.{at}.{name}", f"{runs.system} has none; it has {', '.join(names)}")
+        for at, some in told.items()
+        for name in some
+        if name not in names
+    ]
+    given = {*runs.over, *runs.fixed}
+    twice = set(runs.over) & set(runs.fixed)
+    problems += [Problem(f"runs.fixed.{name}", "varies from run to run") for name in sorted(twice)]
+    needed = "n" if runs.system == "lennard_jones" else "x0"
+    if needed not in given:
+        problems.append(Problem("runs", f"needs {needed}, {names[needed]}"))
+    elif not runs.over:
+        problems.append(Problem("runs.over", "needs the values of one parameter at least"))
+    steps = round(runs.time / runs.dt)
+    if steps % runs.every or abs(steps * runs.dt - runs.time) > 1e-9 * runs.time:
+        frame = runs.every * runs.dt
+        problems.append(Problem("runs.time", f"must be a whole number of frames of {frame:g}"))
+    return problems
+
+
 def form(schema: Mapping[str, Any], step: str) -> dict[str, Any]:
     """The schema of configs with the words of its form and the arguments of all integrators."""
     from mlcore.integrators import saved
@@ -63,9 +113,19 @@ def form(schema: Mapping[str, Any], step: str) -> dict[str, Any]:
         "Model.kind": {"label": "Kind", "enum": kinds, "redraw": True, "titles": _TITLES,
                        "description": ""},
         "Runs.system": {"label": "System", "enum": list(SYSTEMS),
-                        "titles": {name: name.replace("_", " ") for name in SYSTEMS},
+                        "titles": {name: name.replace("_", " ") for name in SYSTEMS}, "redraw": True,
                         "description": "Of Lennard-Jones particles all runs share n and box."},
     }  # fmt: skip
+    fixed = {system: names_of(system) for system in SYSTEMS}
+    over = {
+        system: {name: told for name, told in names.items() if name not in _SHARED}
+        for system, names in fixed.items()
+    }
+    for field, grid in (
+        ("Runs.over", {"of": "runs.system", "names": over}),
+        ("Runs.fixed", {"of": "runs.system", "names": fixed, "single": True}),
+    ):
+        words[field] = {**_WORDS[field], "grid": grid}
     made = described(schema, _WORDS | words, engines=list(LOCAL), step=step)
     for kind, (module, name) in saved.KINDS.items():
         made_of = getattr(importlib.import_module(f"mlcore.integrators.{module}"), name)

@@ -23,6 +23,7 @@ from mlcore.studio.kinds.trained import (
     learning,
     narrow,
     offered,
+    read_config,
     read_json,
     write_config,
     wrong,
@@ -124,12 +125,13 @@ class Mobility(Filmed, Suggesting, Kind):
 
     def view(self, folder: Path) -> dict[str, Any]:
         run = folder / "run"
-        figures = list(_mobilities(run))
+        units = _units(folder)
+        figures = list(_mobilities(run, units))
         logs = {path.name: path for path in _trainings(run)}
         learned = learning("learning", "Training of networks", logs)
         if learned is not None:
             figures.append(learned)
-        figures += _motions(run)
+        figures += _motions(run, units)
         numbers = pace(folder, threads_of(folder))
         return {"figures": figures, "tables": list(_tables(run)), "numbers": numbers}
 
@@ -204,7 +206,21 @@ def _epoch(run: Path) -> Mapping[str, float] | None:
     return None if latest is None else last_epoch(latest)
 
 
-def _mobilities(run: Path) -> Iterable[dict[str, Any]]:
+def _units(folder: Path) -> dict[str, str]:
+    """What figures measure in, by what they show."""
+    told = read_config(folder).get("units", {})
+    length, energy, time = (str(told.get(n, "lj")) for n in ("length", "energy", "time"))
+    if {length, energy, time} <= {"", "lj", "reduced"}:
+        return dict.fromkeys(("distance", "mobility", "wave number", "D(k)"), "reduced")
+    return {
+        "distance": length,
+        "mobility": f"{length}²/({energy} {time})",
+        "wave number": f"1/{length}",
+        "D(k)": f"{length}²/{time}",
+    }
+
+
+def _mobilities(run: Path, units: Mapping[str, str]) -> Iterable[dict[str, Any]]:
     """Estimates by distance with their errors, and what was learned of them."""
     from mlcore.mobility.estimators import MobilityEstimate
 
@@ -231,8 +247,8 @@ def _mobilities(run: Path) -> Iterable[dict[str, Any]]:
                 f"mobility-{kind}-{part}",
                 f"Pair mobility {told}, {words}",
                 traces,
-                x="distance",
-                y="mobility",
+                x=f"distance, {units['distance']}",
+                y=f"mobility, {units['mobility']}",
                 section="Mobility",
             )
 
@@ -241,7 +257,7 @@ def _gaps(values: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
-def _motions(run: Path) -> Iterable[dict[str, Any]]:
+def _motions(run: Path, units: Mapping[str, str]) -> Iterable[dict[str, Any]]:
     """Motion in LAMMPS beside what it is compared with."""
     for stage in sorted(run.glob("simulate-*/stage.json")):
         told = read_json(stage).get("result", {})
@@ -260,8 +276,8 @@ def _motions(run: Path) -> Iterable[dict[str, Any]]:
                 f"diffusion-{name}",
                 f"Diffusion of density waves, {name}",
                 traces,
-                x="wave number",
-                y="D(k)",
+                x=f"wave number, {units['wave number']}",
+                y=f"D(k), {units['D(k)']}",
                 section="Motion",
             )
 

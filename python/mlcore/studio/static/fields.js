@@ -110,7 +110,7 @@ export function objectForm(schema, defs, value, changed, path, { only, skip = []
     }
     const one = solved(asked(part), defs);
     const needed = schema.required?.includes(name);
-    const block = oneField(name, one, defs, value?.[name], (v) => changed(name, v), `${path}.${name}`, needed);
+    const block = oneField(name, one, defs, value?.[name], (v) => changed(name, v), path ? `${path}.${name}` : name, needed);
     (late?.(name) || part["x-late"] ? rest : box).append(block);
   }
   if (rest.childElementCount) {
@@ -159,6 +159,7 @@ function oneField(name, one, defs, value, change, path, needed) {
   const add = (input) => labelled(label, input, said, path);
   if (one["x-use"]) return optional(one, label, said, defs, value, change, path);
   if (one["x-choose"]) return chooser(one["x-choose"], label, said, value, change, path);
+  if (one["x-grid"] && rowsOf(value)) return grid(one["x-grid"], label, said, value, change, path);
   if (one.enum) {
     const block = add(pick(one, shown, needed, value, changed));
     block.classList.toggle("long", Object.values(one["x-titles"] ?? {}).some((words_) => words_.length > 26));
@@ -225,6 +226,74 @@ function optional(one, label, said, defs, value, changed, path) {
   if (!used) return box;
   if (said) box.append(element("p", { class: "quiet help" }, said));
   box.append(one["x-choose"] ? chooser(one["x-choose"], label, "", value, changed, path) : nested(one, defs, value, changed, path));
+  return box;
+}
+
+/** Values by name as rows {name, from, to, count}; nothing where they are something else. */
+function rowsOf(value) {
+  if (!empty(value) && (typeof value !== "object" || Array.isArray(value))) return undefined;
+  const rows = Object.entries(value ?? {}).flatMap(([name, told]) => [told].flat().map((one) => (one && typeof one === "object" ? { name, ...one } : { name, from: one })));
+  return rows.some((row) => Array.isArray(row.from)) ? undefined : rows;
+}
+
+function valuesOf(rows) {
+  const found = {};
+  for (const { name, from, to, count } of rows) {
+    const one = to === undefined && count === undefined ? from : Object.fromEntries(Object.entries({ from, to, count }).filter(([, v]) => v !== undefined));
+    if (name && one !== undefined) (found[name] ??= []).push(one);
+  }
+  return Object.fromEntries(Object.entries(found).map(([name, some]) => [name, some.length === 1 ? some[0] : some]));
+}
+
+/** How many runs rows make; nothing where that is not clear. */
+function runsOf(rows) {
+  const of = {};
+  for (const { name, from, count = 1 } of rows) if (name && from !== undefined) of[name] = (of[name] ?? 0) + count;
+  const all = Object.values(of).reduce((product, one) => product * one, 1);
+  return Object.keys(of).length && Number.isInteger(all) ? all : undefined;
+}
+
+/** Names of what is chosen with a value each, or with ranges: see x-grid. */
+function grid(told, label, said, value, changed, path) {
+  const names = told.names[at(told.of)] ?? {}, rows = rowsOf(value);
+  const box = element("fieldset", { class: "wide", "data-field": path }, element("legend", {}, label), said ? element("p", { class: "quiet help" }, said) : "");
+  const many = element("p", { class: "quiet help", "aria-live": "polite" });
+  const columns = told.single ? [["from", "Value"]] : [["from", "From"], ["to", "To"], ["count", "How many"]];
+  const body = element("tbody"), heads = ["Parameter", ...columns.map(([, head]) => head)];
+  const table = element("table", { class: "parameters grid" }, element("caption", { class: "hidden" }, label),
+    element("thead", {}, element("tr", {}, ...heads.map((head, k) => element("th", { scope: "col", class: k ? "number" : "" }, head)), element("td"))), body);
+  const tell = () => {
+    const found = valuesOf(rows);
+    changed(Object.keys(found).length ? found : undefined);
+    around();
+  };
+  // how many runs it makes, and where problems of a row are told
+  const around = () => {
+    const runs = told.single ? undefined : runsOf(rows);
+    many.textContent = runs ? `${runs} ${runs === 1 ? "run" : "runs"} in all` : "";
+    rows.forEach((row, k) => {
+      const same = rows.filter((other) => other.name === row.name);
+      const place = `${path}.${row.name}${same.length > 1 ? `.${same.indexOf(row)}` : ""}`;
+      for (const input of body.rows[k].querySelectorAll("[data-column]")) input.dataset.field = input.dataset.column === "from" ? place : `${place}.${input.dataset.column}`;
+    });
+  };
+  const draw = () => {
+    table.hidden = !rows.length;
+    body.replaceChildren(...rows.map((row, k) => {
+      const known = Object.entries(names).map(([name, words_]) => [name, `${name}, ${words_}`]);
+      const other = row.name && !(row.name in names) ? [[row.name, row.name]] : [];
+      const pick_ = choice([...(row.name ? [] : [["", "Choose one"]]), ...known, ...other], row.name, (v) => { row.name = v ?? ""; tell(); }, { "aria-label": `${label}: parameter of row ${k + 1}` });
+      const out = element("button", { type: "button", class: "small", "aria-label": `Remove row ${k + 1} of ${label}` }, "Remove");
+      out.addEventListener("click", () => { rows.splice(k, 1); draw(); tell(); });
+      return element("tr", {}, element("td", {}, pick_), ...columns.map(([name, head]) => element("td", { class: "number" },
+        number(row[name], (v) => { row[name] = v; tell(); }, { "data-column": name, "aria-label": `${label}: ${head.toLowerCase()}, row ${k + 1}` }))), element("td", {}, out));
+    }));
+    around();
+  };
+  const more = element("button", { type: "button", class: "small" }, "Add a parameter");
+  more.addEventListener("click", () => { rows.push({ name: "" }); draw(); body.lastElementChild.querySelector("select").focus(); });
+  box.append(table, more, many);
+  draw();
   return box;
 }
 

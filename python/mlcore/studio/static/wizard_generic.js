@@ -77,9 +77,6 @@ function draw(focus) {
   const groups = [...(loose.length ? [loose] : []), ...names.filter((name) => !plain(name)).map((name) => [name])];
   const cards = groups.map((only) => {
     const made = objectForm(schema, defs, config, (name, value) => put([name], value), "", { only });
-    // a config's own fields have no place above them
-    for (const one of made.querySelectorAll("[data-field]")) one.dataset.field = one.dataset.field.replace(/^\./, "");
-    for (const one of made.querySelectorAll("[data-use]")) one.dataset.use = one.dataset.use.replace(/^\./, "");
     return made.querySelector(".field, fieldset") ? element("section", { class: "card form" }, made) : "";
   });
   const who = schema["x-step"] === document.getElementById("wizard").dataset.step ? [workers()] : [];
