@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -20,19 +22,34 @@ _PROGRAM = "import sys; from mlcore.cli import main; sys.exit(main(sys.argv[1:])
 
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[tuple[httpx.Client, int]]:
-    """A browser that is logged in, and the number of the server's process."""
+    """A browser that is logged in, and the number of the server's process; nothing of it stays."""
     words = ["studio", "--folder", str(folder), "--no-browser", "--port", "0"]
     command = [sys.executable, "-u", "-c", _PROGRAM, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        found = re.search(r"(http://[^/]+)/login\?key=(\S+)", process.stdout.readline())
-        assert found is not None
-        with httpx.Client(base_url=found[1], timeout=60, follow_redirects=True) as browser:
-            answered(browser, "/login")
-            page = browser.get("/login", params={"key": found[2]}).text
-            browser.headers["X-CSRF-Token"] = page.split('name="csrf" content="')[1].split('"')[0]
-            yield browser, process.pid
-        process.terminate()
+        try:
+            assert process.stdout is not None
+            found = re.search(r"(http://[^/]+)/login\?key=(\S+)", process.stdout.readline())
+            assert found is not None
+            with httpx.Client(base_url=found[1], timeout=60, follow_redirects=True) as browser:
+                answered(browser, "/login")
+                page = browser.get("/login", params={"key": found[2]}).text
+                token = page.split('name="csrf" content="')[1].split('"')[0]
+                browser.headers["X-CSRF-Token"] = token
+                yield browser, process.pid
+        finally:
+            process.kill()
+            process.wait()
+            for module in ("supervisor", "work"):
+                _end(f"mlcore.studio.{module}", folder)
+
+
+def _end(module: str, folder: Path) -> None:
+    """Those that outlive the server: groups of processes that run a module on its folder."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            words = (entry / "cmdline").read_bytes()
+            if module.encode() in words and str(folder).encode() in words:
+                os.killpg(int(entry.name), signal.SIGKILL)
 
 
 def answered(browser: httpx.Client, path: str) -> None:
