@@ -9,6 +9,7 @@ const form = root.dataset.form;
 const own = (await ask("/forms")).find((one) => one.name === form);
 const plot = curvePlots(document.getElementById("curves"));
 const known = document.getElementById("known");
+const fit = document.getElementById("fit"), reset = document.getElementById("reset");
 const constraints = document.getElementById("constraints");
 let species = root.dataset.species.split(" ").filter(Boolean), masses = {}, made = null, told = null;
 for (const one of species) if (one.startsWith("bead:")) masses[one.slice(5)] = 18.0154;
@@ -17,6 +18,7 @@ async function load() {
   const wrong = document.getElementById("wrong");
   wrong.textContent = "";
   made = null;
+  fit.disabled = true;
   if (!species.length) { wrong.textContent = "Choose a species."; return; }
   const query = new URLSearchParams(species.map((one) => ["species", one]));
   if (known.value) query.set("known", known.value);
@@ -29,6 +31,7 @@ async function load() {
   document.getElementById("chosen").textContent = species.join(", ");
   told = spelled({ free: {} }, made.table);
   parameterTable(document.getElementById("table"), made.table, told, draw, { sliders: true });
+  fit.disabled = false;
   draw();
 }
 
@@ -42,8 +45,9 @@ picker(document.getElementById("species"), { species, masses, allowed: own.eleme
   load();
 });
 known.addEventListener("change", load);
-document.getElementById("reset").addEventListener("click", load);
-document.getElementById("fit").addEventListener("click", () => attempt(async () => {
+reset.addEventListener("click", load);
+reset.disabled = false;
+fit.addEventListener("click", () => attempt(async () => {
   if (!made) return;
   const lines = constraints.value.split("\n").map((one) => one.trim()).filter(Boolean);
   const free = Object.keys(told.free).length ? told.free : undefined;
