@@ -13,16 +13,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import torch
-from mlcore import dynamics
-from mlcore.data import Trajectory, write_trajectory
+from kind_files import BOX, driven, life
 from mlcore.errors import InvalidArgument
 from mlcore.integrators import load
 from mlcore.md import SYSTEMS, sweep
-from mlcore.mobility.tensors import RPY
 from mlcore.parallel import EngineSettings
-from mlcore.sagesnet.automata.rules import CountRule
-from mlcore.sagesnet.automata.soups import soups
 from mlcore.studio.kinds import kind_of, kinds
 from mlcore.studio.kinds.face import Place
 from mlcore.studio.kinds.films import CellFilm, PointFilm, TrajectoryFilm
@@ -33,33 +28,6 @@ from server import set_up
 from server import submitted as fitted
 
 Until = Callable[..., dict[str, Any]]
-BOX, FLUID = 24.0, RPY(2.0, 2.5)
-
-
-def driven(path: Path, seed: int) -> Path:
-    """Brownian particles, pushed by forces that change every 40 times."""
-    rng = np.random.default_rng(seed)
-    places, forces = [rng.uniform(0, BOX, (6, 3))], [np.zeros((6, 3))]
-    for segment in range(12):
-        push = 8.0 * rng.normal(size=(6, 3))
-        made = dynamics.brownian(
-            FLUID, places[-1], forces=dynamics.Constant(push), dt=1.0, kT=1.0, steps=40, every=2,
-            cell=BOX * np.eye(3), seed=seed, stream=segment,
-        )  # fmt: skip
-        places += list(made[1:])
-        forces += [push] * (len(made) - 1)
-    times, cell = 2.0 * np.arange(len(places)), BOX * np.eye(3)
-    write_trajectory(path, Trajectory(times, np.array(places), cell, forces=np.array(forces)))
-    return path
-
-
-def life(folder: Path, count: int) -> list[Path]:
-    made = []
-    for k in range(count):
-        run = CountRule.of("B3/S23").run(soups((1, 8, 8), density=(0.2, 0.5), seed=k), 6)
-        made.append(folder / f"life{k}.npy")
-        np.save(made[-1], torch.cat(run).numpy().astype(np.int8))
-    return made
 
 
 def uploaded(browser: httpx.Client, *files: Path) -> str:
@@ -213,7 +181,7 @@ def test_wrong_integrators_are_told_by_field(browser: httpx.Client) -> None:
 def test_a_net_is_fitted_and_rolled_out_and_played_back(
     browser: httpx.Client, supervise: Until, tmp_path: Path
 ) -> None:
-    first, second, third = (uploaded(browser, path) for path in life(tmp_path, 3))
+    first, second, third = (uploaded(browser, life(tmp_path / f"life{k}.npy", k)) for k in range(3))
     config = kind_of("sagesnet").example() | {
         "runs": [
             {"files": [first, f"{second}/life*.npy"]},
@@ -255,7 +223,7 @@ def test_nets_of_others_are_not_there(
     """Also where a task of theirs is named that has a net."""
     ada, ben = two
     studio = ada.app.state.studio  # type: ignore[attr-defined]
-    reference = {who: uploaded(who, *life(tmp_path, 1)) for who in two}
+    reference = {who: uploaded(who, life(tmp_path / "life0.npy")) for who in two}
     task = ada.post("/api/tasks", json={"kind": "sagesnet"}).json()["id"]
     from mlcore.studio.store import State, Task
 

@@ -10,50 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from chromium import PATIENCE, Clicks, looked_at, settled
-from mlcore import dynamics
-from mlcore.data import Trajectory, write_trajectory
-from mlcore.md import sweep
-from mlcore.mobility.tensors import RPY
-from mlcore.sagesnet.automata.rules import CountRule
-from mlcore.sagesnet.automata.soups import soups
+from kind_files import free, life, wells
 from playwright.sync_api import Browser, Page, Route, TimeoutError, expect
 from server import Server, set_up, until
 
 MOST_CLICKS = 8
 ADDRESSES = {"Runs": "optimisation"}
 """Of steps that are called otherwise."""
-BOX = 24.0
 ENGINES = (
     '[engines.processes]\nname = "processes"\nworkers = 2\n[engines.serial]\nname = "serial"\n'
 )
-
-
-def free(path: Path) -> Path:
-    """Brownian particles in a fluid."""
-    start = np.random.default_rng(0).uniform(0, BOX, (6, 3))
-    cell = BOX * np.eye(3)
-    places = dynamics.brownian(
-        RPY(2.0, 2.5), start, dt=0.5, kT=1.0, steps=400, every=4, cell=cell, seed=3
-    )
-    write_trajectory(path, Trajectory(2.0 * np.arange(len(places)), np.array(places), cell))
-    return path
-
-
-def life(path: Path, seed: int = 0) -> Path:
-    run = CountRule.of("B3/S23").run(soups((1, 8, 8), density=(0.2, 0.5), seed=seed), 6)
-    np.save(path, np.concatenate([state.numpy() for state in run]).astype(np.int8))
-    return path
-
-
-def wells(path: Path, runs: int = 3) -> Path:
-    sweep(
-        "double_well", {"x0": np.linspace(1.5, 3.0, runs)}, dt=1e-2, time=4.0, every=20, path=path
-    )
-    return path
 
 
 @pytest.fixture(scope="module")
