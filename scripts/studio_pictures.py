@@ -1,6 +1,6 @@
 """Pictures of every page of the studio in real Chromium, for its documentation.
 
-usage: studio_pictures.py [FOLDER]      docs/studio by default
+usage: studio_pictures.py [FOLDER [PAGE ...]]      docs/studio by default, and all pages
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ sys.path.insert(0, str(ROOT / "tests" / "python" / "studio"))
 
 from ase.io import read, write  # noqa: E402
 from chromium import SIZE, launched  # noqa: E402
+from kind_files import driven, life, wells  # noqa: E402
 from mlcore.forcefield.config.begin import begin  # noqa: E402
 from mlcore.studio.accounts import Accounts  # noqa: E402
+from mlcore.studio.kinds import kind_of  # noqa: E402
 from mlcore.studio.settings import Limits  # noqa: E402
 from mlcore.studio.store import Store  # noqa: E402
-from server import Server  # noqa: E402
+from server import Server, until  # noqa: E402
 
 PASSWORD = "correct horse battery"
 FREE = {name: {"within": 0.3} for name in ("A", "B", "lam1", "lam2", "cos0", "n")}
@@ -43,25 +45,81 @@ PAGES = {
     "potential": "/library/silicon-tersoff",
     "account": "/account",
 }
+KINDS = {
+    "mobility": "/tasks/{mobility}",
+    "integrator": "/tasks/{integrator}",
+    "wizard_runs": "/drafts/{runs}/data",
+    "cells": "/tasks/{cells}",
+}
 PEOPLE = {"login": "/login", "users": "/users"}
 DARK = ("dashboard", "task", "wizard_model")
 
 
-def main(out: Path) -> None:
-    """Fill a studio, and look at it."""
+def main(out: Path, only: list[str]) -> None:
+    """Fill studios, and look at them."""
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
-        server = Server(Path(name) / "studio")
-        try:
-            known = filled(server, Path(name))
-            with launched() as chromium:
-                for page in PAGES:
-                    shot(chromium, server, page, known, out / f"{page}.png", "light")
-                for page in DARK:
-                    shot(chromium, server, page, known, out / f"{page}_dark.png", "dark")
-                people(chromium, Path(name) / "people", out)
-        finally:
-            server.close()
+    only = only or [*PAGES, *KINDS, *PEOPLE]
+    with tempfile.TemporaryDirectory() as name, launched() as chromium:
+        for pages, fill in ((PAGES, filled), (KINDS, taught)):
+            wanted = [page for page in pages if page in only]
+            if wanted:
+                seen(chromium, Path(name) / wanted[0], fill, wanted, out)
+        if set(PEOPLE) & set(only):
+            people(chromium, Path(name) / "people", out)
+
+
+def seen(chromium: Any, place: Path, fill: Any, pages: list[str], out: Path) -> None:
+    """Pictures of some pages of a studio that is filled first."""
+    place.mkdir()
+    server = Server(place / "studio")
+    try:
+        known = fill(server, place)
+        for page in pages:
+            shot(chromium, server, page, known, out / f"{page}.png", "light")
+            if page in DARK:
+                shot(chromium, server, page, known, out / f"{page}_dark.png", "dark")
+    finally:
+        server.close()
+
+
+def taught(server: Server, place: Path) -> dict[str, str]:
+    """A mobility, an integrator and a net of cells that are done, and runs that are to be made."""
+    with server.browser() as browser:
+        pushed = kept(browser, *(driven(place / f"pushed{k}.dump.gz", k) for k in range(4)))
+        asked: dict[str, Any] = kind_of("mobility").example()
+        asked["data"]["active"]["files"] = pushed
+        asked["train"] |= {"epochs": 150}
+        asked["estimate"] |= {"bootstrap": 40}
+        asked["theory"] = {"radius": 2.0, "viscosity": 2.5}
+        model = {"kind": "lstm", "hidden": [16], "window": 5}
+        runs = {
+            "data": kept(browser, wells(place / "wells.h5", 24)),
+            "model": model,
+            "fit": {"held_out": 0.2, "epochs": 40},
+        }
+        grids = kept(browser, *(life(place / f"life{k}.npy", k) for k in range(6)))
+        cells = browser.post(
+            "/api/kinds/sagesnet/filled",
+            json={"config": kind_of("sagesnet").example(), "upload": grids.partition(":")[2]},
+        ).json()["config"]
+        tasks = {
+            "mobility": made(browser, "Pushed spheres", asked, True, "mobility"),
+            "integrator": made(browser, "Double well", runs, True, "integrators"),
+            "cells": made(browser, "Life", cells, True, "sagesnet"),
+        }
+        for task in tasks.values():
+            told = until(browser, task, "done", "failed", seconds=600)
+            if told["state"] != "done":
+                raise SystemExit(told["error"])
+        example = kind_of("integrators").example()
+        draft = made(browser, "Double well, runs made here", example, False, "integrators")
+        return {**tasks, "runs": draft, "cookie": browser.cookies["mlcore_studio"]}
+
+
+def kept(browser: Any, *files: Path) -> str:
+    """How configs say a data set of these files."""
+    sent = [("files", (path.name, path.read_bytes())) for path in files]
+    return f"upload:{browser.post('/api/uploads', files=sent).json()['id']}"
 
 
 def people(chromium: Any, folder: Path, out: Path) -> None:
@@ -120,8 +178,10 @@ OFF = {"A": 2000.0, "B": 420.0, "lam1": 2.6, "lam2": 1.65, "cos0": -0.5, "n": 0.
 """Where searches begin: away from the values that labelled the data."""
 
 
-def made(browser: Any, title: str, config: dict[str, Any], submit: bool) -> str:
-    asked = {"kind": "forcefield", "title": title, "config": config, "submit": submit}
+def made(
+    browser: Any, title: str, config: dict[str, Any], submit: bool, kind: str = "forcefield"
+) -> str:
+    asked = {"kind": kind, "title": title, "config": config, "submit": submit}
     answer = browser.post("/api/tasks", json=asked)
     if answer.status_code != 201:
         raise SystemExit(answer.text)
@@ -136,11 +196,11 @@ def shot(
         [{"name": "mlcore_studio", "value": known["cookie"], "url": server.address}]
     )
     page = context.new_page()
-    page.goto((PAGES | PEOPLE)[name].format(**known))
+    page.goto((PAGES | KINDS | PEOPLE)[name].format(**known))
     page.wait_for_timeout(4000)
     page.screenshot(path=str(file), full_page=False)
     context.close()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "studio")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "studio", sys.argv[2:])
