@@ -14,11 +14,10 @@ import httpx
 import numpy as np
 import pytest
 from ase import Atoms
+from kind_files import driven, free, life
 from mlcore.data import read_trajectory
 from mlcore.errors import FileFormatError
 from mlcore.parallel import EngineSettings
-from mlcore.sagesnet.automata.rules import CountRule
-from mlcore.sagesnet.automata.soups import soups
 from mlcore.sagesnet.carbon import Dataset, Pull
 from mlcore.sagesnet.carbon.stretch import Stretch
 from mlcore.studio.carbon import read
@@ -27,9 +26,10 @@ from mlcore.studio.kinds import kind_of
 from mlcore.studio.kinds.face import Place
 from mlcore.studio.kinds.pace import pace, paced
 from mlcore.studio.kinds.started import main, write_start
+from mlcore.studio.kinds.trained import read_config, write_config
+from server import run_of
 from test_studio_kinds import done as has_done
-from test_studio_kinds import driven, refused, submitted, uploaded
-from test_studio_kinds_forms import free
+from test_studio_kinds import refused, submitted, uploaded
 from upload_files import sent
 
 NUMBERS = [f"{who}_NUM_THREADS" for who in ("MLCORE", "OMP", "OPENBLAS", "MKL")]
@@ -50,12 +50,6 @@ def name(reference: str) -> str:
     return reference.removeprefix("upload:")
 
 
-def life(path: Path, side: int = 8) -> Path:
-    run = CountRule.of("B3/S23").run(soups((1, side, side), density=(0.2, 0.5), seed=side), 6)
-    np.save(path, np.concatenate([state.numpy() for state in run]).astype(np.int8))
-    return path
-
-
 # -- mobility --------------------------------------------------------------------------------------
 def test_a_trajectory_is_cut_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read_trajectory(free(tmp_path / "free.dump"))
@@ -73,8 +67,14 @@ def test_a_trajectory_is_cut_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert main(["doctor", "--help"]) == 1  # too few frames
 
 
+def axes(view: dict[str, Any]) -> set[str]:
+    """Titles of all axes of figures."""
+    layouts = [one["layout"] for one in view["figures"]]
+    return {one[axis]["title"]["text"] for one in layouts for axis in ("xaxis", "yaxis")}
+
+
 def test_one_trajectory_is_enough_for_a_mobility_that_is_played_back(
-    browser: httpx.Client, supervise: Until, tmp_path: Path
+    browser: httpx.Client, supervise: Until, tmp_path: Path, folder: Path
 ) -> None:
     """From the upload to the motion of what was learned in LAMMPS."""
     uploaded(browser, free(tmp_path / "free.dump"))
@@ -91,6 +91,13 @@ def test_one_trajectory_is_enough_for_a_mobility_that_is_played_back(
     assert film["count"] == 41 and "LAMMPS" in film["what"]
     frame = browser.get(f"/api/tasks/{task}/playback/40").json()
     assert np.shape(frame["positions"]) == (6, 3) and frame["numbers"] == [0] * 6
+    measured = {"distance, a0", "mobility, a0²/(kBT t0)", "wave number, 1/a0", "D(k), a0²/t0"}
+    assert axes(browser.get(f"/api/tasks/{task}/view").json()) == measured
+    # without units
+    place = run_of(folder, task).parent
+    write_config(place, {k: v for k, v in read_config(place).items() if k != "units"})
+    told = axes(kind_of("mobility").view(place))
+    assert told == {f"{what}, reduced" for what in ("distance", "mobility", "wave number", "D(k)")}
 
 
 def browser_workers(browser: httpx.Client) -> int:
@@ -122,7 +129,7 @@ def test_whatever_is_to_be_filled_in_is_answered(browser: httpx.Client, kind: st
 
 # -- grids -----------------------------------------------------------------------------------------
 def test_several_grids_are_one_data_set(browser: httpx.Client, tmp_path: Path) -> None:
-    reference = uploaded(browser, *(life(tmp_path / f"life{k}.npy", 8 + k) for k in (2, 0, 1)))
+    reference = uploaded(browser, *(life(tmp_path / f"life{k}.npy", k, 8 + k) for k in (2, 0, 1)))
     summary = browser.get(f"/api/uploads/{name(reference)}").json()["summary"]
     assert (summary["grids"], summary["frames"], summary["shape"]) == (3, 7, [7, 1, 8, 8])
     config = filled(browser, "sagesnet")
