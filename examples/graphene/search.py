@@ -31,14 +31,14 @@ from typing import Any  # noqa: E402
 import numpy as np  # noqa: E402
 import search_pictures as pictures  # noqa: E402
 import torch  # noqa: E402
+from forces import match  # noqa: E402
 from frames import grid_of, pairs_of  # noqa: E402
 from judge import checked, judge, judged  # noqa: E402
 from mlcore import parallel  # noqa: E402
 from mlcore.errors import Error, InvalidArgument  # noqa: E402
 from mlcore.io import write_text  # noqa: E402
-from mlcore.sagesnet import AtomCells, AtomState, Level, Run, SagesNet, Scales  # noqa: E402
+from mlcore.sagesnet import AtomCells, AtomState, Level, SagesNet, Scales  # noqa: E402
 from mlcore.sagesnet.carbon import Dataset, Design, Pull, Sample  # noqa: E402
-from mlcore.training import TrainingOptions  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn  # noqa: E402
 from rich.table import Table  # noqa: E402
@@ -416,7 +416,7 @@ def _weights(net: Path) -> str:
 
 # -- the quick form --------------------------------------------------------------------------------
 def quick(out: Path) -> tuple[Path, Dataset]:
-    """A net that has learned from two small sheets for seconds, and these sheets."""
+    """A net that was matched to the forces of two small sheets, and these sheets."""
     data = Dataset(out / "data", Pull(rate=0.4, until=0.5, rest=0.05), SMALL)
     data.generate(["101011", "011110"])
     net = out / "net"
@@ -434,12 +434,8 @@ def quick(out: Path) -> tuple[Path, Dataset]:
             "turns": 1,
         }
         cells = AtomCells((6,), DT, scales=Scales.of(pairs, DT), channels=4, width=4, **bonds)
-        cells.whiten([now for now, _ in pairs[::4]])
         made: SagesNet[AtomState] = SagesNet(cells, [Level()])
-        options = TrainingOptions(
-            epochs=6, learning_rate=2e-3, batch_size=1, patience=None, clip=3.0
-        )
-        made.fit([Run(list(pair)) for pair in pairs], options=options)
+        match(cells, [now for now, _ in pairs], data.pull, (0.02, 0.12))
         made.save(net, training={"sheets": [sample.pattern for sample in samples]})
     return net, data
 

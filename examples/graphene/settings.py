@@ -26,9 +26,13 @@ class Settings:
             the frames between pairs there.
         cells: arguments of `AtomCells` beside elements, step and scales.
         level: of the net.
-        fit: options of its training; ``seconds`` is also the CPU time of the graph network.
+        fit: options of its training on steps; None: there is none.
+        forces: of what is learned from, every so-manieth frame's forces are matched, where cells have
+            bonds, and those of a copy.
+        rattle: A, least and largest deviation by which atoms of copies are displaced.
         gns: arguments of the graph network beside its scales.
-        gns_fit: learning rate and systems a step of its training.
+        gns_fit: CPU seconds, of the net's training if there are none, learning rate and systems a step
+            of its training.
         thermostat: whether rollouts have that of the data, where cells know one.
         look: steps between frames in which broken bonds are looked for.
         until: strain at which a rollout ends at the latest.
@@ -48,7 +52,9 @@ class Settings:
     tail: tuple[int, int]
     cells: dict[str, Any]
     level: Level
-    fit: TrainingOptions
+    fit: TrainingOptions | None
+    forces: int = 4
+    rattle: tuple[float, float] = (0.02, 0.12)
     gns: dict[str, Any] = field(default_factory=dict)
     gns_fit: dict[str, Any] = field(default_factory=dict)
     thermostat: bool = True
@@ -65,12 +71,13 @@ class Settings:
     def changed(
         self, seconds: float | None = None, train: int | None = None, sheets: int | None = None
     ) -> Settings:
-        """The same with another time of training, or other numbers of patterns or sheets."""
+        """The same with another time of training on steps, s, or other numbers of patterns or sheets."""
         given = {"train": train, "sheets": sheets, "baseline_sheets": sheets}
         made = dataclasses.replace(self, **{k: v for k, v in given.items() if v is not None})
         if seconds is None:
             return made
-        return dataclasses.replace(made, fit=dataclasses.replace(self.fit, seconds=seconds))
+        fit = dataclasses.replace(self.fit or STEPS, seconds=seconds)
+        return dataclasses.replace(made, fit=fit if seconds else None)
 
 
 QUICK = Settings(
@@ -80,9 +87,17 @@ QUICK = Settings(
     baseline_sheets=1,
     every=(2, 2),
     tail=(1, 2),
-    cells={"channels": 8, "width": 16},
+    cells={
+        "channels": 8,
+        "width": 16,
+        "kicks": 8,
+        "inner": 1.92,
+        "radial": 4,
+        "turns": 1,
+    },
     level=Level(),
-    fit=TrainingOptions(epochs=5, learning_rate=5e-3, batch_size=4, patience=None),
+    fit=TrainingOptions(epochs=1, learning_rate=1e-4, batch_size=4, clip=3.0, patience=None),
+    forces=1,
     gns={"width": 16, "layers": 1},
     gns_fit={"rate": 5e-3, "batch": 4},
     until=0.3,
@@ -92,6 +107,17 @@ QUICK = Settings(
     steps=10,
     rollouts=(1, 2),
 )
+STEPS = TrainingOptions(
+    epochs=1000,
+    seconds=1620.0,
+    learning_rate=2e-4,
+    batch_size=1,
+    patience=None,
+    schedule="warm-up",
+    clip=3.0,
+    checkpoint_every=1,
+)
+"""Of bonds on steps, where it is asked for."""
 FULL = Settings(
     "full",
     train=8,
@@ -99,18 +125,10 @@ FULL = Settings(
     baseline_sheets=10,
     every=(45, 6),
     tail=(200, 3),
-    cells={"kicks": 8, "inner": 1.92, "correction": False, "even": True, "limit": 40.0},
+    # as many kicks as AIREBO has steps: walls of 0.08 A at the cutoff are felt as there
+    cells={"kicks": 10, "inner": 1.92, "correction": False, "even": True, "limit": 40.0},
     level=Level(),
-    fit=TrainingOptions(
-        epochs=1000,
-        seconds=1620.0,
-        learning_rate=2e-4,
-        batch_size=1,
-        patience=None,
-        schedule="warm-up",
-        clip=3.0,
-        checkpoint_every=1,
-    ),
+    fit=None,
     gns={"radius": 3.2, "width": 64, "layers": 3},
-    gns_fit={"rate": 1e-3, "batch": 2},
+    gns_fit={"seconds": 900.0, "rate": 1e-3, "batch": 2},
 )

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import torch
 import truth
 from cost import costs
 from environments import agreement, at_rest, clustered, labelled, seen
+from forces import match
 from frames import (
     REST,
     Pair,
@@ -33,6 +35,7 @@ from frames import (
 )
 from gns import GraphNetwork, fit
 from measures import Stepper
+from mlcore.errors import InvalidArgument
 from mlcore.io import atomic_path, write_text
 from mlcore.sagesnet import AtomCells, AtomGrid, AtomState, Run, SagesNet, Scales
 from mlcore.sagesnet.carbon import Dataset, Sample
@@ -141,6 +144,8 @@ class Study:
         """The net, trained here or elsewhere."""
         folder = self.folder or self.out / "net"
         if not (folder / "manifest.json").is_file():
+            if self.folder is not None:
+                raise InvalidArgument(f"net: {folder} holds no net: its manifest.json is missing")
             self._train(folder)
         manifest = json.loads((folder / "manifest.json").read_text())
         return Trained(SagesNet.load(folder), folder, manifest.get("training", {}))
@@ -151,38 +156,42 @@ class Study:
         torch.manual_seed(0)
         cells = AtomCells((6,), DT, scales=self.scales, **self.settings.cells)
         net: SagesNet[AtomState] = SagesNet(cells, [self.settings.level])
-        if getattr(cells, "kicks", 0):
-            # small sheets tell much and cost little; large ones tell of edges and breaks
-            sizes = sorted((now for now, _ in learned), key=len)
-            small, large = sizes[: max(1, len(sizes) // 4)], sizes[len(sizes) // 2 :]
-            cells.whiten(
-                [s for part in (small, large) for s in part[:: max(1, len(part) // 4)][:4]]
-            )
+        begin = _spent()
+        told: Answer = {"sheets": known, "pairs": len(learned)}
+        if cells.kicks:
+            states = [now for now, _ in learned[:: self.settings.forces]]
+            matched = match(cells, states, self.data.pull, self.settings.rattle)
+            told |= {"forces": len(matched.parts), "forces_part": matched.part}
+        if self.settings.fit is not None:
+            told |= self._fitted(net, learned, between)
+        net.save(folder, training=told | {"cpu_seconds": round(_spent() - begin, 1)})
+
+    def _fitted(
+        self, net: SagesNet[AtomState], learned: Sequence[Pair], between: Sequence[Pair]
+    ) -> Answer:
+        """Trains on steps."""
+        assert self.settings.fit is not None
         options = dataclasses.replace(
             self.settings.fit, directory=self.out / "training", resume=True, progress=True
         )
-        begin = time.process_time()
         (result,) = net.fit(
             [Run(list(pair)) for pair in learned],
             validation=[Run(list(pair)) for pair in between[:: max(1, len(between) // 8)][:8]],
             options=options,
         )
-        told = {
-            "sheets": known,
-            "pairs": len(learned),
+        return {
             "seconds": round(result.seconds, 1),
-            "cpu_seconds": round(time.process_time() - begin, 1),
             "epochs": result.epochs,
             "history": [[h["epoch"], h["loss"]] for h in result.history],
         }
-        net.save(folder, training=told)
 
     @cached_property
     def graph(self) -> GraphNetwork:
-        """The graph network, trained on the same pairs for the net's CPU time."""
+        """The graph network, trained on the same pairs for the net's CPU time or longer."""
         torch.manual_seed(0)
         model = GraphNetwork(DT, self.scales, **self.settings.gns)
-        seconds = self.net.seconds or self.settings.fit.seconds or 60.0
+        given = dict(self.settings.gns_fit)
+        seconds = given.pop("seconds", None) or self.net.seconds or 60.0
         with Progress(console=self.console) as bar:
             task = bar.add_task("graph network", total=1.0)
             history = fit(
@@ -191,7 +200,7 @@ class Study:
                 seconds,
                 file=self.out / "graph.pt",
                 told=lambda part: bar.update(task, completed=part),
-                **self.settings.gns_fit,
+                **given,
             )
         self.graph_history = history
         return model
@@ -532,6 +541,12 @@ class Trained:
         """Of CPU that it was trained for, as far as known."""
         told = self.training.get("cpu_seconds") or self.training.get("seconds")
         return None if told is None else float(told)
+
+
+def _spent() -> float:
+    """CPU seconds of this process and of those it has waited for."""
+    ours, theirs = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return ours.ru_utime + ours.ru_stime + theirs.ru_utime + theirs.ru_stime
 
 
 def _keys(data: Dataset, names: Sequence[str]) -> list[tuple[str, str]]:

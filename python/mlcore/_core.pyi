@@ -249,9 +249,13 @@ class BondBasis:
         self,
         species: typing.SupportsInt | typing.SupportsIndex,
         reach: typing.SupportsFloat | typing.SupportsIndex,
+        inner: typing.SupportsFloat | typing.SupportsIndex,
         radial: typing.SupportsInt | typing.SupportsIndex,
         order: typing.SupportsInt | typing.SupportsIndex,
-        shells: typing.SupportsInt | typing.SupportsIndex,
+        turns: typing.SupportsInt | typing.SupportsIndex,
+        degree: typing.SupportsInt | typing.SupportsIndex,
+        decay: typing.SupportsFloat | typing.SupportsIndex,
+        knot: typing.SupportsFloat | typing.SupportsIndex,
     ) -> None: ...
     def evaluate(
         self,
@@ -270,6 +274,8 @@ class BondBasis:
     ) -> None: ...
     @property
     def columns(self) -> int: ...
+    @property
+    def products(self) -> numpy.typing.NDArray[numpy.int64]: ...
     @property
     def rows(self) -> int: ...
     @property

@@ -174,6 +174,9 @@ void geometry(const BondPlan& plan, const BondJob& job, std::int64_t block) {
   const auto counted = Entries<S>::of(job.counted, block, 2);
   counted.set(0, choose(value_of(part) < 1.0, cosine * cosine, S{}));
   counted.set(1, choose(falling, (-2 * kHalfPi / width) * (sine * cosine), S{}));
+  // lanes beyond the bonds stay so
+  const auto ahead = Entries<S>::of(job.ahead, block, plan.species);
+  for (int c = 0; c < plan.species; ++c) ahead.set(c, S{});
 }
 
 // ------------------------------------------------------------------------------ others of an atom

@@ -202,7 +202,7 @@ def _lmp(script: Path, folder: Path, ranks: int, count: int, progress: bool) -> 
     if not folder.is_dir():
         raise InvalidArgument(f"folder: no such folder: {folder}")
     told: deque[str] = deque(maxlen=12)
-    energies = []
+    energies, asked = [], False
     with (
         _bar(progress, count) as advance,
         subprocess.Popen(
@@ -217,8 +217,13 @@ def _lmp(script: Path, folder: Path, ranks: int, count: int, progress: bool) -> 
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                if told and told[-1].split() == ["Step", "PotEng"]:
-                    energies.append(float(line.split()[1]))
+                words = line.split()
+                if words == ["Step", "PotEng"]:
+                    asked = True
+                # warnings may come between the two
+                elif asked and len(words) == 2 and words[0] == "0":
+                    energies.append(float(words[1]))
+                    asked = False
                 told.append(line)
                 if line.startswith("labelled "):
                     advance()

@@ -14,6 +14,7 @@ several steps into cells of a coarser grid, where the same kind of predictor wor
 from mlcore.sagesnet.atoms.cells import AtomCells, Scales
 from mlcore.sagesnet.atoms.frames import read_states, states_of, trajectory_of, write_states
 from mlcore.sagesnet.atoms.grid import AtomGrid
+from mlcore.sagesnet.atoms.matching import Matched, Matching, match_forces, match_steps
 from mlcore.sagesnet.atoms.slots import Slots, slots
 from mlcore.sagesnet.atoms.state import AtomState
 from mlcore.sagesnet.atoms.thermostat import Thermostat
@@ -44,6 +45,8 @@ __all__ = [
     "Level",
     "Lift",
     "LiftSchedule",
+    "Matched",
+    "Matching",
     "Predictor",
     "Rollout",
     "Run",
@@ -55,6 +58,8 @@ __all__ = [
     "Tiled",
     "TiledLattice",
     "effective_rank",
+    "match_forces",
+    "match_steps",
     "octahedral",
     "read_states",
     "slots",

@@ -243,11 +243,10 @@ def _epoch(run: _Run, objective: Objective) -> dict[str, float]:
         if not torch.isfinite(loss):
             raise Error(f"loss is {loss.item()} in epoch {run.epoch + 1}: lower the learning rate")
         loss.backward()  # type: ignore[no-untyped-call]
-        if run.options.clip is not None:
-            torch.nn.utils.clip_grad_norm_(run.module.parameters(), run.options.clip)
         total += float(loss.detach()) * len(samples)
         seen += len(samples)
-        run.optimizer.step()
+        if _clipped(run):
+            run.optimizer.step()
     run.epoch += 1
     record = {"epoch": run.epoch, "loss": total / seen, "learning_rate": rate}
     held_out = objective.validation(run.module)
@@ -259,6 +258,14 @@ def _epoch(run: _Run, objective: Objective) -> dict[str, float]:
     if isinstance(objective, Measured):
         record |= objective.measures(run.module)
     return record
+
+
+def _clipped(run: _Run) -> bool:
+    """Whether there is a step to be made: what is clipped may be too large for any number."""
+    if run.options.clip is None:
+        return True
+    norm = torch.nn.utils.clip_grad_norm_(run.module.parameters(), run.options.clip)
+    return bool(torch.isfinite(norm))
 
 
 def train(

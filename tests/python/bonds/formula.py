@@ -25,9 +25,7 @@ def energies(
         known = {"own": around[b], "other": around[system.back[b]], "d": system.turned(b)}
         m = [np.prod([known[who][k] for who, k in name]) for name in names]
         p = system.length[b] / basis.reach
-        t = [
-            system.weight[b] * np.exp(a * basis.decay * (1 - p)) for a in range(basis.radial)
-        ]
+        t = [system.weight[b] * np.exp(a * basis.decay * (1 - p)) for a in range(basis.radial)]
         found[i] += t @ C[system.species[i], system.species[j]] @ np.array(m)
     return found
 

@@ -128,6 +128,24 @@ def arguments(basis: BondBasis, atoms: Any) -> tuple[Any, ...]:
     return (*_given(basis, C, u, *rest), *basis.numbers)
 
 
+def test_what_memory_held_before_changes_nothing() -> None:
+    """Lanes of a vector beyond the last bond are of no bond."""
+    basis = BondBasis(2.0, radial=3, turns=1)
+    x = np.array([[0.0, 0, 0], [1.4, 0, 0], [2.1, 1.2, 0]])
+    offsets, columns, vectors = neighbor_csr(x, 2.0, quantities="jD")
+    rows = (offsets.astype(np.int64), columns.astype(np.int32), vectors)
+    near = tuple(torch.as_tensor(one) for one in rows)
+    still, middle = torch.zeros(3, 3).double(), torch.zeros(basis.seen).double()
+    coefficients = torch.zeros(basis.shape, dtype=torch.float64, requires_grad=True)
+    for _ in range(20):
+        waste = [np.full(size, np.nan) for size in range(1, 200)]
+        del waste
+        forces = bond_forces(basis, coefficients, still, near, middle, torch.zeros(3).int())
+        weights = torch.arange(9.0).double().reshape(3, 3)
+        (told,) = torch.autograd.grad(forces, coefficients, weights)
+        assert bool(told.isfinite().all())
+
+
 @pytest.mark.parametrize("name", ["energies", "gradient", "second"])
 def test_operators(name: str) -> None:
     u, *rest = arguments(SMALL, FEW)

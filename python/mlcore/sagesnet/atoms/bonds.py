@@ -204,6 +204,21 @@ class Bonds(nn.Module):
         """(n, 3) eV/A, see `energies`; gradients by weights and ways flow through them."""
         return bond_forces(*self._given(near, species, moved, coefficients))
 
+    def forces_of_weights(
+        self, near: Neighbours, species: Tensor, moved: Tensor | None = None
+    ) -> Tensor:
+        """(c, n, 3) eV/A that each weight alone would make if it were 1; no gradients."""
+        size, made = self.weight.numel(), []
+        with torch.no_grad():
+            for k in range(size):
+                one = near.ways.new_zeros(size)
+                one[k] = 1
+                made.append(self.forces(near, species, moved, one.reshape(self.shape)))
+        each = torch.stack(made)
+        if not len(self.mixing):
+            return each
+        return (self.mixing.T @ each.flatten(1)).view_as(each)
+
     def _given(
         self, near: Neighbours, species: Tensor, moved: Tensor | None, coefficients: Tensor | None
     ) -> tuple[BondBasis, Tensor, Tensor, tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
@@ -251,8 +266,7 @@ class Bonds(nn.Module):
             components = max(3 * int(state.free.sum()), 1)
             sizes.append(float(made.square().sum(dim=1).mean()) / components)
         # functions differ by orders of magnitude
-        size = gram.diagonal()
-        own = torch.where(size > 0, size, torch.inf).rsqrt()
+        own = torch.where(gram.diagonal() > 0, gram.diagonal(), torch.inf).rsqrt()
         values, vectors = torch.linalg.eigh(own[:, None] * gram * own)
         scale = (values.clamp(min=0) + floor * values.max()).rsqrt() * sum(sizes) ** -0.5
         self.mixing = (own[:, None] * vectors * scale).contiguous().to(self.weight.device)

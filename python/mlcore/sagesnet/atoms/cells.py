@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mlcore.errors import InvalidArgument
 from mlcore.sagesnet.atoms.around import around, mean_by_row
-from mlcore.sagesnet.atoms.bonds import Bonds, neighbours
+from mlcore.sagesnet.atoms.bonds import Bonds, Neighbours, neighbours
 from mlcore.sagesnet.atoms.counted import blocks_of, lacking, likeliest
 from mlcore.sagesnet.atoms.lattice import AtomLattice, DenseAtomLattice, atom_lattice, held
 from mlcore.sagesnet.atoms.reading import Reader, SlotScores
@@ -306,14 +306,29 @@ class AtomCells(Cells[AtomState]):
         each = bonds.energies(neighbours(state, bonds.reach), self._species(state) - 1)
         return each.new_zeros(state.batch).index_add(0, state.system, each)
 
-    def forces(self, state: AtomState) -> Tensor:
-        """(n, 3) eV/A by which bonds pull at the atoms, at driven ones too.
+    def forces(self, state: AtomState, moved: Tensor | None = None) -> Tensor:
+        """(n, 3) eV/A by which bonds pull at the atoms, at driven ones too, where they have ``moved``
+        (n, 3) A, float64, since.
 
         Raises:
             InvalidArgument: these cells have no bonds.
         """
-        bonds = self._bonds()
-        return bonds.forces(neighbours(state, bonds.reach), self._species(state) - 1)
+        return self._bonds().forces(self._near(state, moved), self._species(state) - 1, moved)
+
+    def forces_of_weights(self, state: AtomState, moved: Tensor | None = None) -> Tensor:
+        """(c, n, 3) eV/A, float64, that each weight of the bonds alone would make if it were 1; see
+        `forces`."""
+        near, species = self._near(state, moved), self._species(state) - 1
+        return self._bonds().forces_of_weights(near, species, moved)
+
+    def _near(self, state: AtomState, moved: Tensor | None) -> Neighbours:
+        """Who may be within reach."""
+        far = 0.0 if moved is None or not len(moved) else 2 * float(moved.norm(dim=1).max())
+        return neighbours(state, self._bonds().reach + far)
+
+    def push_of(self, state: AtomState) -> Tensor:
+        """(n, 1) A/fs by which a force of 1 eV/A changes velocities in a step."""
+        return (self.dt * _ACCELERATION / self._buffer("masses")[state.numbers])[:, None].double()
 
     def around(self, state: AtomState) -> Tensor:
         """(n, F) what the bonds of each atom see around it; see `mlcore.sagesnet.atoms.around`.
@@ -334,13 +349,23 @@ class AtomCells(Cells[AtomState]):
             told = torch.cat([self.around(state), torch.stack([speed, kick], dim=1)], dim=1)
         return mean_by_row(told[free], rows[free])
 
-    def whiten(self, states: Sequence[AtomState], floor: float = 1e-7) -> None:
+    def whiten(self, states: Sequence[AtomState], floor: float = 1e-8) -> None:
         """`Bonds.whiten`: makes training of bonds some hundred times faster.
 
         Raises:
             InvalidArgument: these cells have no bonds.
         """
         self._bonds().whiten(states, self._buffer("species") - 1, floor)
+
+    def set_weights(self, weights: Tensor) -> None:
+        """Those of the bonds, (c,).
+
+        Raises:
+            InvalidArgument: these cells have no bonds.
+        """
+        bonds = self._bonds()
+        with torch.no_grad():
+            bonds.weight.copy_(weights.reshape(bonds.shape))
 
     def _bonds(self) -> Bonds:
         if self.bonds is None:
