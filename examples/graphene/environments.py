@@ -77,8 +77,9 @@ def seen(cells: AtomCells, state: AtomState) -> tuple[Array, Array]:
     """(n, a) what the bonds of each atom see, but how many are beyond; (n, b) the means of all that is
     seen by those one, two and three bonds away. Of carbon alone."""
     assert cells.bonds is not None
-    first, count = cells.bonds.shape[0], len(cells.bonds.middle)
-    told = cells.around(state)[:, first : first + count].double().cpu().numpy()
+    first = cells.bonds.shape[0]
+    # counts and the cosines to them: higher powers tell of strain as much as of who is missing
+    told = cells.around(state)[:, first : first + 3].double().cpu().numpy()
     pairs = bonds(state.positions().cpu().numpy())
     n = len(state)
     links = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(n, n)).tocsr()

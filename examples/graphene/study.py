@@ -408,8 +408,30 @@ class Study:
         return names[::3], names[1::3] or self.parts[0], names[2::3] or self.parts[0]
 
     def _some(self, names: Sequence[str]) -> list[Pair]:
-        count = self.settings.maps
-        return [pair for name in names for pair in some_pairs(self.data[name], self.grid, count)]
+        """States of sheets, each followed by AIREBO for a step."""
+        count, found = self.settings.maps, []
+        for name in names:
+            sample = self.data[name]
+            states = [now for now, _ in some_pairs(sample, self.grid, count)]
+            pairs, _ = self._followed(sample, states, self.out / "truth" / f"{name}-{count}")
+            found += pairs
+        return found
+
+    def _followed(
+        self, sample: Sample, states: Sequence[AtomState], stem: Path
+    ) -> tuple[list[Pair], Answer]:
+        """States and what is true a step later; kept in two files."""
+        table, record = stem.with_name(stem.name + ".npz"), stem.with_name(stem.name + ".json")
+        if not record.is_file():
+            found, why = truth.followed(sample, self.data.pull, list(states), dt=DT)
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(table) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, states=found)
+            told = {"asked": len(states), "followed": len(found), "why": why}
+            write_text(record, json.dumps(told))
+        with np.load(table) as kept:
+            pairs = truth.pairs_of_truth(sample, kept["states"], self.grid)
+        return pairs, json.loads(record.read_text())
 
     def confidence(self) -> Answer:
         """How well the net knows where it errs, by steps from true frames of sheets held out."""
@@ -444,21 +466,19 @@ class Study:
     def _rolled(self, name: str, count: int) -> tuple[list[Pair], Answer]:
         """States of the net's rollout of a sheet and what is true a step later; kept."""
         sample = self.data[name]
-        path = self.out / self.key("net") / f"rolled-{name}-{count}.npz"
+        states: list[AtomState] = []
 
         def do() -> Answer:
             stepper = truth.Watched(self.stepper("net", self.data.pull), self.settings.look)
             made = self._stretched(stepper, sample)
-            states = stepper.some(count)
-            found, why = truth.followed(sample, self.data.pull, states, dt=DT)
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, states=found)
-            told = {"run": name, "asked": len(states), "followed": len(found), "why": why}
-            return told | {"strain": made.found.strain, "ended": made.ended}
+            states.extend(stepper.some(count))
+            stem = self.out / self.key("net") / f"followed-{name}-{count}"
+            _, told = self._followed(sample, states, stem)
+            return {"run": name, "strain": made.found.strain, "ended": made.ended} | told
 
         record = self.kept("net", f"rolled-{name}-{count}", do)
-        with np.load(path) as file:
-            return truth.pairs_of_truth(sample, file["states"], self.grid), record
+        stem = self.out / self.key("net") / f"followed-{name}-{count}"
+        return self._followed(sample, states, stem)[0], record
 
     def environments(self) -> Answer | None:
         """How clusters of what bonds see agree with who is missing around an atom (L1), over whole

@@ -1,4 +1,4 @@
-"""What truly happens a step after a given state: stock LAMMPS with AIREBO, as in the data's runs."""
+"""What truly happens a step after a given state, by stock LAMMPS with AIREBO."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ class Watched:
 def followed(
     sample: Sample, pull: Pull, states: list[AtomState], *, dt: float = 10.0
 ) -> tuple[NDArray[np.float64], str]:
-    """States of a run's body, each with what is true ``dt`` fs later, grips and thermostat as in the
-    run.
+    """States of a run's body, each with what is true ``dt`` fs later: the grips as in the run, but no
+    thermostat, whose pushes at random nobody can tell.
 
     Returns:
         (s, 2, 2, n, 3) of the states that could be followed: before and after; places, A, in the
         run's box, and velocities, A/fs; atoms by id. And why the last one of the others could not.
     """
     found, why = [], ""
-    for seed, state in enumerate(states, 1):
+    for state in states:
         order = np.argsort(state.ids.numpy())
         before = np.stack([positions(state), state.velocity.detach().double().numpy()[order]])
         try:
-            found.append(np.stack([before, later(sample, pull, *before, dt=dt, seed=seed)]))
+            found.append(np.stack([before, later(sample, pull, *before, dt=dt)]))
         except Error as problem:
             why = str(problem)
     return np.array(found).reshape(-1, 2, 2, len(sample.start), 3), why
@@ -76,7 +76,7 @@ def pairs_of_truth(sample: Sample, found: Array, grid: AtomGrid) -> list[Pair]:
     return pairs
 
 
-def later(sample: Sample, pull: Pull, x: Array, v: Array, *, dt: float, seed: int) -> Array:
+def later(sample: Sample, pull: Pull, x: Array, v: Array, *, dt: float) -> Array:
     """(2, n, 3) places and velocities ``dt`` fs after ``x``, A, and ``v``, A/fs.
 
     Raises:
@@ -88,7 +88,7 @@ def later(sample: Sample, pull: Pull, x: Array, v: Array, *, dt: float, seed: in
         work = Path(name)
         write_body(work, sample, pull, x, v)
         steps = round(dt * 1e-3 / pull.timestep)
-        lammps(work, [*script(sample, pull, pull.lj, steps, seed), kept])
+        lammps(work, [*script(sample, pull, pull.lj, steps, heat=False), kept])
         table = np.loadtxt(work / "later.txt", skiprows=9, ndmin=2)
     if table.shape != (len(x), 7) or not np.isfinite(table).all():
         raise Error(f"LAMMPS kept {len(table)} of {len(x)} atoms")
@@ -136,8 +136,8 @@ def write_body(work: Path, sample: Sample, pull: Pull, x: Array, v: Array) -> No
     (work / "body.data").write_text("\n".join(lines) + "\n")
 
 
-def script(sample: Sample, pull: Pull, lj: bool, length: int, seed: int = 1) -> list[str]:
-    """So many time steps of a body that `write_body` wrote; ``seed``: of the thermostat."""
+def script(sample: Sample, pull: Pull, lj: bool, length: int, *, heat: bool = True) -> list[str]:
+    """So many time steps of a body that `write_body` wrote; ``heat``: with the thermostat."""
     grip = sample.start.arrays["grip"]
     warm = pull.temperature
     held = {"low": np.flatnonzero(grip < 0) + 1, "high": np.flatnonzero(grip > 0) + 1}
@@ -156,7 +156,7 @@ def script(sample: Sample, pull: Pull, lj: bool, length: int, seed: int = 1) -> 
         *(f"group {name} id {' '.join(map(str, ids))}" for name, ids in held.items()),
         "group grips union low high",
         "group mobile subtract all grips",
-        f"fix heat mobile langevin {warm} {warm} {pull.damping!r} {seed}",
+        *[f"fix heat mobile langevin {warm} {warm} {pull.damping!r} 1"][: int(heat)],
         "fix motion mobile nve",
         f"fix lower low move linear {-speed!r} 0.0 0.0",
         f"fix upper high move linear {speed!r} 0.0 0.0",

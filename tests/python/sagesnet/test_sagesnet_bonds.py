@@ -225,7 +225,7 @@ def test_tersoff_is_learned_from_frames(runs: list[list[AtomState]], tmp_path: P
     assert _parts(net, unseen[:11]) == pytest.approx(1.0, abs=1e-6)
     match_steps(cells, [pair for run in known for pair in pairwise(run)][::2])
     begin = _parts(net, unseen)
-    options = TrainingOptions(epochs=4, learning_rate=1e-3, batch_size=2, clip=3.0, patience=None)
+    options = TrainingOptions(epochs=4, learning_rate=2e-4, batch_size=2, clip=3.0, patience=None)
     net.fit([Run(run) for run in known], options=options)
     part = _parts(net, unseen)
     print(f"of constant velocity: {part:.3f}, by least squares {begin:.3f}")

@@ -57,7 +57,7 @@ def test_atoms_are_sorted_by_what_their_bonds_see(environments: Any) -> None:
     sheet.center()
     rest = environments.at_rest(PATTERN, REDUCED)
     torch.manual_seed(0)
-    cells = AtomCells((6,), 10.0, channels=4, width=4, kicks=1, correction=False)
+    cells = AtomCells((6,), 10.0, channels=4, width=4, kicks=1, inner=1.92, correction=False)
     grid, rng = AtomGrid.over(sheet, 2.0), np.random.default_rng(0)
     frames, labels = [], []
     for strain in (0.0, 0.04, 0.08):

@@ -277,8 +277,11 @@ def test_all_of_it_in_its_small_form(out: Path) -> None:
     assert (
         followed["run"] in found["held out"] and 1 <= followed["followed"] <= followed["asked"] == 2
     )
-    assert len(followed["band_of_each"]) == 2 and rows["C1 on rollouts: band"]["met"] is not None
-    (kept,) = out.rglob("rolled-*.npz")
+    assert (
+        len(followed["band_of_each"]) == followed["followed"]
+        and rows["C1 on rollouts: band"]["met"] is not None
+    )
+    (kept,) = out.rglob("net-*/followed-*.npz")
     (x, v), (later, _) = np.load(kept)["states"].transpose(1, 2, 0, 3, 4)
     away = np.linalg.norm(later - x - DT * v, axis=-1)
     driven = Dataset(out / "data")[followed["run"]].start.arrays["grip"] != 0
