@@ -149,3 +149,14 @@ def test_what_lammps_says() -> None:
     atoms.positions[1] = atoms.positions[0]
     with pytest.raises(Error, match="not finite; do atoms overlap"):
         lammps.label(atoms, *LJ)
+
+
+def test_warnings_do_not_get_between() -> None:
+    """LAMMPS says where an energy is due that it warns no more, after a hundred of them."""
+    frames = [
+        ase.Atoms("X2", [[0, 0, 0], [1.1 + 1e-3 * k, 0, 0]], cell=[9] * 3) for k in range(110)
+    ]
+    told = lammps.label(frames, *LJ, commands="neighbor 5.0 bin")
+    energies = [one.get_potential_energy() for one in told]
+    expected = [lennard_jones(np.array([1.1 + 1e-3 * k]))[0][0] for k in range(110)]
+    np.testing.assert_allclose(energies, expected, rtol=1e-10)

@@ -41,7 +41,8 @@ class TrainingOptions:
             further on. None sets no limit. Results depend on the machine where it ends training.
         final_part: of the learning rate, at which "cosine" and "warm-up" end.
         weight_decay: by which weights shrink in a step, in units of the learning rate (AdamW).
-        clip: largest norm of the gradient of a step, to which longer ones are cut; None: any.
+        clip: largest norm of the gradient of a step, to which longer ones are cut; None: any. A step
+            whose norm is no number is left out.
 
     Raises:
         InvalidArgument: naming the setting.

@@ -317,3 +317,22 @@ def test_progress_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> N
     train(network(), Fit(), _options(None, epochs=3, progress=True), "wiggle")
     out, err = capfd.readouterr()
     assert out == "" and "wiggle" in err and "3/3" in err
+
+
+class Steep(Fit):
+    """One sample's loss is finite, its slope is not."""
+
+    def loss(self, module: torch.nn.Module, samples: torch.Tensor) -> torch.Tensor:
+        loss = super().loss(module, samples)
+        steep = (0 * module[0].weight.sum()).sqrt()
+        return loss + steep if 0 in samples.tolist() else loss
+
+
+def test_a_slope_without_a_length_is_left_out() -> None:
+    module = network()
+    options = TrainingOptions(
+        epochs=20, batch_size=8, learning_rate=1e-2, clip=1.0, patience=None, seed=3
+    )
+    result = train(module, Steep(), options)
+    assert np.isfinite(_values(module)).all()
+    assert result.history[-1]["loss"] < 0.9 * result.history[0]["loss"]
