@@ -38,7 +38,8 @@ def yield_point(
     least: float = 1.5,
     window: float = 0.01,
 ) -> Yield:
-    """The maximum of the stress before it first falls by ``drop`` of it.
+    """The maximum of the stress before it first falls by ``drop`` of it; without a fall the last point,
+    however high a swing stood before.
 
     Args:
         strain, stress: (c,) the curve; strain rises.
@@ -53,7 +54,7 @@ def yield_point(
     y = smooth(x, y, window)
     highest = np.maximum.accumulate(y)
     fallen = np.flatnonzero((highest >= least) & (y < (1 - drop) * highest))
-    top = int(np.argmax(y[: fallen[0]] if len(fallen) else y))
+    top = int(np.argmax(y[: fallen[0]])) if len(fallen) else -1
     return Yield(float(x[top]), float(y[top]), len(fallen) > 0)
 
 
