@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -55,6 +56,9 @@ def create(folder: Path, settings: Settings | None = None, supervised: bool = Tr
     @contextlib.asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
         beat = asyncio.create_task(_beating(store.folder)) if supervised else None
+        # what is there from the start stays: without it Python looks for what requests left more often
+        gc.collect()
+        gc.freeze()
         yield
         if beat is not None:
             beat.cancel()
