@@ -408,30 +408,26 @@ class Study:
         return names[::3], names[1::3] or self.parts[0], names[2::3] or self.parts[0]
 
     def _some(self, names: Sequence[str]) -> list[Pair]:
-        """States of sheets, each followed by AIREBO for a step."""
+        """States of sheets, each followed by AIREBO for a step; kept."""
         count, found = self.settings.maps, []
         for name in names:
-            sample = self.data[name]
-            states = [now for now, _ in some_pairs(sample, self.grid, count)]
-            pairs, _ = self._followed(sample, states, self.out / "truth" / f"{name}-{count}")
-            found += pairs
+            sample, file = self.data[name], self.out / "truth" / f"{name}-{count}.npz"
+            if not file.is_file():
+                file.parent.mkdir(exist_ok=True)
+                self._follow(sample, [now for now, _ in some_pairs(sample, self.grid, count)], file)
+            found += self._followed(sample, file)
         return found
 
-    def _followed(
-        self, sample: Sample, states: Sequence[AtomState], stem: Path
-    ) -> tuple[list[Pair], Answer]:
-        """States and what is true a step later; kept in two files."""
-        table, record = stem.with_name(stem.name + ".npz"), stem.with_name(stem.name + ".json")
-        if not record.is_file():
-            found, why = truth.followed(sample, self.data.pull, list(states), dt=DT)
-            stem.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(table) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, states=found)
-            told = {"asked": len(states), "followed": len(found), "why": why}
-            write_text(record, json.dumps(told))
-        with np.load(table) as kept:
-            pairs = truth.pairs_of_truth(sample, kept["states"], self.grid)
-        return pairs, json.loads(record.read_text())
+    def _follow(self, sample: Sample, states: Sequence[AtomState], file: Path) -> Answer:
+        """Writes what is true a step after states."""
+        found, why = truth.followed(sample, self.data.pull, list(states), dt=DT)
+        with atomic_path(file) as temporary, temporary.open("wb") as table:
+            np.savez_compressed(table, states=found)
+        return {"asked": len(states), "followed": len(found), "why": why}
+
+    def _followed(self, sample: Sample, file: Path) -> list[Pair]:
+        with np.load(file) as kept:
+            return truth.pairs_of_truth(sample, kept["states"], self.grid)
 
     def confidence(self) -> Answer:
         """How well the net knows where it errs, by steps from true frames of sheets held out."""
@@ -466,19 +462,16 @@ class Study:
     def _rolled(self, name: str, count: int) -> tuple[list[Pair], Answer]:
         """States of the net's rollout of a sheet and what is true a step later; kept."""
         sample = self.data[name]
-        states: list[AtomState] = []
+        file = self.out / self.key("net") / f"followed-{name}-{count}.npz"
 
         def do() -> Answer:
             stepper = truth.Watched(self.stepper("net", self.data.pull), self.settings.look)
             made = self._stretched(stepper, sample)
-            states.extend(stepper.some(count))
-            stem = self.out / self.key("net") / f"followed-{name}-{count}"
-            _, told = self._followed(sample, states, stem)
+            told = self._follow(sample, stepper.some(count), file)
             return {"run": name, "strain": made.found.strain, "ended": made.ended} | told
 
         record = self.kept("net", f"rolled-{name}-{count}", do)
-        stem = self.out / self.key("net") / f"followed-{name}-{count}"
-        return self._followed(sample, states, stem)[0], record
+        return self._followed(sample, file), record
 
     def environments(self) -> Answer | None:
         """How clusters of what bonds see agree with who is missing around an atom (L1), over whole

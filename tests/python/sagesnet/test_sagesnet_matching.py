@@ -21,7 +21,7 @@ from mlcore.sagesnet import (
     match_forces,
     match_steps,
 )
-from mlcore.sagesnet.atoms.bonds import neighbours
+from mlcore.sagesnet.atoms.bonds import Bonds, neighbours
 
 STEP = 10.0
 
@@ -41,6 +41,11 @@ def sheet(seed: int, driven: bool = False, hot: float = 0.0) -> AtomState:
     return AtomState.from_arrays(grid, [6] * len(x), x, v, None, (x[:, 0] < 9.0) & driven)
 
 
+def bonds_of(mine: AtomCells) -> Bonds:
+    assert mine.bonds is not None
+    return mine.bonds
+
+
 def wrong_by(mine: AtomCells, other: AtomCells, state: AtomState) -> float:
     truth = other.forces(state)
     return float(((mine.forces(state) - truth).norm() / truth.norm()).detach())
@@ -52,7 +57,7 @@ def known() -> AtomCells:
     torch.manual_seed(0)
     made = cells()
     made.whiten([sheet(1)])
-    made.set_weights(torch.randn(made._bonds().weight.numel()))
+    made.set_weights(torch.randn(bonds_of(made).weight.numel()))
     return made
 
 
@@ -71,10 +76,10 @@ def test_weights_alone_add_up(known: AtomCells) -> None:
     state = sheet(2)
     moved = 0.05 * torch.randn((len(state), 3), dtype=torch.float64)
     each = known.forces_of_weights(state, moved)
-    together = torch.einsum("c,cnk->nk", known._bonds().weight.detach().flatten().double(), each)
+    together = torch.einsum("c,cnk->nk", bonds_of(known).weight.detach().flatten().double(), each)
     torch.testing.assert_close(together, known.forces(state, moved).detach(), atol=1e-9, rtol=1e-7)
-    near = neighbours(state, known._bonds().reach + 1.0)
-    direct = known._bonds().forces(near, torch.zeros(len(state)).int(), moved).detach()
+    near = neighbours(state, bonds_of(known).reach + 1.0)
+    direct = bonds_of(known).forces(near, torch.zeros(len(state)).int(), moved).detach()
     torch.testing.assert_close(known.forces(state, moved).detach(), direct, atol=1e-10, rtol=1e-9)
 
 
@@ -107,6 +112,9 @@ def test_what_is_refused(known: AtomCells) -> None:
     ):
         with pytest.raises(InvalidArgument, match=message):
             match_forces(*given)
+    nothing = AtomState.from_arrays(states[0].grid, [], np.zeros((0, 3)))
+    with pytest.raises(InvalidArgument, match="within reach"):
+        match_forces(cells(), [nothing], [np.zeros((0, 3))])
     with pytest.raises(InvalidArgument, match="ridge"):
         match_forces(known, states, [forces], ridge=0.0)
     with pytest.raises(InvalidArgument, match="nothing|no frame"):
