@@ -109,6 +109,8 @@ def test_what_is_refused(known: AtomCells) -> None:
         ((known, states, [forces[1:]]), r"forces\[0\] must be of shape"),
         ((known, states, [forces * np.nan]), r"forces\[0\] must be finite"),
         ((AtomCells((6,)), states, [forces]), "no kicks"),
+        ((AtomCells((1, 6, 8), kicks=1), states, [forces]), "too many to be matched"),
+        ((AtomCells((1,), kicks=1), states, [forces]), r"know nothing of \[6\]"),
     ):
         with pytest.raises(InvalidArgument, match=message):
             match_forces(*given)

@@ -353,8 +353,10 @@ class AtomCells(Cells[AtomState]):
         """`Bonds.whiten`: makes training of bonds some hundred times faster.
 
         Raises:
-            InvalidArgument: these cells have no bonds.
+            InvalidArgument: these cells have no bonds, or know nothing of an element.
         """
+        for state in states:
+            self._species(state)
         self._bonds().whiten(states, self._buffer("species") - 1, floor)
 
     def set_weights(self, weights: Tensor) -> None:

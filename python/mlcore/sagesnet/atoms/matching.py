@@ -55,7 +55,7 @@ class Matching:
             little of stay small, so that what was never seen is not answered wildly.
 
     Raises:
-        InvalidArgument: the cells have no bonds, or ridge is out of range.
+        InvalidArgument: the cells have no bonds or too many weights, or ridge is out of range.
     """
 
     def __init__(self, cells: AtomCells, ridge: float = 1e-6) -> None:
@@ -65,6 +65,11 @@ class Matching:
             raise InvalidArgument("cells: these have no kicks, hence no bonds")
         self.cells, self.ridge = cells, ridge
         size = cells.bonds.weight.numel()
+        if not len(cells.bonds.mixing):
+            raise InvalidArgument(
+                f"cells: bonds have {size} weights, too many to be matched: take fewer elements, "
+                "radial, order or turns"
+            )
         self._gram = torch.zeros(size, size, dtype=torch.float64)
         self._right = torch.zeros(size, dtype=torch.float64)
 
